@@ -1,0 +1,1 @@
+"""Command-line pipelines, each run as `python -m pipelines.NAME`."""

@@ -1,0 +1,34 @@
+"""What every pipeline's command line shares: the exit codes and one-line errors."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import typer
+
+from recsys.errors import InputError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_pipeline(command: Callable[..., None]) -> None:
+    """Runs `command` as a Typer program.
+
+    Exit codes: 0 done, 2 bad input or usage (one line on stderr), 130 interrupted, 1 our own fault (with a traceback).
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: object, **kwargs: object) -> None:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_BAD_INPUT) from error
+        except KeyboardInterrupt as error:
+            print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(no_args_is_help=False)(guarded)
+    app()

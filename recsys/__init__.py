@@ -1,0 +1,1 @@
+"""The shared core: schema, data path, embeddings, training, metrics and run folders; it knows no model family."""

@@ -1,0 +1,9 @@
+"""The error that means bad input."""
+
+
+class InputError(ValueError):
+    """Input that the user can put right: a file, a column, a key or a value.
+
+    The message says in one line what was expected, what was received and how to fix it. Pipelines print it without a
+    traceback and exit with code 2.
+    """

@@ -1,0 +1,1 @@
+"""Candidate generation: user and ad towers and the index of ads."""
