@@ -3,10 +3,20 @@
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from recsys.errors import InputError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+ConfigOption = Annotated[Path, typer.Option(help="YAML config: the data's schema and the settings for it.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Dotted settings over the config's.", show_default=False),
+]
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

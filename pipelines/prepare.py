@@ -1,0 +1,37 @@
+"""Turns raw parquet into a prepared data set: vocabularies, statistics, folds and memory-mapped rows.
+
+python -m pipelines.prepare --config configs/toss.yaml --train data/toss/train.parquet --test data/toss/test.parquet \\
+    --out prepared/toss
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import ConfigOption, Overrides, run_pipeline
+from pipelines.config import load_data_config
+from pipelines.data import prepare_raw, print_dataset
+from recsys.dataset import PreparedDataset
+
+
+def prepare_command(
+    train: Annotated[list[str], typer.Option(help="Training parquet: a file, a folder or a glob; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    config: ConfigOption,
+    valid: Annotated[list[str] | None, typer.Option(help="Validation parquet, where the data has its own.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Test parquet, with labels or without.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Prepare raw parquet files for training.
+
+    Two streaming passes: one counts and measures, one encodes. Writes vocab.json, stats.json, the fold indices and
+    memory-mapped Arrow files.
+    """
+    data = load_data_config(config, overrides or [])
+    folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out)
+    print_dataset(PreparedDataset(folder))
+
+
+if __name__ == "__main__":
+    run_pipeline(prepare_command)

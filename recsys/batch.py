@@ -1,0 +1,60 @@
+"""The batch that every model reads."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
+
+
+@dataclass
+class Batch(Pipelineable):
+    """B rows of a split. Shapes: B rows, N dense columns.
+
+    Lengths say what is present: a categorical feature has length 1 in every row (its missing value has an id of its
+    own), a sequence has as many entries as the row has events.
+    """
+
+    dense: Tensor
+    """[B, N] float32: transformed numbers (0 where null), then missing indicators."""
+    sparse: KeyedJaggedTensor
+    """Ids of the categorical features."""
+    sequences: KeyedJaggedTensor
+    """Ids of the sequence features that were asked for. Where one of them is a group of columns, the ids are the steps
+    and the weights their values; tokens then weigh 1."""
+    label: Tensor
+    """[B] float32: 0, 1, or NaN for rows without a label."""
+    row_id: Tensor
+    """[B] int64: the row's number in the prepared data set."""
+
+    def __len__(self) -> int:
+        return self.label.shape[0]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """The batch on a device."""
+        return Batch(
+            dense=self.dense.to(device, non_blocking=non_blocking),
+            sparse=self.sparse.to(device, non_blocking=non_blocking),
+            sequences=self.sequences.to(device, non_blocking=non_blocking),
+            label=self.label.to(device, non_blocking=non_blocking),
+            row_id=self.row_id.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, from where a GPU copies without waiting."""
+        return Batch(
+            dense=self.dense.pin_memory(),
+            sparse=self.sparse.pin_memory(),
+            sequences=self.sequences.pin_memory(),
+            label=self.label.pin_memory(),
+            row_id=self.row_id.pin_memory(),
+        )
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keeps the memory until the work queued on a stream is done with it."""
+        self.dense.record_stream(stream)
+        self.sparse.record_stream(stream)
+        self.sequences.record_stream(stream)
+        self.label.record_stream(stream)
+        self.row_id.record_stream(stream)

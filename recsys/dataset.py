@@ -1,0 +1,274 @@
+"""The prepared data set: memory-mapped rows, and the splits that encode them with what their own rows taught."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torchrec import KeyedJaggedTensor
+
+from recsys.arrow import ArrowFile, FixedColumn, ListColumn
+from recsys.batch import Batch
+from recsys.config import validate
+from recsys.errors import InputError
+from recsys.files import is_done, read_json
+from recsys.prepare import layout
+from recsys.prepare.numeric import NumericStats, NumericTransformer
+from recsys.prepare.run import fit_groups_of
+from recsys.prepare.scan import NO_LABEL, Group
+from recsys.prepare.vocabulary import Vocabulary
+from recsys.rows import GroupRows
+from recsys.schema import LengthSegment, Schema
+
+
+class PreparedDataset:
+    """A folder that `prepare` wrote.
+
+    Args:
+        folder: where it is.
+
+    Raises:
+        InputError: when the folder is not a whole prepared data set of this version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not is_done(folder):
+            raise InputError(f"{folder} has no DONE file: run python -m pipelines.prepare first")
+        self.folder = folder
+        manifest = read_json(folder / layout.SCHEMA_FILE)
+        if not isinstance(manifest, dict) or manifest.get("format_version") != layout.FORMAT_VERSION:
+            raise InputError(f"{folder} was prepared by another version: run python -m pipelines.prepare again")
+        self.manifest = validate(layout.Manifest, manifest, str(folder / layout.SCHEMA_FILE))
+        self.name, self.n_rows = self.manifest.name, self.manifest.n_rows
+        groups_file = folder / layout.GROUPS_FILE
+        self.groups: tuple[Group, ...] = validate(layout.Groups, read_json(groups_file), str(groups_file)).groups
+        self._stats = read_json(folder / layout.STATS_FILE)
+        self._fold_indices = _load_array(folder / layout.FOLD_INDICES_FILE)
+        rows = ArrowFile(folder / layout.ROWS_FILE)
+        self._columns = {name: FixedColumn(rows, name) for name in rows.schema.names}
+        self._tokens = {
+            sequence.name: ListColumn(ArrowFile(folder / layout.tokens_file(sequence.name)))
+            for sequence in self.manifest.schema_.token_sequences
+        }
+
+    @cached_property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """The vocabulary of each embedding table, with its counts by group."""
+        described = read_json(self.folder / layout.VOCAB_FILE)
+        counts = _load_array(self.folder / layout.COUNTS_FILE)
+        vocabularies, start = {}, 0
+        for name, one in described.items():
+            stop = start + len(one["values"])
+            values = pa.array(one["values"], pa.string())
+            vocabularies[name] = Vocabulary(values, counts[start:stop], one["n_rare"], one["min_count"])
+            start = stop
+        return vocabularies
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """`full`, `fold_0` ... and `holdout`, those that this data set has."""
+        return tuple(self._stats["numeric"])
+
+    @property
+    def given_splits(self) -> tuple[str, ...]:
+        """The splits besides train that the data brought with labels: `valid`, `test`."""
+        found = []
+        for name in ("valid", "test"):
+            groups = [index for index, group in enumerate(self.groups) if group.split == name]
+            first = self._group_rows(groups)
+            if len(first) and self.labels(first(np.zeros(1, np.int64)))[0] in (0.0, 1.0):
+                found.append(name)
+        return tuple(found)
+
+    def split(self, name: str) -> "Split":
+        """What a model that is fitted on one split needs.
+
+        Raises:
+            InputError: when the data set has no such split.
+        """
+        if name not in self.split_names:
+            raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}")
+        return Split(self, name)
+
+    def given_rows(self, name: str) -> GroupRows:
+        """The rows of one of `given_splits`."""
+        return self._group_rows([index for index, group in enumerate(self.groups) if group.split == name])
+
+    def _group_rows(self, groups: Sequence[int]) -> GroupRows:
+        return GroupRows(self._fold_indices, [group.n_rows for group in self.groups], groups)
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        """[n] float32: 0, 1, or NaN."""
+        values = self._columns[layout.LABEL](rows)
+        return np.where(values == NO_LABEL, np.nan, values).astype(np.float32)
+
+    def row_ids(self, rows: np.ndarray) -> pa.Array:
+        """[n] the rows' own ids as text, or their numbers in the data set where no file has ids."""
+        path = self.folder / layout.IDS_FILE
+        if not path.is_file():
+            return pa.array(rows)
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()[layout.ROW_ID].take(pa.array(rows)).combine_chunks()
+
+    def truth(self, rows: np.ndarray) -> np.ndarray | None:
+        """[n] float64 true click probabilities, where the generator's truth was at hand."""
+        path = self.folder / layout.TRUTH_FILE
+        return _load_array(path)[rows] if path.is_file() else None
+
+    def segments(self, rows: np.ndarray) -> dict[str, pa.Array]:
+        """The label of each of [n] rows in every segmentation of the schema; null where it has none."""
+        schema, found = self.manifest.schema_, {}
+        for name, segment in schema.segments.items():
+            if isinstance(segment, LengthSegment):
+                index = [sequence.name for sequence in schema.token_sequences].index(segment.sequence)
+                lengths = self._columns[layout.SEQUENCE_LENGTH](rows)[:, index]
+                found[name] = pa.array(segment.labels).take(pa.array(np.searchsorted(segment.edges, lengths, "right")))
+            else:
+                codes = self._columns[layout.SPARSE](rows)[:, schema.categorical.index(segment.column)]
+                labels = pa.concat_arrays([pa.array(["missing", "rare"]), self.vocabularies[segment.column].values])
+                found[name] = labels.take(pa.array(codes))
+        return found
+
+    def read_sparse(self, rows: np.ndarray) -> np.ndarray:
+        """[n, n_categorical] int32 codes."""
+        return self._columns[layout.SPARSE](rows)
+
+    def read_measured(self, rows: np.ndarray) -> np.ndarray:
+        """[n, n_measured] float32 raw numbers, NaN where null."""
+        return self._columns[layout.DENSE](rows)
+
+    def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of a token sequence end to end, and the [n] lengths."""
+        return self._tokens[sequence](rows)
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is not a readable array ({error}): prepare the data again") from error
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The classes of a split's fitting rows."""
+
+    n_positive: int
+    n_negative: int
+
+    @property
+    def pos_weight(self) -> float:
+        """w = N_neg / N_pos."""
+        return self.n_negative / self.n_positive
+
+
+class Split:
+    """One way to fit and judge: the rows a model may see, and the encoding that those rows alone determine.
+
+    `fold_K` is fitted on all folds but K and judged on K, `holdout` on all days but the last and judged on it, `full`
+    on all training rows and judged on the splits the data brought.
+    """
+
+    def __init__(self, dataset: PreparedDataset, name: str) -> None:
+        self.dataset, self.name = dataset, name
+        fit_groups = fit_groups_of(dataset.groups, name)
+        self.fit_rows = dataset._group_rows(fit_groups)
+        held_out = [i for i, group in enumerate(dataset.groups) if group.split == "train" and i not in set(fit_groups)]
+        self.held_out_rows = dataset._group_rows(held_out)
+        self.prior = Prior(
+            n_positive=sum(dataset.groups[i].n_positive for i in fit_groups),
+            n_negative=sum(dataset.groups[i].n_rows - dataset.groups[i].n_positive for i in fit_groups),
+        )
+        if self.prior.n_positive == 0 or self.prior.n_negative == 0:
+            raise InputError(
+                f"split {name!r} of {dataset.folder} has fitting rows of one class only: give it more rows"
+            )
+
+        schema = dataset.manifest.schema_
+        stats = dataset._stats["numeric"][name]
+        self._transformer = NumericTransformer([NumericStats(**stats[column]) for column in schema.measured])
+        indicators = [tuple(columns) for columns in dataset._stats["missing_indicators"][name]]
+        self._indicator_columns = [schema.measured.index(columns[0]) for columns in indicators]
+        self._n_numeric = len(schema.numeric)
+
+        tables = {name: vocabulary.fit_split(fit_groups) for name, vocabulary in dataset.vocabularies.items()}
+        starts = np.cumsum([0, *(len(ids) for ids, _ in tables.values())])[:-1]
+        start_of = dict(zip(tables, starts.tolist(), strict=True))
+        self._ids = np.concatenate([ids for ids, _ in tables.values()]) if tables else np.zeros(0, np.int32)
+        self._sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
+        self._token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
+        more = [f"isnull({c[0]}{f'+{len(c) - 1}' if len(c) > 1 else ''})" for c in indicators]
+        self.schema: Schema = schema.model_copy(
+            update={
+                "num_embeddings": {name: n for name, (_, n) in tables.items()},
+                "dense": (*schema.numeric, *more),
+            }
+        )
+
+    def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
+        """Encodes rows.
+
+        Args:
+            rows: [B] row numbers.
+            sequences: the sequence features to read; others cost nothing.
+        """
+        dense, steps = self._dense(rows)
+        return Batch(
+            dense=torch.from_numpy(dense),
+            sparse=self._sparse(rows),
+            sequences=self._sequences(rows, sequences, steps),
+            label=torch.from_numpy(self.dataset.labels(rows)),
+            row_id=torch.from_numpy(rows),
+        )
+
+    def _dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, N] model inputs, and the [B, n_measured] transformed values with NaN where null."""
+        if not self.schema.measured:
+            none = np.zeros((len(rows), 0), np.float32)
+            return none, none
+        values = self._transformer(self.dataset.read_measured(rows))
+        indicators = np.isnan(values[:, self._indicator_columns]).astype(np.float32)
+        numeric = np.nan_to_num(values[:, : self._n_numeric], nan=0.0)
+        return np.concatenate([numeric, indicators], axis=1), values
+
+    def _sparse(self, rows: np.ndarray) -> KeyedJaggedTensor:
+        keys = list(self.schema.categorical)
+        if not keys:
+            return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
+        ids = self._ids[self.dataset.read_sparse(rows) + self._sparse_start]
+        return KeyedJaggedTensor(
+            keys=keys,
+            values=torch.from_numpy(np.ascontiguousarray(ids.T).reshape(-1)),
+            lengths=torch.ones(len(keys) * len(rows), dtype=torch.int32),
+            stride=len(rows),
+            length_per_key=[len(rows)] * len(keys),
+        )
+
+    def _sequences(self, rows: np.ndarray, names: Sequence[str], steps: np.ndarray) -> KeyedJaggedTensor:
+        if not names:
+            return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
+        groups = {feature.name: feature for feature in self.schema.column_sequences if feature.name in names}
+        values, lengths, weights = [], [], []
+        for name in names:
+            if name in groups:
+                columns = [self.schema.measured.index(column) for column in groups[name].columns]
+                present = ~np.isnan(steps[:, columns])
+                values.append(np.nonzero(present)[1].astype(np.int32))
+                lengths.append(present.sum(axis=1, dtype=np.int32))
+                weights.append(steps[:, columns][present])
+            else:
+                codes, n_tokens = self.dataset.read_tokens(name, rows)
+                values.append(self._ids[codes + self._token_start[name]])
+                lengths.append(n_tokens)
+                weights.append(np.ones(len(codes), np.float32))
+        return KeyedJaggedTensor(
+            keys=list(names),
+            values=torch.from_numpy(np.concatenate(values)),
+            lengths=torch.from_numpy(np.concatenate(lengths)),
+            weights=torch.from_numpy(np.concatenate(weights)) if groups else None,
+            stride=len(rows),
+            length_per_key=[len(value) for value in values],
+        )

@@ -1,0 +1,48 @@
+"""Hashes of row ids: the only source of chance in folds and samples, whatever the order and layout of the files."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FNV_PRIME = np.uint64(0x100000001B3)
+_FNV_BASIS = np.uint64(0xCBF29CE484222325)
+
+
+def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
+    """Decorrelates 64-bit values under a seed: the finalizer of SplitMix64 (Steele et al., OOPSLA 2014).
+
+    Args:
+        hashes: [n] uint64.
+        seed: any integer; its low 64 bits count.
+
+    Returns:
+        [n] uint64, a bijection of the input.
+    """
+    with np.errstate(over="ignore"):
+        z = hashes + _GOLDEN * np.uint64((seed + 1) % 2**64)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def hash_ids(ids: pa.Array) -> np.ndarray:
+    """[n] uint64: integers stand for themselves, text is hashed by FNV-1a over its bytes."""
+    if pa.types.is_integer(ids.type):
+        return ids.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64)
+    array = pc.cast(ids, pa.large_string())
+    _, offset_buffer, data = array.buffers()
+    bounds = np.frombuffer(offset_buffer, np.int64, len(array) + 1, array.offset * 8)
+    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    starts, lengths = bounds[:-1], np.diff(bounds)
+    hashes = np.full(len(array), _FNV_BASIS)
+    with np.errstate(over="ignore"):
+        for position in range(int(lengths.max(initial=0))):
+            rows = np.flatnonzero(lengths > position)
+            hashes[rows] = (hashes[rows] ^ text[starts[rows] + position]) * _FNV_PRIME
+    return hashes
+
+
+def as_fraction(hashes: np.ndarray) -> np.ndarray:
+    """[n] float64 in [0, 1)."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,203 @@
+"""Numeric statistics from a sample of rows chosen by the hash of their ids, and the transforms they make.
+
+The sample makes statistics after clipping possible in one pass, bounds memory, and does not depend on the order of
+rows. Nulls are counted exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtri
+
+from recsys.errors import InputError
+from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
+from recsys.schema import StrictModel
+
+N_KNOTS = 257
+"""Quantiles that a quantile-normal transform is interpolated between."""
+_MAX_NORMAL = 3.0
+"""A quantile-normal value's bound, in standard deviations: the normal score of the .13 % quantile."""
+
+
+class NumericStats(StrictModel):
+    """What one column's transform needs, measured on one split's fitting rows. Units are the column's own, but for
+    `mean` and `std` of a `log` column, which are taken after the logarithm."""
+
+    transform: NumericTransform
+    n_null: int
+    low: float
+    high: float
+    """Values are clipped to [low, high] first."""
+    mean: float
+    std: float
+    knots: tuple[float, ...] = ()
+    """Rising quantiles of a quantile-normal column."""
+
+
+@dataclass
+class NumericCounter:
+    """Gathers the sample and the nulls of the measured columns over a stream of batches."""
+
+    columns: tuple[str, ...]
+    n_groups: int
+    _values: list[np.ndarray] = field(default_factory=list)
+    _groups: list[np.ndarray] = field(default_factory=list)
+    _hashes: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.n_null = np.zeros((self.n_groups, len(self.columns)), np.int64)
+        # Columns are null in the same rows when these sums of the rows' hashes agree: they share one indicator.
+        self.null_rows = np.zeros((self.n_groups, len(self.columns)), np.uint64)
+
+    def add(self, values: np.ndarray, group: np.ndarray, hashes: np.ndarray, is_sampled: np.ndarray) -> None:
+        """Counts a batch.
+
+        Args:
+            values: [n, n_columns] float32, NaN where null.
+            group: [n] uint8.
+            hashes: [n] uint64, well mixed.
+            is_sampled: [n] bool.
+        """
+        row, column = np.nonzero(np.isnan(values))
+        np.add.at(self.n_null, (group[row], column), 1)
+        np.add.at(self.null_rows, (group[row], column), hashes[row])
+        self._values.append(values[is_sampled])
+        self._groups.append(group[is_sampled])
+        self._hashes.append(hashes[is_sampled])
+
+    def finish(self) -> "NumericSample":
+        """The sample, its rows in an order that does not depend on the batches'."""
+        if not self._values:
+            none = np.zeros((0, len(self.columns)), np.float32)
+            return NumericSample(self.columns, none, np.zeros(0, np.uint8), self.n_null, self.null_rows)
+        order = np.argsort(np.concatenate(self._hashes), kind="stable")
+        values = np.concatenate(self._values)
+        self._values.clear()
+        return NumericSample(
+            self.columns, values[order], np.concatenate(self._groups)[order], self.n_null, self.null_rows
+        )
+
+
+@dataclass(frozen=True)
+class NumericSample:
+    """Sampled training rows, with the exact nulls of all training rows."""
+
+    columns: tuple[str, ...]
+    values: np.ndarray
+    """[n_sampled, n_columns] float32."""
+    group: np.ndarray
+    """[n_sampled] uint8."""
+    n_null: np.ndarray
+    """[n_groups, n_columns] int64."""
+    null_rows: np.ndarray
+    """[n_groups, n_columns] uint64: see `NumericCounter`."""
+
+    def measure(self, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, dict[str, NumericStats]]:
+        """Statistics by split and column.
+
+        Args:
+            config: clipping and transforms.
+            splits: the groups each split is fitted on.
+
+        Raises:
+            InputError: for a column without a number in some split's fitting rows.
+        """
+        stats: dict[str, dict[str, NumericStats]] = {name: {} for name in splits}
+        in_split = {name: np.isin(self.group, fit_groups) for name, fit_groups in splits.items()}
+        for index, column in enumerate(self.columns):
+            values = self.values[:, index].astype(np.float64)
+            order = np.argsort(values, kind="stable")[: int(np.sum(np.isfinite(values) | np.isinf(values)))]
+            transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
+            for name, fit_groups in splits.items():
+                ordered = values[order[in_split[name][order]]]
+                finite = ordered[np.isfinite(ordered)]
+                if len(finite) == 0:
+                    raise InputError(
+                        f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
+                    )
+                n_null = int(self.n_null[fit_groups, index].sum())
+                stats[name][column] = measure_column(finite, transform, config.clip_quantile, n_null)
+        return stats
+
+    def missing_indicators(self, fit_groups: Sequence[int], columns: Sequence[str]) -> list[tuple[str, ...]]:
+        """Sets of columns that are null in the same fitting rows, each worth one indicator, in the columns' order."""
+        shared: dict[tuple[int, int], list[str]] = {}
+        for column in columns:
+            index = self.columns.index(column)
+            n_null = int(self.n_null[list(fit_groups), index].sum())
+            with np.errstate(over="ignore"):
+                rows = int(self.null_rows[list(fit_groups), index].sum(dtype=np.uint64))
+            if n_null:
+                shared.setdefault((n_null, rows), []).append(column)
+        return [tuple(names) for names in shared.values()]
+
+
+def measure_column(ordered: np.ndarray, transform: NumericTransform, clip_quantile: float, n_null: int) -> NumericStats:
+    """Statistics of one column.
+
+    Args:
+        ordered: [n] float64, rising and finite.
+        transform: what will be made of the values.
+        clip_quantile: values are clipped to this quantile and its mirror.
+        n_null: counted elsewhere, handed on.
+    """
+    low, high = np.quantile(ordered, [clip_quantile, 1 - clip_quantile])
+    if low == high:  # rarer than the clip quantile, but all the column has to say
+        low, high = ordered[0], ordered[-1]
+    clipped = np.clip(ordered, low, high)
+    if transform == "log":
+        clipped = signed_log(clipped)
+    knots = np.quantile(clipped, np.linspace(0, 1, N_KNOTS)) if transform == "quantile_normal" else np.zeros(0)
+    return NumericStats(
+        transform=transform,
+        n_null=n_null,
+        low=float(low),
+        high=float(high),
+        mean=float(clipped.mean()),
+        std=float(clipped.std()),
+        knots=tuple(float(knot) for knot in knots),
+    )
+
+
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """sign(x) ln(1 + |x|): a logarithm for either sign that leaves zero at zero."""
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+class NumericTransformer:
+    """Turns raw measured values into model inputs with one split's statistics."""
+
+    def __init__(self, stats: Sequence[NumericStats]) -> None:
+        self.low = np.array([s.low for s in stats], np.float32)
+        self.high = np.array([s.high for s in stats], np.float32)
+        is_scaled = [s.transform in ("standardize", "log") for s in stats]
+        self.mean = np.array(
+            [s.mean if scaled else 0.0 for s, scaled in zip(stats, is_scaled, strict=True)], np.float32
+        )
+        # A constant column becomes zero: it says nothing, and a tiny std would only blow rounding up.
+        scale = [1.0 / s.std if s.std > 1e-6 * max(1.0, abs(s.mean)) else 0.0 for s in stats]
+        self.inv_std = np.array(
+            [factor if scaled else 1.0 for factor, scaled in zip(scale, is_scaled, strict=True)], np.float32
+        )
+        self.log_columns = [i for i, s in enumerate(stats) if s.transform == "log"]
+        self.quantile_columns = {i: _quantile_grid(s.knots) for i, s in enumerate(stats) if s.knots}
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """[n, n_columns] float32 raw values to transformed ones, in place; NaN stays NaN."""
+        np.clip(values, self.low, self.high, out=values)
+        if self.log_columns:
+            values[:, self.log_columns] = signed_log(values[:, self.log_columns])
+        for index, (knots, scores) in self.quantile_columns.items():
+            values[:, index] = np.interp(values[:, index], knots, scores)
+        values -= self.mean
+        values *= self.inv_std
+        return values
+
+
+def _quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct knots and their normal scores; a run of equal knots (an atom) gets the score of its middle rank."""
+    values, first, count = np.unique(np.array(knots), return_index=True, return_counts=True)
+    middle = (first + (count - 1) / 2) / (len(knots) - 1)
+    scores = np.clip(ndtri(middle), -_MAX_NORMAL, _MAX_NORMAL)
+    return values, scores

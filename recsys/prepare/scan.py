@@ -1,0 +1,196 @@
+"""The first look at the data: labels, ids, days and split columns are checked, and every row gets its group.
+
+A group is the finest set of rows that a split tells apart: (train / valid / test, fold, last day or not). All that a
+split is fitted on is a sum over groups, so that no fold's statistics need a pass of their own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.errors import InputError
+from recsys.prepare.config import PrepareConfig
+from recsys.prepare.hashing import as_fraction, hash_ids, mix
+from recsys.prepare.source import SPLITS, Source, SplitName
+from recsys.prepare.tokens import encode_values
+from recsys.schema import StrictModel
+
+NO_LABEL = 255
+NO_FOLD = -1
+_FOLD_SEED, _SAMPLE_SEED = 0, 1  # streams of one user seed
+
+
+class Group(StrictModel):
+    """Rows that every split treats alike."""
+
+    split: SplitName
+    fold: int
+    """0 .. n_folds - 1 for training rows, -1 for others."""
+    last_day: bool
+    n_rows: int
+    n_positive: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the scan found, one entry a row, train files first, then valid, then test."""
+
+    label: np.ndarray
+    """[n] uint8: 0, 1, or NO_LABEL."""
+    group: np.ndarray
+    """[n] uint8: index into `groups`."""
+    hashes: np.ndarray
+    """[n] uint64 of the row ids, not mixed with a seed."""
+    groups: list[Group]
+    last_day: str | None
+    has_id: dict[SplitName, bool]
+
+
+def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
+    """[n] float64 in [0, 1) by which rows are drawn into the numeric sample."""
+    return as_fraction(mix(mix(hashes, _SAMPLE_SEED), seed))
+
+
+def assign_folds(hashes: np.ndarray, label: np.ndarray, config: PrepareConfig) -> np.ndarray:
+    """[n] int16 folds by the hashes of row ids: see `PrepareConfig.stratify`."""
+    mixed = mix(mix(hashes, _FOLD_SEED), config.seed)
+    if config.stratify == "hash":
+        return (as_fraction(mixed) * config.n_folds).astype(np.int16)
+    folds = np.empty(len(hashes), np.int16)
+    order = np.lexsort((mixed, label))
+    starts = np.searchsorted(label[order], label[order])
+    folds[order] = (np.arange(len(order)) - starts) % config.n_folds
+    return folds
+
+
+def scan_source(source: Source, config: PrepareConfig) -> Scan:
+    """Reads label, id, day and split columns of all files.
+
+    Raises:
+        InputError: for a label other than 0 / 1, a null or repeated id, an unknown split or a training set without
+            both classes.
+    """
+    schema = source.schema
+    labels, hashes, splits, days = [], [], [], []
+    day_values: dict[str, int] = {}
+    has_id: dict[SplitName, bool] = {}
+    for split in SPLITS:
+        if not source.files[split]:
+            continue
+        present = source.columns_of(split)
+        has_id[split] = schema.id is not None and schema.id in present
+        has_label = schema.label in present
+        optional = {schema.id: has_id[split], schema.label: has_label, schema.day: split == "train"}
+        optional[schema.split] = split == "train"
+        columns = [c for c, wanted in optional.items() if c is not None and wanted]
+        n_before = 0
+        for path, table in source.batches(split, columns):
+            n = table.num_rows
+            label = _read_label(table, schema.label, path, n_before) if has_label else np.full(n, NO_LABEL, np.uint8)
+            labels.append(label)
+            if has_id[split]:
+                assert schema.id is not None
+                ids = table[schema.id].combine_chunks()
+                if ids.null_count:
+                    raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs an id of its own")
+                hashes.append(hash_ids(ids))
+            else:
+                hashes.append(np.arange(n_before, n_before + n, dtype=np.uint64))
+            splits.append(_read_split(table, schema.split, split, path))
+            days.append(
+                _read_day(table, schema.day, day_values, path) if split == "train" else np.full(n, -1, np.int32)
+            )
+            n_before += n
+    label_n, hash_n, day_n = np.concatenate(labels), np.concatenate(hashes), np.concatenate(days)
+    split_n = np.concatenate(splits)
+    for split, given in has_id.items():
+        if given and (repeated := _repeated(hash_n[split_n == SPLITS.index(split)])):
+            raise InputError(
+                f"{split} data: {repeated} rows share their id ({schema.id!r}) with another: make ids unique"
+            )
+
+    is_train = split_n == SPLITS.index("train")
+    if np.any(label_n[is_train] == NO_LABEL):
+        raise InputError(f"{source.files['train'][0]} has no label column {schema.label!r}: training rows need one")
+    if len(np.unique(label_n[is_train])) < 2:
+        only = int(label_n[is_train][0]) if is_train.any() else "none"
+        raise InputError(f"training labels {schema.label!r} are all {only}: both 0 and 1 are needed to learn from")
+    fold_n = np.full(len(label_n), NO_FOLD, np.int16)
+    fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
+    last_day = max(day_values, key=_day_key) if len(day_values) > 1 else None
+    is_last_n = (day_n == day_values[last_day]) & is_train if last_day is not None else np.zeros(len(day_n), bool)
+
+    key_n = (split_n.astype(np.int32) * (config.n_folds + 1) + fold_n + 1) * 2 + is_last_n
+    keys, group_n = np.unique(key_n, return_inverse=True)
+    if len(keys) > 255:
+        raise InputError(f"prepare.n_folds={config.n_folds} makes {len(keys)} groups of rows, more than 255: lower it")
+    groups = []
+    for index, key in enumerate(keys):
+        mine = label_n[group_n == index]
+        groups.append(
+            Group(
+                split=SPLITS[int(key) // 2 // (config.n_folds + 1)],
+                fold=int(key) // 2 % (config.n_folds + 1) - 1,
+                last_day=bool(key % 2),
+                n_rows=len(mine),
+                n_positive=int(np.sum(mine == 1)),
+            )
+        )
+    return Scan(label_n, group_n.astype(np.uint8), hash_n, groups, last_day, has_id)
+
+
+def _read_label(table: pa.Table, column: str, path: Path, n_before: int) -> np.ndarray:
+    values = table[column].combine_chunks()
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())
+    cure = "labels must be 0 or 1"
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        raise InputError(f"{path}: label column {column!r} is {values.type}: {cure}, as numbers")
+    numbers = values.to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(~((numbers == 0) | (numbers == 1)))
+    if len(wrong):
+        got = values[int(wrong[0])].as_py()
+        raise InputError(f"{path}: label column {column!r} holds {got} in row {n_before + wrong[0]}: {cure}")
+    return numbers.astype(np.uint8)
+
+
+def _read_split(table: pa.Table, column: str | None, split: SplitName, path: Path) -> np.ndarray:
+    if column is None or split != "train":
+        return np.full(table.num_rows, SPLITS.index(split), np.uint8)
+    values = encode_values(table[column])
+    names = values.values.to_pylist()
+    unknown = [name for name in names if name not in SPLITS] + (["null"] if np.any(values.codes < 0) else [])
+    if unknown:
+        raise InputError(f"{path}: split column {column!r} holds {unknown[0]!r}: it must say train, valid or test")
+    return np.array([SPLITS.index(name) for name in names], np.uint8)[values.codes]
+
+
+def _read_day(table: pa.Table, column: str | None, day_values: dict[str, int], path: Path) -> np.ndarray:
+    if column is None:
+        return np.full(table.num_rows, -1, np.int32)
+    values = encode_values(table[column])
+    if np.any(values.codes < 0):
+        raise InputError(f"{path}: day column {column!r} has nulls: every training row needs its day")
+    known = [day_values.setdefault(name, len(day_values)) for name in values.values.to_pylist()]
+    return np.array(known, np.int32)[values.codes]
+
+
+def _day_key(day: str) -> tuple[bool, float, str]:
+    """Numbers in their order, then text (ISO dates) in its own."""
+    try:
+        return (False, float(day), "")
+    except ValueError:
+        return (True, 0.0, day)
+
+
+def _repeated(hashes: np.ndarray) -> int:
+    ordered = np.sort(hashes)
+    return int(np.sum(ordered[1:] == ordered[:-1]))
+
+
+def order_by_group(group: np.ndarray, n_groups: int) -> np.ndarray:
+    """[n] row numbers, group after group and rising within each: the fold indices."""
+    dtype = np.uint32 if len(group) < 2**32 else np.uint64
+    return np.concatenate([np.flatnonzero(group == index).astype(dtype) for index in range(n_groups)])

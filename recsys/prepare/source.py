@@ -1,0 +1,208 @@
+"""Raw parquet files: found, checked by their footers, and streamed with their side tables joined."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.errors import InputError
+from recsys.prepare.config import RawFiles
+from recsys.schema import Schema, SchemaConfig, match_columns, nearest, resolve_schema
+
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+Kind = Literal["number", "text", "list", "other"]
+
+READ_ROWS = 16_384
+"""Rows decoded at once: with 531 tokens a row, a batch of strings stays near 35 MB."""
+
+
+def find_files(paths: Sequence[str], folder: Path) -> list[Path]:
+    """The parquet files that paths, folders and globs stand for, each set sorted by name.
+
+    Raises:
+        InputError: for a path that stands for no file.
+    """
+    files: list[Path] = []
+    for path in paths:
+        place = folder / path
+        if place.is_dir():
+            found = sorted(place.glob("*.parquet"))
+        elif place.is_file():
+            found = [place]
+        else:
+            found = sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
+        if not found:
+            raise InputError(f"{place} stands for no parquet file: correct the path, or the folder given with --data")
+        files += found
+    return files
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Opens a parquet file.
+
+    Raises:
+        InputError: when the file is not a whole parquet file.
+    """
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): write it again")
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not a whole parquet file ({reason}): write or copy it again") from error
+
+
+def kind_of(dtype: pa.DataType) -> Kind:
+    """What a column of an Arrow type can serve as."""
+    if pa.types.is_dictionary(dtype):
+        return kind_of(dtype.value_type)
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
+        return "number"
+    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
+        return "text"
+    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype):
+        return "list"
+    return "text" if pa.types.is_temporal(dtype) else "other"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The raw files of each split, their resolved schema and the side tables in memory."""
+
+    schema: Schema
+    files: dict[SplitName, list[Path]]
+    side_tables: dict[str, pa.Table] = field(repr=False)
+    kinds: dict[str, Kind] = field(repr=False)
+    """The kind of every source column, as the training files have it."""
+
+    def n_rows(self, split: SplitName) -> int:
+        """Rows of a split's files, by their footers."""
+        return sum(open_parquet(path).metadata.num_rows for path in self.files[split])
+
+    def side_columns(self, side_table: str) -> list[str]:
+        """The columns that a side table brings: all but its key."""
+        return self.side_tables[side_table].drop_columns([self.schema.side_tables[side_table].key]).column_names
+
+    def columns_of(self, split: SplitName) -> set[str]:
+        """The columns of a split's own files, side tables left out."""
+        return set(open_parquet(self.files[split][0]).schema_arrow.names)
+
+    def batches(self, split: SplitName, columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
+        """Streams a split's rows in the order of its files, with side tables joined.
+
+        Raises:
+            InputError: when a file's pages cannot be read.
+        """
+        brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
+        joined = {name: self.side_tables[name] for name, taken in brought.items() if taken}
+        keys = [self.schema.side_tables[name].key for name in joined]
+        from_side = set().union(*brought.values())
+        own = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
+        for path in self.files[split]:
+            try:
+                for batch in open_parquet(path).iter_batches(batch_size=READ_ROWS, columns=own):
+                    table = pa.Table.from_batches([batch])
+                    for name, side in joined.items():
+                        table = _join(table, side, self.schema.side_tables[name].key)
+                    yield path, table.select(list(columns))
+            except (pa.ArrowInvalid, OSError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{path} cannot be read to its end ({reason}): write or copy it again") from error
+
+
+def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
+    """Finds the files, resolves the schema and checks every file's columns, by footers alone.
+
+    Raises:
+        InputError: for a missing or broken file, a missing column or a column of the wrong type.
+    """
+    found = {split: find_files(getattr(files, split), folder) for split in SPLITS}
+    first = open_parquet(found["train"][0]).schema_arrow
+    side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
+    types = {name: first.field(name).type for name in first.names}
+    for name, table in side_tables.items():
+        key = config.side_tables[name].key
+        match_columns([key], types, f"schema.side_tables.{name}.key")
+        for column in table.column_names:
+            if column != key and column in types:
+                raise InputError(
+                    f"schema.side_tables.{name}: column {column!r} is in the data already: leave it out of its columns"
+                )
+            types.setdefault(column, table.schema.field(column).type)
+
+    schema = resolve_schema(config, types.keys())
+    kinds = {column: kind_of(types[column]) for column in schema.source_columns}
+    source = Source(schema, found, side_tables, kinds)
+    for split in SPLITS:
+        for path in found[split]:
+            _check_columns(source, split, path)
+        if found[split] and source.n_rows(split) == 0:
+            raise InputError(f"{found[split][0]} has no rows: {split} files must hold at least one")
+    return source
+
+
+def _load_side_table(config: SchemaConfig, name: str, folder: Path) -> pa.Table:
+    side = config.side_tables[name]
+    (path,) = find_files([side.file], folder)
+    names = open_parquet(path).schema_arrow.names
+    role = f"schema.side_tables.{name} ({path})"
+    columns = match_columns([side.key, *side.columns], names, role)
+    table = open_parquet(path).read(columns=columns)
+    if pc.count_distinct(table[side.key], mode="all").as_py() != table.num_rows:
+        raise InputError(f"{role}: its key {side.key!r} is null or repeated in some rows: keep one row for each key")
+    return table
+
+
+def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
+    """A left join that keeps the rows' order; a key the side table lacks brings nulls."""
+    keys = side[key].combine_chunks()
+    rows = pc.index_in(pc.cast(table[key], keys.type), value_set=keys)
+    for column in side.drop_columns([key]).column_names:
+        table = table.append_column(column, pc.take(side[column], rows))
+    return table
+
+
+def _check_columns(source: Source, split: SplitName, path: Path) -> None:
+    schema, arrow = source.schema, open_parquet(path).schema_arrow
+    brought = {c for name in source.side_tables for c in source.side_columns(name)}
+    needed = [c for c in schema.source_columns if c not in brought]
+    needed += [side.key for side in schema.side_tables.values()]
+    if split == "train":
+        needed += [c for c in (schema.label, schema.day, schema.split) if c is not None]
+    for column in needed:
+        if column not in arrow.names:
+            raise InputError(f"{path} has no column {column!r}{nearest(column, arrow.names)}: all files must have it")
+        trained = source.kinds.get(column)
+        if trained is not None and kind_of(arrow.field(column).type) != trained:
+            raise InputError(
+                f"{path}: column {column!r} is {arrow.field(column).type} but the training data's is of kind "
+                f"{trained}: write it with the same type"
+            )
+    if split != "train":
+        return
+    lists = {t.column for t in schema.token_sequences if t.delimiter is None}
+    texts = {t.column for t in schema.token_sequences if t.delimiter is not None}
+    for role, columns, expected in (
+        ("numeric", schema.measured, ("number",)),
+        ("categorical", schema.categorical, ("number", "text")),
+        ("a list sequence", lists, ("list",)),
+        ("a delimited sequence", texts, ("text",)),
+    ):
+        for column in columns:
+            if source.kinds[column] not in expected:
+                raise InputError(
+                    f"{path}: column {column!r} is {_type_name(source, column)}, which cannot be {role} "
+                    f"(that takes {' or '.join(expected)}): change its role in the schema or its type in the file"
+                )
+
+
+def _type_name(source: Source, column: str) -> str:
+    for table in source.side_tables.values():
+        if column in table.column_names:
+            return str(table.schema.field(column).type)
+    return str(open_parquet(source.files["train"][0]).schema_arrow.field(column).type)

@@ -1,0 +1,123 @@
+"""Categorical values and token sequences as canonical text, and jagged sequences, without a Python loop over rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Indices = np.ndarray
+
+
+@dataclass(frozen=True)
+class Codes:
+    """An array as codes into its distinct values; code -1 is null."""
+
+    codes: np.ndarray
+    """[n] int32."""
+    values: pa.Array
+    """Canonical text of each distinct value; two values may share a text (` 7` and `7`)."""
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """Sequences of rows end to end: row i holds `tokens[offsets[i]:offsets[i + 1]]`."""
+
+    tokens: pa.Array
+    offsets: np.ndarray
+    """[n + 1] int64."""
+    full_lengths: np.ndarray
+    """[n] int32: tokens before the cut."""
+
+
+def canonical_text(values: pa.Array) -> pa.Array:
+    """The text that names a value whatever its type: `5`, `5.0` (float) and `" 5"` are all `"5"`."""
+    dtype = values.type
+    if pa.types.is_floating(dtype):
+        numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+        # Beyond 2**53 a float names no integer exactly, and beyond 2**63 none fits.
+        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**53)
+        as_integer = pc.cast(pa.array(np.where(whole, numbers, 0.0).astype(np.int64)), pa.string())
+        return pc.if_else(pa.array(whole), as_integer, pc.cast(values, pa.string()))
+    text = values if pa.types.is_string(dtype) else pc.cast(values, pa.string())
+    return pc.utf8_trim_whitespace(text)
+
+
+def encode_values(column: pa.Array | pa.ChunkedArray) -> Codes:
+    """A column as codes into its distinct values; NaN counts as null."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)
+    encoded = array.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    return Codes(codes, canonical_text(encoded.dictionary))
+
+
+def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> Jagged:
+    """Splits strings at a delimiter and keeps one end of each: see `TokenFeature`.
+
+    Only the kept tokens are copied. A null or empty string has no tokens; an empty token (`"a,,b"`) is dropped, though
+    it takes a place in the cut and in the length.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = pc.fill_null(array.cast(pa.large_string()), "")
+    n = len(array)
+    _, offset_buffer, data = array.buffers()
+    bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8)
+    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    first_byte = int(bounds[0])
+    cuts = np.flatnonzero(text[first_byte : bounds[-1]] == ord(delimiter)) + first_byte
+
+    # cut_bounds[i] counts the delimiters before row i; a row of c delimiters has c + 1 tokens, an empty row none.
+    cut_bounds = np.searchsorted(cuts, bounds)
+    full_lengths = np.where(np.diff(bounds) > 0, np.diff(cut_bounds) + 1, 0)
+    lengths = np.minimum(full_lengths, max_length)
+    skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
+
+    # Token t of a row starts after its delimiter t - 1 or at the row's start, and ends at delimiter t or the row's end.
+    row, position = _expand(lengths)
+    token = position + skipped[row]
+    first_cut = cut_bounds[:-1][row]
+    padded = np.append(cuts, -1)  # the place that rows without delimiters point to
+    starts = np.where(token > 0, padded[first_cut + token - 1] + 1, bounds[:-1][row])
+    ends = np.where(token < full_lengths[row] - 1, padded[np.minimum(first_cut + token, len(cuts))], bounds[1:][row])
+    full = ends > starts
+    starts, ends, row = starts[full], ends[full], row[full]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))])
+    return Jagged(_slices(text, starts, ends), offsets, full_lengths.astype(np.int32))
+
+
+def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -> Jagged:
+    """Keeps one end of each list; a null list has no tokens and null tokens are dropped."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = array.cast(pa.large_list(array.type.value_type))
+    n = len(array)
+    full_lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = np.minimum(full_lengths, max_length)
+    skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
+    row, position = _expand(lengths)
+    taken = np.asarray(array.offsets)[:-1][row] + skipped[row] + position
+    tokens = array.values.take(pa.array(taken))
+    present = np.asarray(pc.is_valid(tokens))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[present], minlength=n))])
+    return Jagged(tokens.filter(pa.array(present)), offsets, full_lengths.astype(np.int32))
+
+
+def _expand(lengths: Indices) -> tuple[Indices, Indices]:
+    """For jagged rows of these lengths: the row of each element, and its position in the row."""
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.cumsum(lengths) - lengths
+    return row, np.arange(len(row)) - starts[row]
+
+
+def _slices(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
+    """The byte ranges of a buffer as one string array."""
+    sizes = ends - starts
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    token, byte = _expand(sizes)
+    gathered = text[starts[token] + byte]
+    return pa.Array.from_buffers(
+        pa.large_string(), len(sizes), [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(gathered)]
+    )

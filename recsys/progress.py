@@ -1,0 +1,44 @@
+"""One live progress line: what, how far, rows a second, time left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn as RichColumn
+from rich.text import Text
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class _RowsPerSecond(RichColumn):
+    def render(self, task: Task) -> Text:
+        """The recent speed of a task."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} rows/s", style="cyan")
+
+
+class ProgressLine:
+    """A progress bar over rows with a note (step and loss, say)."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, n_rows: int, note: str = "") -> None:
+        """Counts rows as done and shows a note beside them."""
+        self._progress.update(self._task, advance=n_rows, note=note)
+
+
+@contextmanager
+def progress_line(what: str, n_rows: int) -> Iterator[ProgressLine]:
+    """Shows a progress line while the block runs; it goes away at the end, and a log file never sees it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[note]}"),
+        _RowsPerSecond(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield ProgressLine(progress, progress.add_task(what, total=n_rows, note=""))
