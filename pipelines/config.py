@@ -1,16 +1,20 @@
 """The sections of a YAML config, and how a pipeline puts config and command line together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ConfigDict, Field
 
+from ranking.models import ModelConfig, ModelName, config_class
 from recsys.config import Values, load_yaml, merge, parse_overrides, validate
+from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.schema import SchemaConfig, StrictModel
+from recsys.schema import SchemaConfig, StrictModel, nearest
+from recsys.training.config import TrainerConfig
 
-DATA_KEYS = ("name", "files", "generator", "schema", "prepare")
-RANK_KEYS = ("trainer", "models")
+_RANK_KEYS = ("trainer", "model", "models")
 
 
 class GeneratorSize(StrictModel):
@@ -41,9 +45,44 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Values:
 
 def data_section(values: Values, origin: str) -> DataConfig:
     """The part of a config that says which data."""
-    return validate(DataConfig, {key: value for key, value in values.items() if key not in RANK_KEYS}, origin)
+    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RANK_KEYS}, origin)
 
 
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
     """Reads the data part of a config file, with overrides."""
     return data_section(read_layers(path, overrides), str(path))
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """A ranking run: its data, its model and how that is trained."""
+
+    data: DataConfig
+    model: ModelConfig
+    trainer: TrainerConfig
+
+
+def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
+    """Reads a config file for one model.
+
+    Settings count in this order: the command line, the config's `models.NAME` section (`model` and `trainer`), its
+    `trainer` section, the defaults.
+
+    Raises:
+        InputError: for an unknown key or a wrong value.
+    """
+    file, given = load_yaml(path), parse_overrides(overrides)
+    models = file.pop("models", None) or {}
+    known = get_args(ModelName)
+    for name in models:
+        if name not in known:
+            raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
+    own = models.get(model) or {}
+    if unknown := sorted(set(own) - {"model", "trainer"}):
+        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes model and trainer")
+    values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
+    return RankConfig(
+        data=data_section(values, origin),
+        model=validate(config_class(model), values.get("model") or {}, origin, "model."),
+        trainer=validate(TrainerConfig, values.get("trainer") or {}, origin, "trainer."),
+    )

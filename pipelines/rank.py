@@ -1,0 +1,174 @@
+"""Trains and evaluates a ranking model, out-of-fold, on the last day, or on the data's own test split.
+
+python -m pipelines.rank --model dcnv2
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from pipelines.cli import CONFIGS, ConfigOption, Overrides, run_pipeline
+from pipelines.config import RankConfig, load_rank_config
+from pipelines.data import find_prepared
+from ranking.models import ModelName, build_model
+from recsys.dataset import PreparedDataset, Split
+from recsys.errors import InputError
+from recsys.experiment import Part, RunFolder, peak_rss_gib
+from recsys.progress import console
+from recsys.rows import Rows
+from recsys.summary import print_summary, summarize
+from recsys.training.predict import predict
+from recsys.training.trainer import FitReport, Trainer
+
+RUNS = Path("runs")
+
+
+def rank(
+    model: Annotated[ModelName, typer.Option(help="Which model.")],
+    config: ConfigOption = CONFIGS / "toss.yaml",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A prepared data set, or a folder of raw files. Left out: the data that the config names, or a small "
+            "generated set."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Left out: a name under runs/ made from the settings.")
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="all: out-of-fold over every fold; 0,2: these folds; holdout: train on all days but the last. Left "
+            "out: the data's own valid and test splits where it has them, else all."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train and evaluate a ranking model.
+
+    Settings of the config are changed by KEY=VALUE, such as model.embedding_dim=32 trainer.epochs=3. A killed run
+    goes on where it was when the same command is given again; a finished one shows its table.
+    """
+    settings = load_rank_config(config, model, overrides or [])
+    dataset = find_prepared(settings.data, data)
+    splits = choose_splits(dataset, folds)
+    resolved = describe(settings, dataset, splits)
+    run = RunFolder(out or default_folder(resolved), resolved)
+    if not run.is_done:
+        console.print(f"[bold]{model}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
+        execute(run, settings, dataset, splits)
+    print_summary(run.metrics(), f"{model} on {dataset.name}")
+    console.print(f"run folder: {run.folder}")
+
+
+def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
+    """The splits to fit a model on.
+
+    Raises:
+        InputError: for folds that the data set does not have.
+    """
+    numbered = [name for name in dataset.split_names if name.startswith("fold_")]
+    if folds is None:
+        return ["full"] if dataset.given_splits else numbered
+    if folds == "all":
+        chosen = numbered
+    elif folds == "holdout":
+        chosen = ["holdout"]
+    else:
+        chosen = [f"fold_{fold.strip()}" for fold in folds.split(",")]
+    if not chosen or (missing := [name for name in chosen if name not in dataset.split_names]):
+        raise InputError(
+            f"--folds {folds}: {dataset.folder} has no {missing[0] if chosen else 'folds'}; "
+            f"it has {', '.join(dataset.split_names)}: pass all, holdout, or numbers such as 0,1"
+        )
+    return list(dict.fromkeys(chosen))
+
+
+def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> dict[str, Any]:
+    """The resolved config, as the run folder keeps it."""
+    return {
+        "data": {"name": dataset.name, "fingerprint": dataset.manifest.fingerprint},
+        "splits": splits,
+        "model": settings.model.model_dump(mode="json"),
+        "trainer": settings.trainer.model_dump(mode="json"),
+    }
+
+
+def default_folder(resolved: dict[str, Any]) -> Path:
+    """The same settings on the same data always give the same name."""
+    mark = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"{resolved['data']['name']}-{resolved['model']['name']}-{mark}"
+
+
+def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> None:
+    """Fits a model for each split and writes the run folder."""
+    for name in splits:
+        if run.has_fit(name):
+            console.print(f"{name}  was finished before")
+        else:
+            fit_split(run, settings, dataset.split(name))
+
+    fits = {name: run.load_fit(name) for name in splits}
+    parts = [part for mine, _ in fits.values() for part in mine]
+    reported = [parts[-1]] if splits == ["full"] else parts
+    reports = [report for _, report in fits.values()]
+    seconds = sum(report["seconds"] for report in reports)
+    train = {
+        "rows_per_s": sum(report["n_rows_trained"] for report in reports) / seconds,
+        "seconds": seconds,
+        "waited_s": sum(report["waited_s"] for report in reports),
+        "peak_rss_gib": max(report["peak_rss_gib"] for report in reports),
+        "precision": reports[0]["precision"],
+        "fits": dict(zip(splits, reports, strict=True)),
+    }
+    metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
+    run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
+
+
+def fit_split(run: RunFolder, settings: RankConfig, split: Split) -> None:
+    """Fits a model on one split, scores the rows it is judged on, and keeps both."""
+    given: dict[str, Rows] = {}
+    if split.name == "full":
+        given = {name: split.dataset.given_rows(name) for name in split.dataset.given_splits}
+        if not given:
+            raise InputError(f"{split.dataset.folder} has no valid or test rows with labels: pass --folds all")
+    # Rows that stop training early are never those that are reported.
+    monitor = given["valid"] if len(given) == 2 else None
+    judged = given or {split.name.removeprefix("fold_"): split.held_out_rows}
+
+    torch.manual_seed(settings.trainer.seed)
+    model = build_model(settings.model, split.schema)
+    with run.tensorboard(split.name) as writer:
+        report = Trainer(model, split, monitor, settings.trainer, writer.add_scalar, split.name).fit()
+    parts = []
+    for name, rows in judged.items():
+        logit = predict(model, split, rows, settings.trainer, f"scoring {name}")
+        number = rows(np.arange(len(rows)))
+        natural, balanced = report.shift.natural_logit(logit), report.shift.balanced_logit(logit)
+        parts.append(Part(name, number, split.dataset.labels(number), logit, natural, balanced))
+    run.save_fit(split.name, model.state_dict(), parts, describe_fit(report))
+
+
+def describe_fit(report: FitReport) -> dict[str, Any]:
+    """What metrics.json keeps of a fit."""
+    return {
+        "n_rows_trained": report.n_rows * len(report.epochs),
+        "seconds": sum(epoch.seconds for epoch in report.epochs),
+        "waited_s": sum(epoch.waited_s for epoch in report.epochs),
+        "peak_rss_gib": peak_rss_gib(),
+        "precision": report.precision,
+        "best_epoch": report.best_epoch,
+        "trained_weight": report.shift.trained_weight,
+        "balancing_weight": report.shift.balancing_weight,
+        "epochs": [{"loss": epoch.loss, "monitored": epoch.monitored} for epoch in report.epochs],
+    }
+
+
+if __name__ == "__main__":
+    run_pipeline(rank)

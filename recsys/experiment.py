@@ -1,0 +1,160 @@
+"""The run folder: an experiment's config, metrics, weights, logs and predictions, whole or plainly unfinished."""
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from recsys.calibration import probability
+from recsys.errors import InputError
+from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+
+CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
+_PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The predictions of one fitted model on rows it has not seen: a fold, the holdout, a given split."""
+
+    name: str
+    rows: np.ndarray
+    """[n] int64 row numbers in the prepared data set."""
+    label: np.ndarray
+    """[n] float32."""
+    logit: np.ndarray
+    """[n] float32, as the model gives it."""
+    natural_logit: np.ndarray
+    """[n] float64 logits of p."""
+    balanced_logit: np.ndarray
+    """[n] float64 logits of q."""
+
+
+class RunFolder:
+    """A folder of one experiment, written beside its final name until it is whole.
+
+    A killed run leaves `OUT.partial`: the same command finds the parts that were finished there and goes on.
+
+    Args:
+        folder: the final name.
+        config: the resolved config; saved before anything else.
+
+    Raises:
+        InputError: when the folder holds something else, or an unfinished run of another config.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder, self._config = folder, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        self._partial = partial_folder(folder)
+        if is_done(folder):
+            if self._saved_config(folder) != self._config:
+                raise InputError(f"{folder} holds a finished run of another config: choose another --out, or remove it")
+            return
+        check_free(folder, "run")
+        if (self._partial / CONFIG_FILE).is_file():
+            if self._saved_config(self._partial) != self._config:
+                raise InputError(
+                    f"{self._partial} holds an unfinished run of another config: choose another --out, or remove it"
+                )
+            return
+        self._partial.mkdir(exist_ok=True)
+        (self._partial / _PARTS).mkdir(exist_ok=True)
+        (self._partial / "ckpt").mkdir(exist_ok=True)
+        temporary = self._partial / f"{CONFIG_FILE}.tmp"
+        temporary.write_text(self._config, encoding="utf-8")
+        temporary.rename(self._partial / CONFIG_FILE)
+
+    @staticmethod
+    def _saved_config(folder: Path) -> str:
+        return (folder / CONFIG_FILE).read_text(encoding="utf-8")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run was finished before."""
+        return is_done(self.folder)
+
+    def metrics(self) -> dict[str, Any]:
+        """A finished run's metrics.json."""
+        return read_json(self.folder / METRICS_FILE)
+
+    def tensorboard(self, fit: str) -> SummaryWriter:
+        """A TensorBoard log for one fitted model."""
+        return SummaryWriter(str(self._partial / "tensorboard" / fit))
+
+    def has_fit(self, fit: str) -> bool:
+        """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
+        return (self._partial / _PARTS / f"{fit}.json").is_file()
+
+    def save_fit(self, fit: str, weights: Mapping[str, torch.Tensor], parts: list[Part], report: Any) -> None:
+        """Keeps a fitted model and its predictions; the report comes last and marks them as whole."""
+        torch.save(dict(weights), self._partial / "ckpt" / f"{fit}.pt")
+        for part in parts:
+            arrays = {key: value for key, value in asdict(part).items() if key != "name"}
+            np.savez(self._partial / _PARTS / f"{fit}.{part.name}.npz", **arrays)
+        write_json(self._partial / _PARTS / f"{fit}.json", {"parts": [part.name for part in parts], "report": report})
+
+    def load_fit(self, fit: str) -> tuple[list[Part], dict[str, Any]]:
+        """The predictions and the report of a fitted model."""
+        saved = read_json(self._partial / _PARTS / f"{fit}.json")
+        parts = []
+        for name in saved["parts"]:
+            with np.load(self._partial / _PARTS / f"{fit}.{name}.npz", allow_pickle=False) as arrays:
+                parts.append(Part(name=name, **{key: arrays[key] for key in arrays.files}))
+        return parts, saved["report"]
+
+    def finish(self, metrics: dict[str, Any], parts: list[Part], row_ids: pa.Array) -> None:
+        """Writes what speaks of the whole run and gives the folder its final name.
+
+        Args:
+            metrics: metrics.json.
+            parts: the reported predictions.
+            row_ids: their rows' ids, part after part.
+        """
+        write_oof(self._partial / OOF_FILE, parts, row_ids)
+        write_json(self._partial / PREDS_STATS_FILE, {part.name: prediction_stats(part) for part in parts})
+        write_json(self._partial / METRICS_FILE, metrics)
+        for path in (self._partial / _PARTS).iterdir():
+            path.unlink()
+        (self._partial / _PARTS).rmdir()
+        finish_folder(self.folder)
+
+
+def write_oof(path: Path, parts: list[Part], row_ids: pa.Array) -> None:
+    """oof.csv: row_id, fold, label, logit (as the model gives it), p (at the natural base rate)."""
+    table = pa.table(
+        {
+            "row_id": row_ids,
+            "fold": pa.concat_arrays([pa.repeat(part.name, len(part.rows)) for part in parts]),
+            "label": np.concatenate([part.label for part in parts]).astype(np.int8),
+            "logit": np.concatenate([part.logit for part in parts]),
+            "p": np.concatenate([probability(part.natural_logit) for part in parts]),
+        }
+    )
+    pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
+
+
+def prediction_stats(part: Part) -> dict[str, dict[str, float]]:
+    """The distribution of predictions at both scales, for the distribution gate."""
+    scales = {"p": probability(part.natural_logit), "q": probability(part.balanced_logit), "logit": part.logit}
+    return {scale: _distribution(values.astype(np.float64)) for scale, values in scales.items()}
+
+
+def _distribution(values: np.ndarray) -> dict[str, float]:
+    levels = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+    quantiles = {f"q{100 * level:g}": float(x) for level, x in zip(levels, np.quantile(values, levels), strict=True)}
+    return {"mean": float(values.mean()), "std": float(values.std()), **quantiles}
+
+
+def peak_rss_gib() -> float:
+    """The largest resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20

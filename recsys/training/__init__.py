@@ -1,0 +1,1 @@
+"""Training: losses, optimizers, schedule, precision and the loop."""
