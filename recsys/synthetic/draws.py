@@ -1,0 +1,61 @@
+"""Random numbers as a function of what they are for: no state, so that no block size or order can change them."""
+
+import hashlib
+
+import numpy as np
+from scipy.special import ndtri
+
+from recsys.prepare.hashing import as_fraction, mix
+
+Index = np.ndarray
+
+
+class Draws:
+    """Counter-based streams.
+
+    Args:
+        seed: the user's.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def bits(self, stream: str, index: Index) -> np.ndarray:
+        """uint64 of the shape of `index` (non-negative integers)."""
+        name = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+        return mix(mix(index.astype(np.uint64), name), self._seed)
+
+    def uniform(self, stream: str, index: Index) -> np.ndarray:
+        """float64 in [0, 1), of the shape of `index`."""
+        return as_fraction(self.bits(stream, index))
+
+    def normal(self, stream: str, index: Index) -> np.ndarray:
+        """Standard normal float64, of the shape of `index`."""
+        return ndtri(self.uniform(stream, index) + 2.0**-54)
+
+    def normals(self, stream: str, index: Index, width: int) -> np.ndarray:
+        """[n, width] standard normal float64, for [n] indices."""
+        return self.normal(stream, index[:, None] * width + np.arange(width))
+
+
+def pick(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Indices drawn in proportion to shares."""
+    cumulative = np.cumsum(shares)
+    return np.searchsorted(cumulative / cumulative[-1], uniform, side="right").clip(max=len(shares) - 1)
+
+
+def from_quantiles(quantiles: tuple[float, ...], uniform: np.ndarray) -> np.ndarray:
+    """The inverse of a distribution function through min, quartiles and max.
+
+    Linear between the quartiles. The outer quarters are powers whose slope continues the inner quarter's, so that a
+    far minimum or maximum makes a thin tail.
+    """
+    low, q25, q50, q75, high = quantiles
+    values = np.interp(uniform, [0.25, 0.5, 0.75], [q25, q50, q75])
+    for is_tail, depth, edge, end, inner in (
+        (uniform > 0.75, (uniform - 0.75) / 0.25, q75, high, q75 - q50),
+        (uniform < 0.25, (0.25 - uniform) / 0.25, q25, low, q50 - q25),
+    ):
+        power = np.clip(abs(end - edge) / max(abs(inner), 1e-12), 1.0, 60.0)
+        values = np.where(is_tail, edge + (end - edge) * np.clip(depth, 0, 1) ** power, values)
+    return values

@@ -1,0 +1,149 @@
+"""Writes generated Toss-shaped files, block by block, with the truth that no real data set has."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from recsys.calibration import logit_of
+from recsys.errors import InputError
+from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.metrics import Metrics, measure
+from recsys.progress import console, progress_line
+from recsys.schema import StrictModel
+from recsys.synthetic import columns
+from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
+
+ROW_GROUP = 16_384
+CONFIG_FILE = "config.json"
+
+
+class GeneratorConfig(StrictModel):
+    """A generated data set."""
+
+    n_rows: int = Field(default=200_000, ge=1)
+    n_test_rows: int | None = Field(default=None, ge=1)
+    """null makes one test row for seven training rows."""
+    seed: int = Field(default=0, ge=0)
+    seq_strength: float = Field(default=0.1, ge=0)
+    """Weight of the match between an ad and the last events, in logits: .1 is like the real data, .3 is planted."""
+
+    @property
+    def test_rows(self) -> int:
+        """Rows of the test file."""
+        return self.n_test_rows or max(1, self.n_rows // 7)
+
+
+def generate(config: GeneratorConfig, folder: Path, block_rows: int = ROW_GROUP) -> Path:
+    """Writes train.parquet, test.parquet, sample_submission.csv and truth.parquet.
+
+    truth.parquet holds split, row_id (a row's number in its split), p and the label `clicked`, of test rows too; its
+    metadata holds the scores of p itself, which no model can beat but by chance.
+
+    Args:
+        config: what to generate; the same config always gives the same bytes.
+        folder: where; a finished folder of the same config is left as it is.
+        block_rows: rows generated at once: memory, not content.
+
+    Raises:
+        InputError: when the folder holds something else.
+    """
+    settings = config.model_dump(mode="json")
+    if is_done(folder) and (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE) == settings:
+        console.print(f"{folder} already holds this data")
+        return folder
+    if block_rows < 1:
+        raise InputError(f"block_rows must be at least 1, got {block_rows}")
+    check_free(folder, "generated data set")
+    partial = partial_folder(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    truth = {
+        "train": _write_split(config, partial / "train.parquet", "train", block_rows),
+        "test": _write_split(config, partial / "test.parquet", "test", block_rows),
+    }
+    _write_truth(partial / "truth.parquet", config, truth)
+    ids = pa.array([f"TEST_{row:07d}" for row in range(config.test_rows)])
+    sample = pa.table({"ID": ids, columns.LABEL: pa.array(np.full(config.test_rows, 0.5))})
+    pa_csv.write_csv(sample, partial / "sample_submission.csv", pa_csv.WriteOptions(quoting_style="none"))
+    write_json(partial / CONFIG_FILE, settings)
+    finish_folder(folder)
+    return folder
+
+
+def _write_split(config: GeneratorConfig, path: Path, split: str, block_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Writes one file; returns [n] true probabilities and [n] labels."""
+    is_test = split == "test"
+    n_rows = config.test_rows if is_test else config.n_rows
+    maker = ImpressionMaker(config.seed, n_rows, is_test, config.n_rows)
+    model = fit_click_model(maker, config.seq_strength, columns.TEST_BASE_RATE if is_test else columns.BASE_RATE)
+    probabilities, labels = [], []
+    pending: list[pa.Table] = []
+    writer = None
+    with progress_line(f"generating {split}", n_rows) as line:
+        for start in range(0, n_rows, block_rows):
+            place = np.arange(start, min(start + block_rows, n_rows))
+            shown = maker.impressions(place)
+            events = maker.events(shown)
+            p = model.probability(shown, maker.match(shown, events))
+            label = (maker.label_chance(shown) < p).astype(np.int32)
+            table = maker.table(shown, events)
+            if is_test:
+                table = table.add_column(0, "ID", pa.array([f"TEST_{row:07d}" for row in place]))
+            else:
+                table = table.append_column(columns.LABEL, pa.array(label))
+            probabilities.append(p)
+            labels.append(label)
+            pending.append(table)
+            is_last = place[-1] == n_rows - 1
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            pending = _write_groups(writer, pending, is_last)
+            line.advance(len(place))
+    assert writer is not None
+    writer.close()
+    return np.concatenate(probabilities), np.concatenate(labels)
+
+
+def _write_groups(writer: pq.ParquetWriter, pending: list[pa.Table], is_last: bool) -> list[pa.Table]:
+    """Writes whole row groups of a fixed size, and what is left at the end; the blocks' size leaves no trace."""
+    table = pa.concat_tables(pending)
+    while table.num_rows >= ROW_GROUP or (is_last and table.num_rows):
+        writer.write_table(table.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+        table = table.slice(ROW_GROUP)
+    return [table]
+
+
+def bayes_metrics(p: np.ndarray, label: np.ndarray) -> Metrics:
+    """What the true probabilities score, with the labels' own balance for q."""
+    natural = logit_of(p)
+    rate = label.mean()
+    weight = (1 - rate) / rate if 0 < rate < 1 else 1.0
+    return measure(label, natural, natural + np.log(weight))
+
+
+def _write_truth(path: Path, config: GeneratorConfig, truth: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    tables = [
+        pa.table(
+            {
+                "split": pa.repeat(split, len(p)),
+                "row_id": np.arange(len(p)),
+                "p": p,
+                columns.LABEL: label.astype(np.int8),
+            }
+        )
+        for split, (p, label) in truth.items()
+    ]
+    bayes = {split: bayes_metrics(p, label).model_dump() for split, (p, label) in truth.items()}
+    metadata = {"bayes": json.dumps(bayes), "config": config.model_dump_json()}
+    pq.write_table(pa.concat_tables(tables).replace_schema_metadata(metadata), path, compression="zstd")
+
+
+def read_bayes(folder: Path) -> dict[str, Metrics]:
+    """The best possible scores of a generated data set, by split."""
+    metadata = pq.read_schema(folder / "truth.parquet").metadata
+    return {split: Metrics(**figures) for split, figures in json.loads(metadata[b"bayes"]).items()}

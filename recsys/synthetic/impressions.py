@@ -1,0 +1,172 @@
+"""Impressions: who is shown what, when and where, the logit of a click, and the columns that tell of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from recsys.synthetic import columns
+from recsys.synthetic.ads import N_DAYS, AdCatalogue, make_catalogue
+from recsys.synthetic.draws import Draws, pick
+from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
+from recsys.synthetic.users import Users, feature_columns, make_users, n_users, user_columns, user_of_row
+
+N_PILOT = 65_536
+_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.35, 0.25, 0.18
+_RARE_PROB, _RARE_LOGIT = 0.02, 2.2
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """n impressions, and what their logit is made of but for the intercept."""
+
+    row: np.ndarray
+    users: Users
+    day: np.ndarray
+    inventory: np.ndarray
+    hour: np.ndarray
+    ad_set: np.ndarray
+    creative: np.ndarray
+    is_null_1: np.ndarray
+    is_null_2: np.ndarray
+    logit: np.ndarray
+    """[n] without the term of the sequences and the intercept."""
+
+
+def _log_odds(table: dict[str, tuple[float, float]]) -> np.ndarray:
+    rates = np.array([rate for _, rate in table.values()]) / 100
+    return logit(rates) - logit(columns.BASE_RATE)
+
+
+def _shares(table: dict[str, tuple[float, float]]) -> np.ndarray:
+    return np.array([share for share, _ in table.values()])
+
+
+class ImpressionMaker:
+    """Draws the impressions of one split.
+
+    Args:
+        seed: of all data.
+        n_rows: rows of the split.
+        is_test: test rows come from a later day, with shifted popularity.
+        n_train_rows: rows of the training split: test users are drawn from its later half on.
+    """
+
+    def __init__(self, seed: int, n_rows: int, is_test: bool, n_train_rows: int) -> None:
+        self._seed, self._n_rows, self._is_test = seed, n_rows, is_test
+        self._first_user = n_users(n_train_rows) // 2 if is_test else 0
+        self._row_shift = 1 << 40 if is_test else 0  # test rows draw their own numbers
+        self._draws = Draws(seed)
+        self.ads: AdCatalogue = make_catalogue(self._draws)
+        self.sequences = SequenceMaker(self._draws)
+        self._by_pair = {
+            "age": _INTERACTION_SD * self._draws.normal("inv_age", np.arange(len(columns.INVENTORY) * 8)),
+            "type": _INTERACTION_SD * self._draws.normal("inv_type", np.arange(len(columns.INVENTORY) * 26)),
+        }
+
+    def impressions(self, place: np.ndarray) -> Impressions:
+        """The impressions at [n] places of the split."""
+        draws, row = self._draws, place + self._row_shift
+        users = make_users(draws, user_of_row(self._n_rows, self._seed, self._first_user, place))
+        train_day = pick(_shares(columns.DAYS), draws.uniform("day", row))
+        day = np.full(len(row), N_DAYS - 1) if self._is_test else train_day
+        inventory = pick(_shares(columns.INVENTORY), draws.uniform("invent", row))
+        hour = pick(_shares(columns.HOURS), draws.uniform("hour", row))
+        ad_set = self.ads.draw_ad_sets(draws, row, day, users.interest)
+        creative = self.ads.draw_creatives(draws, row, ad_set)
+        is_null_1 = draws.uniform("null_1", row) < columns.NULL_RATE_1
+        is_null_2 = (draws.uniform("null_1", row) < 0.97 * columns.NULL_RATE_1) | (
+            draws.uniform("null_2", row) < columns.NULL_RATE_2 - 0.97 * columns.NULL_RATE_1
+        )
+        ad_type = self.ads.columns(ad_set, creative)["l_feat_4"].astype(np.int64) - 1
+        day_logit = _log_odds(columns.DAYS)[np.minimum(day, len(columns.DAYS) - 1)]
+        total = (
+            _log_odds(columns.INVENTORY)[inventory]
+            + _log_odds(columns.AGE)[users.age]
+            + _log_odds(columns.GENDER)[users.gender]
+            + _log_odds(columns.HOURS)[hour]
+            + (0.0 if self._is_test else day_logit)
+            + _HISTORY_SD * users.taste
+            - _ACTIVITY_SD * users.activity
+            + self.ads.bias[ad_set]
+            + self._by_pair["age"][inventory * 8 + users.age]
+            + self._by_pair["type"][inventory * 26 + ad_type]
+            + np.where(is_null_1 | is_null_2, logit(columns.NULL_CLICK_RATE / 100) - logit(columns.BASE_RATE), 0.0)
+            + _RARE_LOGIT * (draws.uniform("rare", row) < _RARE_PROB)
+        )
+        return Impressions(row, users, day, inventory, hour, ad_set, creative, is_null_1, is_null_2, total)
+
+    def label_chance(self, shown: Impressions) -> np.ndarray:
+        """[n] uniform numbers: a row is clicked where its own is below p."""
+        return self._draws.uniform("label", shown.row)
+
+    def match(self, shown: Impressions, events: Events) -> np.ndarray:
+        """[n] how well the ads match the last events, not yet standardised."""
+        return self.sequences.match(events, self.ads.vector[shown.ad_set])
+
+    def table(self, shown: Impressions, events: Events) -> pa.Table:
+        """The published columns, labels left out."""
+        draws, row, n = self._draws, shown.row, len(shown.row)
+        names = {name: np.array(list(values)) for name, values in (
+            ("gender", columns.GENDER), ("age_group", columns.AGE), ("inventory_id", columns.INVENTORY),
+            ("day_of_week", columns.DAYS), ("hour", columns.HOURS),
+        )}  # fmt: skip
+        found: dict[str, pa.Array] = {
+            "gender": pa.array(names["gender"]).take(pa.array(shown.users.gender)),
+            "age_group": pa.array(names["age_group"]).take(pa.array(shown.users.age)),
+            "inventory_id": pa.array(names["inventory_id"]).take(pa.array(shown.inventory)),
+            "day_of_week": pa.array(names["day_of_week"]).take(pa.array(np.minimum(shown.day, 6))),
+            "hour": pa.array(names["hour"]).take(pa.array(shown.hour)),
+            "seq": as_strings(events),
+        }
+        numbers = self.ads.columns(shown.ad_set, shown.creative)
+        numbers |= user_columns(draws, shown.users) | feature_columns(draws, shown.users, row)
+        is_usual = draws.uniform("l_feat_25", row) < 0.55
+        other = 1 + (1788 * draws.uniform("l_feat_25b", row) ** 2).astype(np.int64)
+        numbers["l_feat_25"] = np.where(is_usual, 1129, other)
+        numbers["l_feat_26"] = 1 + np.floor(18 * draws.uniform("l_feat_26", row) ** 2)
+        numbers["l_feat_27"] = 1 + np.floor(5 * draws.uniform("l_feat_27", row))
+        rate_e3 = columns.TEST_NULL_RATE_E3 if self._is_test else columns.NULL_RATE_E3
+        nulls = dict.fromkeys(columns.NULL_BLOCK_1, shown.is_null_1)
+        nulls |= dict.fromkeys(columns.NULL_BLOCK_2, shown.is_null_2)
+        nulls["feat_e_3"] = draws.uniform("null_e3", row) < rate_e3
+        for name in columns.NUMBERS:
+            found[name] = pa.array(numbers[name].astype(np.float32), mask=nulls.get(name))
+        for name in ("gender", "age_group"):
+            found[name] = pc.if_else(pa.array(shown.is_null_1), None, found[name])
+        assert all(len(values) == n for values in found.values())
+        return pa.table({name: found[name] for name in columns.FEATURES})
+
+    def events(self, shown: Impressions, most: int | None = None) -> Events:
+        """The events of the impressions' users, cut to the `most` last where asked."""
+        lengths = self.sequences.lengths(shown.users, shown.row)
+        return self.sequences.events(shown.users, shown.row, lengths if most is None else np.minimum(lengths, most))
+
+
+@dataclass(frozen=True)
+class ClickModel:
+    """Turns impressions into true click probabilities, once a pilot sample has set its two scales."""
+
+    match_mean: float
+    match_sd: float
+    intercept: float
+    seq_strength: float
+
+    def probability(self, shown: Impressions, match: np.ndarray) -> np.ndarray:
+        """[n] float64."""
+        standard = (match - self.match_mean) / self.match_sd
+        return expit(shown.logit + self.seq_strength * standard + self.intercept)
+
+
+def fit_click_model(maker: ImpressionMaker, seq_strength: float, base_rate: float) -> ClickModel:
+    """Standardises the match and solves for the intercept that gives the base rate, on a sample of fixed size."""
+    pilot = ImpressionMaker(maker._seed, N_PILOT, maker._is_test, N_PILOT)
+    shown = pilot.impressions(np.arange(N_PILOT))
+    match = pilot.match(shown, pilot.events(shown, MATCH_LENGTH))
+    mean, sd = float(match.mean()), float(match.std())
+    rest = shown.logit + seq_strength * (match - mean) / sd
+    intercept = brentq(lambda value: expit(rest + value).mean() - base_rate, -20, 20)
+    return ClickModel(mean, sd, float(intercept), seq_strength)

@@ -1,0 +1,148 @@
+"""The users: a function of their number, so that no table of them is ever held."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from recsys.permutation import Permutation
+from recsys.synthetic import columns
+from recsys.synthetic.ads import D_INTEREST
+from recsys.synthetic.draws import Draws, from_quantiles, pick
+
+_IMPRESSIONS = (3, 4, 5)
+_USER_OF_SLOT = np.repeat(np.arange(len(_IMPRESSIONS)), _IMPRESSIONS)
+"""Twelve slots hold three users, with three, four and five impressions."""
+_INTEREST_SCALE = 0.9
+
+
+@dataclass(frozen=True)
+class Users:
+    """The users of n impressions."""
+
+    number: np.ndarray
+    """[n]."""
+    activity: np.ndarray
+    """[n] A, standard normal."""
+    responsiveness: np.ndarray
+    """[n] R, standard normal."""
+    rate: np.ndarray
+    """[n] s, the smoothed rate of past clicks."""
+    taste: np.ndarray
+    """[n] what the history columns say of the willingness to click: standard normal of R and s."""
+    interest: np.ndarray
+    """[n, 8] u."""
+    gender: np.ndarray
+    """[n] index into `columns.GENDER`."""
+    age: np.ndarray
+    """[n] index into `columns.AGE`."""
+
+
+def user_of_row(n_rows: int, seed: int, first_user: int, row: np.ndarray) -> np.ndarray:
+    """[n] user numbers: users have three to five impressions, scattered over all rows."""
+    slot = Permutation(n_rows, seed, first_user)(row)
+    return first_user + slot // len(_USER_OF_SLOT) * len(_IMPRESSIONS) + _USER_OF_SLOT[slot % len(_USER_OF_SLOT)]
+
+
+def n_users(n_rows: int) -> int:
+    """An upper bound of the users that n impressions have."""
+    return (n_rows // len(_USER_OF_SLOT) + 1) * len(_IMPRESSIONS)
+
+
+def make_users(draws: Draws, number: np.ndarray) -> Users:
+    """The users of these numbers."""
+    activity, responsiveness = draws.normal("activity", number), draws.normal("respond", number)
+    # s falls with A; R and s rise together, but only R sets the small integers of history_b.
+    level = -0.45 * activity + 0.5 * responsiveness + np.sqrt(1 - 0.45**2 - 0.5**2) * draws.normal("rate", number)
+    median, sd = np.log(columns.SMOOTHED_RATE[2]), 1.0
+    rate = np.minimum(np.exp(median + sd * level), 1.0)
+    taste = (0.75 * responsiveness + 0.4 * level) / np.sqrt(0.75**2 + 0.4**2 + 2 * 0.75 * 0.4 * 0.5)
+    return Users(
+        number=number,
+        activity=activity,
+        responsiveness=responsiveness,
+        rate=rate,
+        taste=taste,
+        interest=_INTEREST_SCALE * draws.normals("interest", number, D_INTEREST),
+        gender=pick(np.array([share for share, _ in columns.GENDER.values()]), draws.uniform("gender", number)),
+        age=pick(np.array([share for share, _ in columns.AGE.values()]), draws.uniform("age", number)),
+    )
+
+
+def user_columns(draws: Draws, users: Users) -> dict[str, np.ndarray]:
+    """The user-side l_feat and history columns, [n] each."""
+    found = {f"l_feat_{k}": (draws.uniform(f"l_feat_{k}", users.number) < 0.5) + 1.0 for k in (2, 19, 21, 22, 24)}
+    found["l_feat_8"] = 2.0 - (draws.uniform("l_feat_8", users.number) < 0.006)
+    found["l_feat_18"] = np.floor(
+        7 * ndtr(0.5 * users.activity + draws.normal("l_feat_18", users.number)).clip(0, 0.999)
+    )
+    found["l_feat_20"] = np.full(len(users.number), 2.0)
+    found["l_feat_23"] = np.ones(len(users.number))
+
+    # One small integer of R for all history_b, which seldom differs by one in a column: pairs correlate above .995.
+    count = 1 + np.floor(1.2 * np.exp(0.75 * users.responsiveness))
+    differs = draws.uniform("differs", users.number[:, None] * 30 + np.arange(30)) < 0.02
+    integer = np.minimum(count[:, None] + differs, 30)
+    history_b = columns.HISTORY_B_WEIGHT * integer * users.rate[:, None]
+    found |= {name: history_b[:, k] for k, name in enumerate(columns.HISTORY_B)}
+
+    noise = draws.normal("history_a_1", users.number)
+    found["history_a_1"] = np.minimum(0.05 * np.exp(0.85 * (0.95 * users.taste + 0.31 * noise)), 18.7)
+    clicks = np.floor(np.exp(1.0 + 1.1 * (0.9 * users.taste + 0.43 * draws.normal("history_k", users.number))))
+    found["history_a_2"] = -np.maximum(clicks - 1, 0) / 18
+    found["history_a_3"] = np.maximum(clicks, 0) / 82 * (draws.uniform("history_z", users.number) > 0.1)
+    found["history_a_5"] = -np.maximum(clicks - 2, 0) / 69
+    volume = np.exp(0.9 * users.activity + 0.15 * draws.normal("volume", users.number))
+    found |= {f"history_a_{k}": -median * volume for k, median in ((4, 280), (6, 139), (7, 9.75))}
+    return found
+
+
+def feature_columns(draws: Draws, users: Users, row: np.ndarray) -> dict[str, np.ndarray]:
+    """feat_*, [n] each: inverse distribution functions under a Gaussian copula.
+
+    Groups of columns share a factor, which gives the published correlations between them; d, c, b_4 and e_1 also
+    load on A. A user's factors change a little from one impression to the next.
+    """
+
+    def factor(name: str, loading_on_activity: float = 0.0) -> np.ndarray:
+        own = 0.95 * draws.normal(f"f_{name}", users.number) + 0.31 * draws.normal(f"r_{name}", row)
+        return loading_on_activity * users.activity + np.sqrt(1 - loading_on_activity**2) * own
+
+    def member(name: str, shared: np.ndarray, loading: float) -> np.ndarray:
+        return loading * shared + np.sqrt(1 - loading**2) * draws.normal(f"m_{name}", row)
+
+    factors = {
+        name: factor(name, on_activity)
+        for name, on_activity in (
+            ("e79", 0.2), ("e810", -0.2), ("b35", 0.3), ("c", 0.7), ("d", 0.7), ("a67", 0.1), ("lone", 0.0)
+        )
+    }  # fmt: skip
+    shared: dict[str, tuple[str, float]] = {
+        "feat_e_7": ("e79", 0.97), "feat_e_9": ("e79", -0.97), "feat_e_8": ("e810", 0.96), "feat_e_10": ("e810", 0.96),
+        "feat_b_3": ("b35", 0.96), "feat_b_5": ("b35", -0.96), "feat_a_6": ("a67", 0.94), "feat_a_7": ("a67", 0.94),
+        "feat_e_1": ("d", 0.75), "feat_b_4": ("d", 0.8),
+    }  # fmt: skip
+    shared |= {name: ("c", 0.94 if k in (0, 3, 6) else 0.6) for k, name in enumerate(columns.FEAT_C)}
+    shared |= dict.fromkeys(columns.FEAT_D, ("d", 0.9))
+    found = {}
+    for name in columns.FEAT_E + columns.FEAT_D + columns.FEAT_C + columns.FEAT_B + columns.FEAT_A:
+        factor_name, loading = shared.get(name, ("lone", 0.2))
+        if name in ("feat_b_1", "feat_b_2"):  # these two follow the willingness to click
+            uniform = ndtr(member(name, users.taste, 0.75))
+        else:
+            uniform = ndtr(member(name, factors[factor_name], loading))
+        found[name] = _inverse(name, uniform)
+    return found
+
+
+def _inverse(name: str, uniform: np.ndarray) -> np.ndarray:
+    if name in columns.QUANTILES:
+        return from_quantiles(columns.QUANTILES[name], uniform)
+    if name in columns.FEAT_D_UNIT:  # saturates: a third of users are at the most
+        return np.minimum(np.floor(45 * uniform), 30) / columns.FEAT_D_UNIT[name]
+    if name in columns.FEAT_C:
+        most = columns.FEAT_C_MAX[columns.FEAT_C.index(name)]
+        if name == "feat_c_2":
+            return from_quantiles((0, 0.1, 0.48, 2.5, most), uniform)
+        return from_quantiles((0, 0.75 * most, 0.93 * most, 0.99 * most, most), uniform)
+    return np.where(uniform < 0.78, 0.0, 5.0 * (uniform - 0.78) / 0.22)  # feat_a: zero-inflated
