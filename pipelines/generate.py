@@ -12,8 +12,8 @@ from rich.table import Table
 from pipelines.cli import run_pipeline
 from recsys.errors import InputError
 from recsys.progress import console
-from recsys.synthetic import GeneratorConfig, generate, read_bayes
-from recsys.synthetic.generate import ROW_GROUP
+from recsys.generator import GeneratorConfig, generate, read_bayes
+from recsys.generator.generate import ROW_GROUP
 
 
 def generate_command(

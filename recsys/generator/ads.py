@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
-from recsys.synthetic.draws import Draws, pick
+from recsys.generator.draws import Draws, pick
 
 N_CAMPAIGNS, N_AD_SETS, N_CREATIVES = 1524, 3237, 5050
 D_INTEREST = 8
+N_AD_TYPES = 26
+"""Values of l_feat_4."""
 POPULARITY_SIGMA, BIAS_SD = 2.9, 0.3
 N_DAYS = 8  # seven of training, and the test day
-_N_TEST_ONLY = 40
+_N_TEST_ONLY, _N_ALWAYS = 40, 24
 _VECTOR_SCALE = 0.9
 _N_CANDIDATES = 16
+_VARYING_RATE = 0.004
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,15 @@ def make_catalogue(draws: Draws) -> AdCatalogue:
 
     direction = draws.normals("campaignv", np.arange(N_CAMPAIGNS), D_INTEREST)[campaign]
     vector = _VECTOR_SCALE * (0.8 * direction + 0.6 * draws.normals("adsetv", sets, D_INTEREST)) / np.sqrt(D_INTEREST)
-    weight = np.exp(POPULARITY_SIGMA * draws.normal("popular", sets))
+    # Ranks, not draws: with a sigma this large the biggest of so few draws could take half of all impressions.
+    rank = np.argsort(np.argsort(draws.bits("popular", sets)))
+    weight = np.exp(POPULARITY_SIGMA * ndtri((rank + 0.5) / N_AD_SETS))
     start = np.floor(draws.uniform("start", sets) * 14 - 10)
     length = 5 + np.floor(draws.uniform("days", sets) * 14)
     days = np.arange(N_DAYS)[:, None]
-    is_active = (days >= start) & (days < start + length)
+    is_active = ((days >= start) & (days < start + length)) | (rank >= N_AD_SETS - _N_ALWAYS)
     # Some ad sets are new on the test day, and popularity shifts a little there. The biggest are no newcomers.
-    newcomers = np.argsort(weight)[N_AD_SETS // 2 : N_AD_SETS // 2 + 20 * _N_TEST_ONLY : 20]
+    newcomers = np.argsort(rank)[N_AD_SETS // 2 : N_AD_SETS // 2 + 20 * _N_TEST_ONLY : 20]
     is_active[:, newcomers] = False
     is_active[-1, newcomers] = True
     popularity = weight * is_active
@@ -101,10 +107,14 @@ def make_catalogue(draws: Draws) -> AdCatalogue:
     l1 = 1 + campaign % 2
     l9 = 1 + campaign % 476
     mixed = draws.bits("mixed", sets)
-    varies = draws.uniform("varies", sets) < 0.004  # sets whose l_feat_4 and 15 their creatives do not share
-    l4 = mixed % np.uint64(26)
-    l15 = sets % 2582
+    l4, l15 = mixed % np.uint64(N_AD_TYPES), sets % 2582
+    # Sets whose l_feat_4 and 15 their creatives do not share: the first keeps the set's, so that none goes missing.
+    has_several = np.bincount(set_of_creative) > 1
+    varies = has_several & (draws.uniform("varies", sets) < _VARYING_RATE / has_several.mean())
+    is_first = np.diff(set_of_creative, prepend=-1) > 0
+    varies_here = varies[set_of_creative] & ~is_first
     own = draws.bits("own", creatives)
+    shuffled = np.argsort(own)
     set_columns = {
         "l_feat_1": l1,
         "l_feat_9": l9,
@@ -117,12 +127,12 @@ def make_catalogue(draws: Draws) -> AdCatalogue:
     }
     creative_columns = {
         "l_feat_3": 1 + own % np.uint64(3),
-        "l_feat_4": 1 + np.where(varies[set_of_creative], own % np.uint64(26), l4[set_of_creative]),
+        "l_feat_4": 1 + np.where(varies_here, own % np.uint64(N_AD_TYPES), l4[set_of_creative]),
         "l_feat_5": 1 + creatives % 1076,
-        "l_feat_6": 1 + (own >> np.uint64(8)) % np.uint64(900),
-        "l_feat_7": 1 + (own >> np.uint64(20)) % np.uint64(313),
+        "l_feat_6": 1 + shuffled % 900,
+        "l_feat_7": 1 + shuffled[::-1] % 313,
         "l_feat_12": 1 + creatives,
-        "l_feat_15": 1 + np.where(varies[set_of_creative], creatives % 2582, l15[set_of_creative]),
+        "l_feat_15": 1 + np.where(varies_here, creatives % 2582, l15[set_of_creative]),
     }
     return AdCatalogue(
         vector=vector,

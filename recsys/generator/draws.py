@@ -56,6 +56,6 @@ def from_quantiles(quantiles: tuple[float, ...], uniform: np.ndarray) -> np.ndar
         (uniform > 0.75, (uniform - 0.75) / 0.25, q75, high, q75 - q50),
         (uniform < 0.25, (0.25 - uniform) / 0.25, q25, low, q50 - q25),
     ):
-        power = np.clip(abs(end - edge) / max(abs(inner), 1e-12), 1.0, 60.0)
+        power = np.clip(abs(end - edge) / max(abs(inner), 1e-12), 1.0, 300.0)
         values = np.where(is_tail, edge + (end - edge) * np.clip(depth, 0, 1) ** power, values)
     return values

@@ -6,17 +6,18 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import ndtr
 
-from recsys.synthetic import columns
-from recsys.synthetic.ads import D_INTEREST
-from recsys.synthetic.draws import Draws
-from recsys.synthetic.users import Users
+from recsys.generator import columns
+from recsys.generator.ads import D_INTEREST
+from recsys.generator.draws import Draws
+from recsys.generator.users import Users
 
 N_TOPICS, N_TOKENS = 12, 561
 MATCH_LENGTH = 50
-_SWITCH_PROB, _REPEAT_PROB = 0.06, 0.72
+_SWITCH_PROB, _REPEAT_PROB = 0.06, 0.40
+_ZIPF, _STRAY_PROB = 1.6, 0.01
 _LUT_SIZE = 4096
 _BASE_VERSION_PROB = 0.42
-_TOPIC_SHARPNESS, _MATCH_SHARPNESS = 1.5, 2.0
+_TOPIC_SHARPNESS, _MATCH_SHARPNESS = 2.2, 2.0
 _MAX_LENGTH = 1 << 14
 
 
@@ -107,8 +108,9 @@ def _token_table(draws: Draws) -> np.ndarray:
     home = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
     for topic in range(N_TOPICS):
         own = home[topic::N_TOPICS]
-        weight = np.full(N_TOKENS, 0.08 / N_TOKENS)
-        weight[own] += 0.92 / np.arange(1, len(own) + 1) / (1 / np.arange(1, len(own) + 1)).sum()
+        weight = np.full(N_TOKENS, _STRAY_PROB / N_TOKENS)
+        zipf = np.arange(1, len(own) + 1) ** -_ZIPF
+        weight[own] += (1 - _STRAY_PROB) * zipf / zipf.sum()
         edges = np.floor(np.cumsum(weight) / weight.sum() * _LUT_SIZE + 0.5).astype(np.int64)
         table[topic] = np.searchsorted(edges, np.arange(_LUT_SIZE), side="right").clip(max=N_TOKENS - 1)
     return table

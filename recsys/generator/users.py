@@ -6,9 +6,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from recsys.permutation import Permutation
-from recsys.synthetic import columns
-from recsys.synthetic.ads import D_INTEREST
-from recsys.synthetic.draws import Draws, from_quantiles, pick
+from recsys.generator import columns
+from recsys.generator.ads import D_INTEREST
+from recsys.generator.draws import Draws, from_quantiles, pick
 
 _IMPRESSIONS = (3, 4, 5)
 _USER_OF_SLOT = np.repeat(np.arange(len(_IMPRESSIONS)), _IMPRESSIONS)
@@ -88,11 +88,13 @@ def user_columns(draws: Draws, users: Users) -> dict[str, np.ndarray]:
 
     noise = draws.normal("history_a_1", users.number)
     found["history_a_1"] = np.minimum(0.05 * np.exp(0.85 * (0.95 * users.taste + 0.31 * noise)), 18.7)
-    clicks = np.floor(np.exp(1.0 + 1.1 * (0.9 * users.taste + 0.43 * draws.normal("history_k", users.number))))
+    # The busier a user, the fewer of these counts and the larger the volume: history_a_3 and 4 rise together.
+    mood = 0.62 * users.taste - 0.7 * users.activity + 0.2 * draws.normal("history_k", users.number)
+    clicks = np.floor(np.exp(1.0 + 0.8 * mood))
     found["history_a_2"] = -np.maximum(clicks - 1, 0) / 18
     found["history_a_3"] = np.maximum(clicks, 0) / 82 * (draws.uniform("history_z", users.number) > 0.1)
     found["history_a_5"] = -np.maximum(clicks - 2, 0) / 69
-    volume = np.exp(0.9 * users.activity + 0.15 * draws.normal("volume", users.number))
+    volume = np.exp(0.5 * users.activity + 0.1 * draws.normal("volume", users.number))
     found |= {f"history_a_{k}": -median * volume for k, median in ((4, 280), (6, 139), (7, 9.75))}
     return found
 
@@ -114,13 +116,13 @@ def feature_columns(draws: Draws, users: Users, row: np.ndarray) -> dict[str, np
     factors = {
         name: factor(name, on_activity)
         for name, on_activity in (
-            ("e79", 0.2), ("e810", -0.2), ("b35", 0.3), ("c", 0.7), ("d", 0.7), ("a67", 0.1), ("lone", 0.0)
+            ("e79", 0.2), ("e810", -0.2), ("b35", 0.3), ("c", 0.7), ("d", 0.9), ("a67", 0.1), ("lone", 0.0)
         )
     }  # fmt: skip
     shared: dict[str, tuple[str, float]] = {
-        "feat_e_7": ("e79", 0.97), "feat_e_9": ("e79", -0.97), "feat_e_8": ("e810", 0.96), "feat_e_10": ("e810", 0.96),
-        "feat_b_3": ("b35", 0.96), "feat_b_5": ("b35", -0.96), "feat_a_6": ("a67", 0.94), "feat_a_7": ("a67", 0.94),
-        "feat_e_1": ("d", 0.75), "feat_b_4": ("d", 0.8),
+        "feat_e_7": ("e79", 0.99), "feat_e_9": ("e79", -0.99), "feat_e_8": ("e810", 0.96), "feat_e_10": ("e810", 0.96),
+        "feat_b_3": ("b35", 0.99), "feat_b_5": ("b35", -0.99), "feat_a_6": ("a67", 0.94), "feat_a_7": ("a67", 0.94),
+        "feat_e_1": ("d", 0.9), "feat_b_4": ("d", 0.9),
     }  # fmt: skip
     shared |= {name: ("c", 0.94 if k in (0, 3, 6) else 0.6) for k, name in enumerate(columns.FEAT_C)}
     shared |= dict.fromkeys(columns.FEAT_D, ("d", 0.9))
@@ -128,7 +130,7 @@ def feature_columns(draws: Draws, users: Users, row: np.ndarray) -> dict[str, np
     for name in columns.FEAT_E + columns.FEAT_D + columns.FEAT_C + columns.FEAT_B + columns.FEAT_A:
         factor_name, loading = shared.get(name, ("lone", 0.2))
         if name in ("feat_b_1", "feat_b_2"):  # these two follow the willingness to click
-            uniform = ndtr(member(name, users.taste, 0.75))
+            uniform = ndtr(member(name, users.taste, 0.9))
         else:
             uniform = ndtr(member(name, factors[factor_name], loading))
         found[name] = _inverse(name, uniform)

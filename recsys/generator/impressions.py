@@ -8,14 +8,14 @@ import pyarrow.compute as pc
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from recsys.synthetic import columns
-from recsys.synthetic.ads import N_DAYS, AdCatalogue, make_catalogue
-from recsys.synthetic.draws import Draws, pick
-from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
-from recsys.synthetic.users import Users, feature_columns, make_users, n_users, user_columns, user_of_row
+from recsys.generator import columns
+from recsys.generator.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalogue, make_catalogue
+from recsys.generator.draws import Draws, pick
+from recsys.generator.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
+from recsys.generator.users import Users, feature_columns, make_users, n_users, user_columns, user_of_row
 
 N_PILOT = 65_536
-_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.35, 0.25, 0.18
+_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.45, 0.30, 0.18
 _RARE_PROB, _RARE_LOGIT = 0.02, 2.2
 
 
@@ -45,6 +45,22 @@ def _shares(table: dict[str, tuple[float, float]]) -> np.ndarray:
     return np.array([share for share, _ in table.values()])
 
 
+def _interaction(draws: Draws, name: str, share: np.ndarray) -> np.ndarray:
+    """[inventories, K] logits that change no margin: every row and column has a weighted mean of zero.
+
+    Args:
+        draws: streams.
+        name: of the interaction.
+        share: [K] weights of the other side's values.
+    """
+    mine = _shares(columns.INVENTORY)
+    logits = _INTERACTION_SD * draws.normal(name, np.arange(len(mine) * len(share))).reshape(len(mine), len(share))
+    for _ in range(20):  # taking one margin away disturbs the other less and less
+        logits -= np.average(logits, axis=1, weights=share)[:, None]
+        logits -= np.average(logits, axis=0, weights=mine)
+    return logits
+
+
 class ImpressionMaker:
     """Draws the impressions of one split.
 
@@ -62,10 +78,14 @@ class ImpressionMaker:
         self._draws = Draws(seed)
         self.ads: AdCatalogue = make_catalogue(self._draws)
         self.sequences = SequenceMaker(self._draws)
-        self._by_pair = {
-            "age": _INTERACTION_SD * self._draws.normal("inv_age", np.arange(len(columns.INVENTORY) * 8)),
-            "type": _INTERACTION_SD * self._draws.normal("inv_type", np.arange(len(columns.INVENTORY) * 26)),
-        }
+        # Only popular ad types are seen often: they weigh as their ad sets are shown.
+        type_share = np.bincount(
+            self.ads.columns(np.arange(N_AD_SETS), self.ads.first_creative[:-1])["l_feat_4"].astype(np.int64) - 1,
+            weights=self.ads.popularity[: N_DAYS - 1].sum(axis=0),
+            minlength=N_AD_TYPES,
+        )
+        self._with_age = _interaction(self._draws, "inventory x age", _shares(columns.AGE))
+        self._with_type = _interaction(self._draws, "inventory x type", type_share)
 
     def impressions(self, place: np.ndarray) -> Impressions:
         """The impressions at [n] places of the split."""
@@ -92,8 +112,8 @@ class ImpressionMaker:
             + _HISTORY_SD * users.taste
             - _ACTIVITY_SD * users.activity
             + self.ads.bias[ad_set]
-            + self._by_pair["age"][inventory * 8 + users.age]
-            + self._by_pair["type"][inventory * 26 + ad_type]
+            + self._with_age[inventory, users.age]
+            + self._with_type[inventory, ad_type]
             + np.where(is_null_1 | is_null_2, logit(columns.NULL_CLICK_RATE / 100) - logit(columns.BASE_RATE), 0.0)
             + _RARE_LOGIT * (draws.uniform("rare", row) < _RARE_PROB)
         )

@@ -16,8 +16,8 @@ from recsys.files import check_free, finish_folder, is_done, partial_folder, rea
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
 from recsys.schema import StrictModel
-from recsys.synthetic import columns
-from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
+from recsys.generator import columns
+from recsys.generator.impressions import ImpressionMaker, fit_click_model
 
 ROW_GROUP = 16_384
 CONFIG_FILE = "config.json"

@@ -1,5 +1,5 @@
 """Generated Toss-shaped data with known truth: see `generate`."""
 
-from recsys.synthetic.generate import GeneratorConfig, bayes_metrics, generate, read_bayes
+from recsys.generator.generate import GeneratorConfig, bayes_metrics, generate, read_bayes
 
 __all__ = ["GeneratorConfig", "bayes_metrics", "generate", "read_bayes"]

@@ -91,8 +91,8 @@ HISTORY_B_WEIGHT = np.array(
 SMOOTHED_RATE = (0.0, 0.00117, 0.00206, 0.0046, 1.0)
 """min, quartiles and max of the per-user rate s that every history_b is a multiple of."""
 
-SEQ_LENGTH_LEVELS = (0.0, 0.0055, 0.25, 0.5, 0.75, 0.90, 0.99, 1.0)
-SEQ_LENGTHS = (1, 1, 182, 439, 780, 1125, 1847, 14_441)
+SEQ_LENGTH_LEVELS = (0.0, 0.0055, 0.25, 0.5, 0.75, 0.90, 0.99, 0.999, 1.0)
+SEQ_LENGTHS = (1, 1, 182, 439, 780, 1125, 1847, 2900, 14_441)
 
 QUANTILES = {
     "feat_e_1": (0.36, 63.6, 65, 65, 65),
