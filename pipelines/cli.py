@@ -1,6 +1,7 @@
 """What every pipeline's command line shares: the exit codes and one-line errors."""
 
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ def run_pipeline(command: Callable[..., None]) -> None:
             print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
+    # TorchRec asks torch.fx a question at import that torch answers with a warning on every run.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()

@@ -10,19 +10,12 @@ from pydantic import ConfigDict, Field
 from ranking.models import ModelConfig, ModelName, config_class
 from recsys.config import Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
+from recsys.generator import GeneratorConfig
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.schema import SchemaConfig, StrictModel, nearest
 from recsys.training.config import TrainerConfig
 
 _RANK_KEYS = ("trainer", "model", "models")
-
-
-class GeneratorSize(StrictModel):
-    """The size of the generated data that stands in where no data is named."""
-
-    n_rows: int = Field(default=200_000, ge=1)
-    seq_strength: float = Field(default=0.1, ge=0)
-    seed: int = 0
 
 
 class DataConfig(StrictModel):
@@ -32,7 +25,7 @@ class DataConfig(StrictModel):
 
     name: str
     files: RawFiles
-    generator: GeneratorSize | None = None
+    generator: GeneratorConfig | None = None
     """Set where the data can be generated."""
     schema_: SchemaConfig = Field(alias="schema")
     prepare: PrepareConfig = PrepareConfig()

@@ -1,5 +1,6 @@
 """Finds, generates or prepares the data a pipeline is to run on."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from rich.table import Table
 from pipelines.config import DataConfig
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.files import is_done
+from recsys.generator import generate
 from recsys.prepare.config import RawFiles
 from recsys.prepare.layout import SCHEMA_FILE
 from recsys.prepare.run import fingerprint, prepare
@@ -52,14 +55,20 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
     folder = data or _usual_folder(config)
     mark = fingerprint(config.schema_, config.files, config.prepare, folder)
     out = PREPARED_ROOT / f"{config.name}-{mark[:8]}"
-    if not out.is_dir():
+    if not is_done(out):
         console.print(f"preparing {folder} once, into {out}")
-    return PreparedDataset(prepare(config.schema_, config.files, config.prepare, folder, out, config.name))
+        prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
+    return PreparedDataset(out)
 
 
 def _usual_folder(config: DataConfig) -> Path:
     if config.generator is not None:
-        raise InputError("no generator")
+        mark = hashlib.sha256(config.generator.model_dump_json().encode()).hexdigest()[:8]
+        folder = DATA_ROOTS[0] / f"{config.name}-generated-{mark}"
+        if not is_done(folder):
+            console.print(f"no --data: generating {config.generator.n_rows:,} rows once, into {folder}")
+            generate(config.generator, folder)
+        return folder
     name = config.files.folder
     if name is None:
         raise InputError(f"config {config.name!r} names no folder of raw files: pass --data FOLDER")

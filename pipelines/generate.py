@@ -11,9 +11,9 @@ from rich.table import Table
 
 from pipelines.cli import run_pipeline
 from recsys.errors import InputError
-from recsys.progress import console
 from recsys.generator import GeneratorConfig, generate, read_bayes
 from recsys.generator.generate import ROW_GROUP
+from recsys.progress import console
 
 
 def generate_command(

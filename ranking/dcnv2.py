@@ -17,6 +17,7 @@ class DCNv2Config(StrictModel):
 
     name: Literal["dcnv2"] = "dcnv2"
     embedding_dim: int = Field(default=16, ge=1)
+    embedding_init_std: float = Field(default=0.05, gt=0)
     cross_depth: int = Field(default=3, ge=1)
     cross_rank: int | None = Field(default=None, ge=1)
     """Rank of the cross matrices; null for full rank."""
@@ -64,7 +65,7 @@ class DCNv2(nn.Module):
     def __init__(self, config: DCNv2Config, schema: Schema) -> None:
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences)
+        self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
         width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense)
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank)
         self.mlp = MLP(width, config.hidden_dims, config.dropout)

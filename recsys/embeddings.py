@@ -22,8 +22,6 @@ from torchrec import (
 from recsys.batch import Batch
 from recsys.schema import Schema
 
-INIT_STD = 0.01
-
 
 def _init(std: float) -> Callable[[Tensor], Tensor | None]:
     return partial(nn.init.normal_, mean=0.0, std=std)
@@ -42,11 +40,17 @@ class PooledEmbeddings(nn.Module):
         schema: names the features and sizes the tables.
         embedding_dim: D.
         sequences: the token sequences to pool; an empty one pools to zeros.
+        init_std: of the normal distribution that fresh embeddings are drawn from.
         device: where the tables are made; `meta` makes none.
     """
 
     def __init__(
-        self, schema: Schema, embedding_dim: int, sequences: Sequence[str], device: torch.device | None = None
+        self,
+        schema: Schema,
+        embedding_dim: int,
+        sequences: Sequence[str],
+        init_std: float,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.features = [*schema.categorical, *sequences]
@@ -60,7 +64,7 @@ class PooledEmbeddings(nn.Module):
                     num_embeddings=schema.num_embeddings[table],
                     feature_names=features,
                     pooling=PoolingType.MEAN if set(features) & set(sequences) else PoolingType.SUM,
-                    init_fn=_init(INIT_STD),
+                    init_fn=_init(init_std),
                 )
                 for table, features in _tables(schema, self.features).items()
             ],
@@ -84,11 +88,17 @@ class SequenceEmbeddings(nn.Module):
         schema: names the features and sizes the tables.
         embedding_dim: D.
         sequences: the token sequences to look up.
+        init_std: of the normal distribution that fresh embeddings are drawn from.
         device: where the tables are made; `meta` makes none.
     """
 
     def __init__(
-        self, schema: Schema, embedding_dim: int, sequences: Sequence[str], device: torch.device | None = None
+        self,
+        schema: Schema,
+        embedding_dim: int,
+        sequences: Sequence[str],
+        init_std: float,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self._sequences = list(sequences)
@@ -99,7 +109,7 @@ class SequenceEmbeddings(nn.Module):
                     embedding_dim=embedding_dim,
                     num_embeddings=schema.num_embeddings[table],
                     feature_names=features,
-                    init_fn=_init(INIT_STD),
+                    init_fn=_init(init_std),
                 )
                 for table, features in _tables(schema, self._sequences).items()
             ],

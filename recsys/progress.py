@@ -9,6 +9,8 @@ from rich.progress import ProgressColumn as RichColumn
 from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 160  # a log file has no width to keep to
 
 
 class _RowsPerSecond(RichColumn):

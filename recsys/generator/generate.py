@@ -13,11 +13,11 @@ from pydantic import Field
 from recsys.calibration import logit_of
 from recsys.errors import InputError
 from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.generator import columns
+from recsys.generator.impressions import ImpressionMaker, fit_click_model
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
 from recsys.schema import StrictModel
-from recsys.generator import columns
-from recsys.generator.impressions import ImpressionMaker, fit_click_model
 
 ROW_GROUP = 16_384
 CONFIG_FILE = "config.json"

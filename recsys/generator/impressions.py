@@ -15,7 +15,7 @@ from recsys.generator.sequences import MATCH_LENGTH, Events, SequenceMaker, as_s
 from recsys.generator.users import Users, feature_columns, make_users, n_users, user_columns, user_of_row
 
 N_PILOT = 65_536
-_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.45, 0.30, 0.18
+_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.37, 0.26, 0.18
 _RARE_PROB, _RARE_LOGIT = 0.02, 2.2
 
 

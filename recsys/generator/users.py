@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from recsys.permutation import Permutation
 from recsys.generator import columns
 from recsys.generator.ads import D_INTEREST
 from recsys.generator.draws import Draws, from_quantiles, pick
+from recsys.permutation import Permutation
 
 _IMPRESSIONS = (3, 4, 5)
 _USER_OF_SLOT = np.repeat(np.arange(len(_IMPRESSIONS)), _IMPRESSIONS)
@@ -89,7 +89,7 @@ def user_columns(draws: Draws, users: Users) -> dict[str, np.ndarray]:
     noise = draws.normal("history_a_1", users.number)
     found["history_a_1"] = np.minimum(0.05 * np.exp(0.85 * (0.95 * users.taste + 0.31 * noise)), 18.7)
     # The busier a user, the fewer of these counts and the larger the volume: history_a_3 and 4 rise together.
-    mood = 0.62 * users.taste - 0.7 * users.activity + 0.2 * draws.normal("history_k", users.number)
+    mood = 0.5 * users.taste - 0.83 * users.activity + 0.2 * draws.normal("history_k", users.number)
     clicks = np.floor(np.exp(1.0 + 0.8 * mood))
     found["history_a_2"] = -np.maximum(clicks - 1, 0) / 18
     found["history_a_3"] = np.maximum(clicks, 0) / 82 * (draws.uniform("history_z", users.number) > 0.1)
