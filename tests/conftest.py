@@ -1,0 +1,90 @@
+"""Small raw data sets that the tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.dataset import PreparedDataset
+from recsys.generator import GeneratorConfig, generate
+from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.prepare.run import prepare
+from recsys.schema import SchemaConfig
+
+SMALL_SCHEMA = {
+    "label": "click",
+    "id": "id",
+    "day": "day",
+    "categorical": ["color", "shop"],
+    "numeric": ["x_*"],
+    "sequences": {
+        "seen": {"kind": "delimited", "max_length": 5},
+        "steps": {"kind": "columns", "columns": ["x_*"]},
+    },
+    "segments": {
+        "user": {"kind": "length", "sequence": "seen", "edges": [2], "labels": ["new", "returning"]},
+        "color": {"kind": "value", "column": "color"},
+    },
+}
+
+
+def small_table(n: int = 2000, seed: int = 0) -> pa.Table:
+    """Rows with every kind of column, nulls included; the click depends on color and x_1."""
+    rng = np.random.default_rng(seed)
+    color = rng.choice(["red", "green", "blue", "grey"], n, p=[0.5, 0.3, 0.19, 0.01])
+    x_1 = rng.normal(size=n)
+    p = 1 / (1 + np.exp(-(1.5 * (color == "red") + x_1 - 1.5)))
+    lengths = rng.integers(0, 9, n)
+    seen = [",".join(map(str, rng.integers(0, 30, k))) for k in lengths]
+    null = rng.random(n) < 0.05
+    return pa.table(
+        {
+            "id": [f"row-{i}" for i in range(n)],
+            "day": [str(d) for d in rng.integers(1, 8, n)],
+            "color": pa.array(color, mask=rng.random(n) < 0.02),
+            "shop": rng.zipf(1.8, n).clip(max=500).astype(np.float32),
+            "x_1": pa.array(x_1.astype(np.float32), mask=null),
+            "x_2": pa.array(np.exp(rng.normal(size=n)).astype(np.float32), mask=null),
+            "x_10": rng.integers(0, 5, n).astype(np.int16),
+            "seen": seen,
+            "click": (rng.random(n) < p).astype(np.int8),
+        }
+    )
+
+
+def small_schema(**changes: object) -> SchemaConfig:
+    return SchemaConfig.model_validate(SMALL_SCHEMA | changes)
+
+
+def prepare_small(
+    table: pa.Table, folder: Path, out: Path, schema: SchemaConfig | None = None, **settings: object
+) -> PreparedDataset:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / "train.parquet", row_group_size=300)
+    config = PrepareConfig.model_validate({"min_count": 3} | settings)
+    prepare(schema or small_schema(), RawFiles(train=("train.parquet",)), config, folder, out, "small")
+    return PreparedDataset(out)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("small")
+    return prepare_small(small_table(), folder / "raw", folder / "prepared")
+
+
+@pytest.fixture(scope="session")
+def toss_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60,000 generated rows, made once for all tests."""
+    return generate(GeneratorConfig(n_rows=60_000), tmp_path_factory.mktemp("toss") / "data")
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of public data sets, where there is one."""
+    folder = os.environ.get("GATECTR_DATA")
+    if not folder:
+        pytest.skip("GATECTR_DATA names no folder of public data sets")
+    return Path(folder)

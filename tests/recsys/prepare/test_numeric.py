@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+
+from recsys.errors import InputError
+from recsys.prepare.config import PrepareConfig
+from recsys.prepare.numeric import NumericCounter, NumericSample, NumericTransformer, measure_column
+
+VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
+
+
+def apply(transform: str, values: np.ndarray, clip_quantile: float = 0.0) -> np.ndarray:
+    stats = measure_column(VALUES, transform, clip_quantile, n_null=0)
+    return NumericTransformer([stats])(values.astype(np.float32).reshape(-1, 1))[:, 0]
+
+
+def test_standardize_agrees_with_scikit_learn() -> None:
+    expected = StandardScaler().fit_transform(VALUES.reshape(-1, 1))[:, 0]
+    assert np.allclose(apply("standardize", VALUES), expected, atol=1e-4)
+
+
+def test_log_by_hand() -> None:
+    logs = np.log1p(VALUES)
+    assert np.allclose(apply("log", VALUES), (logs - logs.mean()) / logs.std(), atol=1e-4)
+
+
+def test_log_keeps_the_sign() -> None:
+    stats = measure_column(np.array([-3.0, -1.0, 0.0, 1.0, 3.0]), "log", 0.0, 0)
+    found = NumericTransformer([stats])(np.array([[-3.0], [0.0], [3.0]], np.float32))[:, 0]
+    assert found[1] == pytest.approx(0, abs=1e-6)
+    assert found[0] == pytest.approx(-found[2])
+
+
+def test_quantile_normal_agrees_with_scikit_learn() -> None:
+    model = QuantileTransformer(n_quantiles=257, output_distribution="normal", subsample=None)
+    expected = model.fit(VALUES.reshape(-1, 1)).transform(VALUES.reshape(-1, 1))[:, 0]
+    inner = np.abs(expected) < 2.5  # beyond, the two cut the tails at different places
+    assert np.allclose(apply("quantile_normal", VALUES)[inner], expected[inner], atol=0.02)
+
+
+def test_quantile_normal_gives_an_atom_the_score_of_its_middle() -> None:
+    ordered = np.array([0.0] * 50 + list(range(1, 51)), float)
+    stats = measure_column(ordered, "quantile_normal", 0.0, 0)
+    zero = NumericTransformer([stats])(np.zeros((1, 1), np.float32))[0, 0]
+    assert zero == pytest.approx(norm.ppf(0.25), abs=0.02)
+
+
+def test_clipping_tames_a_heavy_tail() -> None:
+    values = np.array([*VALUES, 1e9])
+    stats = measure_column(np.sort(values), "standardize", 0.001, 0)
+    found = NumericTransformer([stats])(np.array([[1e9], [np.inf], [-np.inf], [np.nan]], np.float32))[:, 0]
+    assert found[0] == found[1] < 20
+    assert np.isfinite(found[2])
+    assert np.isnan(found[3])
+
+
+def test_a_column_rarer_than_the_clip_quantile_keeps_its_say() -> None:
+    ordered = np.array([0.0] * 9999 + [1.0])
+    stats = measure_column(ordered, "standardize", 0.001, 0)
+    assert stats.high == 1.0
+
+
+def test_a_constant_column_becomes_zero() -> None:
+    stats = measure_column(np.full(10, 0.1), "standardize", 0.001, 0)
+    assert NumericTransformer([stats])(np.array([[0.1], [5.0]], np.float32)).tolist() == [[0.0], [0.0]]
+
+
+def sample(values: np.ndarray, order: np.ndarray) -> NumericSample:
+    counter = NumericCounter(tuple("abc"), 2)
+    hashes = np.random.default_rng(5).integers(0, 2**63, len(values)).astype(np.uint64)
+    group = (np.arange(len(values)) % 2).astype(np.uint8)
+    for rows in np.array_split(order, 3):
+        counter.add(values[rows], group[rows], hashes[rows], np.ones(len(rows), bool))
+    return counter.finish()
+
+
+def test_columns_null_together_share_an_indicator() -> None:
+    values = np.random.default_rng(1).normal(size=(100, 3)).astype(np.float32)
+    values[10:20, :2] = np.nan
+    values[30:40, 2] = np.nan
+    found = sample(values, np.arange(100))
+    assert found.missing_indicators([0, 1], "abc") == [("a", "b"), ("c",)]
+    values[12, 1] = 0.0
+    assert sample(values, np.arange(100)).missing_indicators([0, 1], "abc") == [("a",), ("b",), ("c",)]
+
+
+def test_statistics_do_not_depend_on_the_order_of_rows() -> None:
+    values = np.random.default_rng(2).lognormal(size=(500, 3)).astype(np.float32)
+    splits = {"full": [0, 1], "fold_0": [1]}
+    expected = sample(values, np.arange(500)).measure(PrepareConfig(), splits)
+    assert sample(values, np.random.default_rng(3).permutation(500)).measure(PrepareConfig(), splits) == expected
+
+
+def test_a_splits_statistics_are_of_its_groups_alone() -> None:
+    values = np.random.default_rng(4).normal(size=(200, 3)).astype(np.float32)
+    stats = sample(values, np.arange(200)).measure(PrepareConfig(clip_quantile=0.0), {"fold_0": [1]})
+    assert stats["fold_0"]["a"].mean == pytest.approx(values[1::2, 0].mean(), rel=1e-5)
+
+
+def test_a_column_without_numbers_is_named() -> None:
+    values = np.full((10, 3), np.nan, np.float32)
+    with pytest.raises(InputError, match="column 'a' has no number in the training rows: add it to schema.ignore"):
+        sample(values, np.arange(10)).measure(PrepareConfig(), {"full": [0, 1]})

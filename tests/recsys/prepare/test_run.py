@@ -1,0 +1,311 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.prepare import layout
+from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.prepare.run import prepare
+from recsys.schema import SchemaConfig
+from tests.conftest import prepare_small, small_schema, small_table
+
+LAYOUT_FREE = (layout.VOCAB_FILE, layout.STATS_FILE, layout.GROUPS_FILE)
+
+
+def folds_by_id(dataset: PreparedDataset) -> dict[str, int]:
+    rows = np.arange(dataset.n_rows)
+    found = {}
+    for fold in range(5):
+        held_out = dataset.split(f"fold_{fold}").held_out_rows
+        ids = dataset.row_ids(held_out(np.arange(len(held_out)))).to_pylist()
+        found |= dict.fromkeys(ids, fold)
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.mark.parametrize("change", ["row order", "files", "row groups", "column order"])
+def test_layout_of_the_files_changes_nothing(small: PreparedDataset, tmp_path: Path, change: str) -> None:
+    table, raw = small_table(), tmp_path / "raw"
+    raw.mkdir()
+    if change == "row order":
+        table = table.take(np.random.default_rng(1).permutation(table.num_rows))
+    if change == "column order":
+        table = table.select(table.column_names[::-1])
+    parts = [table.slice(start, 701) for start in range(0, 2000, 701)] if change == "files" else [table]
+    for index, part in enumerate(parts):
+        pq.write_table(part, raw / f"{index}.parquet", row_group_size=37 if change == "row groups" else 1000)
+    prepare(small_schema(), RawFiles(train=(".",)), PrepareConfig(min_count=3), raw, tmp_path / "out", "small")
+    for name in LAYOUT_FREE:
+        assert (tmp_path / "out" / name).read_bytes() == (small.folder / name).read_bytes(), name
+    assert folds_by_id(PreparedDataset(tmp_path / "out")) == folds_by_id(small)
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_folds_model_sees_nothing_of_its_rows(small: PreparedDataset, tmp_path: Path, fold: int) -> None:
+    """Everything about the fold's rows but their ids is replaced; what its model is built from must not move."""
+    mine = folds_by_id(small)
+    table = small_table()
+    in_fold = np.array([mine[name] == fold for name in table["id"].to_pylist()])
+    n = int(in_fold.sum())
+    changed = {
+        "color": ["poison"] * n, "shop": np.full(n, 99_999, np.float32), "x_1": np.full(n, np.nan, np.float32),
+        "x_2": np.full(n, 1e6, np.float32), "x_10": np.full(n, -77, np.int16), "seen": ["666,667,668"] * n,
+        "click": np.ones(n, np.int8), "id": table["id"].filter(pa.array(in_fold)), "day": ["1"] * n,
+    }  # fmt: skip
+    poison = pa.table(changed).select(table.column_names).cast(table.schema)
+    both = pa.concat_tables([table.filter(pa.array(~in_fold)), poison])
+    other = prepare_small(both, tmp_path / "raw", tmp_path / "out")
+    assert folds_by_id(other) == mine
+
+    before, after = small.split(f"fold_{fold}"), other.split(f"fold_{fold}")
+    assert after.schema == before.schema
+    assert after.prior == before.prior
+    rows = before.fit_rows(np.arange(len(before.fit_rows)))
+    by_id = {name: row for row, name in enumerate(other.row_ids(np.arange(other.n_rows)).to_pylist())}
+    other_rows = np.array([by_id[name] for name in small.row_ids(rows).to_pylist()])
+    a, b = before.batch(rows, ["seen", "steps"]), after.batch(other_rows, ["seen", "steps"])
+    assert a.dense.equal(b.dense)
+    assert a.sparse.values().equal(b.sparse.values())
+    assert a.sequences.values().equal(b.sequences.values())
+    assert a.sequences.weights().equal(b.sequences.weights())
+    # The same change does move what the other folds' models are built from: the test can fail.
+    assert other.split(f"fold_{(fold + 1) % 5}").schema != small.split(f"fold_{(fold + 1) % 5}").schema
+
+
+def test_folds_depend_on_seed_and_id_alone(small: PreparedDataset, tmp_path: Path) -> None:
+    fewer = prepare_small(small_table().slice(500, 900), tmp_path / "raw", tmp_path / "a")
+    mine = folds_by_id(small)
+    assert all(mine[name] == fold for name, fold in folds_by_id(fewer).items())
+    reseeded = prepare_small(small_table(), tmp_path / "raw", tmp_path / "b", seed=1)
+    assert folds_by_id(reseeded) != mine
+
+
+def test_exact_stratification_deals_each_class_out(tmp_path: Path) -> None:
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", stratify="exact")
+    for count in ("n_rows", "n_positive"):
+        by_fold = np.zeros(5)
+        for group in dataset.groups:
+            by_fold[group.fold] += getattr(group, count)
+        assert np.ptp(by_fold) <= 2
+
+
+def test_holdout_is_the_last_day(small: PreparedDataset) -> None:
+    split = small.split("holdout")
+    day = np.array(small_table()["day"].to_pylist())
+    held_out = split.held_out_rows(np.arange(len(split.held_out_rows)))
+    assert set(day[held_out]) == {"7"}
+    assert "7" not in set(day[split.fit_rows(np.arange(len(split.fit_rows)))])
+
+
+def test_days_are_ordered_as_numbers(tmp_path: Path) -> None:
+    table = small_table()
+    days = pa.array(["10" if day == "7" else "9" for day in table["day"].to_pylist()])
+    dataset = prepare_small(table.set_column(1, "day", days), tmp_path / "raw", tmp_path / "out")
+    assert dataset.manifest.last_day == "10"
+
+
+def test_split_column_keeps_valid_and_test_out_of_the_vocabulary(tmp_path: Path) -> None:
+    table = small_table()
+    name = pa.array(["test" if i % 4 == 0 else "valid" if i % 4 == 1 else "train" for i in range(table.num_rows)])
+    color = pa.array(["only in test" if i % 4 == 0 else c for i, c in enumerate(table["color"].to_pylist())])
+    table = table.append_column("split", name).set_column(2, "color", color)
+    schema = small_schema(split="split")
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
+    assert dataset.given_splits == ("valid", "test")
+    assert "only in test" not in dataset.vocabularies["color"].values.to_pylist()
+    assert len(dataset.given_rows("test")) == 500
+
+
+def test_side_tables_join_by_key(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(
+        pa.table({"shop": [1.0, 2.0, 3.0], "city": ["A", "B", "A"], "leak": [1, 0, 1]}), raw / "shops.parquet"
+    )
+    schema = small_schema(
+        categorical=["color", "shop", "city"],
+        side_tables={"shops": {"file": "shops.parquet", "key": "shop", "columns": ["city"]}},
+    )
+    dataset = prepare_small(small_table(), raw, tmp_path / "out", schema)
+    codes = dataset.read_sparse(np.arange(2000))[:, 2]
+    city = dataset.vocabularies["city"].values.to_pylist()
+    expected = {1.0: "A", 2.0: "B", 3.0: "A"}
+    for shop, code in zip(small_table()["shop"].to_pylist(), codes, strict=True):
+        assert (city[code - 2] if code >= 2 else None) == expected.get(shop)
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        ({"shop": [1.0, 1.0], "city": ["A", "B"]}, "key 'shop' is null or repeated"),
+        ({"shop": [1.0], "town": ["A"]}, "'city' is not a column"),
+        ({"shop": [1.0], "city": ["A"], "color": ["red"]}, "column 'color' is in the data already"),
+    ],
+)
+def test_wrong_side_tables_are_refused(tmp_path: Path, side: dict, message: str) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(pa.table(side), raw / "shops.parquet")
+    columns = ["city", "color"] if "color" in side else ["city"]
+    tables = {"shops": {"file": "shops.parquet", "key": "shop", "columns": columns}}
+    schema = small_schema(categorical=["color", "shop", "city"], side_tables=tables)
+    with pytest.raises(InputError, match=message):
+        prepare_small(small_table(), raw, tmp_path / "out", schema)
+
+
+def with_label(values: list) -> pa.Table:
+    table = small_table()
+    return table.set_column(table.column_names.index("click"), "click", pa.array(values))
+
+
+def replaced(name: str, values: object) -> pa.Table:
+    table = small_table()
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (small_table().drop_columns(["x_2", "x_1", "x_10"]), r"schema.numeric: 'x_\*' is not a column"),
+        (small_table().drop_columns(["color"]), "schema.categorical: 'color' is not a column"),
+        (small_table().drop_columns(["click"]), "no column 'click'"),
+        (with_label([2] + [0, 1] * 999 + [0]), "label column 'click' holds 2 in row 0: labels must be 0 or 1"),
+        (with_label([0, 1, None] + [0] * 1997), "label column 'click' holds None in row 2"),
+        (with_label([0.0, 1.0, 0.5] + [0.0] * 1997), "label column 'click' holds 0.5 in row 2"),
+        (with_label(["0", "1"] * 1000), "label column 'click' is string: labels must be 0 or 1, as numbers"),
+        (with_label([0] * 2000), "training labels 'click' are all 0"),
+        (replaced("x_2", pa.array(["a"] * 2000)), "column 'x_2' is string, which cannot be numeric"),
+        (replaced("seen", pa.array([[1]] * 2000)), "column 'seen' is list.*cannot be a delimited sequence"),
+        (replaced("x_2", pa.nulls(2000, pa.float32())), "column 'x_2' has no number in the training rows"),
+        (replaced("color", pa.nulls(2000, pa.string())), "column 'color' has no value in the training rows"),
+        (replaced("id", pa.array(["same"] * 2000)), "1999 rows share their id"),
+        (replaced("id", pa.nulls(2000, pa.string())), "id column 'id' has nulls"),
+        (replaced("day", pa.nulls(2000, pa.string())), "day column 'day' has nulls"),
+        (small_table().slice(0, 0), "has no rows"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, table: pa.Table, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        prepare_small(table, tmp_path / "raw", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "message"), [(0, r"is empty \(0 bytes\)"), (5000, "is not a whole parquet file")])
+def test_truncated_files_are_refused(tmp_path: Path, size: int, message: str) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(small_table(), raw / "train.parquet")
+    os.truncate(raw / "train.parquet", size)
+    with pytest.raises(InputError, match=rf"train.parquet {message}"):
+        prepare(small_schema(), RawFiles(train=("train.parquet",)), PrepareConfig(), raw, tmp_path / "out", "x")
+
+
+def test_corrupt_pages_are_refused_and_leave_nothing_whole(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    path = raw / "train.parquet"
+    pq.write_table(small_table(), path, compression="zstd", use_dictionary=False)
+    offset = pq.ParquetFile(path).metadata.row_group(0).column(4).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 400] = b"\xff" * 400
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot be read to its end"):
+        prepare(small_schema(), RawFiles(train=("train.parquet",)), PrepareConfig(), raw, tmp_path / "out", "x")
+    with pytest.raises(InputError, match="has no DONE file"):
+        PreparedDataset(tmp_path / "out")
+
+
+def test_a_later_file_without_a_column_is_named(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(small_table(), raw / "a.parquet")
+    pq.write_table(small_table().drop_columns(["x_2"]), raw / "b.parquet")
+    with pytest.raises(InputError, match=r"b.parquet has no column 'x_2'"):
+        prepare(small_schema(), RawFiles(train=(".",)), PrepareConfig(), raw, tmp_path / "out", "x")
+
+
+def test_test_files_need_no_label_and_may_hold_unseen_values(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(small_table(), raw / "train.parquet")
+    unseen = replaced("color", pa.array(["purple"] * 2000)).drop_columns(["click", "day"])
+    pq.write_table(unseen, raw / "test.parquet")
+    files = RawFiles(train=("train.parquet",), test=("test.parquet",))
+    prepare(small_schema(), files, PrepareConfig(min_count=3), raw, tmp_path / "out", "x")
+    dataset = PreparedDataset(tmp_path / "out")
+    assert dataset.given_splits == ()
+    rows = dataset.given_rows("test")(np.arange(3))
+    assert np.isnan(dataset.labels(rows)).all()
+    assert dataset.read_sparse(rows)[:, 0].tolist() == [1, 1, 1]
+
+
+def test_a_type_that_differs_between_files_is_named(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pq.write_table(small_table(), raw / "train.parquet")
+    shop = pa.array([str(shop) for shop in small_table()["shop"].to_pylist()])
+    pq.write_table(replaced("shop", shop), raw / "test.parquet")
+    files = RawFiles(train=("train.parquet",), test=("test.parquet",))
+    with pytest.raises(InputError, match=r"test.parquet: column 'shop' is string but the training data's is of kind"):
+        prepare(small_schema(), files, PrepareConfig(), raw, tmp_path / "out", "x")
+
+
+def test_the_same_input_is_prepared_once_and_other_input_is_not_overwritten(tmp_path: Path) -> None:
+    first = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out")
+    stamp = (first.folder / layout.ROWS_FILE).stat().st_mtime_ns
+    config, files = PrepareConfig(min_count=3), RawFiles(train=("train.parquet",))
+    prepare(small_schema(), files, config, tmp_path / "raw", tmp_path / "out", "small")
+    assert (first.folder / layout.ROWS_FILE).stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="exists and is not this prepared data set"):
+        prepare(small_schema(), files, PrepareConfig(min_count=4), tmp_path / "raw", tmp_path / "out", "small")
+
+
+def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, small: PreparedDataset) -> None:
+    shutil.copytree(small.folder, tmp_path / "out.partial")
+    (tmp_path / "out.partial" / "DONE").unlink()
+    again = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out")
+    assert (again.folder / layout.VOCAB_FILE).read_bytes() == (small.folder / layout.VOCAB_FILE).read_bytes()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_vocab_and_stats_are_readable_and_right(small: PreparedDataset) -> None:
+    vocab = json.loads((small.folder / layout.VOCAB_FILE).read_text())
+    colors = small_table()["color"].to_pylist()
+    expected = {value: colors.count(value) for value in ("red", "green", "blue", "grey")}
+    assert dict(zip(vocab["color"]["values"], vocab["color"]["counts"], strict=True)) == expected
+    stats = json.loads((small.folder / layout.STATS_FILE).read_text())["numeric"]["full"]["x_10"]
+    values = small_table()["x_10"].to_numpy()
+    assert stats["mean"] == pytest.approx(values.mean())
+    assert stats["std"] == pytest.approx(values.std())
+
+
+def test_a_schema_of_one_kind_of_column_is_enough(tmp_path: Path) -> None:
+    for index, roles in enumerate(({"numeric": ("x_1",)}, {"categorical": ("color",)})):
+        schema = SchemaConfig(label="click", **roles)
+        dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / f"out{index}", schema)
+        assert len(dataset.split("full").batch(np.arange(5), [])) == 5
+
+
+@pytest.mark.slow
+def test_a_million_rows_stay_under_two_gib(tmp_path: Path) -> None:
+    generate = "from pathlib import Path; from recsys.generator import *; "
+    generate += f"generate(GeneratorConfig(n_rows=1_000_000, n_test_rows=1000), Path({str(tmp_path / 'raw')!r}))"
+    subprocess.run([sys.executable, "-c", generate], check=True)
+    command = [sys.executable, "-m", "pipelines.prepare", "--config", "configs/toss.yaml"]
+    command += ["--train", str(tmp_path / "raw/train.parquet"), "--out", str(tmp_path / "out")]
+    report = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+    report += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", report, *command], check=True, capture_output=True, text=True)
+    peak_gib = int(done.stdout.strip().splitlines()[-1]) / 2**20
+    print(f"peak resident memory {peak_gib:.2f} GiB")
+    assert peak_gib < 2
