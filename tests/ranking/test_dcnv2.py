@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+
+from ranking.dcnv2 import CrossNet, DCNv2, DCNv2Config
+from recsys.dataset import PreparedDataset
+
+
+def test_cross_layers_by_hand() -> None:
+    net = CrossNet(2, depth=2, rank=None)
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(
+            net.layers, [([[1.0, 2.0], [0.0, -1.0]], [0.5, 0.0]), ([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])], strict=True
+        ):
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.copy_(torch.tensor(bias))
+    # x0 = (2, 3). Layer 1: W x + b = (2 + 6 + .5, -3); x1 = x0 * that + x0 = (19, -6).
+    # Layer 2: W x1 + b = (-6, 20); x2 = (2 * -6 + 19, 3 * 20 - 6) = (7, 54).
+    assert net(torch.tensor([[2.0, 3.0]])).tolist() == [[7.0, 54.0]]
+
+
+def test_full_rank_factors_give_the_full_rank_cross() -> None:
+    torch.manual_seed(0)
+    low, full = CrossNet(4, depth=1, rank=4), CrossNet(4, depth=1, rank=None)
+    down, up = low.layers[0]
+    with torch.no_grad():
+        full.layers[0].weight.copy_(up.weight @ down.weight)
+        full.layers[0].bias.copy_(up.bias)
+    x = torch.randn(5, 4)
+    assert torch.allclose(low(x), full(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", ["parallel", "stacked"])
+@pytest.mark.parametrize("rank", [None, 2])
+def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank: int | None) -> None:
+    torch.manual_seed(1)
+    split = small.split("full")
+    config = DCNv2Config(structure=structure, cross_rank=rank, embedding_dim=3, hidden_dims=(8, 4), cross_depth=2)
+    model = DCNv2(config, split.schema).eval()
+    batch = split.batch(np.arange(30), model.sequences)
+    weights = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
+
+    def linear(name: str, x: np.ndarray) -> np.ndarray:
+        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+    def mlp(x: np.ndarray) -> np.ndarray:
+        for name in ("mlp.0", "mlp.3"):
+            x = np.maximum(linear(name, x), 0)
+        return x
+
+    x0 = np.concatenate([model.embeddings(batch).detach().numpy(), batch.dense.numpy()], axis=1).astype(np.float64)
+    x = x0
+    for layer in range(2):
+        name = f"cross.layers.{layer}"
+        x = x0 * (linear(name, x) if rank is None else linear(f"{name}.1", linear(f"{name}.0", x))) + x
+    last = np.concatenate([x, mlp(x0)], axis=1) if structure == "parallel" else mlp(x)
+    assert np.allclose(model(batch).detach().numpy(), linear("head", last)[:, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", ["parallel", "stacked"])
+def test_gradients_reach_every_parameter(small: PreparedDataset, structure: str) -> None:
+    split = small.split("full")
+    model = DCNv2(DCNv2Config(structure=structure), split.schema)
+    model(split.batch(np.arange(500), model.sequences)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_other_rows_change_no_logit(small: PreparedDataset) -> None:
+    split = small.split("full")
+    model = DCNv2(DCNv2Config(), split.schema).eval()
+    rows = np.arange(64)
+    together = model(split.batch(rows, model.sequences))
+    backwards = model(split.batch(rows[::-1].copy(), model.sequences))
+    assert torch.allclose(together, backwards.flip(0), atol=1e-6)
+    assert torch.allclose(model(split.batch(rows[5:6], model.sequences)), together[5:6], atol=1e-6)
+
+
+def test_sequences_are_read_only_when_asked(small: PreparedDataset) -> None:
+    schema = small.split("full").schema
+    assert DCNv2(DCNv2Config(), schema).sequences == ("seen",)
+    assert DCNv2(DCNv2Config(pool_sequences=False), schema).sequences == ()
+
+
+def test_logits_are_float32_under_autocast(small: PreparedDataset) -> None:
+    split = small.split("full")
+    model = DCNv2(DCNv2Config(), split.schema)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(split.batch(np.arange(8), model.sequences)).dtype == torch.float32
