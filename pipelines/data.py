@@ -11,11 +11,11 @@ from pipelines.config import DataConfig
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.files import is_done
-from recsys.generator import generate
 from recsys.prepare.config import RawFiles
 from recsys.prepare.layout import SCHEMA_FILE
 from recsys.prepare.run import fingerprint, prepare
 from recsys.progress import console
+from recsys.synthetic import generate
 
 DATA_VARIABLE = "GATECTR_DATA"
 DATA_ROOTS = (Path("data"), Path("..", "shared", "data"))

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from pipelines.cli import run_pipeline
 from recsys.errors import InputError
-from recsys.generator import GeneratorConfig, generate, read_bayes
-from recsys.generator.generate import ROW_GROUP
 from recsys.progress import console
+from recsys.synthetic import GeneratorConfig, generate, read_bayes
+from recsys.synthetic.generate import BLOCK_ROWS, MOST_BLOCK_ROWS
 
 
 def generate_command(
@@ -24,9 +24,11 @@ def generate_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     seq_strength: Annotated[
-        float, typer.Option(min=0, help="Weight of the match of ad and last events: .1 real-like, .3 planted.")
+        float, typer.Option(min=0, max=5, help="Weight of the match of ad and last events: .1 real-like, .3 planted.")
     ] = 0.1,
-    block_rows: Annotated[int, typer.Option(min=1, help="Rows made at once: memory, not content.")] = ROW_GROUP,
+    block_rows: Annotated[
+        int, typer.Option(min=1, max=MOST_BLOCK_ROWS, help="Rows made at once: memory, not content.")
+    ] = BLOCK_ROWS,
 ) -> None:
     """Generate data of the shape of the Toss ad-click competition.
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.dataset import PreparedDataset
-from recsys.generator import GeneratorConfig, generate
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
 from recsys.schema import SchemaConfig
+from recsys.synthetic import GeneratorConfig, generate
 
 SMALL_SCHEMA = {
     "label": "click",

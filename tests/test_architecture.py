@@ -31,7 +31,7 @@ def test_imports_run_one_way(package: str) -> None:
         assert not imported_packages(path) & FORBIDDEN[package], path
 
 
-@pytest.mark.parametrize("module", ["recsys.metrics", "recsys.calibration", "recsys.prepare.run", "recsys.generator"])
+@pytest.mark.parametrize("module", ["recsys.metrics", "recsys.calibration", "recsys.prepare.run", "recsys.synthetic"])
 def test_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -298,7 +298,7 @@ def test_a_schema_of_one_kind_of_column_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_million_rows_stay_under_two_gib(tmp_path: Path) -> None:
-    generate = "from pathlib import Path; from recsys.generator import *; "
+    generate = "from pathlib import Path; from recsys.synthetic import *; "
     generate += f"generate(GeneratorConfig(n_rows=1_000_000, n_test_rows=1000), Path({str(tmp_path / 'raw')!r}))"
     subprocess.run([sys.executable, "-c", generate], check=True)
     command = [sys.executable, "-m", "pipelines.prepare", "--config", "configs/toss.yaml"]

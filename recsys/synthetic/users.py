@@ -5,15 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from recsys.generator import columns
-from recsys.generator.ads import D_INTEREST
-from recsys.generator.draws import Draws, from_quantiles, pick
 from recsys.permutation import Permutation
+from recsys.synthetic import columns
+from recsys.synthetic.ads import D_INTEREST
+from recsys.synthetic.draws import Draws, from_quantiles, pick
 
 _IMPRESSIONS = (3, 4, 5)
 _USER_OF_SLOT = np.repeat(np.arange(len(_IMPRESSIONS)), _IMPRESSIONS)
 """Twelve slots hold three users, with three, four and five impressions."""
 _INTEREST_SCALE = 0.9
+_RATE_ON_ACTIVITY, _RATE_ON_RESPONSE = -0.45, 0.5
+_TASTE_SD = np.sqrt(0.75**2 + 0.4**2 + 2 * 0.75 * 0.4 * _RATE_ON_RESPONSE)
+TASTE_ON_ACTIVITY = 0.4 * _RATE_ON_ACTIVITY / _TASTE_SD
+"""Slope of taste on A."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,11 @@ def make_users(draws: Draws, number: np.ndarray) -> Users:
     """The users of these numbers."""
     activity, responsiveness = draws.normal("activity", number), draws.normal("respond", number)
     # s falls with A; R and s rise together, but only R sets the small integers of history_b.
-    level = -0.45 * activity + 0.5 * responsiveness + np.sqrt(1 - 0.45**2 - 0.5**2) * draws.normal("rate", number)
+    own = np.sqrt(1 - _RATE_ON_ACTIVITY**2 - _RATE_ON_RESPONSE**2) * draws.normal("rate", number)
+    level = _RATE_ON_ACTIVITY * activity + _RATE_ON_RESPONSE * responsiveness + own
     median, sd = np.log(columns.SMOOTHED_RATE[2]), 1.0
     rate = np.minimum(np.exp(median + sd * level), 1.0)
-    taste = (0.75 * responsiveness + 0.4 * level) / np.sqrt(0.75**2 + 0.4**2 + 2 * 0.75 * 0.4 * 0.5)
+    taste = (0.75 * responsiveness + 0.4 * level) / _TASTE_SD
     return Users(
         number=number,
         activity=activity,
@@ -103,26 +108,29 @@ def feature_columns(draws: Draws, users: Users, row: np.ndarray) -> dict[str, np
     """feat_*, [n] each: inverse distribution functions under a Gaussian copula.
 
     Groups of columns share a factor, which gives the published correlations between them; d, c, b_4 and e_1 also
-    load on A. A user's factors change a little from one impression to the next.
+    load on A, and d, b_4 and e_1 against the willingness to click. A user's factors change a little from one
+    impression to the next.
     """
 
-    def factor(name: str, loading_on_activity: float = 0.0) -> np.ndarray:
+    def factor(name: str, on_activity: float, on_taste: float) -> np.ndarray:
         own = 0.95 * draws.normal(f"f_{name}", users.number) + 0.31 * draws.normal(f"r_{name}", row)
-        return loading_on_activity * users.activity + np.sqrt(1 - loading_on_activity**2) * own
+        explained = on_activity**2 + on_taste**2 + 2 * on_activity * on_taste * TASTE_ON_ACTIVITY
+        return on_activity * users.activity + on_taste * users.taste + np.sqrt(1 - explained) * own
 
     def member(name: str, shared: np.ndarray, loading: float) -> np.ndarray:
         return loading * shared + np.sqrt(1 - loading**2) * draws.normal(f"m_{name}", row)
 
     factors = {
-        name: factor(name, on_activity)
-        for name, on_activity in (
-            ("e79", 0.2), ("e810", -0.2), ("b35", 0.3), ("c", 0.7), ("d", 0.9), ("a67", 0.1), ("lone", 0.0)
+        name: factor(name, on_activity, on_taste)
+        for name, on_activity, on_taste in (
+            ("e79", 0.2, 0), ("e810", -0.2, 0), ("b35", 0.3, 0), ("c", 0.7, 0), ("d", 0.75, -0.45), ("a34", 0.1, 0),
+            ("a67", 0.1, 0), ("lone", 0, 0),
         )
     }  # fmt: skip
     shared: dict[str, tuple[str, float]] = {
-        "feat_e_7": ("e79", 0.99), "feat_e_9": ("e79", -0.99), "feat_e_8": ("e810", 0.96), "feat_e_10": ("e810", 0.96),
+        "feat_e_7": ("e79", 0.99), "feat_e_9": ("e79", -0.99), "feat_e_8": ("e810", 0.98), "feat_e_10": ("e810", 0.98),
         "feat_b_3": ("b35", 0.99), "feat_b_5": ("b35", -0.99), "feat_a_6": ("a67", 0.94), "feat_a_7": ("a67", 0.94),
-        "feat_e_1": ("d", 0.9), "feat_b_4": ("d", 0.9),
+        "feat_a_3": ("a34", 0.92), "feat_a_4": ("a34", 0.92), "feat_e_1": ("d", 0.95), "feat_b_4": ("d", 0.95),
     }  # fmt: skip
     shared |= {name: ("c", 0.94 if k in (0, 3, 6) else 0.6) for k, name in enumerate(columns.FEAT_C)}
     shared |= dict.fromkeys(columns.FEAT_D, ("d", 0.9))

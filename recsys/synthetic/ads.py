@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from recsys.generator.draws import Draws, pick
+from recsys.synthetic.draws import Draws, pick
 
 N_CAMPAIGNS, N_AD_SETS, N_CREATIVES = 1524, 3237, 5050
 D_INTEREST = 8
@@ -14,8 +14,8 @@ N_AD_TYPES = 26
 POPULARITY_SIGMA, BIAS_SD = 2.9, 0.3
 N_DAYS = 8  # seven of training, and the test day
 _N_TEST_ONLY, _N_ALWAYS = 40, 24
-_VECTOR_SCALE = 0.9
-_N_CANDIDATES = 16
+_VECTOR_SCALE = 1.4
+_N_CANDIDATES = 32
 _VARYING_RATE = 0.004
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,17 @@ from pydantic import Field
 from recsys.calibration import logit_of
 from recsys.errors import InputError
 from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
-from recsys.generator import columns
-from recsys.generator.impressions import ImpressionMaker, fit_click_model
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
 from recsys.schema import StrictModel
+from recsys.synthetic import columns
+from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
 
 ROW_GROUP = 16_384
+BLOCK_ROWS = 1024
+"""Rows generated at once unless told otherwise: half a million events fit a CPU's cache, and more are slower."""
+MOST_BLOCK_ROWS = 131_072
+"""The text of a block's sequences must stay under the 2 GiB that Arrow's strings hold."""
 CONFIG_FILE = "config.json"
 
 
@@ -30,7 +35,7 @@ class GeneratorConfig(StrictModel):
     n_test_rows: int | None = Field(default=None, ge=1)
     """null makes one test row for seven training rows."""
     seed: int = Field(default=0, ge=0)
-    seq_strength: float = Field(default=0.1, ge=0)
+    seq_strength: float = Field(default=0.1, ge=0, le=5)
     """Weight of the match between an ad and the last events, in logits: .1 is like the real data, .3 is planted."""
 
     @property
@@ -38,9 +43,16 @@ class GeneratorConfig(StrictModel):
         """Rows of the test file."""
         return self.n_test_rows or max(1, self.n_rows // 7)
 
+    def impression_maker(self, split: Literal["train", "test"]) -> ImpressionMaker:
+        """What draws the impressions of a split."""
+        is_test = split == "test"
+        return ImpressionMaker(self.seed, self.test_rows if is_test else self.n_rows, is_test, self.n_rows)
 
-def generate(config: GeneratorConfig, folder: Path, block_rows: int = ROW_GROUP) -> Path:
+
+def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS) -> Path:
     """Writes train.parquet, test.parquet, sample_submission.csv and truth.parquet.
+
+    The most recent event of a row stands at the end of its seq.
 
     truth.parquet holds split, row_id (a row's number in its split), p and the label `clicked`, of test rows too; its
     metadata holds the scores of p itself, which no model can beat but by chance.
@@ -51,14 +63,14 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = ROW_GROUP)
         block_rows: rows generated at once: memory, not content.
 
     Raises:
-        InputError: when the folder holds something else.
+        InputError: when the folder holds something else, or block_rows is out of range.
     """
     settings = config.model_dump(mode="json")
     if is_done(folder) and (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE) == settings:
         console.print(f"{folder} already holds this data")
         return folder
-    if block_rows < 1:
-        raise InputError(f"block_rows must be at least 1, got {block_rows}")
+    if not 1 <= block_rows <= MOST_BLOCK_ROWS:
+        raise InputError(f"block_rows must be 1 to {MOST_BLOCK_ROWS}, got {block_rows}")
     check_free(folder, "generated data set")
     partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
@@ -70,17 +82,21 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = ROW_GROUP)
     _write_truth(partial / "truth.parquet", config, truth)
     ids = pa.array([f"TEST_{row:07d}" for row in range(config.test_rows)])
     sample = pa.table({"ID": ids, columns.LABEL: pa.array(np.full(config.test_rows, 0.5))})
-    pa_csv.write_csv(sample, partial / "sample_submission.csv", pa_csv.WriteOptions(quoting_style="none"))
+    with (partial / "sample_submission.csv").open("wb") as file:
+        file.write(f"ID,{columns.LABEL}\n".encode())  # Arrow would quote the header
+        pa_csv.write_csv(sample, file, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
     write_json(partial / CONFIG_FILE, settings)
     finish_folder(folder)
     return folder
 
 
-def _write_split(config: GeneratorConfig, path: Path, split: str, block_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _write_split(
+    config: GeneratorConfig, path: Path, split: Literal["train", "test"], block_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Writes one file; returns [n] true probabilities and [n] labels."""
     is_test = split == "test"
     n_rows = config.test_rows if is_test else config.n_rows
-    maker = ImpressionMaker(config.seed, n_rows, is_test, config.n_rows)
+    maker = config.impression_maker(split)
     model = fit_click_model(maker, config.seq_strength, columns.TEST_BASE_RATE if is_test else columns.BASE_RATE)
     probabilities, labels = [], []
     pending: list[pa.Table] = []

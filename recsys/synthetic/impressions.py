@@ -6,16 +6,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtr
 
-from recsys.generator import columns
-from recsys.generator.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalogue, make_catalogue
-from recsys.generator.draws import Draws, pick
-from recsys.generator.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
-from recsys.generator.users import Users, feature_columns, make_users, n_users, user_columns, user_of_row
+from recsys.synthetic import columns
+from recsys.synthetic.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalogue, make_catalogue
+from recsys.synthetic.draws import Draws, pick
+from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
+from recsys.synthetic.users import (
+    TASTE_ON_ACTIVITY,
+    Users,
+    feature_columns,
+    make_users,
+    n_users,
+    user_columns,
+    user_of_row,
+)
 
-N_PILOT = 65_536
-_HISTORY_SD, _ACTIVITY_SD, _INTERACTION_SD = 0.37, 0.26, 0.18
+N_PILOT, _PILOT_BLOCK, _N_REFERENCE = 65_536, 2048, 1024
+_HISTORY_SD, _INTERACTION_SD = 0.37, 0.18
 _RARE_PROB, _RARE_LOGIT = 0.02, 2.2
 
 
@@ -39,6 +47,14 @@ class Impressions:
 def _log_odds(table: dict[str, tuple[float, float]]) -> np.ndarray:
     rates = np.array([rate for _, rate in table.values()]) / 100
     return logit(rates) - logit(columns.BASE_RATE)
+
+
+def _activity_logit(activity: np.ndarray) -> np.ndarray:
+    """[n] what click rates by sequence length leave for A itself: the history columns tell of A too."""
+    length = np.interp(ndtr(activity), columns.SEQ_LENGTH_LEVELS, columns.SEQ_LENGTHS)
+    rates = np.array(list(columns.SEQ_LENGTH_RATES.values())) / 100
+    published = np.interp(np.log(length), np.log(list(columns.SEQ_LENGTH_RATES)), logit(rates))
+    return published - logit(columns.BASE_RATE) - _HISTORY_SD * TASTE_ON_ACTIVITY * activity
 
 
 def _shares(table: dict[str, tuple[float, float]]) -> np.ndarray:
@@ -84,15 +100,39 @@ class ImpressionMaker:
             weights=self.ads.popularity[: N_DAYS - 1].sum(axis=0),
             minlength=N_AD_TYPES,
         )
+        self._usual_match = self._mean_match_by_ad_set()
         self._with_age = _interaction(self._draws, "inventory x age", _shares(columns.AGE))
         self._with_type = _interaction(self._draws, "inventory x type", type_share)
+
+    def _mean_match_by_ad_set(self) -> np.ndarray:
+        """[A] mean match of each ad set with those who are shown it.
+
+        Without it a model could learn a part of the match from the ad alone. Estimated on reference users of no split,
+        who weigh as likely as they would be shown the ad set.
+        """
+        number = (1 << 41) + np.arange(_N_REFERENCE)
+        users = make_users(self._draws, number)
+        lengths = np.minimum(self.sequences.lengths(users, number), MATCH_LENGTH)
+        shares = self.sequences.topic_shares(self.sequences.events(users, number, lengths))
+        match = np.log(shares @ self.sequences.answers(self.ads.vector).T)
+        weight = np.exp(users.interest @ self.ads.vector.T)
+        weight /= (weight @ self.ads.popularity.mean(axis=0))[:, None]
+        return np.average(match, axis=0, weights=weight)
+
+    def users(self, place: np.ndarray) -> Users:
+        """The users of [n] places of the split."""
+        return make_users(self._draws, user_of_row(self._n_rows, self._seed, self._first_user, place))
+
+    def days(self, place: np.ndarray) -> np.ndarray:
+        """[n] days of the places, 0 .. N_DAYS - 1; the last one is the test split's."""
+        if self._is_test:
+            return np.full(len(place), N_DAYS - 1)
+        return pick(_shares(columns.DAYS), self._draws.uniform("day", place + self._row_shift))
 
     def impressions(self, place: np.ndarray) -> Impressions:
         """The impressions at [n] places of the split."""
         draws, row = self._draws, place + self._row_shift
-        users = make_users(draws, user_of_row(self._n_rows, self._seed, self._first_user, place))
-        train_day = pick(_shares(columns.DAYS), draws.uniform("day", row))
-        day = np.full(len(row), N_DAYS - 1) if self._is_test else train_day
+        users, day = self.users(place), self.days(place)
         inventory = pick(_shares(columns.INVENTORY), draws.uniform("invent", row))
         hour = pick(_shares(columns.HOURS), draws.uniform("hour", row))
         ad_set = self.ads.draw_ad_sets(draws, row, day, users.interest)
@@ -110,7 +150,7 @@ class ImpressionMaker:
             + _log_odds(columns.HOURS)[hour]
             + (0.0 if self._is_test else day_logit)
             + _HISTORY_SD * users.taste
-            - _ACTIVITY_SD * users.activity
+            + _activity_logit(users.activity)
             + self.ads.bias[ad_set]
             + self._with_age[inventory, users.age]
             + self._with_type[inventory, ad_type]
@@ -124,8 +164,9 @@ class ImpressionMaker:
         return self._draws.uniform("label", shown.row)
 
     def match(self, shown: Impressions, events: Events) -> np.ndarray:
-        """[n] how well the ads match the last events, not yet standardised."""
-        return self.sequences.match(events, self.ads.vector[shown.ad_set])
+        """[n] how well the ads match the last events, not yet standardised; no ad set matches better by itself."""
+        answers = self.sequences.answers(self.ads.vector[shown.ad_set])
+        return np.log((self.sequences.topic_shares(events) * answers).sum(axis=1)) - self._usual_match[shown.ad_set]
 
     def table(self, shown: Impressions, events: Events) -> pa.Table:
         """The published columns, labels left out."""
@@ -183,10 +224,15 @@ class ClickModel:
 
 def fit_click_model(maker: ImpressionMaker, seq_strength: float, base_rate: float) -> ClickModel:
     """Standardises the match and solves for the intercept that gives the base rate, on a sample of fixed size."""
-    pilot = ImpressionMaker(maker._seed, N_PILOT, maker._is_test, N_PILOT)
-    shown = pilot.impressions(np.arange(N_PILOT))
-    match = pilot.match(shown, pilot.events(shown, MATCH_LENGTH))
+    # Places of a far larger split, so that few share a user: shared ones would make the sample count for less.
+    pilot = ImpressionMaker(maker._seed, 16 * N_PILOT, maker._is_test, N_PILOT)
+    logits, matches = [], []
+    for start in range(0, N_PILOT, _PILOT_BLOCK):
+        shown = pilot.impressions(np.arange(start, start + _PILOT_BLOCK))
+        logits.append(shown.logit)
+        matches.append(pilot.match(shown, pilot.events(shown, MATCH_LENGTH)))
+    match = np.concatenate(matches)
     mean, sd = float(match.mean()), float(match.std())
-    rest = shown.logit + seq_strength * (match - mean) / sd
+    rest = np.concatenate(logits) + seq_strength * (match - mean) / sd
     intercept = brentq(lambda value: expit(rest + value).mean() - base_rate, -20, 20)
     return ClickModel(mean, sd, float(intercept), seq_strength)

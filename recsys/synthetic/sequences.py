@@ -6,18 +6,18 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import ndtr
 
-from recsys.generator import columns
-from recsys.generator.ads import D_INTEREST
-from recsys.generator.draws import Draws
-from recsys.generator.users import Users
+from recsys.synthetic import columns
+from recsys.synthetic.ads import D_INTEREST
+from recsys.synthetic.draws import Draws
+from recsys.synthetic.users import Users
 
 N_TOPICS, N_TOKENS = 12, 561
 MATCH_LENGTH = 50
-_SWITCH_PROB, _REPEAT_PROB = 0.06, 0.25
-_ZIPF, _STRAY_PROB = 1.6, 0.01
+_SWITCH_PROB, _REPEAT_PROB = 0.06, 0.1
+_ZIPF, _STRAY_PROB = 1.75, 0.001
 _LUT_SIZE = 4096
 _BASE_VERSION_PROB = 0.42
-_TOPIC_SHARPNESS, _MATCH_SHARPNESS = 2.2, 2.0
+_TOPIC_SHARPNESS, _MATCH_SHARPNESS = 3.0, 1.3
 _MAX_LENGTH = 1 << 14
 
 
@@ -44,7 +44,9 @@ class SequenceMaker:
         self._draws = draws
         self.topic_vector = draws.normals("topicv", np.arange(N_TOPICS), D_INTEREST)
         """[12, 8] what each topic is about."""
-        self._token_table = _token_table(draws)
+        home = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
+        self._token_table = _token_table(home)
+        self._lone_topic = int(np.flatnonzero(home == columns.LONE_TOKEN)[0]) % N_TOPICS
 
     def lengths(self, users: Users, row: np.ndarray) -> np.ndarray:
         """[n] events, rising with activity; a user's rows differ a little unless they share their string."""
@@ -73,28 +75,40 @@ class SequenceMaker:
         repeats = ((bits >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.float32) / 65_536 < _REPEAT_PROB
         drawn_at = np.maximum.accumulate(np.where(is_switch | ~repeats, place, 0))
         slot = (bits[drawn_at] >> np.uint64(48)) & np.uint64(_LUT_SIZE - 1)
-        return Events(topic, self._token_table[topic, slot], offsets)
+        token = self._token_table[topic, slot]
+        is_lone = (lengths == 1) & (self._draws.uniform("lone", key) < columns.LONE_TOKEN_SHARE)
+        token[offsets[:-1][is_lone]] = columns.LONE_TOKEN
+        topic[offsets[:-1][is_lone]] = self._lone_topic
+        return Events(topic, token, offsets)
 
-    def match(self, events: Events, ad_vector: np.ndarray) -> np.ndarray:
-        """[n] ln mean exp(2 m_t . v) over a row's last events: how much the ad answers some of them.
-
-        Args:
-            events: of n rows; at most MATCH_LENGTH of each are read.
-            ad_vector: [n, 8].
-        """
+    def topic_shares(self, events: Events) -> np.ndarray:
+        """[n, 12] shares of the topics among a row's last MATCH_LENGTH events."""
         length = np.diff(events.offsets)
         read = np.minimum(length, MATCH_LENGTH)
         owner = np.repeat(np.arange(len(length)), read)
         position = np.arange(len(owner)) - np.repeat(np.cumsum(read) - read, read)
         topic = events.topic[events.offsets[:-1][owner] + position]
         counts = np.bincount(owner * N_TOPICS + topic, minlength=len(length) * N_TOPICS).reshape(-1, N_TOPICS)
-        answer = np.exp(_MATCH_SHARPNESS * (ad_vector @ self.topic_vector.T) / np.sqrt(D_INTEREST))
-        return np.log((counts * answer).sum(axis=1) / np.maximum(read, 1))
+        return counts / read[:, None]
+
+    def answers(self, ad_vector: np.ndarray) -> np.ndarray:
+        """[n, 12] exp(1.3 m_t . v): how much [n, 8] ad vectors answer each topic.
+
+        The log of its mean over a row's last events is how much the ad answers some of them.
+        """
+        return np.exp(_MATCH_SHARPNESS * self._affinity(ad_vector) / np.sqrt(D_INTEREST))
 
     def _mixture(self, interest: np.ndarray) -> np.ndarray:
         """[n, 12] shares of topics."""
-        score = np.exp(_TOPIC_SHARPNESS * interest @ self.topic_vector.T / np.sqrt(D_INTEREST))
+        score = np.exp(_TOPIC_SHARPNESS * self._affinity(interest) / np.sqrt(D_INTEREST))
         return score / score.sum(axis=1, keepdims=True)
+
+    def _affinity(self, vector: np.ndarray) -> np.ndarray:
+        """[n, 12] inner products of [n, 8] vectors with the topics' own.
+
+        Not `@`: BLAS adds up a single row in another order than many, which would let the block size show in the bits.
+        """
+        return sum(vector[:, d, None] * self.topic_vector[:, d] for d in range(D_INTEREST))
 
     def _key(self, users: Users, row: np.ndarray) -> np.ndarray:
         """[n] what a row's sequence depends on: its user alone, or the row itself."""
@@ -102,10 +116,13 @@ class SequenceMaker:
         return np.where(is_base, 2 * users.number, 2 * row + 1)
 
 
-def _token_table(draws: Draws) -> np.ndarray:
-    """[12, 4096] uint16: a uniform slot of row t is a token of topic t, by Zipf, now and then of any topic."""
+def _token_table(home: np.ndarray) -> np.ndarray:
+    """[12, 4096] uint16: a uniform slot of row t is a token of topic t, by Zipf, now and then of any topic.
+
+    Args:
+        home: [561] all tokens; every twelfth one, from the t-th on, belongs to topic t.
+    """
     table = np.empty((N_TOPICS, _LUT_SIZE), np.uint16)
-    home = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
     for topic in range(N_TOPICS):
         own = home[topic::N_TOPICS]
         weight = np.full(N_TOKENS, _STRAY_PROB / N_TOKENS)
@@ -131,7 +148,7 @@ def as_strings(events: Events) -> pa.Array:
         text[byte_offsets[mine] + digit] = _DIGITS[token[mine], digit]
     row_offsets = byte_offsets[ends]
     reversed_rows = pa.Array.from_buffers(
-        pa.large_string(), n, [None, pa.py_buffer(row_offsets.astype(np.int64)), pa.py_buffer(text)]
+        pa.string(), n, [None, pa.py_buffer(row_offsets.astype(np.int32)), pa.py_buffer(text)]
     )
     return reversed_rows.take(pa.array(np.arange(n)[::-1]))
 

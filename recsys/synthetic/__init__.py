@@ -1,0 +1,16 @@
+"""Generated Toss-shaped data with known truth: see `generate`."""
+
+from recsys.synthetic import columns
+from recsys.synthetic.generate import GeneratorConfig, bayes_metrics, generate, read_bayes
+from recsys.synthetic.preferences import ad_catalogue, true_log_preferences, user_interests
+
+__all__ = [
+    "GeneratorConfig",
+    "ad_catalogue",
+    "bayes_metrics",
+    "columns",
+    "generate",
+    "read_bayes",
+    "true_log_preferences",
+    "user_interests",
+]
