@@ -13,10 +13,15 @@ from recsys.errors import InputError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
-ConfigOption = Annotated[Path, typer.Option(help="YAML config: the data's schema and the settings for it.")]
+TOSS_CONFIG = CONFIGS / "toss.yaml"
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(help="YAML config: the data's schema and the settings for it.", show_default="configs/toss.yaml"),
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Dotted settings over the config's.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Dotted settings over the config's.", show_default=False),
 ]
 
 EXIT_BAD_INPUT = 2
@@ -37,7 +42,10 @@ def run_pipeline(command: Callable[..., None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
-            print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+            print(
+                "interrupted: give the same command again; what is unfinished has no final name",
+                file=sys.stderr,
+            )
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
     # TorchRec asks torch.fx a question at import that torch answers with a warning on every run.

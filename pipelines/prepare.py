@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import ConfigOption, Overrides, run_pipeline
+from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import load_data_config
 from pipelines.data import prepare_raw, print_dataset
 from recsys.dataset import PreparedDataset
@@ -18,9 +18,9 @@ from recsys.dataset import PreparedDataset
 def prepare_command(
     train: Annotated[list[str], typer.Option(help="Training parquet: a file, a folder or a glob; repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    config: ConfigOption,
     valid: Annotated[list[str] | None, typer.Option(help="Validation parquet, where the data has its own.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="Test parquet, with labels or without.")] = None,
+    config: ConfigOption = TOSS_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Prepare raw parquet files for training.

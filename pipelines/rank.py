@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import typer
 
-from pipelines.cli import CONFIGS, ConfigOption, Overrides, run_pipeline
+from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RankConfig, load_rank_config
 from pipelines.data import find_prepared
 from ranking.models import ModelName, build_model
@@ -30,7 +30,7 @@ RUNS = Path("runs")
 
 def rank(
     model: Annotated[ModelName, typer.Option(help="Which model.")],
-    config: ConfigOption = CONFIGS / "toss.yaml",
+    config: ConfigOption = TOSS_CONFIG,
     data: Annotated[
         Path | None,
         typer.Option(

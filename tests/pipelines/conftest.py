@@ -1,0 +1,60 @@
+"""Runs pipelines in this process, as `python -m pipelines.NAME` would."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pipelines.cli import run_pipeline
+from tests.conftest import SMALL_SCHEMA, small_table
+
+COMMANDS = {"generate": "generate_command", "prepare": "prepare_command", "rank": "rank"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("rank", "--model", "dcnv2")`: the exit code and what was printed."""
+
+    def run_in_process(name: str, *args: str | Path) -> Outcome:
+        module = importlib.import_module(f"pipelines.{name}")
+        monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            run_pipeline(getattr(module, COMMANDS[name]))
+        printed = capsys.readouterr()
+        code = stopped.value.code
+        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run_in_process
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with raw/train.parquet and config.yaml, whose models are tiny."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    pq.write_table(small_table(), tmp_path / "raw" / "train.parquet")
+    config = {
+        "name": "small",
+        "files": {"train": ["train.parquet"]},
+        "schema": SMALL_SCHEMA,
+        "prepare": {"min_count": 3, "n_folds": 3},
+        "models": {"dcnv2": {"model": {"embedding_dim": 4, "hidden_dims": [16]}, "trainer": {"learning_rate": 0.01}}},
+        "trainer": {"epochs": 3, "batch_size": 100},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path

@@ -1,0 +1,196 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pipelines.rank
+from recsys.experiment import RunFolder
+from tests.pipelines.conftest import Run
+
+RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw")
+FIGURES = {"ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "score", "n_rows", "n_positive"}
+
+
+def read_oof(run: Path) -> list[dict[str, str]]:
+    with (run / "oof.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_out_of_fold_run_folder(project: Path, run: Run) -> None:
+    outcome = run(*RANK, "--out", "out")
+    assert outcome.code == 0, outcome.err
+    assert "overall" in outcome.out
+    assert "run folder: out" in outcome.out
+
+    folder, raw = project / "out", pq.read_table(project / "raw/train.parquet")
+    found = {path.name for path in folder.iterdir()}
+    assert found == {"config.yaml", "metrics.json", "ckpt", "tensorboard", "oof.csv", "preds_stats.json", "DONE"}
+    assert not (project / "out.partial").exists()
+
+    rows = read_oof(folder)
+    label = dict(zip(raw["id"].to_pylist(), raw["click"].to_pylist(), strict=True))
+    assert {row["row_id"]: int(row["label"]) for row in rows} == label  # each row once, joined by id
+    assert {row["fold"] for row in rows} == {"0", "1", "2"}
+    logit, p = (np.array([float(row[key]) for row in rows]) for key in ("logit", "p"))
+    y = np.array([int(row["label"]) for row in rows])
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["overall"]) == FIGURES
+    assert set(metrics["folds"]) == {"0", "1", "2"}
+    assert set(metrics["segments"]["user"]) == {"new", "returning"}
+    assert metrics["overall"]["n_rows"] == raw.num_rows
+    assert {"rows_per_s", "seconds", "peak_rss_gib", "precision"} <= set(metrics["train"])
+    # an independent reading of oof.csv gives the same figures
+    assert metrics["overall"]["ap"] == pytest.approx(average_precision_score(y, p), abs=1e-6)
+    assert metrics["overall"]["roc_auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-6)
+    assert metrics["overall"]["logloss"] == pytest.approx(-np.mean(np.log(np.where(y == 1, p, 1 - p))), abs=1e-6)
+    fold_0 = np.array([row["fold"] == "0" for row in rows])
+    assert metrics["folds"]["0"]["roc_auc"] == pytest.approx(roc_auc_score(y[fold_0], logit[fold_0]), abs=1e-6)
+    assert metrics["overall"]["roc_auc"] > 0.72
+
+    stats = json.loads((folder / "preds_stats.json").read_text())
+    assert stats["0"]["p"]["mean"] == pytest.approx(p[fold_0].mean(), abs=1e-6)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["embedding_dim"] == 4
+    assert config["trainer"]["epochs"] == 3
+    log = EventAccumulator(str(folder / "tensorboard" / "fold_0")).Reload()
+    assert {"train/loss", "train/learning_rate", "train/gradient_norm", "monitor/ap"} <= set(log.Tags()["scalars"])
+
+
+def test_overrides_win_over_the_models_section_over_the_trainer_section(project: Path, run: Run) -> None:
+    outcome = run(*RANK, "--folds", "0", "--out", "out", "model.embedding_dim=3", "trainer.batch_size=200")
+    assert outcome.code == 0
+    config = yaml.safe_load((project / "out/config.yaml").read_text())
+    assert config["model"]["embedding_dim"] == 3
+    assert config["model"]["hidden_dims"] == [16]
+    assert (config["trainer"]["batch_size"], config["trainer"]["learning_rate"]) == (200, 0.01)
+    assert {row["fold"] for row in read_oof(project / "out")} == {"0"}
+
+
+def test_holdout_is_the_last_day(project: Path, run: Run) -> None:
+    assert run(*RANK, "--folds", "holdout", "--out", "out").code == 0
+    raw = pq.read_table(project / "raw/train.parquet")
+    days = dict(zip(raw["id"].to_pylist(), raw["day"].to_pylist(), strict=True))
+    last = {row for row, day in days.items() if day == "7"}
+    assert {row["row_id"] for row in read_oof(project / "out")} == last
+
+
+def test_a_run_killed_between_folds_goes_on_to_the_same_result(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*RANK, "--out", "whole").code == 0
+    fit, begun = pipelines.rank.fit_split, []
+
+    def dies_at_the_second(folder: RunFolder, settings: object, split: object) -> None:
+        begun.append(split)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        fit(folder, settings, split)
+
+    monkeypatch.setattr(pipelines.rank, "fit_split", dies_at_the_second)
+    assert run(*RANK, "--out", "killed").code == 130
+    assert not (project / "killed").exists()
+    monkeypatch.setattr(pipelines.rank, "fit_split", fit)
+    outcome = run(*RANK, "--out", "killed")
+    assert outcome.code == 0
+    assert "fold_0  was finished before" in outcome.out
+    assert (project / "killed/oof.csv").read_bytes() == (project / "whole/oof.csv").read_bytes()
+
+
+def test_a_finished_run_is_shown_and_not_written_again(project: Path, run: Run) -> None:
+    assert run(*RANK, "--folds", "0", "--out", "out").code == 0
+    before = (project / "out/metrics.json").stat().st_mtime_ns
+    outcome = run(*RANK, "--folds", "0", "--out", "out")
+    assert outcome.code == 0
+    assert "overall" in outcome.out
+    assert (project / "out/metrics.json").stat().st_mtime_ns == before
+    other = run(*RANK, "--folds", "0", "--out", "out", "trainer.epochs=1")
+    assert other.code == 2
+    assert "out holds a finished run of another config: choose another --out" in other.err
+
+
+def test_raw_data_is_prepared_once(project: Path, run: Run) -> None:
+    first = run(*RANK, "--folds", "0", "--out", "a")
+    second = run(*RANK, "--folds", "0", "--out", "b")
+    assert "preparing raw once, into prepared/small-" in first.out
+    assert "preparing" not in second.out
+    assert (project / "a/oof.csv").read_bytes() == (project / "b/oof.csv").read_bytes()
+
+
+def test_prepared_data_of_another_schema_is_refused(project: Path, run: Run) -> None:
+    train = ("--train", "raw/train.parquet", "--out", "prepared/mine")
+    assert run("prepare", "--config", "config.yaml", *train).code == 0
+    here = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "prepared/mine", "--folds", "0")
+    assert run(*here, "--out", "a").code == 0
+    other = run(*here, "--out", "b", "schema.categorical=[color]")
+    assert other.code == 2
+    assert "prepared/mine was prepared from config 'small' with another schema.categorical" in other.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model.embeding_dim=3",), "unknown key 'model.embeding_dim'; did you mean 'embedding_dim'?"),
+        (("trainer.epochs=none",), "trainer.epochs"),
+        (("trainer.epochs",), "override 'trainer.epochs' must be KEY=VALUE"),
+        (("--folds", "9"), "--folds 9: prepared/small-"),
+        (("--folds", "first"), "has no fold_first; it has full, fold_0"),
+        (("schema.label=clik",), "schema.label: the training data has no column 'clik'; did you mean 'click'?"),
+        (("prepare.n_fold=3",), "unknown key 'prepare.n_fold'; did you mean 'n_folds'?"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    project: Path, run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = run(*RANK, *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (project / "runs").exists()
+
+
+def test_data_that_is_not_there(project: Path, run: Run) -> None:
+    outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "nowhere")
+    assert (outcome.code, outcome.err.startswith("error: --data nowhere is not a folder")) == (2, True)
+    outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml")
+    assert outcome.code == 2
+    assert "names no folder of raw files: pass --data FOLDER" in outcome.err
+
+
+def test_unknown_model_lists_the_models_there_are(project: Path, run: Run) -> None:
+    outcome = run("rank", "--model", "dcn")
+    assert outcome.code == 2
+    assert "'dcnv2'" in outcome.err
+
+
+def test_help(run: Run) -> None:
+    outcome = run("rank", "--help")
+    assert outcome.code == 0
+    for word in ("--model", "--config", "--data", "--out", "--folds", "KEY=VALUE", "holdout"):
+        assert word in outcome.out
+
+
+def test_checkpoints_load_with_weights_only(project: Path, run: Run) -> None:
+    assert run(*RANK, "--folds", "0", "--out", "out").code == 0
+    weights = torch.load(project / "out/ckpt/fold_0.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["frappe", "kuairand"])
+def test_public_data(public_data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    config = Path("configs", f"{name}.yaml").absolute()
+    monkeypatch.chdir(tmp_path)
+    outcome = run("rank", "--model", "dcnv2", "--config", config, "--out", "out")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert set(metrics["splits"]) == {"valid", "test"}
+    assert metrics["overall"] == metrics["splits"]["test"]
+    assert metrics["overall"]["roc_auc"] > {"frappe": 0.978, "kuairand": 0.7}[name]
