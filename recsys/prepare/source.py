@@ -51,7 +51,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): write it again")
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, pre_buffer=False)  # a row group read ahead may hold gigabytes of sequences
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a whole parquet file ({reason}): write or copy it again") from error

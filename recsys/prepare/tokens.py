@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 
 Indices = np.ndarray
 
+_PARSED_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -63,6 +65,18 @@ def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_leng
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     array = pc.fill_null(array.cast(pa.large_string()), "")
+    # The places of all delimiters take several times the text's own memory: a few rows at a time are enough.
+    starts = range(0, max(len(array), 1), _PARSED_ROWS)
+    parts = [_parse_block(array.slice(start, _PARSED_ROWS), delimiter, max_length, keep) for start in starts]
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Jagged(
+        pa.concat_arrays([part.tokens for part in parts]),
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([part.full_lengths for part in parts]),
+    )
+
+
+def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Jagged:
     n = len(array)
     _, offset_buffer, data = array.buffers()
     bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8)
