@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from recsys.errors import InputError
+from recsys.progress import console
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -50,6 +52,8 @@ def run_pipeline(command: Callable[..., None]) -> None:
 
     # TorchRec asks torch.fx a question at import that torch answers with a warning on every run.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    if os.environ.get("RANK", "0") != "0":
+        console.quiet = True  # of torchrun's processes one speaks
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()

@@ -5,6 +5,7 @@ python -m pipelines.rank --model dcnv2
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,9 @@ from recsys.experiment import Part, RunFolder, peak_rss_gib
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.summary import print_summary, summarize
-from recsys.training.predict import predict
+from recsys.training.log import Log
 from recsys.training.trainer import FitReport, Trainer
+from recsys.world import World, join_world
 
 RUNS = Path("runs")
 
@@ -56,15 +58,20 @@ def rank(
     goes on where it was when the same command is given again; a finished one shows its table.
     """
     settings = load_rank_config(config, model, overrides or [])
-    dataset = find_prepared(settings.data, data)
+    world = join_world()
+    with world.main_first():
+        dataset = find_prepared(settings.data, data)
     splits = choose_splits(dataset, folds)
     resolved = describe(settings, dataset, splits)
-    run = RunFolder(out or default_folder(resolved), resolved)
-    if not run.is_done:
+    folder = out or default_folder(resolved)
+    with world.main_first():
+        run = RunFolder(folder, resolved, world.is_main)
+    if not world.agree(run.is_done):
         console.print(f"[bold]{model}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
-        execute(run, settings, dataset, splits)
-    print_summary(run.metrics(), f"{model} on {dataset.name}")
-    console.print(f"run folder: {run.folder}")
+        execute(run, settings, dataset, splits, world)
+    if world.is_main:
+        print_summary(run.metrics(), f"{model} on {dataset.name}")
+        console.print(f"run folder: {run.folder}")
 
 
 def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
@@ -106,13 +113,15 @@ def default_folder(resolved: dict[str, Any]) -> Path:
     return RUNS / f"{resolved['data']['name']}-{resolved['model']['name']}-{mark}"
 
 
-def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> None:
+def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, splits: list[str], world: World) -> None:
     """Fits a model for each split and writes the run folder."""
     for name in splits:
-        if run.has_fit(name):
+        if world.agree(run.has_fit(name)):
             console.print(f"{name}  was finished before")
         else:
-            fit_split(run, settings, dataset.split(name))
+            fit_split(run, settings, dataset.split(name), world)
+    if not world.is_main:
+        return
 
     fits = {name: run.load_fit(name) for name in splits}
     parts = [part for mine, _ in fits.values() for part in mine]
@@ -124,14 +133,16 @@ def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, spli
         "seconds": seconds,
         "waited_s": sum(report["waited_s"] for report in reports),
         "peak_rss_gib": max(report["peak_rss_gib"] for report in reports),
-        "precision": reports[0]["precision"],
+        "peak_gpu_gib": max(report["peak_gpu_gib"] for report in reports),
+        "n_processes": world.size,
+        "precision": "fp32" if any(report["precision"] == "fp32" for report in reports) else "bf16",
         "fits": dict(zip(splits, reports, strict=True)),
     }
     metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
     run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
 
 
-def fit_split(run: RunFolder, settings: RankConfig, split: Split) -> None:
+def fit_split(run: RunFolder, settings: RankConfig, split: Split, world: World) -> None:
     """Fits a model on one split, scores the rows it is judged on, and keeps both."""
     given: dict[str, Rows] = {}
     if split.name == "full":
@@ -144,29 +155,37 @@ def fit_split(run: RunFolder, settings: RankConfig, split: Split) -> None:
 
     torch.manual_seed(settings.trainer.seed)
     model = build_model(settings.model, split.schema)
-    with run.tensorboard(split.name) as writer:
-        report = Trainer(model, split, monitor, settings.trainer, writer.add_scalar, split.name).fit()
+    log = Log(run.tensorboard(split.name) if world.is_main else None)
+    trainer = Trainer(model, split, monitor, settings.trainer, run.weights(split.name), log, world, split.name)
+    report = trainer.fit()
+    log.close()
     parts = []
     for name, rows in judged.items():
-        logit = predict(model, split, rows, settings.trainer, f"scoring {name}")
+        logit = trainer.predict(rows, f"scoring {name}")
         number = rows(np.arange(len(rows)))
-        natural, balanced = report.shift.natural_logit(logit), report.shift.balanced_logit(logit)
+        natural, balanced = report.link.natural_logit(logit), report.link.balanced_logit(logit)
         parts.append(Part(name, number, split.dataset.labels(number), logit, natural, balanced))
-    run.save_fit(split.name, model.state_dict(), parts, describe_fit(report))
+    if world.is_main:
+        run.save_fit(split.name, parts, describe_fit(report, world))
+    trainer.clean_up()
 
 
-def describe_fit(report: FitReport) -> dict[str, Any]:
+def describe_fit(report: FitReport, world: World) -> dict[str, Any]:
     """What metrics.json keeps of a fit."""
+    progress = report.progress
+    peak_gpu = torch.cuda.max_memory_allocated(world.device) / 2**30 if world.device.type == "cuda" else 0.0
     return {
-        "n_rows_trained": report.n_rows * len(report.epochs),
-        "seconds": sum(epoch.seconds for epoch in report.epochs),
-        "waited_s": sum(epoch.waited_s for epoch in report.epochs),
+        "n_rows_trained": report.n_rows * len(progress.epochs),
+        "seconds": sum(epoch.seconds for epoch in progress.epochs),
+        "waited_s": sum(epoch.waited_s for epoch in progress.epochs),
         "peak_rss_gib": peak_rss_gib(),
-        "precision": report.precision,
-        "best_epoch": report.best_epoch,
-        "trained_weight": report.shift.trained_weight,
-        "balancing_weight": report.shift.balancing_weight,
-        "epochs": [{"loss": epoch.loss, "monitored": epoch.monitored} for epoch in report.epochs],
+        "peak_gpu_gib": peak_gpu,
+        "precision": progress.precision,
+        "fell_back_at_step": progress.fell_back_at_step,
+        "micro_batches": progress.micro_batches,
+        "best_epoch": progress.best_epoch,
+        "link": asdict(report.link),
+        "epochs": [{"loss": epoch.loss, "monitored": epoch.monitored} for epoch in progress.epochs],
     }
 
 

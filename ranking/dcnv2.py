@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys.batch import Batch
 from recsys.embeddings import PooledEmbeddings
-from recsys.layers import MLP, LogitHead
+from recsys.layers import MLP, LogitHead, concat
 from recsys.schema import Schema, StrictModel
 
 
@@ -48,7 +48,7 @@ class CrossNet(nn.Module):
         """[B, X] to [B, X]."""
         x0_BX = x_BX
         for layer in self.layers:
-            x_BX = x0_BX * layer(x_BX) + x_BX
+            x_BX = torch.addcmul(x_BX, x0_BX, layer(x_BX))
         return x_BX
 
 
@@ -70,12 +70,12 @@ class DCNv2(nn.Module):
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank)
         self.mlp = MLP(width, config.hidden_dims, config.dropout)
         self.is_parallel = config.structure == "parallel"
-        self.head = LogitHead(self.mlp.d_out + (width if self.is_parallel else 0))
+        self.head = LogitHead(*([width] if self.is_parallel else []), self.mlp.d_out)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits."""
-        x0_BX = torch.cat([self.embeddings(batch), batch.dense], dim=1)
+        x0_BX = concat([self.embeddings(batch), batch.dense])
         cross_BX = self.cross(x0_BX)
         if self.is_parallel:
-            return self.head(torch.cat([cross_BX, self.mlp(x0_BX)], dim=1))
+            return self.head(cross_BX, self.mlp(x0_BX))
         return self.head(self.mlp(cross_BX))

@@ -31,6 +31,17 @@ class Batch(Pipelineable):
     def __len__(self) -> int:
         return self.label.shape[0]
 
+    def narrow(self, start: int, length: int) -> "Batch":
+        """The rows start .. start + length."""
+        rows = slice(start, start + length)
+        return Batch(
+            dense=self.dense[rows],
+            sparse=_narrow_jagged(self.sparse, start, length),
+            sequences=_narrow_jagged(self.sequences, start, length),
+            label=self.label[rows],
+            row_id=self.row_id[rows],
+        )
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The batch on a device."""
         return Batch(
@@ -58,3 +69,23 @@ class Batch(Pipelineable):
         self.sequences.record_stream(stream)
         self.label.record_stream(stream)
         self.row_id.record_stream(stream)
+
+
+def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJaggedTensor:
+    """The rows start .. start + length of every key."""
+    if not jagged.keys():
+        return jagged
+    weights = jagged.weights_or_none()
+    lengths = jagged.lengths().view(len(jagged.keys()), -1)[:, start : start + length]
+    starts = jagged.offsets().view(-1)[:-1].view(len(jagged.keys()), -1)
+    ends = jagged.offsets()[1:].view(len(jagged.keys()), -1)
+    bounds = [(0, 0)] * len(jagged.keys())
+    if length:
+        bounds = list(zip(starts[:, start].tolist(), ends[:, start + length - 1].tolist(), strict=True))
+    return KeyedJaggedTensor(
+        keys=jagged.keys(),
+        values=torch.cat([jagged.values()[a:b] for a, b in bounds]),
+        lengths=lengths.reshape(-1),
+        weights=None if weights is None else torch.cat([weights[a:b] for a, b in bounds]),
+        stride=length,
+    )

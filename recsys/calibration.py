@@ -1,7 +1,9 @@
-"""From a model's logit to probabilities: the one place that knows how training shifted it.
+"""From a model's logit to probabilities: the one place that knows how the training loss shifted it.
 
 A model trained with weight w on positives learns the logit of a world where positives are w times as frequent:
-logit = logit(p) + ln w (Elkan, "The foundations of cost-sensitive learning", IJCAI 2001, theorem 2).
+logit = logit(p) + ln w (Elkan, "The foundations of cost-sensitive learning", IJCAI 2001, theorem 2). The focal loss is
+not proper, so that its outputs are not probabilities even then; a closed form turns them into the class posterior
+(Charoenphakdee et al., "On focal loss for class-posterior probability estimation", CVPR 2021).
 """
 
 from dataclasses import dataclass
@@ -11,24 +13,47 @@ from scipy.special import expit
 
 
 @dataclass(frozen=True)
-class PriorShift:
+class LogitLink:
     """How a model's logits relate to p and q.
 
     Args:
         trained_weight: the weight that positives had in training (1 without weighting).
         balancing_weight: w = N_neg / N_pos of the rows the model was fitted on.
+        focal_gamma: the focusing parameter of the focal loss; 0 for the log loss.
     """
 
     trained_weight: float
     balancing_weight: float
+    focal_gamma: float = 0.0
 
     def natural_logit(self, logit: np.ndarray) -> np.ndarray:
         """[n] logits of p, the click probability at the data's own base rate."""
-        return logit - np.log(self.trained_weight)
+        return focal_posterior_logit(logit, self.focal_gamma) - np.log(self.trained_weight)
 
     def balanced_logit(self, logit: np.ndarray) -> np.ndarray:
         """[n] logits of q = p w / (p w + 1 - p), the class-balanced posterior at which WLL is lowest."""
         return self.natural_logit(logit) + np.log(self.balancing_weight)
+
+
+def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
+    """[n] logits of the posterior eta for which sigmoid(logit) = v minimises the expected focal loss.
+
+    eta = h(v) / (h(v) + h(1 - v)) with h(v) = v / phi(v) and phi(v) = (1 - v)^gamma - gamma (1 - v)^(gamma - 1) v ln v.
+    Its logit is z + ln phi(1 - v) - ln phi(v), computed from ln v and ln (1 - v) so that no tail is lost. It rises with z:
+    ranks stay as they are.
+    """
+    if gamma == 0:
+        return logit
+    z = logit.astype(np.float64)
+    return z + _log_phi(-z, gamma) - _log_phi(z, gamma)
+
+
+def _log_phi(z: np.ndarray, gamma: float) -> np.ndarray:
+    """ln phi(v) at v = sigmoid(z)."""
+    log_v, log_rest = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
+    # phi = (1 - v)^gamma (1 - gamma exp(z) ln v): v / (1 - v) = exp(z), and -exp(z) ln v tends to 1 as z grows
+    odds_times_log = np.where(z > 30, -1.0, np.exp(np.minimum(z, 30.0)) * log_v)
+    return gamma * log_rest + np.log1p(-gamma * odds_times_log)
 
 
 def probability(logit: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""Schema -> TorchRec embedding collections: the one place where tables are named, sized and initialised.
+"""Schema -> TorchRec embedding collections: the one place where tables are named and sized.
 
 Tables are named after their vocabulary, features after their column, so that a sharding plan can name either. Models
-hold the modules below and read tensors; whether the collection inside is plain or sharded is no concern of theirs.
+hold the modules below and read tensors. The tables have no storage until `recsys.sharding` gives them some: a table may
+be larger than any one machine's memory.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +24,8 @@ from torchrec import (
 from recsys.batch import Batch
 from recsys.schema import Schema
 
-
-def _init(std: float) -> Callable[[Tensor], Tensor | None]:
-    return partial(nn.init.normal_, mean=0.0, std=std)
+OutputT = TypeVar("OutputT")
+_META = torch.device("meta")
 
 
 def _tables(schema: Schema, features: Sequence[str]) -> dict[str, list[str]]:
@@ -33,7 +34,31 @@ def _tables(schema: Schema, features: Sequence[str]) -> dict[str, list[str]]:
     return {name: wanted for name, wanted in tables.items() if wanted}
 
 
-class PooledEmbeddings(nn.Module):
+class Embeddings(nn.Module, Generic[OutputT]):
+    """What models hold to look ids up.
+
+    A training step looks the ids of a whole batch up once and then works through it in parts: while `given` is set,
+    forward returns it in place of a look-up.
+    """
+
+    collection: nn.Module
+    init_std: float
+    """Of the normal distribution that fresh embeddings are drawn from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: OutputT | None = None
+
+    @abstractmethod
+    def look_up(self, batch: Batch) -> OutputT:
+        """The embeddings of a batch."""
+
+    def forward(self, batch: Batch) -> OutputT:
+        """`look_up`, or what was given in its place."""
+        return self.look_up(batch) if self.given is None else self.given
+
+
+class PooledEmbeddings(Embeddings[Tensor]):
     """One vector per categorical feature and per mean-pooled token sequence, from an EmbeddingBagCollection.
 
     Args:
@@ -41,20 +66,12 @@ class PooledEmbeddings(nn.Module):
         embedding_dim: D.
         sequences: the token sequences to pool; an empty one pools to zeros.
         init_std: of the normal distribution that fresh embeddings are drawn from.
-        device: where the tables are made; `meta` makes none.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        embedding_dim: int,
-        sequences: Sequence[str],
-        init_std: float,
-        device: torch.device | None = None,
-    ) -> None:
+    def __init__(self, schema: Schema, embedding_dim: int, sequences: Sequence[str], init_std: float) -> None:
         super().__init__()
         self.features = [*schema.categorical, *sequences]
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.init_std = embedding_dim, init_std
         self._sequences = list(sequences)
         self.collection = EmbeddingBagCollection(
             tables=[
@@ -64,24 +81,24 @@ class PooledEmbeddings(nn.Module):
                     num_embeddings=schema.num_embeddings[table],
                     feature_names=features,
                     pooling=PoolingType.MEAN if set(features) & set(sequences) else PoolingType.SUM,
-                    init_fn=_init(init_std),
                 )
                 for table, features in _tables(schema, self.features).items()
             ],
-            device=device,
+            device=_META,
         )
 
-    def forward(self, batch: Batch) -> Tensor:
+    def look_up(self, batch: Batch) -> Tensor:
         """[B, F * D] embeddings, feature after feature in the order of `features`."""
         parts = [batch.sparse] if len(batch.sparse.keys()) else []
         if self._sequences:
             parts.append(select_unweighted(batch.sequences, self._sequences))
-        features = parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
-        pooled = self.collection(features)
+        pooled = self.collection(parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts))
+        if list(pooled.keys()) == self.features:
+            return pooled.values()
         return torch.cat([pooled[name] for name in self.features], dim=1)
 
 
-class SequenceEmbeddings(nn.Module):
+class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
     """One vector per event of each token sequence, from an EmbeddingCollection.
 
     Args:
@@ -89,18 +106,11 @@ class SequenceEmbeddings(nn.Module):
         embedding_dim: D.
         sequences: the token sequences to look up.
         init_std: of the normal distribution that fresh embeddings are drawn from.
-        device: where the tables are made; `meta` makes none.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        embedding_dim: int,
-        sequences: Sequence[str],
-        init_std: float,
-        device: torch.device | None = None,
-    ) -> None:
+    def __init__(self, schema: Schema, embedding_dim: int, sequences: Sequence[str], init_std: float) -> None:
         super().__init__()
+        self.init_std = init_std
         self._sequences = list(sequences)
         self.collection = EmbeddingCollection(
             tables=[
@@ -109,16 +119,15 @@ class SequenceEmbeddings(nn.Module):
                     embedding_dim=embedding_dim,
                     num_embeddings=schema.num_embeddings[table],
                     feature_names=features,
-                    init_fn=_init(init_std),
                 )
                 for table, features in _tables(schema, self._sequences).items()
             ],
-            device=device,
+            device=_META,
         )
 
-    def forward(self, batch: Batch) -> dict[str, JaggedTensor]:
+    def look_up(self, batch: Batch) -> dict[str, JaggedTensor]:
         """By sequence, its events' [total, D] vectors end to end, with their lengths."""
-        return self.collection(select_unweighted(batch.sequences, self._sequences))
+        return dict(self.collection(select_unweighted(batch.sequences, self._sequences)).items())
 
 
 def select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:

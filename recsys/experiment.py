@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import torch
 import yaml
-from torch.utils.tensorboard import SummaryWriter
 
 from recsys.calibration import probability
 from recsys.errors import InputError
@@ -47,17 +45,20 @@ class RunFolder:
     Args:
         folder: the final name.
         config: the resolved config; saved before anything else.
+        is_writer: whether this process writes; the others only look where things are.
 
     Raises:
         InputError: when the folder holds something else, or an unfinished run of another config.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], is_writer: bool = True) -> None:
         self.folder, self._config = folder, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         self._partial = partial_folder(folder)
         if is_done(folder):
             if self._saved_config(folder) != self._config:
                 raise InputError(f"{folder} holds a finished run of another config: choose another --out, or remove it")
+            return
+        if not is_writer:
             return
         check_free(folder, "run")
         if (self._partial / CONFIG_FILE).is_file():
@@ -86,17 +87,20 @@ class RunFolder:
         """A finished run's metrics.json."""
         return read_json(self.folder / METRICS_FILE)
 
-    def tensorboard(self, fit: str) -> SummaryWriter:
-        """A TensorBoard log for one fitted model."""
-        return SummaryWriter(str(self._partial / "tensorboard" / fit))
+    def tensorboard(self, fit: str) -> Path:
+        """Where the TensorBoard log of one fitted model goes."""
+        return self._partial / "tensorboard" / fit
+
+    def weights(self, fit: str) -> Path:
+        """Where the weights of one fitted model go."""
+        return self._partial / "ckpt" / fit
 
     def has_fit(self, fit: str) -> bool:
         """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
         return (self._partial / _PARTS / f"{fit}.json").is_file()
 
-    def save_fit(self, fit: str, weights: Mapping[str, torch.Tensor], parts: list[Part], report: Any) -> None:
-        """Keeps a fitted model and its predictions; the report comes last and marks them as whole."""
-        torch.save(dict(weights), self._partial / "ckpt" / f"{fit}.pt")
+    def save_fit(self, fit: str, parts: list[Part], report: Any) -> None:
+        """Keeps a fitted model's predictions; the report comes last and marks the fit as whole."""
         for part in parts:
             arrays = {key: value for key, value in asdict(part).items() if key != "name"}
             np.savez(self._partial / _PARTS / f"{fit}.{part.name}.npz", **arrays)

@@ -4,6 +4,50 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+_LANES = 4  # 16-bit numbers in one of 64 bits
+
+
+def concat(parts_BD: Sequence[Tensor]) -> Tensor:
+    """[B, D_1], [B, D_2], ... side by side, in the precision that matrix products have here.
+
+    Rounding once, before the parts are copied, is cheaper than in each layer that reads them.
+    """
+    device = parts_BD[0].device.type
+    if torch.is_autocast_enabled(device):
+        parts_BD = [part.to(torch.get_autocast_dtype(device)) for part in parts_BD]
+    return torch.cat(list(parts_BD), dim=1)
+
+
+class Dropout(nn.Module):
+    """Zeros each unit with some probability and scales the others up.
+
+    On a CPU torch draws one number a unit, one after the other, which takes longer than the layer before it: here one
+    64-bit number decides over four units, each by 16 bits of it.
+
+    Args:
+        probability: of a unit to be dropped; on a CPU rounded to a multiple of 2^-16.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same."""
+        if not self.training or self.probability == 0:
+            return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.probability)
+        n_dropped = round(self.probability * 2**16)
+        drawn = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
+        is_kept = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= n_dropped - 2**15
+        return x * (is_kept.to(x.dtype) * (2**16 / (2**16 - n_dropped)))
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"p={self.probability}"
 
 
 class MLP(nn.Sequential):
@@ -18,22 +62,29 @@ class MLP(nn.Sequential):
     def __init__(self, d_in: int, hidden_dims: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
         for d_out in hidden_dims:
-            layers += [nn.Linear(d_in, d_out), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(d_in, d_out), nn.ReLU(), Dropout(dropout)]
             d_in = d_out
         super().__init__(*layers)
         self.d_out = d_in
 
 
-class LogitHead(nn.Linear):
+class LogitHead(nn.Module):
     """The last linear map to one logit, in float32 whatever the precision around it.
 
     bfloat16 keeps 8 bits: logits would tie and ranking metrics fall.
+
+    Args:
+        d_in: width of each input.
     """
 
-    def __init__(self, d_in: int) -> None:
-        super().__init__(d_in, 1)
+    def __init__(self, *d_in: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(sum(d_in), 1)
+        self.d_in = d_in
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, d_in] to [B]."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float()).squeeze(-1)
+    def forward(self, *inputs_BD: Tensor) -> Tensor:
+        """[B, d_in[0]], [B, d_in[1]], ... to [B]."""
+        with torch.autocast(inputs_BD[0].device.type, enabled=False):
+            weights = self.linear.weight[0].split(self.d_in)
+            terms = [x.float() @ w for x, w in zip(inputs_BD, weights, strict=True)]
+            return torch.stack(terms).sum(0) + self.linear.bias

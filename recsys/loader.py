@@ -11,6 +11,7 @@ from recsys.batch import Batch
 from recsys.dataset import Split
 from recsys.permutation import Permutation
 from recsys.rows import Rows
+from recsys.world import World
 
 N_READY = 3
 """Batches held ready at most."""
@@ -25,6 +26,8 @@ class Loader:
         batch_size: rows a batch; the last may be smaller.
         sequences: the sequence features to read.
         shuffle: a seeded permutation of the rows' places; None reads them in order.
+        first: the batch to begin with.
+        world: the processes that share each batch; None for this one alone.
     """
 
     def __init__(
@@ -34,19 +37,31 @@ class Loader:
         batch_size: int,
         sequences: Sequence[str] = (),
         shuffle: Permutation | None = None,
+        first: int = 0,
+        world: World | None = None,
     ) -> None:
         self._split, self._rows, self._batch_size = split, rows, batch_size
-        self._sequences, self._shuffle = tuple(sequences), shuffle
+        self._sequences, self._shuffle, self._first = tuple(sequences), shuffle, first
+        self._rank, self._n_ranks = (world.rank, world.size) if world is not None else (0, 1)
         self.waited_s = 0.0
         """Time the reader spent waiting for a batch, in the last pass."""
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
+    def n_rows(self, index: int) -> int:
+        """Rows of a batch on all processes."""
+        return min(self._batch_size, len(self._rows) - index * self._batch_size)
+
+    def places(self, index: int) -> range:
+        """This process's part of a batch: places in the order of reading. Of a small last batch it may be none."""
+        start, n = index * self._batch_size, self.n_rows(index)
+        return range(start + n * self._rank // self._n_ranks, start + n * (self._rank + 1) // self._n_ranks)
+
     def make(self, index: int) -> Batch:
-        """The batch of that number; it depends on nothing but the number."""
-        start = index * self._batch_size
-        places = np.arange(start, min(start + self._batch_size, len(self._rows)))
+        """This process's rows of the batch of that number; they depend on nothing but the number."""
+        mine = self.places(index)
+        places = np.arange(mine.start, mine.stop)
         if self._shuffle is not None:
             places = self._shuffle(places)
         rows = self._rows(places)
@@ -80,7 +95,7 @@ class Loader:
 
     def _fill(self, ready: "queue.Queue[Batch | Exception | None]", stopped: threading.Event) -> None:
         try:
-            for index in range(len(self)):
+            for index in range(self._first, len(self)):
                 if stopped.is_set():
                     return
                 ready.put(self.make(index))

@@ -32,7 +32,7 @@ class ProgressLine:
 
 
 @contextmanager
-def progress_line(what: str, n_rows: int) -> Iterator[ProgressLine]:
+def progress_line(what: str, n_rows: int, is_shown: bool = True) -> Iterator[ProgressLine]:
     """Shows a progress line while the block runs; it goes away at the end, and a log file never sees it."""
     columns = (
         TextColumn("{task.description}"),
@@ -42,5 +42,7 @@ def progress_line(what: str, n_rows: int) -> Iterator[ProgressLine]:
         _RowsPerSecond(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (is_shown and console.is_terminal)
+    ) as progress:
         yield ProgressLine(progress, progress.add_task(what, total=n_rows, note=""))

@@ -8,6 +8,8 @@ from recsys.metrics import Metrics
 from recsys.schema import StrictModel
 
 UNMONITORED = {"n_rows", "n_positive"}
+ShardingName = Literal["data_parallel", "table_wise", "row_wise", "column_wise"]
+Precision = Literal["bf16", "fp32"]
 
 
 class EarlyStopping(StrictModel):
@@ -30,12 +32,65 @@ class EarlyStopping(StrictModel):
         return self
 
 
+class LossConfig(StrictModel):
+    """Which loss, and how much a click weighs in it."""
+
+    name: Literal["log_loss", "focal"] = "log_loss"
+    pos_weight: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows."""
+    gamma: float = Field(default=2.0, ge=0)
+    """The focal loss's focusing parameter."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
+    """Weight of positives in the focal loss, 1 - alpha that of negatives; auto balances the classes."""
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> "LossConfig":
+        others = {"log_loss": ("gamma", "alpha"), "focal": ("pos_weight",)}[self.name]
+        if wrong := [key for key in others if getattr(self, key) != type(self).model_fields[key].default]:
+            raise ValueError(f"{wrong[0]!r} is not a setting of the {self.name} loss: take it away or change the name")
+        return self
+
+
+class TableOptions(StrictModel):
+    """How one embedding table, or those that match a pattern, are trained and sharded."""
+
+    optimizer: Literal["adamw", "rowwise_adagrad", "adam"] | None = None
+    """adamw: with the dense part, on whole gradients. The others are fused: the backward pass updates the rows that a
+    batch touches and no gradient is kept. adam needs a GPU. null: by size."""
+    sharding: tuple[ShardingName, ...] = ()
+    """The ways the planner may choose from; empty: data_parallel for adamw, any other for fused tables."""
+
+    @model_validator(mode="after")
+    def _fused_tables_are_not_copied(self) -> "TableOptions":
+        if self.optimizer == "adamw" and set(self.sharding) - {"data_parallel"}:
+            raise ValueError("a table with optimizer adamw is data_parallel: name a fused optimizer to shard it")
+        if self.optimizer not in (None, "adamw") and "data_parallel" in self.sharding:
+            raise ValueError(f"a table with optimizer {self.optimizer} cannot be data_parallel: take one of them away")
+        return self
+
+
+class EmbeddingTraining(StrictModel):
+    """How embedding tables are trained and sharded."""
+
+    fused_from_rows: int = Field(default=100_000, ge=1)
+    """Tables of so many rows or more have a fused optimizer (row-wise Adagrad), smaller ones AdamW."""
+    fused_learning_rate: float = Field(default=0.02, gt=0)
+    """Peak of the fused optimizers' learning rate; it warms up and falls as the dense one does."""
+    l2: float = Field(default=0.0, ge=0)
+    """L2 penalty l2 / 2 |row|^2 on the rows that a batch touches."""
+    tables: dict[str, TableOptions] = {}
+    """By table name or pattern; the last match counts."""
+
+
 class TrainerConfig(StrictModel):
     """One training run."""
 
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=4096, ge=1)
+    """Rows of an update, over all processes together."""
+    micro_batches: int = Field(default=1, ge=1)
+    """Parts that a batch is worked through in; doubled whenever the device runs out of memory."""
     eval_batch_size: int = Field(default=16_384, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     final_learning_rate_fraction: float = Field(default=0.01, ge=0, le=1)
@@ -45,10 +100,15 @@ class TrainerConfig(StrictModel):
     weight_decay: float = Field(default=1e-5, ge=0)
     """AdamW's, on weight matrices of the dense part; biases, norms and embeddings have none."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
-    """Largest norm of all gradients together; null for no limit."""
-    pos_weight: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Of the matrix products; weights and the loss are float32 either way."""
+    """Largest norm of all gradients together, those of fused tables left out; null for no limit."""
+    mixout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of a weight of the dense part to be read at its initial value in a step."""
+    loss: LossConfig = LossConfig()
+    embeddings: EmbeddingTraining = EmbeddingTraining()
+    precision: Precision = "bf16"
+    """Of the matrix products; weights and the loss are float32 either way. bf16 gives way to fp32 where the device
+    lacks it or the loss is not finite."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null trains all epochs and keeps the last weights."""
+    checkpoint_every_s: float = Field(default=300.0, gt=0)
+    """Time between checkpoints that a killed run resumes from, besides those at each epoch's end."""

@@ -1,44 +1,62 @@
-"""Losses on logits, and the task that joins one to a model."""
+"""Losses on logits."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.batch import Batch
+from recsys.calibration import LogitLink
+from recsys.dataset import Prior
+from recsys.training.config import LossConfig
 
 
 class WeightedLogLoss(nn.Module):
-    """Mean of w y softplus(-z) + (1 - y) softplus(z): the log loss with positives counted w times.
+    """w y softplus(-z) + (1 - y) softplus(z): the log loss with positives counted w times.
 
     Args:
         pos_weight: w.
     """
 
-    pos_weight: Tensor
-
     def __init__(self, pos_weight: float) -> None:
         super().__init__()
-        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
+        self.pos_weight = pos_weight
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """[B] logits and [B] labels to a scalar."""
-        return functional.binary_cross_entropy_with_logits(logits, label, pos_weight=self.pos_weight)
+        """[B] logits and [B] labels to [B] losses."""
+        losses = functional.softplus(torch.where(label > 0.5, -logits, logits))
+        return losses * torch.where(label > 0.5, self.pos_weight, 1.0)
 
 
-class RankingTask(nn.Module):
-    """A model and its loss, in the form TorchRec's pipelines expect: (loss, logits) = task(batch).
+class FocalLoss(nn.Module):
+    """alpha_t (1 - v_t)^gamma (-ln v_t), where v_t is the probability given to the label.
+
+    Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 5.
 
     Args:
-        model: `forward(batch) -> [B] logits`.
-        loss: `forward(logits, label) -> scalar`.
+        gamma: how much easy rows count less; 0 gives the log loss.
+        alpha: weight of positives; negatives weigh 1 - alpha.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+    def __init__(self, gamma: float, alpha: float) -> None:
         super().__init__()
-        self.model = model
-        self.loss = loss
+        self.gamma, self.alpha = gamma, alpha
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and [B] logits, the latter detached."""
-        logits = self.model(batch)
-        return self.loss(logits, batch.label), logits.detach()
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """[B] logits and [B] labels to [B] losses."""
+        other = torch.where(label > 0.5, -logits, logits)  # logit of the class that the row is not of
+        losses = torch.exp(self.gamma * functional.logsigmoid(other)) * functional.softplus(other)
+        return losses * torch.where(label > 0.5, self.alpha, 1.0 - self.alpha)
+
+
+def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:
+    """The loss, and what it does to the logits.
+
+    Args:
+        config: which loss; its `auto` weights balance the classes.
+        prior: the classes of the fitting rows.
+    """
+    balancing = prior.pos_weight
+    if config.name == "focal":
+        alpha = balancing / (1 + balancing) if config.alpha == "auto" else config.alpha
+        return FocalLoss(config.gamma, alpha), LogitLink(alpha / (1 - alpha), balancing, config.gamma)
+    weight = balancing if config.pos_weight == "auto" else config.pos_weight
+    return WeightedLogLoss(weight), LogitLink(weight, balancing)

@@ -1,45 +1,117 @@
-"""AdamW's parameter groups, and the learning rate over the steps."""
+"""The optimizers of the dense part and of the tables, and the learning rate over the steps."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
-from torchrec import EmbeddingBagCollection, EmbeddingCollection
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import SplitTableBatchedEmbeddingBagsCodegen
+from torch import Tensor, nn
+from torchrec.distributed import DistributedModelParallel
 
+from recsys.embeddings import Embeddings
 from recsys.training.config import TrainerConfig
 
 
-def make_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) with decay on weight matrices alone.
+class Optimizers:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) on the dense part and on small tables, fused optimizers on large ones.
 
-    Embedding tables have no decay: it would walk every row at each step, also those no batch has touched.
+    AdamW's weight decay applies to the dense part's matrices alone. Tables have an L2 penalty on the rows that a batch
+    touches: decay would walk every row at each step.
+
+    Args:
+        model: sharded.
+        config: learning rates and penalties.
+        n_steps: steps of the whole training.
     """
-    tables = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, (EmbeddingBagCollection, EmbeddingCollection))
-        for parameter in module.parameters()
-    }
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        is_matrix = parameter.ndim >= 2 and id(parameter) not in tables
-        (decayed if is_matrix else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+    def __init__(self, model: DistributedModelParallel, config: TrainerConfig, n_steps: int) -> None:
+        self._config, self._n_steps = config, n_steps
+        tables = {id(p) for m in model.modules() if isinstance(m, Embeddings) for p in m.parameters()}
+        copied = data_parallel_tables(model)
+        named = dict(model.named_parameters())
+        self.names = {id(parameter): name for name, parameter in named.items()}
+        self._tables = [p for name, p in named.items() if id(p) in tables and name.split(".")[-2] in copied]
+        dense = [p for p in named.values() if id(p) not in tables]
+        self.matrices = [self.names[id(p)] for p in dense if p.ndim >= 2]
+        decayed = [p for p in dense if p.ndim >= 2]
+        free = [p for p in dense if p.ndim < 2] + self._tables
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        self.dense = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.fused = model.fused_optimizer
+        self.parameters = [*decayed, *free]
+
+    def prepare(self, step: int) -> dict[str, float]:
+        """Sets the learning rates of a step, before its backward pass, and clears the gradients."""
+        factor = schedule(step, self._n_steps, self._config)
+        rates = {"dense": self._config.learning_rate * factor}
+        for group in self.dense.param_groups:
+            group["lr"] = rates["dense"]
+        if self.fused.param_groups:
+            rates["fused"] = self._config.embeddings.fused_learning_rate * factor
+            for group in self.fused.param_groups:
+                group["lr"] = rates["fused"]
+        self.fused.zero_grad()  # hands the rate to the tables
+        self.dense.zero_grad(set_to_none=True)
+        return rates
+
+    def step(self) -> Tensor:
+        """Updates all but the fused tables, which the backward pass has updated; the gradients' norm before clipping."""
+        l2 = self._config.embeddings.l2
+        if l2:
+            for table in self._tables:
+                add_l2_of_touched_rows(table, l2)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self._config.gradient_clip or math.inf)
+        self.dense.step()
+        return norm
 
 
-def learning_rate_at(step: int, n_steps: int, config: TrainerConfig) -> float:
-    """Linear warm-up, then half a cosine down to the final fraction (Loshchilov and Hutter, SGDR, ICLR 2017, eq. 5).
+def data_parallel_tables(model: DistributedModelParallel) -> set[str]:
+    """The tables that every process holds whole."""
+    plans = [plan for module in model.plan.plan.values() for plan in module.items()]
+    return {table for table, parameter in plans if parameter.sharding_type == "data_parallel"}
+
+
+@torch.no_grad()
+def add_l2_of_touched_rows(table: nn.Parameter, l2: float) -> None:
+    """Adds l2 w to the gradient of the rows that have one: of all processes' rows, once gradients are summed."""
+    if table.grad is not None:
+        touched = (table.grad != 0).any(dim=1, keepdim=True)
+        table.grad.addcmul_(table, touched.to(table.dtype), value=l2)
+
+
+def schedule(step: int, n_steps: int, config: TrainerConfig) -> float:
+    """The learning rate as a share of its peak: a linear warm-up, then half a cosine down to the final fraction.
+
+    Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5.
 
     Args:
         step: from 0.
         n_steps: steps of the whole training.
-        config: peak, warm-up and end.
+        config: warm-up and end.
     """
     n_warmup = round(config.warmup_fraction * n_steps)
     if step < n_warmup:
-        return config.learning_rate * (step + 1) / (n_warmup + 1)
+        return (step + 1) / (n_warmup + 1)
     progress = (step - n_warmup) / max(1, n_steps - n_warmup)
     end = config.final_learning_rate_fraction
-    return config.learning_rate * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def dense_state(optimizers: Optimizers) -> dict[str, Any]:
+    """AdamW's state by parameter name, the same on every process; made where the first step has not made it yet."""
+    state: dict[str, Any] = {}
+    for parameter in optimizers.parameters:
+        own = optimizers.dense.state[parameter]
+        if not own:
+            own["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            own["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            own["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        state[optimizers.names[id(parameter)]] = {key: own[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+    return state
+
+
+def set_fused_step(model: nn.Module, step: int) -> None:
+    """Tells fused optimizers how many steps were made; their bias correction counts from there."""
+    for module in model.modules():
+        if isinstance(module, SplitTableBatchedEmbeddingBagsCodegen):
+            module.set_optimizer_step(step)

@@ -1,31 +1,20 @@
 """Logits of rows, and their metrics."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from recsys.calibration import PriorShift
+from recsys.calibration import LogitLink
 from recsys.dataset import Split
 from recsys.loader import Loader
 from recsys.metrics import Metrics, measure
 from recsys.progress import progress_line
 from recsys.rows import Rows
-from recsys.training.config import TrainerConfig
-
-
-def device_of_choice() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> AbstractContextManager[None]:
-    """bfloat16 matrix products inside the block, or float32 ones."""
-    if precision == "fp32":
-        return nullcontext()
-    return cast(AbstractContextManager[None], torch.autocast(device.type, dtype=torch.bfloat16))
+from recsys.training.config import Precision
+from recsys.training.precision import autocast
+from recsys.world import World
 
 
 def sequences_of(model: nn.Module) -> tuple[str, ...]:
@@ -34,22 +23,39 @@ def sequences_of(model: nn.Module) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, split: Split, rows: Rows, config: TrainerConfig, name: str = "scoring") -> np.ndarray:
-    """[n] float32 logits of all rows, in their order."""
-    device = device_of_choice()
+def predict(
+    model: nn.Module,
+    split: Split,
+    rows: Rows,
+    batch_size: int,
+    precision: Precision,
+    world: World,
+    name: str = "scoring",
+) -> np.ndarray:
+    """[n] float32 logits of all rows, in their order, on every process.
+
+    Args:
+        model: `forward(batch) -> [B] logits`, with its tables sharded; its attribute `sequences` names those it reads.
+        split: encodes the rows.
+        rows: the rows.
+        batch_size: rows of a batch, over all processes together.
+        precision: of the matrix products.
+        world: the processes, all of which must call.
+        name: shown on the progress line.
+    """
     model.eval()
-    loader = Loader(split, rows, config.eval_batch_size, sequences_of(model))
-    logits = []
-    with progress_line(name, len(rows)) as line:
-        for batch in loader:
-            with autocast(device, config.precision):
-                logits.append(model(batch.to(device)).float().cpu().numpy())
-            line.advance(len(batch))
-    return np.concatenate(logits) if logits else np.zeros(0, np.float32)
+    loader = Loader(split, rows, batch_size, sequences_of(model), world=world)
+    logits = torch.zeros(len(rows))
+    with progress_line(name, len(rows), world.is_main) as line:
+        for index, batch in enumerate(loader):
+            places = loader.places(index)
+            with autocast(world.device, precision):
+                logits[places.start : places.stop] = model(batch.to(world.device)).float().cpu()
+            line.advance(len(batch) * world.size)
+    return world.sum(logits).numpy()
 
 
-def evaluate(model: nn.Module, split: Split, rows: Rows, shift: PriorShift, config: TrainerConfig) -> Metrics:
-    """The metrics of rows."""
-    logits = predict(model, split, rows, config)
+def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:
+    """The metrics of rows with these logits."""
     label = split.dataset.labels(rows(np.arange(len(rows))))
-    return measure(label, shift.natural_logit(logits), shift.balanced_logit(logits))
+    return measure(label, link.natural_logit(logits), link.balanced_logit(logits))

@@ -1,29 +1,34 @@
 """The training loop: one pass after another over a split's fitting rows, and the best epoch's weights at the end."""
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.batch import Batch
-from recsys.calibration import PriorShift
+from recsys.calibration import LogitLink
 from recsys.dataset import Split
+from recsys.embeddings import Embeddings
 from recsys.errors import InputError
 from recsys.loader import Loader
 from recsys.metrics import Metrics
 from recsys.permutation import Permutation
 from recsys.progress import ProgressLine, console, progress_line
 from recsys.rows import PermutedSlice, Rows
-from recsys.training.config import EarlyStopping, TrainerConfig
-from recsys.training.losses import RankingTask, WeightedLogLoss
-from recsys.training.optimizers import learning_rate_at, make_optimizer
-from recsys.training.predict import autocast, device_of_choice, evaluate, sequences_of
-
-ScalarLog = Callable[[str, float, int], None]
-"""Takes (tag, value, step)."""
+from recsys.sharding import shard
+from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
+from recsys.training.config import EarlyStopping, Precision, TrainerConfig
+from recsys.training.log import Log
+from recsys.training.losses import build_loss
+from recsys.training.mixout import Mixout
+from recsys.training.optimizers import Optimizers, dense_state, set_fused_step
+from recsys.training.precision import supports_bf16
+from recsys.training.predict import evaluate, predict, sequences_of
+from recsys.training.step import Step
+from recsys.world import World
 
 _HOLDOUT_STREAM, _EPOCH_STREAM = 0, 1  # streams of one seed
 _LOG_EVERY = 10
@@ -41,26 +46,53 @@ class Epoch:
 
 
 @dataclass
+class Progress:
+    """Where a fit stands; with the tensors of a checkpoint, all that a killed run resumes from."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    loss_sum: float = 0.0
+    """Of this epoch's rows so far."""
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    """Of this epoch so far."""
+    precision: Precision = "bf16"
+    fell_back_at_step: int | None = None
+    micro_batches: int = 1
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float | None = None
+
+    @property
+    def n_worse(self) -> int:
+        """Epochs since the best one."""
+        return len(self.epochs) - 1 - self.best_epoch
+
+
+@dataclass
 class FitReport:
     """What a training run did."""
 
-    shift: PriorShift
-    precision: str
+    link: LogitLink
     n_rows: int
     """Rows of one epoch."""
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
+    progress: Progress
 
 
 class Trainer:
     """Fits a model to a split's fitting rows, in place.
 
     Args:
-        model: maps a Batch to [B] logits; its attribute `sequences` names the sequences it reads.
+        model: maps a Batch to [B] logits; its attribute `sequences` names the sequences it reads. Its tables have no
+            storage yet: they are sharded here.
         split: encodes rows, and says which may be fitted on.
         monitor: rows to judge epochs by; None sets some of the fitting rows aside, if early stopping asks for any.
         config: how to train.
-        log: receives the scalars.
+        weights: the folder to keep the best epoch's weights in; a killed fit resumes from its neighbours.
+        log: receives what there is to see.
+        world: the processes that train together.
         name: shown on the progress line.
 
     Raises:
@@ -68,103 +100,190 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, monitor: Rows | None, config: TrainerConfig, log: ScalarLog, name: str
+        self,
+        model: nn.Module,
+        split: Split,
+        monitor: Rows | None,
+        config: TrainerConfig,
+        weights: Path,
+        log: Log,
+        world: World,
+        name: str,
     ) -> None:
-        self._split, self._config, self._log, self._name = split, config, log, name
-        self._device = device_of_choice()
+        self._split, self._config, self._log, self._world, self._name = split, config, log, world, name
         self._rows, self._monitor = _set_aside(split.fit_rows, monitor, config)
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
-        weight = split.prior.pos_weight if config.pos_weight == "auto" else config.pos_weight
-        shift = PriorShift(trained_weight=weight, balancing_weight=split.prior.pos_weight)
-        self._report = FitReport(shift, config.precision, len(self._rows))
-        self._task = RankingTask(model, WeightedLogLoss(weight)).to(self._device)
-        self._optimizer = make_optimizer(model, config)
-        self._n_steps = -(-len(self._rows) // config.batch_size) * config.epochs
-        self._step = 0
+        self._n_batches = -(-len(self._rows) // config.batch_size)
+        loss, self.link = build_loss(config.loss, split.prior)
+        self._sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
+        self.model = model
+        self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
+        self._mixout = Mixout(model, self._optimizers.matrices, config.mixout)
+        self._progress = Progress(precision=config.precision, micro_batches=config.micro_batches)
+        if config.precision == "bf16" and not supports_bf16(world.device):
+            console.print("[yellow]this device has no bf16: fp32 in its place[/yellow]")
+            self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
+        self._step = Step(model, loss, self._mixout, self._progress.precision, config.micro_batches, world)
+        self._weights, self._resume = weights, ResumePoint(weights, world)
+        self._saved_at = time.perf_counter()
 
     def fit(self) -> FitReport:
-        """Trains, and leaves the best epoch's weights in the model.
+        """Trains, and leaves the best epoch's weights in the model and in their folder.
 
         Raises:
-            InputError: when the loss is not finite.
+            InputError: when the loss is not finite even in fp32.
         """
-        stopping, model = self._config.early_stopping, self._task.model
-        best_value, best_weights, n_worse = -math.inf, None, 0
-        for number in range(self._config.epochs):
-            epoch = self._run_epoch(number)
-            self._report.epochs.append(epoch)
+        torch.manual_seed(self._config.seed + self._world.rank)
+        self._load()
+        stopping, progress = self._config.early_stopping, self._progress
+        while progress.epoch < self._config.epochs:
+            epoch = self._run_epoch()
+            progress.epochs.append(epoch)
             if stopping is None:
-                self._report.best_epoch = number
-                self._print(number, epoch)
-                continue
-            epoch.monitored = self._judge(stopping)
-            self._print(number, epoch)
-            if epoch.monitored > best_value:
-                best_value, n_worse, self._report.best_epoch = epoch.monitored, 0, number
-                best_weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+                progress.best_epoch = progress.epoch
             else:
-                n_worse += 1
-                if n_worse >= stopping.patience:
-                    break
-        if best_weights is not None:
-            model.load_state_dict(best_weights)
-        return self._report
+                self._judge(epoch, stopping)
+            self._print(epoch)
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            progress.loss_sum = progress.seconds = progress.waited_s = 0.0
+            if stopping is not None and progress.n_worse >= stopping.patience:
+                break
+            if progress.epoch < self._config.epochs:
+                self._save_if_due()
+        if stopping is None:
+            save_tensors(self._weights, self._sharded.state_dict(), self._world)
+        elif progress.n_worse:
+            load_tensors(self._weights, self._sharded.state_dict())
+        return FitReport(self.link, len(self._rows), progress)
 
-    def _run_epoch(self, number: int) -> Epoch:
-        config, start = self._config, time.perf_counter()
-        shuffle = Permutation(len(self._rows), config.seed, _EPOCH_STREAM, number)
-        loader = Loader(self._split, self._rows, config.batch_size, sequences_of(self._task.model), shuffle)
-        total = torch.zeros((), device=self._device)
-        self._task.train()
-        with progress_line(f"{self._name} epoch {number + 1}/{config.epochs}", len(self._rows)) as line:
+    def clean_up(self) -> None:
+        """Removes the state to resume from, once the fit's results are kept elsewhere."""
+        self._resume.clear()
+
+    def predict(self, rows: Rows, name: str) -> np.ndarray:
+        """[n] float32 logits of rows, on every process."""
+        size, precision = self._config.eval_batch_size, self._progress.precision
+        return predict(self.model, self._split, rows, size, precision, self._world, name)
+
+    def _run_epoch(self) -> Epoch:
+        config, progress, start = self._config, self._progress, time.perf_counter()
+        shuffle = Permutation(len(self._rows), config.seed, _EPOCH_STREAM, progress.epoch)
+        sequences = sequences_of(self.model)
+        loader = Loader(self._split, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world)
+        before = (progress.seconds, progress.waited_s)
+        total = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._world.device)
+        self.model.train()
+        title = f"{self._name} epoch {progress.epoch + 1}/{config.epochs}"
+        with progress_line(title, len(self._rows), self._world.is_main) as line:
+            line.advance(progress.batch * config.batch_size)
             for batch in loader:
-                loss, norm = self._train_step(batch.to(self._device))
-                total += loss * len(batch)
-                if self._step % _LOG_EVERY == 0 or self._step == self._n_steps:
-                    self._report_step(loss, norm, line)
-                line.advance(len(batch))
-        mean = float(total) / len(self._rows)
-        _check_finite(mean, self._step, config)
-        self._log("train/epoch_loss", mean, self._step)
-        return Epoch(loss=mean, seconds=time.perf_counter() - start, waited_s=loader.waited_s)
+                n_rows = loader.n_rows(progress.batch)
+                loss, norm, rates = self._train_step(batch.to(self._world.device, non_blocking=True), n_rows)
+                total += loss.double() * n_rows
+                progress.batch += 1
+                line.advance(n_rows)
+                if progress.step % _LOG_EVERY == 0 or progress.batch == self._n_batches:
+                    self._report_step(loss, norm, rates, line)
+                    progress.loss_sum = float(total)
+                    progress.seconds = before[0] + time.perf_counter() - start
+                    progress.waited_s = before[1] + loader.waited_s
+                    if progress.batch < self._n_batches:
+                        self._save_if_due()
+        mean = progress.loss_sum / len(self._rows)
+        self._log.scalar("train/epoch_loss", mean, progress.step)
+        return Epoch(mean, progress.seconds, progress.waited_s)
 
-    def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One update; the loss and the gradients' norm before it was clipped."""
-        rate = learning_rate_at(self._step, self._n_steps, self._config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(self._device, self._config.precision):
-            loss, _ = self._task(batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._task.parameters(), self._config.gradient_clip or math.inf)
-        self._optimizer.step()
-        self._step += 1
-        return loss.detach(), norm
+    def _train_step(self, batch: Any, n_rows: int) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """One update; the loss, the gradients' norm before it was clipped, and the learning rates."""
+        progress = self._progress
+        rates = self._optimizers.prepare(progress.step)
+        loss, is_finite = self._step(batch, n_rows)
+        if self._step.precision != progress.precision:
+            progress.precision, progress.fell_back_at_step = self._step.precision, progress.step
+        progress.micro_batches = self._step.micro_batches
+        if not is_finite:
+            raise InputError(
+                f"the loss is {float(loss)} at step {progress.step}, in fp32 too: lower trainer.learning_rate "
+                f"(now {self._config.learning_rate}), or look for extreme numbers in the data"
+            )
+        norm = self._optimizers.step()
+        progress.step += 1
+        return loss, norm, rates
 
-    def _report_step(self, loss: Tensor, norm: Tensor, line: ProgressLine) -> None:
-        value = float(loss)
-        _check_finite(value, self._step, self._config)
-        self._log("train/loss", value, self._step)
-        self._log("train/gradient_norm", float(norm), self._step)
-        self._log("train/learning_rate", self._optimizer.param_groups[0]["lr"], self._step)
-        line.advance(0, f"step {self._step}/{self._n_steps} loss {value:.4f}")
+    def _report_step(self, loss: Tensor, norm: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
+        step, value = self._progress.step, float(loss)
+        self._log.scalar("train/loss", value, step)
+        self._log.scalar("train/gradient_norm", float(norm), step)
+        for part, rate in rates.items():
+            self._log.scalar(f"train/learning_rate/{part}", rate, step)
+        line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
 
-    def _judge(self, stopping: EarlyStopping) -> float:
+    def _judge(self, epoch: Epoch, stopping: EarlyStopping) -> None:
+        """Measures the monitored rows, and keeps the weights if they are the best so far."""
         assert self._monitor is not None
-        metrics = evaluate(self._task.model, self._split, self._monitor, self._report.shift, self._config)
+        progress = self._progress
+        logits = self.predict(self._monitor, "monitoring")
+        metrics = evaluate(logits, self._split, self._monitor, self.link)
+        epoch.monitored = composite(metrics, stopping.weights)
         for name, value in metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"}).items():
-            self._log(f"monitor/{name}", value, self._step)
-        return composite(metrics, stopping.weights)
+            self._log.scalar(f"monitor/{name}", value, progress.step)
+        label = self._split.dataset.labels(self._monitor(np.arange(len(self._monitor))))
+        self._log.curves("monitor/pr", label, self.link.natural_logit(logits), progress.step)
+        for name, module in self.model.named_modules():
+            if isinstance(module, Embeddings):
+                self._log.table_norms(name, module.collection.state_dict(), progress.step)
+        if progress.best_value is None or epoch.monitored > progress.best_value:
+            progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
+            save_tensors(self._weights, self._sharded.state_dict(), self._world)
 
-    def _print(self, number: int, epoch: Epoch) -> None:
+    def _print(self, epoch: Epoch) -> None:
         speed = len(self._rows) / epoch.seconds
         judged = "" if epoch.monitored is None else f"  monitored {epoch.monitored:.5f}"
         console.print(
-            f"{self._name}  epoch {number + 1}/{self._config.epochs}  loss {epoch.loss:.4f}{judged}  "
+            f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs}  loss {epoch.loss:.4f}{judged}  "
             f"{speed:,.0f} rows/s  waited {100 * epoch.waited_s / epoch.seconds:.1f} %"
         )
+
+    def _state(self) -> dict[str, Any]:
+        """Every tensor that training changes; reading into them resumes it."""
+        rng = {f"{self._world.rank}/cpu": torch.get_rng_state()}
+        if self._world.device.type == "cuda":
+            rng[f"{self._world.rank}/cuda"] = torch.cuda.get_rng_state(self._world.device)
+        return {
+            "model": self._sharded.state_dict(),
+            "dense_optimizer": dense_state(self._optimizers),
+            "fused_optimizer": self._optimizers.fused.state_dict()["state"],
+            "mixout": self._mixout.anchors,
+            "rng": {f"of_{self._world.size}/{key}": value for key, value in rng.items()},
+        }
+
+    def _save_if_due(self) -> None:
+        is_due = time.perf_counter() - self._saved_at >= self._config.checkpoint_every_s
+        if self._world.agree(is_due):
+            self._resume.save(self._state(), asdict(self._progress))
+            self._saved_at = time.perf_counter()
+
+    def _load(self) -> None:
+        found = self._resume.find()
+        if found is None:
+            return
+        folder, saved = found
+        state = self._state()
+        rng = state.pop("rng")
+        if all(f"rng.{key}" in names_in(folder) for key in rng):
+            state["rng"] = rng
+        load_tensors(folder, state)
+        if "rng" in state:
+            for key, value in rng.items():
+                torch.set_rng_state(value) if key.endswith("cpu") else torch.cuda.set_rng_state(
+                    value, self._world.device
+                )
+        epochs = [Epoch(**epoch) for epoch in saved.pop("epochs")]
+        self._progress = Progress(**saved, epochs=epochs)
+        self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches
+        set_fused_step(self._sharded, self._progress.step)
+        console.print(f"{self._name}  resumes at step {self._progress.step} of {self._n_batches * self._config.epochs}")
 
 
 def _set_aside(rows: Rows, monitor: Rows | None, config: TrainerConfig) -> tuple[Rows, Rows | None]:
@@ -189,11 +308,3 @@ def composite(metrics: Metrics, weights: dict[str, float]) -> float:
             "raise trainer.early_stopping.holdout_fraction, or set trainer.early_stopping=null"
         )
     return sum(weight * values[name] for name, weight in weights.items())
-
-
-def _check_finite(loss: float, step: int, config: TrainerConfig) -> None:
-    if not math.isfinite(loss):
-        raise InputError(
-            f"the loss is {loss} at step {step}: lower trainer.learning_rate (now {config.learning_rate}), "
-            "or set trainer.precision=fp32"
-        )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from recsys.calibration import PriorShift, logit_of, probability
+from recsys.calibration import LogitLink, logit_of, probability
 from recsys.metrics import expected_calibration_error, measure, toss_score, weighted_log_loss
 
 LABEL = np.array([0, 1, 0, 1, 1, 0])
@@ -90,7 +90,7 @@ def test_ece_of_a_constant_is_its_distance_from_the_rate() -> None:
 def test_prior_shift_undoes_the_training_weight() -> None:
     p, w_trained, w_balanced = 0.02, 10.0, 49.0
     trained = p * w_trained / (p * w_trained + 1 - p)
-    shift = PriorShift(w_trained, w_balanced)
+    shift = LogitLink(w_trained, w_balanced)
     logit = logit_of(np.array([trained]))
     assert probability(shift.natural_logit(logit)) == pytest.approx(p)
     # At p = 2 % and w = 49 the balanced posterior is one half.

@@ -1,0 +1,190 @@
+"""One update: ids are looked up for the whole batch, the rest of the model works through it in micro-batches.
+
+Embedding tables may live on other processes, and fused ones update themselves in the backward pass. Both happen once a
+step this way, with the gradient of the whole batch, whatever the number of micro-batches. In between no process talks
+to another, so that each may need another number of them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchrec import JaggedTensor
+
+from recsys.batch import Batch
+from recsys.embeddings import Embeddings
+from recsys.errors import InputError
+from recsys.progress import console
+from recsys.training.config import Precision
+from recsys.training.mixout import Mixout
+from recsys.training.precision import autocast
+from recsys.world import World
+
+Output = Tensor | dict[str, JaggedTensor]
+
+
+class OutOfMemoryError(InputError):
+    """A batch of one row does not fit the device."""
+
+
+class LookedUp:
+    """The embeddings of a batch, cut off from the tables so that the rest of the model can be gone through in parts."""
+
+    def __init__(self, modules: list[Embeddings[Any]], batch: Batch) -> None:
+        self._modules = modules
+        self._outputs: list[Output] = [module.look_up(batch) for module in modules]
+        self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
+        self._parts: list[list[Tensor]] = []
+
+    def clear(self) -> None:
+        """Forgets the gradients so far."""
+        self._parts = []
+
+    @contextmanager
+    def given(self, start: int, length: int) -> Iterator[None]:
+        """Inside the block the modules give the embeddings of the rows start .. start + length."""
+        leaves: list[Tensor] = []
+        for module, output in zip(self._modules, self._outputs, strict=True):
+            module.given = _narrow(output, start, length, leaves)
+        self._parts.append(leaves)
+        try:
+            yield
+        finally:
+            for module in self._modules:
+                module.given = None
+
+    def backward(self, n_processes: int) -> None:
+        """Takes the gradients of all parts on to the tables, which divide them by the number of processes."""
+        if not self._tensors:
+            return
+        gradients = []
+        for leaves in zip(*self._parts, strict=True):
+            parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            gradients.append(whole if n_processes == 1 else whole * n_processes)
+        torch.autograd.backward(self._tensors, gradients)
+
+
+def _tensors(output: Output) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else [jagged.values() for jagged in output.values()]
+
+
+def _narrow(output: Output, start: int, length: int, leaves: list[Tensor]) -> Output:
+    """A part of an output on leaves of its own, which are added to `leaves`."""
+
+    def leaf(tensor: Tensor) -> Tensor:
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1]
+
+    if isinstance(output, Tensor):
+        return leaf(output[start : start + length])
+    parts = {}
+    for name, jagged in output.items():
+        offsets = jagged.offsets()
+        values = jagged.values()[int(offsets[start]) : int(offsets[start + length])]
+        parts[name] = JaggedTensor(values=leaf(values), lengths=jagged.lengths()[start : start + length])
+    return parts
+
+
+class Step:
+    """Gradients of a batch.
+
+    Args:
+        model: `forward(batch) -> [B] logits`, with its tables sharded.
+        loss: `forward(logits, label) -> [B] losses`.
+        mixout: mixes the model's weights, or not.
+        precision: of the matrix products; `bf16` gives way to `fp32` where the loss or a gradient is not finite.
+        micro_batches: parts to begin with; doubled when memory runs out.
+        world: the processes.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: nn.Module, mixout: Mixout, precision: Precision, micro_batches: int, world: World
+    ) -> None:
+        self._model, self._loss, self._mixout, self._world = model, loss, mixout, world
+        self.precision, self.micro_batches = precision, micro_batches
+        self._embeddings = [module for module in model.modules() if isinstance(module, Embeddings)]
+        inside = {id(p) for module in self._embeddings for p in module.parameters()}
+        self._dense = [p for p in model.parameters() if id(p) not in inside]
+
+    def __call__(self, batch: Batch, n_rows: int) -> tuple[Tensor, bool]:
+        """Leaves the gradients of the mean loss in the parameters; fused tables are updated.
+
+        Args:
+            batch: this process's rows of the batch; may be none.
+            n_rows: rows of the batch on all processes.
+
+        Returns:
+            The mean loss over all processes' rows, and whether it and its gradients are finite: if not, no table was
+            updated.
+        """
+        with autocast(self._world.device, self.precision):
+            looked_up = LookedUp(self._embeddings, batch)
+        loss = self._through_dense(batch, looked_up, n_rows)
+        is_finite = self._is_finite(loss)
+        if not is_finite and self.precision == "bf16":
+            console.print("[yellow]the loss is not finite in bf16: fp32 from here on[/yellow]")
+            self.precision = "fp32"
+            loss = self._through_dense(batch, looked_up, n_rows)
+            is_finite = self._is_finite(loss)
+        if is_finite:
+            looked_up.backward(self._world.size)
+        return loss, is_finite
+
+    def _through_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
+        """The mean loss, with its gradients in the dense part's parameters, summed over processes, and in `looked_up`."""
+        while True:
+            looked_up.clear()
+            for parameter in self._dense:
+                parameter.grad = None
+            try:
+                loss = self._accumulate(batch, looked_up, n_rows)
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self._split_further(len(batch))
+        if self._world.size > 1:
+            for parameter in self._dense:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            flat = torch.cat([loss.view(1), *[p.grad.view(-1) for p in self._dense if p.grad is not None]])
+            self._world.sum(flat)
+            loss, start = flat[0], 1
+            for parameter in self._dense:
+                parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+                start += parameter.numel()
+        return loss
+
+    def _accumulate(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
+        total = torch.zeros((), device=self._world.device)
+        bounds = [len(batch) * part // self.micro_batches for part in range(self.micro_batches + 1)]
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            part = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
+            with autocast(self._world.device, self.precision):
+                with looked_up.given(start, stop - start):
+                    logits = functional_call(self._model, self._mixout.weights(), (part,))
+                loss = self._loss(logits, part.label).sum() / n_rows
+                loss.backward()
+            total += loss.detach()
+        return total
+
+    def _split_further(self, n_rows: int) -> None:
+        if self.micro_batches >= n_rows:
+            raise OutOfMemoryError("one row does not fit the device's memory: make the model smaller")
+        if self._world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.micro_batches *= 2
+        console.print(f"[yellow]out of memory: each batch in {self.micro_batches} parts from here on[/yellow]")
+
+    def _is_finite(self, loss: Tensor) -> bool:
+        """Whether the loss and the dense part's gradients are; every process finds the same."""
+        norm = nn.utils.get_total_norm([p.grad for p in self._dense if p.grad is not None])
+        return bool(torch.isfinite(loss + norm))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,76 @@
+"""The processes of one training run: one by itself, or those that torchrun started."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of them."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the artifacts."""
+        return self.rank == 0
+
+    def agree(self, value: ValueT) -> ValueT:
+        """The main process's value, on every rank."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Runs the block on the main process, then on the others: what it writes once, they find."""
+        if not self.is_main:
+            dist.barrier()
+        yield
+        if self.is_main and self.size > 1:
+            dist.barrier()
+
+
+def join_world() -> World:
+    """Joins the processes that torchrun started, or a world of one; a second call gives the same world.
+
+    TorchRec shards over a process group even where there is one process, so that a laptop and a cluster take the same
+    path. A world of one talks to nobody: its store is a table in memory.
+    """
+    has_gpu = torch.cuda.is_available()
+    if not dist.is_initialized():
+        backend = "cuda:nccl,cpu:gloo" if has_gpu else "gloo"
+        if "WORLD_SIZE" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    device = torch.device("cpu")
+    if has_gpu:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave_world() -> None:
+    """Lets go of the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
