@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -50,10 +51,13 @@ def run_pipeline(command: Callable[..., None]) -> None:
             )
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
-    # TorchRec asks torch.fx a question at import that torch answers with a warning on every run.
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.ERROR)  # TorchRec's planner warns of what we chose
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # ... and torch.fx of TorchRec
     if os.environ.get("RANK", "0") != "0":
         console.quiet = True  # of torchrun's processes one speaks
+    # Two remarks of torchrec and fbgemm to their own developers; the tests compare these gradients with plain torch's.
+    warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
+    warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()

@@ -17,6 +17,7 @@ from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RankConfig, load_rank_config
 from pipelines.data import find_prepared
 from ranking.models import ModelName, build_model
+from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
 from recsys.experiment import Part, RunFolder, peak_rss_gib
@@ -58,6 +59,7 @@ def rank(
     goes on where it was when the same command is given again; a finished one shows its table.
     """
     settings = load_rank_config(config, model, overrides or [])
+    keep_freed_memory()
     world = join_world()
     with world.main_first():
         dataset = find_prepared(settings.data, data)

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -48,7 +47,7 @@ class CrossNet(nn.Module):
         """[B, X] to [B, X]."""
         x0_BX = x_BX
         for layer in self.layers:
-            x_BX = torch.addcmul(x_BX, x0_BX, layer(x_BX))
+            x_BX = x0_BX * layer(x_BX) + x_BX
         return x_BX
 
 

@@ -39,8 +39,8 @@ def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
     """[n] logits of the posterior eta for which sigmoid(logit) = v minimises the expected focal loss.
 
     eta = h(v) / (h(v) + h(1 - v)) with h(v) = v / phi(v) and phi(v) = (1 - v)^gamma - gamma (1 - v)^(gamma - 1) v ln v.
-    Its logit is z + ln phi(1 - v) - ln phi(v), computed from ln v and ln (1 - v) so that no tail is lost. It rises with z:
-    ranks stay as they are.
+    Its logit is z + ln phi(1 - v) - ln phi(v), computed from ln v and ln (1 - v) so that no tail is lost. It rises with
+    z: ranks stay as they are.
     """
     if gamma == 0:
         return logit

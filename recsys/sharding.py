@@ -2,8 +2,8 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -55,50 +55,62 @@ def options_of(table: str, n_rows: int, config: EmbeddingTraining) -> TableOptio
     return TableOptions(optimizer=optimizer, sharding=sharding)
 
 
-def table_configs(model: nn.Module) -> Iterator[tuple[Embeddings[Any], Any]]:
-    """Each (module, TorchRec table config) of a model that is not sharded yet."""
-    for module in model.modules():
-        if isinstance(module, Embeddings):
-            collection = module.collection
-            is_pooled = isinstance(collection, EmbeddingBagCollection)
-            assert is_pooled or isinstance(collection, EmbeddingCollection)
-            for table in collection.embedding_bag_configs() if is_pooled else collection.embedding_configs():
-                yield module, table
+@dataclass(frozen=True)
+class Table:
+    """An embedding table of a model that is not sharded yet."""
+
+    name: str
+    weight: nn.Parameter
+    path: str
+    """Of the collection that holds it."""
+    is_pooled: bool
 
 
-def attach_optimizers(model: nn.Module, config: EmbeddingTraining, device: str) -> dict[str, ParameterConstraints]:
+def find_tables(model: nn.Module) -> list[Table]:
+    """All embedding tables."""
+    found = []
+    for path, module in model.named_modules():
+        if isinstance(module, EmbeddingBagCollection):
+            found += [Table(name, bag.weight, path, True) for name, bag in module.embedding_bags.items()]
+        elif isinstance(module, EmbeddingCollection):
+            found += [Table(name, table.weight, path, False) for name, table in module.embeddings.items()]
+    return found
+
+
+def attach_optimizers(
+    tables: Sequence[Table], config: EmbeddingTraining, device: str
+) -> dict[str, ParameterConstraints]:
     """Gives tables with a fused optimizer theirs; what the planner may do with each table.
 
     Raises:
-        InputError: for a pattern that matches no table, or an optimizer that the device has not.
+        InputError: for a pattern that matches no table, or an optimizer that a table or the device cannot have.
     """
-    tables = list(table_configs(model))
-    names = {table.name for _, table in tables}
+    names = {table.name for table in tables}
     for pattern in config.tables:
         if not fnmatch.filter(names, pattern):
             raise InputError(
-                f"trainer.embeddings.tables: {pattern!r} matches no table of the model: it has {', '.join(sorted(names))}"
+                f"trainer.embeddings.tables: {pattern!r} matches no table: the model has {', '.join(sorted(names))}"
             )
     constraints = {}
-    for module, table in tables:
-        options = options_of(table.name, table.num_embeddings, config)
+    for table in tables:
+        n_rows, embedding_dim = table.weight.shape
+        options = options_of(table.name, n_rows, config)
         constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding))
         if options.optimizer == "adamw":
             continue
+        if embedding_dim % 4:
+            raise InputError(
+                f"table {table.name!r} has a fused optimizer, which needs an embedding_dim that 4 divides, "
+                f"got {embedding_dim}: change model.embedding_dim, or its optimizer to adamw"
+            )
         if options.optimizer == "adam" and device == "cpu":
             raise InputError(
                 f"trainer.embeddings.tables: the fused adam of table {table.name!r} needs a GPU: take rowwise_adagrad"
             )
         kind = RowWiseAdagrad if options.optimizer == "rowwise_adagrad" else torch.optim.Adam
         settings = {"lr": config.fused_learning_rate, "weight_decay": config.l2}
-        apply_optimizer_in_backward(kind, [_weight(module, table.name)], settings)
+        apply_optimizer_in_backward(kind, [table.weight], settings)
     return constraints
-
-
-def _weight(module: Embeddings[Any], table: str) -> nn.Parameter:
-    parameters = dict(module.collection.named_parameters())
-    (found,) = [value for name, value in parameters.items() if name.split(".")[-2] == table]
-    return found
 
 
 def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: int, world: World) -> nn.Module:
@@ -115,7 +127,8 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
         The model as a DistributedModelParallel. Its dense part is not wrapped: training sums those gradients itself,
         once a step however many micro-batches it takes.
     """
-    constraints = attach_optimizers(model, config, world.device.type)
+    tables = find_tables(model)
+    constraints = attach_optimizers(tables, config, world.device.type)
     topology = Topology(
         world_size=world.size,
         compute_device=world.device.type,
@@ -123,6 +136,10 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
     )
     planner = EmbeddingShardingPlanner(topology=topology, constraints=constraints, batch_size=batch_size)
     plan = planner.collective_plan(model, sharders(), dist.group.WORLD)
+    for table in tables:
+        # fbgemm's CPU kernel for copied tables can only pool: sequences of such a table are looked up by plain torch.
+        if not table.is_pooled and "data_parallel" in constraints[table.name].sharding_types:
+            del plan.plan[table.path]
     sharded = DistributedModelParallel(
         model, device=world.device, plan=plan, sharders=sharders(), init_data_parallel=False, init_parameters=False
     )
@@ -132,11 +149,16 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
 
 
 def _move_dense(module: nn.Module, device: torch.device) -> None:
-    """Moves all but the sharded tables, which are on their device."""
+    """Moves all but the sharded tables, which are on their device, and gives copied tables storage there."""
     if isinstance(module, ShardedModule):
         return
-    for own in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-        own.data = own.data.to(device)
+    for name, own in module.named_parameters(recurse=False):
+        if own.is_meta:
+            setattr(module, name, nn.Parameter(torch.empty_like(own, device=device)))
+        else:
+            own.data = own.data.to(device)
+    for buffer in module.buffers(recurse=False):
+        buffer.data = buffer.data.to(device)
     for child in module.children():
         _move_dense(child, device)
 
@@ -147,7 +169,7 @@ def initialize_tables(model: nn.Module, seed: int) -> None:
     for path, module in model.named_modules():
         if not isinstance(module, Embeddings):
             continue
-        for name, value in module.collection.state_dict().items():
+        for name, value in module.state_dict().items():
             for tensor, rows, columns, width in _local_shards(value):
                 _draw_rows(tensor, rows, columns, width, module.init_std, f"{seed}/{path}/{name}")
 

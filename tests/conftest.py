@@ -2,17 +2,22 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
 from recsys.dataset import PreparedDataset
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
 from recsys.schema import SchemaConfig
+from recsys.sharding import shard
 from recsys.synthetic import GeneratorConfig, generate
+from recsys.training.config import EmbeddingTraining
+from recsys.world import join_world
 
 SMALL_SCHEMA = {
     "label": "click",
@@ -67,6 +72,15 @@ def prepare_small(
     config = PrepareConfig.model_validate({"min_count": 3} | settings)
     prepare(schema or small_schema(), RawFiles(train=("train.parquet",)), config, folder, out, "small")
     return PreparedDataset(out)
+
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def with_tables(model: ModelT, **embeddings: object) -> ModelT:
+    """The model with storage for its tables, as training gives it."""
+    shard(model, EmbeddingTraining.model_validate(embeddings), seed=0, batch_size=100, world=join_world())
+    return model
 
 
 @pytest.fixture(scope="session")

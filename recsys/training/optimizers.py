@@ -27,10 +27,10 @@ class Optimizers:
     def __init__(self, model: DistributedModelParallel, config: TrainerConfig, n_steps: int) -> None:
         self._config, self._n_steps = config, n_steps
         tables = {id(p) for m in model.modules() if isinstance(m, Embeddings) for p in m.parameters()}
-        copied = data_parallel_tables(model)
+        spread = spread_tables(model)
         named = dict(model.named_parameters())
         self.names = {id(parameter): name for name, parameter in named.items()}
-        self._tables = [p for name, p in named.items() if id(p) in tables and name.split(".")[-2] in copied]
+        self._tables = [p for name, p in named.items() if id(p) in tables and name not in spread]
         dense = [p for p in named.values() if id(p) not in tables]
         self.matrices = [self.names[id(p)] for p in dense if p.ndim >= 2]
         decayed = [p for p in dense if p.ndim >= 2]
@@ -55,7 +55,7 @@ class Optimizers:
         return rates
 
     def step(self) -> Tensor:
-        """Updates all but the fused tables, which the backward pass has updated; the gradients' norm before clipping."""
+        """Updates all but the fused tables, which were updated before; returns the gradients' norm before clipping."""
         l2 = self._config.embeddings.l2
         if l2:
             for table in self._tables:
@@ -65,10 +65,14 @@ class Optimizers:
         return norm
 
 
-def data_parallel_tables(model: DistributedModelParallel) -> set[str]:
-    """The tables that every process holds whole."""
-    plans = [plan for module in model.plan.plan.values() for plan in module.items()]
-    return {table for table, parameter in plans if parameter.sharding_type == "data_parallel"}
+def spread_tables(model: DistributedModelParallel) -> set[str]:
+    """The parameters that are spread over processes; every other one is a copy on each."""
+    found = set()
+    for path, tables in model.plan.plan.items():
+        for table, sharding in tables.items():
+            if sharding.sharding_type != "data_parallel":
+                found |= {f"{path}.{kind}.{table}.weight" for kind in ("embedding_bags", "embeddings")}
+    return found
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ step this way, with the gradient of the whole batch, whatever the number of micr
 to another, so that each may need another number of them.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchrec import JaggedTensor
+from torchrec import EmbeddingCollection, JaggedTensor
 
 from recsys.batch import Batch
 from recsys.embeddings import Embeddings
@@ -109,6 +110,8 @@ class Step:
         self._embeddings = [module for module in model.modules() if isinstance(module, Embeddings)]
         inside = {id(p) for module in self._embeddings for p in module.parameters()}
         self._dense = [p for p in model.parameters() if id(p) not in inside]
+        plain = [m for module in self._embeddings for m in module.modules() if isinstance(m, EmbeddingCollection)]
+        self._copied = [parameter for module in plain for parameter in module.parameters()]
 
     def __call__(self, batch: Batch, n_rows: int) -> tuple[Tensor, bool]:
         """Leaves the gradients of the mean loss in the parameters; fused tables are updated.
@@ -132,10 +135,14 @@ class Step:
             is_finite = self._is_finite(loss)
         if is_finite:
             looked_up.backward(self._world.size)
+            for parameter in self._copied:  # TorchRec does this for the tables that it holds
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                self._world.sum(parameter.grad).div_(self._world.size)
         return loss, is_finite
 
     def _through_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
-        """The mean loss, with its gradients in the dense part's parameters, summed over processes, and in `looked_up`."""
+        """The mean loss; its gradients are left in `looked_up` and, summed over processes, in the dense parameters."""
         while True:
             looked_up.clear()
             for parameter in self._dense:
@@ -162,7 +169,7 @@ class Step:
     def _accumulate(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
         total = torch.zeros((), device=self._world.device)
         bounds = [len(batch) * part // self.micro_batches for part in range(self.micro_batches + 1)]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in itertools.pairwise(bounds):
             part = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
             with autocast(self._world.device, self.precision):
                 with looked_up.given(start, stop - start):

@@ -232,7 +232,7 @@ class Trainer:
         self._log.curves("monitor/pr", label, self.link.natural_logit(logits), progress.step)
         for name, module in self.model.named_modules():
             if isinstance(module, Embeddings):
-                self._log.table_norms(name, module.collection.state_dict(), progress.step)
+                self._log.table_norms(name, module.state_dict(), progress.step)
         if progress.best_value is None or epoch.monitored > progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
             save_tensors(self._weights, self._sharded.state_dict(), self._world)
@@ -274,11 +274,11 @@ class Trainer:
         if all(f"rng.{key}" in names_in(folder) for key in rng):
             state["rng"] = rng
         load_tensors(folder, state)
-        if "rng" in state:
-            for key, value in rng.items():
-                torch.set_rng_state(value) if key.endswith("cpu") else torch.cuda.set_rng_state(
-                    value, self._world.device
-                )
+        for key, value in state.get("rng", {}).items():
+            if key.endswith("cpu"):
+                torch.set_rng_state(value)
+            else:
+                torch.cuda.set_rng_state(value, self._world.device)
         epochs = [Epoch(**epoch) for epoch in saved.pop("epochs")]
         self._progress = Progress(**saved, epochs=epochs)
         self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches

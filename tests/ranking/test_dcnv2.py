@@ -4,6 +4,7 @@ import torch
 
 from ranking.dcnv2 import CrossNet, DCNv2, DCNv2Config
 from recsys.dataset import PreparedDataset
+from tests.conftest import with_tables
 
 
 def test_cross_layers_by_hand() -> None:
@@ -36,7 +37,7 @@ def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank:
     torch.manual_seed(1)
     split = small.split("full")
     config = DCNv2Config(structure=structure, cross_rank=rank, embedding_dim=3, hidden_dims=(8, 4), cross_depth=2)
-    model = DCNv2(config, split.schema).eval()
+    model = with_tables(DCNv2(config, split.schema)).eval()
     batch = split.batch(np.arange(30), model.sequences)
     weights = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
 
@@ -54,13 +55,13 @@ def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank:
         name = f"cross.layers.{layer}"
         x = x0 * (linear(name, x) if rank is None else linear(f"{name}.1", linear(f"{name}.0", x))) + x
     last = np.concatenate([x, mlp(x0)], axis=1) if structure == "parallel" else mlp(x)
-    assert np.allclose(model(batch).detach().numpy(), linear("head", last)[:, 0], atol=1e-4)
+    assert np.allclose(model(batch).detach().numpy(), linear("head.linear", last)[:, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("structure", ["parallel", "stacked"])
 def test_gradients_reach_every_parameter(small: PreparedDataset, structure: str) -> None:
     split = small.split("full")
-    model = DCNv2(DCNv2Config(structure=structure), split.schema)
+    model = with_tables(DCNv2(DCNv2Config(structure=structure), split.schema))
     model(split.batch(np.arange(500), model.sequences)).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -69,7 +70,7 @@ def test_gradients_reach_every_parameter(small: PreparedDataset, structure: str)
 
 def test_other_rows_change_no_logit(small: PreparedDataset) -> None:
     split = small.split("full")
-    model = DCNv2(DCNv2Config(), split.schema).eval()
+    model = with_tables(DCNv2(DCNv2Config(), split.schema)).eval()
     rows = np.arange(64)
     together = model(split.batch(rows, model.sequences))
     backwards = model(split.batch(rows[::-1].copy(), model.sequences))
@@ -85,6 +86,6 @@ def test_sequences_are_read_only_when_asked(small: PreparedDataset) -> None:
 
 def test_logits_are_float32_under_autocast(small: PreparedDataset) -> None:
     split = small.split("full")
-    model = DCNv2(DCNv2Config(), split.schema)
+    model = with_tables(DCNv2(DCNv2Config(), split.schema))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(split.batch(np.arange(8), model.sequences)).dtype == torch.float32

@@ -3,11 +3,12 @@ import torch
 
 from recsys.dataset import PreparedDataset
 from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from tests.conftest import with_tables
 
 
 def test_pooled_embeddings_by_hand(small: PreparedDataset) -> None:
     split, rows = small.split("full"), np.arange(20)
-    module = PooledEmbeddings(split.schema, 3, ["seen"], init_std=1.0)
+    module = with_tables(PooledEmbeddings(split.schema, 3, ["seen"], init_std=1.0))
     batch = split.batch(rows, ["seen", "steps"])
     found = module(batch).reshape(20, 3, 3)
     assert module.features == ["color", "shop", "seen"]
@@ -26,16 +27,16 @@ def test_tables_are_sized_and_named_after_their_vocabulary(small: PreparedDatase
 
 
 def test_initial_spread(small: PreparedDataset) -> None:
-    module = PooledEmbeddings(small.split("full").schema, 64, [], init_std=0.3)
+    module = with_tables(PooledEmbeddings(small.split("full").schema, 64, [], init_std=0.3))
     weights = torch.cat([bag.weight.flatten() for bag in module.collection.embedding_bags.values()])
     assert abs(float(weights.detach().std()) - 0.3) < 0.01
 
 
 def test_sequence_embeddings_stay_jagged(small: PreparedDataset) -> None:
     split = small.split("full")
-    module = SequenceEmbeddings(split.schema, 3, ["seen"], init_std=1.0)
+    module = with_tables(SequenceEmbeddings(split.schema, 3, ["seen"], init_std=1.0))
     batch = split.batch(np.arange(10), ["seen"])
     events = module(batch)["seen"]
     ids = batch.sequences["seen"]
     assert torch.equal(events.lengths(), ids.lengths())
-    assert torch.equal(events.values(), module.collection.embeddings["seen"].weight[ids.values().long()])
+    assert torch.equal(events.values(), module.collections["seen"].embeddings["seen"].weight[ids.values().long()])

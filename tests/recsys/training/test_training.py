@@ -11,7 +11,6 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.metrics import Metrics
 from recsys.training.config import EarlyStopping, TrainerConfig
-from recsys.training.losses import RankingTask, WeightedLogLoss
 from recsys.training.optimizers import learning_rate_at, make_optimizer
 from recsys.training.predict import evaluate, predict
 from recsys.training.trainer import FitReport, Trainer, composite
@@ -24,26 +23,22 @@ def ignore(tag: str, value: float, step: int) -> None:
     pass
 
 
-def fit(dataset: PreparedDataset, split: str, config: TrainerConfig) -> tuple[nn.Module, FitReport]:
+def trainer_of(
+    dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path, model: nn.Module | None = None
+) -> Trainer:
     torch.manual_seed(0)
     chosen = dataset.split(split)
-    model = DCNv2(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), chosen.schema)
-    return model, Trainer(model, chosen, None, config, ignore, "test").fit()
+    model = model or DCNv2(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), chosen.schema)
+    return Trainer(model, chosen, None, config, folder / "weights", Log(), join_world(), "test")
 
 
-def test_weighted_log_loss_by_hand() -> None:
-    logits, label = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0])
-    expected = (3 * np.log(2) + np.log1p(np.exp(2))) / 2
-    assert float(WeightedLogLoss(3.0)(logits, label)) == pytest.approx(expected)
+def fit(dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path) -> tuple[Trainer, FitReport]:
+    trainer = trainer_of(dataset, split, config, folder)
+    return trainer, trainer.fit()
 
 
-def test_task_gives_loss_and_detached_logits(small: PreparedDataset) -> None:
-    split = small.split("full")
-    task = RankingTask(DCNv2(DCNv2Config(), split.schema), WeightedLogLoss(1.0))
-    loss, logits = task(split.batch(np.arange(10), ["seen"]))
-    assert loss.requires_grad
-    assert not logits.requires_grad
-    assert logits.shape == (10,)
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
 
 
 def test_learning_rate_warms_up_and_falls_by_a_cosine() -> None:
