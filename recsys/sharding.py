@@ -152,13 +152,14 @@ def _move_dense(module: nn.Module, device: torch.device) -> None:
     """Moves all but the sharded tables, which are on their device, and gives copied tables storage there."""
     if isinstance(module, ShardedModule):
         return
-    for name, own in module.named_parameters(recurse=False):
-        if own.is_meta:
-            setattr(module, name, nn.Parameter(torch.empty_like(own, device=device)))
-        else:
+    for name, own in module._parameters.items():  # collections name those of their children as their own
+        if own is not None and own.is_meta:
+            module._parameters[name] = nn.Parameter(torch.empty_like(own, device=device))
+        elif own is not None:
             own.data = own.data.to(device)
-    for buffer in module.buffers(recurse=False):
-        buffer.data = buffer.data.to(device)
+    for buffer in module._buffers.values():
+        if buffer is not None:
+            buffer.data = buffer.data.to(device)
     for child in module.children():
         _move_dense(child, device)
 
