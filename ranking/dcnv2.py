@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys.batch import Batch
 from recsys.embeddings import PooledEmbeddings
-from recsys.layers import MLP, LogitHead, concat
+from recsys.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
 from recsys.schema import Schema, StrictModel
 
 
@@ -23,6 +23,10 @@ class DCNv2Config(StrictModel):
     structure: Literal["parallel", "stacked"] = "parallel"
     hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of a row to skip a cross layer in training."""
+    gradient_checkpointing: bool = False
+    """Trades time for memory: activations of the layers are computed anew in the backward pass."""
     pool_sequences: bool = True
     """Reads each token sequence as the mean of its embeddings."""
 
@@ -32,9 +36,23 @@ class CrossNet(nn.Module):
 
     Source: Wang et al., "DCN V2", WWW 2021 (arXiv 2008.13535), equations 1 and 2.
     NOTE[DIFF]: the low-rank form is the single-expert one, without the paper's gate over several experts.
+
+    Args:
+        width: X.
+        depth: number of layers.
+        rank: r; None for full rank.
+        stochastic_depth: probability of a row to skip a layer in training.
+        gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
     """
 
-    def __init__(self, width: int, depth: int, rank: int | None) -> None:
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        rank: int | None,
+        stochastic_depth: float = 0.0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Linear(width, width)
@@ -42,13 +60,19 @@ class CrossNet(nn.Module):
             else nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
             for _ in range(depth)
         )
+        self.skip = StochasticDepth(stochastic_depth)
+        self._checkpointing = gradient_checkpointing
 
     def forward(self, x_BX: Tensor) -> Tensor:
         """[B, X] to [B, X]."""
         x0_BX = x_BX
         for layer in self.layers:
-            x_BX = x0_BX * layer(x_BX) + x_BX
+            x_BX = self.skip(checkpointed(self._cross, layer, x0_BX, x_BX, is_on=self._checkpointing)) + x_BX
         return x_BX
+
+    @staticmethod
+    def _cross(layer: nn.Module, x0_BX: Tensor, x_BX: Tensor) -> Tensor:
+        return x0_BX * layer(x_BX)
 
 
 class DCNv2(nn.Module):
@@ -66,8 +90,9 @@ class DCNv2(nn.Module):
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
         width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense)
-        self.cross = CrossNet(width, config.cross_depth, config.cross_rank)
-        self.mlp = MLP(width, config.hidden_dims, config.dropout)
+        saves_memory = config.gradient_checkpointing
+        self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, saves_memory)
+        self.mlp = MLP(width, config.hidden_dims, config.dropout, saves_memory)
         self.is_parallel = config.structure == "parallel"
         self.head = LogitHead(*([width] if self.is_parallel else []), self.mlp.d_out)
 

@@ -6,10 +6,11 @@ be larger than any one machine's memory.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torchrec import (
     EmbeddingBagCollection,
@@ -18,6 +19,7 @@ from torchrec import (
     EmbeddingConfig,
     JaggedTensor,
     KeyedJaggedTensor,
+    KeyedTensor,
     PoolingType,
 )
 
@@ -71,7 +73,7 @@ class PooledEmbeddings(Embeddings[Tensor]):
         super().__init__()
         self.features = [*schema.categorical, *sequences]
         self.embedding_dim, self.init_std = embedding_dim, init_std
-        self._sequences = list(sequences)
+        self.ids = _SelectIds(bool(schema.categorical), list(sequences))
         self.collection = EmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
@@ -88,13 +90,9 @@ class PooledEmbeddings(Embeddings[Tensor]):
 
     def look_up(self, batch: Batch) -> Tensor:
         """[B, F * D] embeddings, feature after feature in the order of `features`."""
-        parts = [batch.sparse] if len(batch.sparse.keys()) else []
-        if self._sequences:
-            parts.append(select_unweighted(batch.sequences, self._sequences))
-        pooled = self.collection(parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts))
-        if list(pooled.keys()) == self.features:
-            return pooled.values()
-        return torch.cat([pooled[name] for name in self.features], dim=1)
+        if not self.features:
+            return batch.dense[:, :0]
+        return _side_by_side(self.collection(self.ids(batch.sparse, batch.sequences)), self.features)
 
 
 class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
@@ -110,39 +108,52 @@ class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
     def __init__(self, schema: Schema, embedding_dim: int, sequences: Sequence[str], init_std: float) -> None:
         super().__init__()
         self.init_std = init_std
-        self._features = _tables(schema, sequences)
-        self.collections = nn.ModuleDict()
-        for table, features in self._features.items():
-            config = EmbeddingConfig(
-                name=table,
-                embedding_dim=embedding_dim,
-                num_embeddings=schema.num_embeddings[table],
-                feature_names=features,
-            )
-            self.collections[table] = EmbeddingCollection(tables=[config], device=_META)
+        self.tables = nn.ModuleDict(
+            {
+                table: _SequenceTable(table, embedding_dim, schema.num_embeddings[table], features)
+                for table, features in _tables(schema, sequences).items()
+            }
+        )
 
     def look_up(self, batch: Batch) -> dict[str, JaggedTensor]:
         """By sequence, its events' [total, D] vectors end to end, with their lengths."""
-        found: dict[str, JaggedTensor] = {}
-        for table, collection in self.collections.items():
-            sequences = select_unweighted(batch.sequences, self._features[table])
-            if isinstance(collection, EmbeddingCollection):  # a copy on every process
-                found |= _look_up_copy(collection.embeddings[table].weight, sequences)
-            else:
-                found |= dict(collection(sequences).items())
-        return found
+        return _in_one([table(batch.sparse, batch.sequences) for table in self.tables.values()])
 
 
-def _look_up_copy(weight: Tensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
-    """What the collection's forward gives, three times as fast in the backward pass as nn.Embedding's on a CPU."""
-    return {
-        name: JaggedTensor(weight.index_select(0, ids.values()), lengths=ids.lengths())
-        for name, ids in sequences.to_dict().items()
-    }
+class _SequenceTable(nn.Module):
+    """The table of one vocabulary, and the sequences that read it."""
+
+    def __init__(self, name: str, embedding_dim: int, num_embeddings: int, sequences: list[str]) -> None:
+        super().__init__()
+        self.name = name
+        self.ids = _SelectIds(False, sequences)
+        config = EmbeddingConfig(
+            name=name, embedding_dim=embedding_dim, num_embeddings=num_embeddings, feature_names=sequences
+        )
+        self.collection = EmbeddingCollection(tables=[config], device=_META)
+
+    def forward(self, sparse: KeyedJaggedTensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
+        """The events of each sequence."""
+        ids = self.ids(sparse, sequences)
+        if isinstance(self.collection, EmbeddingCollection):  # a copy on every process
+            return _look_up_copy(self.collection.embeddings[self.name].weight, ids)
+        return self.collection(ids)
 
 
-def select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
-    """The named sequences of a KeyedJaggedTensor, without weights."""
+class _SelectIds(nn.Module):
+    """The ids that a collection reads: a module, so that TorchRec's pipeline finds it and runs it a batch ahead."""
+
+    def __init__(self, has_categorical: bool, sequences: list[str]) -> None:
+        super().__init__()
+        self._has_categorical, self._sequences = has_categorical, sequences
+
+    def forward(self, sparse: KeyedJaggedTensor, sequences: KeyedJaggedTensor) -> KeyedJaggedTensor:
+        """The categorical features, if wanted, then the sequences."""
+        return _select(sparse if self._has_categorical else None, sequences, self._sequences)
+
+
+def _select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
+    """The named sequences, without weights."""
     if list(sequences.keys()) == names and sequences.weights_or_none() is None:
         return sequences
     parts = [sequences[name] for name in names]
@@ -152,3 +163,36 @@ def select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJa
         lengths=torch.cat([part.lengths() for part in parts]),
         stride=sequences.stride(),
     )
+
+
+# The functions below are opaque to torch.fx, by which TorchRec's pipeline finds the collections of a model.
+
+
+@torch.fx.wrap
+def _select(sparse: KeyedJaggedTensor | None, sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
+    parts = [] if sparse is None else [sparse]
+    if names:
+        parts.append(_select_unweighted(sequences, names))
+    return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
+
+
+@torch.fx.wrap
+def _side_by_side(pooled: KeyedTensor, features: list[str]) -> Tensor:
+    if list(pooled.keys()) == features:
+        return pooled.values()
+    return torch.cat([pooled[name] for name in features], dim=1)
+
+
+@torch.fx.wrap
+def _in_one(found: Sequence[Mapping[str, JaggedTensor]]) -> dict[str, JaggedTensor]:
+    return {name: jagged for part in found for name, jagged in part.items()}
+
+
+@torch.fx.wrap
+def _look_up_copy(weight: Tensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
+    """What the collection's forward gives, three times as fast in the backward pass as nn.Embedding's on a CPU."""
+    found = {}
+    for name in sequences.keys():  # noqa: SIM118 (a KeyedJaggedTensor does not iterate)
+        ids = sequences[name]
+        found[name] = JaggedTensor(weight.index_select(0, ids.values()), lengths=ids.lengths())
+    return found

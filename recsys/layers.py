@@ -1,10 +1,12 @@
 """Layers that two or more models share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 _LANES = 4  # 16-bit numbers in one of 64 bits
 
@@ -50,22 +52,67 @@ class Dropout(nn.Module):
         return f"p={self.probability}"
 
 
-class MLP(nn.Sequential):
+class StochasticDepth(nn.Module):
+    """Drops a residual branch, row by row, with some probability and scales the rows that keep it up.
+
+    Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016; scaled in training instead of in testing.
+
+    Args:
+        probability: of a row to go without the branch.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """[B, ...] to the same."""
+        if not self.training or self.probability == 0:
+            return branch
+        kept = torch.empty(branch.shape[0], *[1] * (branch.ndim - 1), dtype=branch.dtype, device=branch.device)
+        return branch * kept.bernoulli_(1 - self.probability).div_(1 - self.probability)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"p={self.probability}"
+
+
+def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = True) -> Tensor:
+    """function(*inputs), whose activations are not kept for the backward pass but computed anew there.
+
+    Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv 1604.06174.
+    """
+    if not is_on or not torch.is_grad_enabled():
+        return function(*inputs)
+    return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False))
+
+
+class MLP(nn.Module):
     """Linear -> ReLU -> dropout, layer after layer.
 
     Args:
         d_in: width of the input.
         hidden_dims: width of each layer; the last is the output's.
         dropout: probability of a unit to be dropped.
+        gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
     """
 
-    def __init__(self, d_in: int, hidden_dims: Sequence[int], dropout: float) -> None:
-        layers: list[nn.Module] = []
-        for d_out in hidden_dims:
-            layers += [nn.Linear(d_in, d_out), nn.ReLU(), Dropout(dropout)]
-            d_in = d_out
-        super().__init__(*layers)
-        self.d_out = d_in
+    def __init__(
+        self, d_in: int, hidden_dims: Sequence[int], dropout: float, gradient_checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(d, d_out), nn.ReLU(), Dropout(dropout))
+            for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False)
+        )
+        self.d_out = hidden_dims[-1] if hidden_dims else d_in
+        self._checkpointing = gradient_checkpointing
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, d_in] to [B, d_out]."""
+        for layer in self.layers:
+            x_BD = checkpointed(layer, x_BD, is_on=self._checkpointing)
+        return x_BD
 
 
 class LogitHead(nn.Module):

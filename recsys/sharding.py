@@ -107,9 +107,11 @@ def attach_optimizers(
             raise InputError(
                 f"trainer.embeddings.tables: the fused adam of table {table.name!r} needs a GPU: take rowwise_adagrad"
             )
-        kind = RowWiseAdagrad if options.optimizer == "rowwise_adagrad" else torch.optim.Adam
-        settings = {"lr": config.fused_learning_rate, "weight_decay": config.l2}
-        apply_optimizer_in_backward(kind, [table.weight], settings)
+        if options.optimizer == "adam":
+            settings = {"lr": config.fused_learning_rate, "weight_decay": config.l2}
+            apply_optimizer_in_backward(torch.optim.Adam, [table.weight], settings)
+        else:
+            apply_optimizer_in_backward(RowWiseAdagrad, [table.weight], {"lr": config.fused_learning_rate})
     return constraints
 
 

@@ -61,6 +61,14 @@ class _IndexUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+class _TensorWriter(FileSystemWriter):
+    """Leaves the folder's path out of the index: the folder is renamed when whole."""
+
+    def storage_meta(self) -> StorageMeta:
+        """What the index says of its origin."""
+        return StorageMeta(save_id=self.save_id)
+
+
 class SafeReader(FileSystemReader):
     """Reads tensors alone: neither its index nor its entries can bring code."""
 
@@ -99,7 +107,7 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     world.agree(None)  # the others wait for the folder
-    dcp.save(dict(tensors), storage_writer=FileSystemWriter(partial, single_file_per_rank=True))
+    dcp.save(dict(tensors), storage_writer=_TensorWriter(partial, single_file_per_rank=True))
     if world.is_main:
         if progress is not None:
             write_json(partial / PROGRESS_FILE, progress)

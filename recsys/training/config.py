@@ -111,4 +111,4 @@ class TrainerConfig(StrictModel):
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null trains all epochs and keeps the last weights."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
-    """Time between checkpoints that a killed run resumes from, besides those at each epoch's end."""
+    """Time between checkpoints that a killed run resumes from."""

@@ -20,7 +20,14 @@ class Log:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._writer = SummaryWriter(str(folder)) if folder is not None else None
+
+    def forget_after(self, step: int) -> None:
+        """Hides what a killed run logged beyond the step that this one resumes at."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """One number."""

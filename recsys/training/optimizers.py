@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import torch
-from fbgemm_gpu.split_table_batched_embeddings_ops_training import SplitTableBatchedEmbeddingBagsCodegen
-from torch import Tensor, nn
+from torch import nn
 from torchrec.distributed import DistributedModelParallel
 
 from recsys.embeddings import Embeddings
 from recsys.training.config import TrainerConfig
+from recsys.training.fused import RowL2
 
 
 class Optimizers:
@@ -38,10 +38,13 @@ class Optimizers:
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
         self.dense = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.fused = model.fused_optimizer
+        self._row_l2 = RowL2(model, config.embeddings.l2)
         self.parameters = [*decayed, *free]
+        self.norm = torch.zeros(())
+        """Of the last step's gradients, before they were clipped."""
 
-    def prepare(self, step: int) -> dict[str, float]:
-        """Sets the learning rates of a step, before its backward pass, and clears the gradients."""
+    def set_rates(self, step: int) -> dict[str, float]:
+        """Sets the learning rates of a step, before its backward pass."""
         factor = schedule(step, self._n_steps, self._config)
         rates = {"dense": self._config.learning_rate * factor}
         for group in self.dense.param_groups:
@@ -51,18 +54,21 @@ class Optimizers:
             for group in self.fused.param_groups:
                 group["lr"] = rates["fused"]
         self.fused.zero_grad()  # hands the rate to the tables
-        self.dense.zero_grad(set_to_none=True)
         return rates
 
-    def step(self) -> Tensor:
-        """Updates all but the fused tables, which were updated before; returns the gradients' norm before clipping."""
+    def zero_grad(self) -> None:
+        """Clears the gradients."""
+        self.dense.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Updates all but the fused tables, which the backward pass updates."""
         l2 = self._config.embeddings.l2
         if l2:
             for table in self._tables:
                 add_l2_of_touched_rows(table, l2)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self._config.gradient_clip or math.inf)
+        self.norm = nn.utils.clip_grad_norm_(self.parameters, self._config.gradient_clip or math.inf)
         self.dense.step()
-        return norm
+        self._row_l2.step()
 
 
 def spread_tables(model: DistributedModelParallel) -> set[str]:
@@ -112,10 +118,3 @@ def dense_state(optimizers: Optimizers) -> dict[str, Any]:
             own["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         state[optimizers.names[id(parameter)]] = {key: own[key] for key in ("step", "exp_avg", "exp_avg_sq")}
     return state
-
-
-def set_fused_step(model: nn.Module, step: int) -> None:
-    """Tells fused optimizers how many steps were made; their bias correction counts from there."""
-    for module in model.modules():
-        if isinstance(module, SplitTableBatchedEmbeddingBagsCodegen):
-            module.set_optimizer_step(step)

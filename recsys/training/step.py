@@ -8,7 +8,7 @@ to another, so that each may need another number of them.
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +28,27 @@ Output = Tensor | dict[str, JaggedTensor]
 
 
 class OutOfMemoryError(InputError):
-    """A batch of one row does not fit the device."""
+    """A batch does not fit the device, in however many parts."""
+
+
+class LookUps(nn.Module):
+    """The look-ups of a model by themselves."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(module for module in model.modules() if isinstance(module, Embeddings))
+
+    def forward(self, batch: Batch) -> list[Output]:
+        """What each of the model's Embeddings gives for a batch."""
+        return [cast(Embeddings[Any], module).look_up(batch) for module in self.embeddings]
 
 
 class LookedUp:
     """The embeddings of a batch, cut off from the tables so that the rest of the model can be gone through in parts."""
 
-    def __init__(self, modules: list[Embeddings[Any]], batch: Batch) -> None:
-        self._modules = modules
-        self._outputs: list[Output] = [module.look_up(batch) for module in modules]
+    def __init__(self, look_ups: LookUps, batch: Batch) -> None:
+        self._modules = [cast(Embeddings[Any], module) for module in look_ups.embeddings]
+        self._outputs: list[Output] = look_ups(batch)
         self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
         self._parts: list[list[Tensor]] = []
 
@@ -90,8 +102,23 @@ def _narrow(output: Output, start: int, length: int, leaves: list[Tensor]) -> Ou
     return parts
 
 
+class _LossOf(nn.Module):
+    """The gradients of some rows, as one module: mixed weights stay in place until the backward pass is done with them,
+    which computes checkpointed activations anew."""
+
+    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch, n_rows: int) -> Tensor:
+        """The losses' sum over `n_rows`; leaves gradients."""
+        loss: Tensor = self.loss(self.model(batch), batch.label).sum() / n_rows
+        loss.backward()
+        return loss.detach()
+
+
 class Step:
-    """Gradients of a batch.
+    """Gradients of a batch: `forward`, then `backward`.
 
     Args:
         model: `forward(batch) -> [B] logits`, with its tables sharded.
@@ -105,41 +132,55 @@ class Step:
     def __init__(
         self, model: nn.Module, loss: nn.Module, mixout: Mixout, precision: Precision, micro_batches: int, world: World
     ) -> None:
-        self._model, self._loss, self._mixout, self._world = model, loss, mixout, world
+        self._loss_of, self._mixout, self._world = _LossOf(model, loss), mixout, world
         self.precision, self.micro_batches = precision, micro_batches
-        self._embeddings = [module for module in model.modules() if isinstance(module, Embeddings)]
-        inside = {id(p) for module in self._embeddings for p in module.parameters()}
+        self.look_ups = LookUps(model)
+        inside = {id(p) for p in self.look_ups.parameters()}
         self._dense = [p for p in model.parameters() if id(p) not in inside]
-        plain = [m for module in self._embeddings for m in module.modules() if isinstance(m, EmbeddingCollection)]
+        plain = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
         self._copied = [parameter for module in plain for parameter in module.parameters()]
 
-    def __call__(self, batch: Batch, n_rows: int) -> tuple[Tensor, bool]:
-        """Leaves the gradients of the mean loss in the parameters; fused tables are updated.
+    def forward(self, batch: Batch, n_rows: int) -> tuple[Tensor, LookedUp]:
+        """Leaves the gradients of the mean loss in the dense parameters.
 
         Args:
             batch: this process's rows of the batch; may be none.
             n_rows: rows of the batch on all processes.
 
         Returns:
-            The mean loss over all processes' rows, and whether it and its gradients are finite: if not, no table was
-            updated.
+            The mean loss over all processes' rows, and what `backward` goes on from.
+
+        Raises:
+            InputError: when the loss or its gradients are not finite even in fp32; no table was updated then.
         """
-        with autocast(self._world.device, self.precision):
-            looked_up = LookedUp(self._embeddings, batch)
+        try:
+            with autocast(self._world.device, self.precision):
+                looked_up = LookedUp(self.look_ups, batch)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                "the embeddings of a batch do not fit the device: lower trainer.batch_size"
+            ) from error
         loss = self._through_dense(batch, looked_up, n_rows)
-        is_finite = self._is_finite(loss)
-        if not is_finite and self.precision == "bf16":
+        if not self._is_finite(loss) and self.precision == "bf16":
             console.print("[yellow]the loss is not finite in bf16: fp32 from here on[/yellow]")
             self.precision = "fp32"
             loss = self._through_dense(batch, looked_up, n_rows)
-            is_finite = self._is_finite(loss)
-        if is_finite:
-            looked_up.backward(self._world.size)
-            for parameter in self._copied:  # TorchRec does this for the tables that it holds
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                self._world.sum(parameter.grad).div_(self._world.size)
-        return loss, is_finite
+        if not self._is_finite(loss):
+            raise InputError(
+                f"the loss is {float(loss)}, or a gradient is not finite, in fp32 too: lower trainer.learning_rate, "
+                "or look for extreme numbers in the data"
+            )
+        return loss, looked_up
+
+    def backward(self, looked_up: LookedUp) -> None:
+        """Leaves gradients in the tables; fused ones are updated."""
+        looked_up.backward(self._world.size)
+        for parameter in self._copied:  # TorchRec does this for the tables that it holds
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            self._world.sum(parameter.grad).div_(self._world.size)
 
     def _through_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
         """The mean loss; its gradients are left in `looked_up` and, summed over processes, in the dense parameters."""
@@ -150,7 +191,7 @@ class Step:
             try:
                 loss = self._accumulate(batch, looked_up, n_rows)
                 break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
             self._split_further(len(batch))
@@ -171,12 +212,9 @@ class Step:
         bounds = [len(batch) * part // self.micro_batches for part in range(self.micro_batches + 1)]
         for start, stop in itertools.pairwise(bounds):
             part = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
-            with autocast(self._world.device, self.precision):
-                with looked_up.given(start, stop - start):
-                    logits = functional_call(self._model, self._mixout.weights(), (part,))
-                loss = self._loss(logits, part.label).sum() / n_rows
-                loss.backward()
-            total += loss.detach()
+            with autocast(self._world.device, self.precision), looked_up.given(start, stop - start):
+                mixed = {f"model.{name}": weight for name, weight in self._mixout.weights().items()}
+                total += functional_call(self._loss_of, mixed, (part, n_rows))
         return total
 
     def _split_further(self, n_rows: int) -> None:

@@ -1,7 +1,8 @@
 """The training loop: one pass after another over a split's fitting rows, and the best epoch's weights at the end."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.calibration import LogitLink
+from recsys.batch import Batch
 from recsys.dataset import Split
 from recsys.embeddings import Embeddings
 from recsys.errors import InputError
@@ -20,65 +21,21 @@ from recsys.progress import ProgressLine, console, progress_line
 from recsys.rows import PermutedSlice, Rows
 from recsys.sharding import shard
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
-from recsys.training.config import EarlyStopping, Precision, TrainerConfig
+from recsys.training.config import EarlyStopping, TrainerConfig
+from recsys.training.fused import set_fused_step
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.mixout import Mixout
-from recsys.training.optimizers import Optimizers, dense_state, set_fused_step
+from recsys.training.optimizers import Optimizers, dense_state
+from recsys.training.pipeline import Pipeline
 from recsys.training.precision import supports_bf16
 from recsys.training.predict import evaluate, predict, sequences_of
+from recsys.training.state import Epoch, FitReport, Progress
 from recsys.training.step import Step
 from recsys.world import World
 
 _HOLDOUT_STREAM, _EPOCH_STREAM = 0, 1  # streams of one seed
 _LOG_EVERY = 10
-
-
-@dataclass
-class Epoch:
-    """One pass over the training rows."""
-
-    loss: float
-    seconds: float
-    waited_s: float
-    """Time that training waited for batches."""
-    monitored: float | None = None
-
-
-@dataclass
-class Progress:
-    """Where a fit stands; with the tensors of a checkpoint, all that a killed run resumes from."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches of this epoch that are done."""
-    loss_sum: float = 0.0
-    """Of this epoch's rows so far."""
-    seconds: float = 0.0
-    waited_s: float = 0.0
-    """Of this epoch so far."""
-    precision: Precision = "bf16"
-    fell_back_at_step: int | None = None
-    micro_batches: int = 1
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float | None = None
-
-    @property
-    def n_worse(self) -> int:
-        """Epochs since the best one."""
-        return len(self.epochs) - 1 - self.best_epoch
-
-
-@dataclass
-class FitReport:
-    """What a training run did."""
-
-    link: LogitLink
-    n_rows: int
-    """Rows of one epoch."""
-    progress: Progress
 
 
 class Trainer:
@@ -125,6 +82,7 @@ class Trainer:
             console.print("[yellow]this device has no bf16: fp32 in its place[/yellow]")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
         self._step = Step(model, loss, self._mixout, self._progress.precision, config.micro_batches, world)
+        self._pipeline = Pipeline(self._step, self._optimizers, world.device)
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
 
@@ -177,44 +135,40 @@ class Trainer:
         title = f"{self._name} epoch {progress.epoch + 1}/{config.epochs}"
         with progress_line(title, len(self._rows), self._world.is_main) as line:
             line.advance(progress.batch * config.batch_size)
-            for batch in loader:
+            batches = iter(loader)
+            while progress.batch < self._n_batches:
                 n_rows = loader.n_rows(progress.batch)
-                loss, norm, rates = self._train_step(batch.to(self._world.device, non_blocking=True), n_rows)
+                loss, rates = self._train_step(batches, n_rows)
                 total += loss.double() * n_rows
                 progress.batch += 1
                 line.advance(n_rows)
                 if progress.step % _LOG_EVERY == 0 or progress.batch == self._n_batches:
-                    self._report_step(loss, norm, rates, line)
+                    self._report_step(loss, rates, line)
                     progress.loss_sum = float(total)
                     progress.seconds = before[0] + time.perf_counter() - start
                     progress.waited_s = before[1] + loader.waited_s
                     if progress.batch < self._n_batches:
                         self._save_if_due()
+        self._pipeline.detach()
         mean = progress.loss_sum / len(self._rows)
         self._log.scalar("train/epoch_loss", mean, progress.step)
         return Epoch(mean, progress.seconds, progress.waited_s)
 
-    def _train_step(self, batch: Any, n_rows: int) -> tuple[Tensor, Tensor, dict[str, float]]:
-        """One update; the loss, the gradients' norm before it was clipped, and the learning rates."""
+    def _train_step(self, batches: Iterator[Batch], n_rows: int) -> tuple[Tensor, dict[str, float]]:
+        """One update; the loss and the learning rates."""
         progress = self._progress
-        rates = self._optimizers.prepare(progress.step)
-        loss, is_finite = self._step(batch, n_rows)
+        rates = self._optimizers.set_rates(progress.step)
+        loss = self._pipeline.run(batches, n_rows)
         if self._step.precision != progress.precision:
             progress.precision, progress.fell_back_at_step = self._step.precision, progress.step
         progress.micro_batches = self._step.micro_batches
-        if not is_finite:
-            raise InputError(
-                f"the loss is {float(loss)} at step {progress.step}, in fp32 too: lower trainer.learning_rate "
-                f"(now {self._config.learning_rate}), or look for extreme numbers in the data"
-            )
-        norm = self._optimizers.step()
         progress.step += 1
-        return loss, norm, rates
+        return loss, rates
 
-    def _report_step(self, loss: Tensor, norm: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
+    def _report_step(self, loss: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
         step, value = self._progress.step, float(loss)
         self._log.scalar("train/loss", value, step)
-        self._log.scalar("train/gradient_norm", float(norm), step)
+        self._log.scalar("train/gradient_norm", float(self._optimizers.norm), step)
         for part, rate in rates.items():
             self._log.scalar(f"train/learning_rate/{part}", rate, step)
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
@@ -279,10 +233,10 @@ class Trainer:
                 torch.set_rng_state(value)
             else:
                 torch.cuda.set_rng_state(value, self._world.device)
-        epochs = [Epoch(**epoch) for epoch in saved.pop("epochs")]
-        self._progress = Progress(**saved, epochs=epochs)
+        self._progress = Progress.from_json(saved)
         self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches
         set_fused_step(self._sharded, self._progress.step)
+        self._log.forget_after(self._progress.step)
         console.print(f"{self._name}  resumes at step {self._progress.step} of {self._n_batches * self._config.epochs}")
 
 

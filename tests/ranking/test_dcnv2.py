@@ -45,7 +45,7 @@ def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank:
         return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
 
     def mlp(x: np.ndarray) -> np.ndarray:
-        for name in ("mlp.0", "mlp.3"):
+        for name in ("mlp.layers.0.0", "mlp.layers.1.0"):
             x = np.maximum(linear(name, x), 0)
         return x
 

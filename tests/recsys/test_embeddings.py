@@ -39,4 +39,4 @@ def test_sequence_embeddings_stay_jagged(small: PreparedDataset) -> None:
     events = module(batch)["seen"]
     ids = batch.sequences["seen"]
     assert torch.equal(events.lengths(), ids.lengths())
-    assert torch.equal(events.values(), module.collections["seen"].embeddings["seen"].weight[ids.values().long()])
+    assert torch.equal(events.values(), module.tables["seen"].collection.embeddings["seen"].weight[ids.values().long()])

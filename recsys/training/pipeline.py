@@ -1,0 +1,53 @@
+"""TorchRec's pipeline around the step: the next batch is copied, and its ids are exchanged, while this one trains."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from recsys.batch import Batch
+from recsys.training.optimizers import Optimizers
+from recsys.training.step import LookedUp, Step
+
+
+class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
+    """Runs a step and an update for each batch of an iterator.
+
+    On a CPU there is nothing to overlap with, and every stage runs when it is due.
+
+    Args:
+        step: gradients of a batch.
+        optimizers: what they update.
+        device: where.
+    """
+
+    def __init__(self, step: Step, optimizers: Optimizers, device: torch.device) -> None:
+        self._step, self._n_rows = step, 0
+        self._looked_up: LookedUp | None = None
+        super().__init__(step.look_ups, optimizers, device, pipeline_postproc=True, custom_model_fwd=self._forward)
+
+    def run(self, batches: Iterator[Batch], n_rows: int) -> Tensor:
+        """One update; the mean loss of its batch.
+
+        Args:
+            batches: this process's; read two ahead.
+            n_rows: rows of this batch on all processes.
+
+        Raises:
+            StopIteration: when no batch is left.
+        """
+        self._n_rows = n_rows
+        return cast(Tensor, self.progress(batches))
+
+    def _forward(self, batch: Batch | None) -> tuple[Tensor, Tensor]:
+        assert batch is not None
+        loss, self._looked_up = self._step.forward(batch, self._n_rows)
+        return loss, loss
+
+    def _backward(self, losses: Tensor) -> None:
+        """The dense part's was done with the forward pass, in micro-batches: the tables' is left."""
+        assert self._looked_up is not None
+        self._step.backward(self._looked_up)
+        self._looked_up = None

@@ -1,0 +1,44 @@
+"""What the tests of training share: a small model that learns within seconds."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ranking.dcnv2 import DCNv2, DCNv2Config
+from recsys.dataset import PreparedDataset
+from recsys.training.config import TrainerConfig
+from recsys.training.log import Log
+from recsys.training.state import FitReport
+from recsys.training.trainer import Trainer
+from recsys.world import join_world
+
+QUICK = TrainerConfig(epochs=4, batch_size=100, learning_rate=0.01, precision="fp32")
+
+
+def quick(**changes: object) -> TrainerConfig:
+    return TrainerConfig.model_validate(QUICK.model_dump() | changes)
+
+
+def trainer_of(
+    dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path, model: nn.Module | None = None
+) -> Trainer:
+    torch.manual_seed(0)
+    chosen = dataset.split(split)
+    model = model or DCNv2(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), chosen.schema)
+    return Trainer(model, chosen, None, config, folder / "weights", Log(), join_world(), "test")
+
+
+def fit(dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path) -> tuple[Trainer, FitReport]:
+    trainer = trainer_of(dataset, split, config, folder)
+    return trainer, trainer.fit()
+
+
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name

@@ -1,0 +1,279 @@
+"""One update against what a plain PyTorch loop over the whole batch would do."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ranking.dcnv2 import DCNv2, DCNv2Config
+from recsys.batch import Batch
+from recsys.dataset import PreparedDataset
+from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.errors import InputError
+from recsys.layers import LogitHead
+from recsys.schema import Schema
+from recsys.sharding import shard
+from recsys.training.config import EmbeddingTraining, TrainerConfig
+from recsys.training.losses import WeightedLogLoss
+from recsys.training.mixout import Mixout
+from recsys.training.optimizers import Optimizers
+from recsys.training.pipeline import Pipeline
+from recsys.training.step import OutOfMemoryError, Step
+from recsys.world import join_world
+
+N_ROWS = 90
+ALL_FUSED = {"*": {"optimizer": "rowwise_adagrad"}}
+BY_TABLE = {
+    "shop": {"optimizer": "rowwise_adagrad", "sharding": ["table_wise"]},
+    "seen": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]},
+}
+
+
+class Jagged(nn.Module):
+    """Reads a sequence twice: pooled, and event by event."""
+
+    sequences = ("seen",)
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.pooled = PooledEmbeddings(schema, 4, self.sequences, init_std=0.5)
+        self.events = SequenceEmbeddings(schema, 4, self.sequences, init_std=0.5)
+        self.head = LogitHead(len(self.pooled.features) * 4, 4, len(schema.dense))
+
+    def forward(self, batch: Batch) -> Tensor:
+        events = self.events(batch)["seen"]
+        row = torch.repeat_interleave(torch.arange(len(batch)), events.lengths())
+        summed = torch.zeros(len(batch), 4).index_add(0, row, events.values().square())
+        return self.head(self.pooled(batch), summed, batch.dense)
+
+
+class Setup:
+    """A model with what a step needs."""
+
+    def __init__(self, dataset: PreparedDataset, model: str = "jagged", **settings: object) -> None:
+        torch.manual_seed(0)
+        split, world = dataset.split("full"), join_world()
+        self.config = TrainerConfig.model_validate({"learning_rate": 0.1, "warmup_fraction": 0} | settings)
+        sizes = DCNv2Config(embedding_dim=4, hidden_dims=(16,), dropout=0.0, **settings_of(model))
+        self.model = Jagged(split.schema) if model == "jagged" else DCNv2(sizes, split.schema)
+        sharded = shard(self.model, self.config.embeddings, 0, N_ROWS, world)
+        self.optimizers = Optimizers(sharded, self.config, n_steps=1000)
+        mixout = Mixout(self.model, self.optimizers.matrices, self.config.mixout)
+        precision, parts = self.config.precision, self.config.micro_batches
+        self.step = Step(self.model, WeightedLogLoss(3.0), mixout, precision, parts, world)
+        self.pipeline = Pipeline(self.step, self.optimizers, world.device)
+        self.batches = [split.batch(np.arange(i * N_ROWS, (i + 1) * N_ROWS), self.model.sequences) for i in range(3)]
+
+    def run(self) -> dict[str, Tensor]:
+        """Three updates; the weights after them."""
+        batches = iter(self.batches)
+        for number in range(len(self.batches)):
+            self.optimizers.set_rates(number)
+            self.pipeline.run(batches, N_ROWS)
+        self.pipeline.detach()
+        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
+
+
+def settings_of(model: str) -> dict[str, object]:
+    return {"gradient_checkpointing": True} if model == "checkpointed" else {}
+
+
+def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 1e-5) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.allclose(value, b[name], atol=atol), name
+
+
+@pytest.mark.parametrize("tables", [{}, ALL_FUSED, BY_TABLE], ids=["adamw", "fused", "mixed"])
+@pytest.mark.parametrize("micro_batches", [3, 7])
+def test_micro_batches_give_the_update_of_the_whole_batch(
+    small: PreparedDataset, micro_batches: int, tables: dict[str, object]
+) -> None:
+    embeddings = {"tables": tables, "l2": 0.01}
+    whole = Setup(small, precision="fp32", embeddings=embeddings).run()
+    parts = Setup(small, precision="fp32", embeddings=embeddings, micro_batches=micro_batches).run()
+    assert_close(whole, parts)
+
+
+def test_the_update_is_that_of_plain_pytorch(small: PreparedDataset) -> None:
+    """Autograd through the whole model at once, torch's AdamW for the dense part and row-wise Adagrad by hand."""
+    setup = Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE})
+    reference = {name: value.detach().clone() for name, value in setup.model.named_parameters()}
+    dense = {name: nn.Parameter(value) for name, value in reference.items() if "shop" not in name}
+    dense = {name: value for name, value in dense.items() if not name.endswith("seen.weight")}
+    tables = {name: value for name, value in reference.items() if name not in dense}
+    assert len(tables) == 3  # shop, and seen twice
+    momentum = {name: torch.zeros(len(value)) for name, value in tables.items()}
+    matrices = [value for name, value in dense.items() if name.endswith("linear.weight")]
+    others = [value for name, value in dense.items() if not name.endswith("linear.weight")]
+    decay = setup.config.weight_decay
+    adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}])
+
+    for number, batch in enumerate(setup.batches):
+        rates = setup.optimizers.set_rates(number)
+        leaves = {name: value.clone().requires_grad_() for name, value in tables.items()}
+        logits = forward_by_hand(dense | leaves, batch)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.label, pos_weight=torch.tensor(3.0))
+        adamw.zero_grad()
+        loss.backward()
+        for group in adamw.param_groups:
+            group["lr"] = rates["dense"]
+        adamw.step()
+        for name, leaf in leaves.items():
+            assert leaf.grad is not None
+            momentum[name] += leaf.grad.square().mean(dim=1)
+            step = leaf.grad / (momentum[name].sqrt() + 1e-8).unsqueeze(1)
+            tables[name] -= rates["fused"] * step
+    expected = {name: value.detach() for name, value in (dense | tables).items()}
+    assert_close(Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE}).run(), expected)
+
+
+def forward_by_hand(weights: dict[str, Tensor], batch: Batch) -> Tensor:
+    bags = "pooled.collection.embedding_bags"
+    seen = batch.sequences["seen"]
+    row = torch.repeat_interleave(torch.arange(len(batch)), seen.lengths())
+
+    def pool(values: Tensor) -> Tensor:
+        return torch.zeros(len(batch), 4).index_add(0, row, values)
+
+    mean = pool(weights[f"{bags}.seen.weight"][seen.values().long()]) / seen.lengths().clamp(min=1).unsqueeze(1)
+    events = weights["events.tables.seen.collection.embeddings.seen.weight"][seen.values().long()]
+    inputs = [weights[f"{bags}.{name}.weight"][batch.sparse[name].values().long()] for name in ("color", "shop")]
+    x = torch.cat([*inputs, mean, pool(events.square()), batch.dense], dim=1)
+    return x @ weights["head.linear.weight"][0] + weights["head.linear.bias"]
+
+
+def test_running_out_of_memory_splits_the_batch_and_changes_nothing(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Setup(small, precision="fp32").run()
+    setup = Setup(small, precision="fp32")
+    forward = Jagged.forward
+
+    def small_device(model: Jagged, batch: Batch) -> Tensor:
+        logits = forward(model, batch)
+        if len(batch) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits
+
+    monkeypatch.setattr(Jagged, "forward", small_device)
+    assert_close(expected, setup.run())
+    assert setup.step.micro_batches == 4  # 90, 45, then 22 or 23 rows
+
+
+def test_a_row_that_does_not_fit_says_so(small: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(small)
+
+    def no_memory(model: Jagged, batch: Batch) -> Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(Jagged, "forward", no_memory)
+    with pytest.raises(OutOfMemoryError, match="one row does not fit"):
+        setup.run()
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = Setup(small)
+
+    def broken(model: Jagged, batch: Batch) -> Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Jagged, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        setup.run()
+    assert setup.step.micro_batches == 1
+
+
+@pytest.mark.parametrize("tables", [{}, ALL_FUSED], ids=["adamw", "fused"])
+def test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch, tables: dict[str, object]
+) -> None:
+    """The very batch that overflowed is trained on in fp32: nothing of the failed attempt is left."""
+    expected = Setup(small, precision="fp32", embeddings={"tables": tables}).run()
+    setup = Setup(small, precision="bf16", embeddings={"tables": tables})
+    forward = Jagged.forward
+
+    def overflows(model: Jagged, batch: Batch) -> Tensor:
+        factor = float("inf") if torch.is_autocast_enabled("cpu") else 1.0
+        return forward(model, batch) * factor
+
+    monkeypatch.setattr(Jagged, "forward", overflows)
+    assert_close(expected, setup.run())
+    assert setup.step.precision == "fp32"
+
+
+def test_a_loss_that_stays_infinite_leaves_the_tables_alone(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = Setup(small, embeddings={"tables": ALL_FUSED})
+    before = {name: value.detach().clone() for name, value in setup.model.named_parameters()}
+    forward = Jagged.forward
+    monkeypatch.setattr(Jagged, "forward", lambda model, batch: forward(model, batch) * float("nan"))
+    with pytest.raises(InputError, match="in fp32 too"):
+        setup.run()
+    assert_close(before, dict(setup.model.named_parameters()), atol=0)
+
+
+def test_l2_pulls_on_touched_rows_alone(small: PreparedDataset) -> None:
+    for tables in ({}, ALL_FUSED):
+        plain, pulled = (Setup(small, precision="fp32", embeddings={"tables": tables, "l2": l2}) for l2 in (0.0, 5.0))
+        before = {name: value.detach().clone() for name, value in plain.model.named_parameters()}
+        without, with_l2 = plain.run(), pulled.run()
+        name = "pooled.collection.embedding_bags.shop.weight"
+        seen = torch.cat([batch.sparse["shop"].values() for batch in plain.batches]).unique().long()
+        is_seen = torch.zeros(len(before[name]), dtype=torch.bool).index_fill(0, seen, True)
+        assert 0 < len(seen) < len(is_seen)
+        assert torch.equal(with_l2[name][~is_seen], before[name][~is_seen])
+        assert with_l2[name][is_seen].norm() < without[name][is_seen].norm()
+
+
+def test_mixout_mixes_each_weight_with_its_anchor(small: PreparedDataset) -> None:
+    setup = Setup(small, "dcnv2", mixout=0.3)
+    name = "cross.layers.0.weight"
+    anchor = setup.model.get_parameter(name).detach().clone()
+    with torch.no_grad():
+        setup.model.get_parameter(name).add_(1.0)
+    mixed = torch.stack([setup.step._mixout.weights()[name].detach() for _ in range(2000)])
+    # at the anchor: (a - .3 a) / .7 = a; else (a + 1 - .3 a) / .7 = a + 1 / .7
+    offsets = mixed - anchor
+    is_anchor = offsets.abs() < 1e-4
+    assert torch.allclose(offsets[~is_anchor], torch.tensor(1 / 0.7), atol=1e-4)
+    assert is_anchor.float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert offsets.mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_checkpointed_layers_see_the_same_mixed_weights(small: PreparedDataset) -> None:
+    """What is computed anew in the backward pass reads the mixed weights, not the model's own."""
+    a = Setup(small, "dcnv2", mixout=0.5, precision="fp32").run()
+    b = Setup(small, "checkpointed", mixout=0.5, precision="fp32").run()
+    assert_close(a, b)
+
+
+def test_an_empty_part_of_a_batch_adds_nothing(small: PreparedDataset) -> None:
+    """More micro-batches than rows, or a process without rows in the last batch."""
+    setup = Setup(small, precision="fp32", micro_batches=4)
+    whole = Setup(small, precision="fp32")
+    for one in (setup, whole):
+        one.batches = [batch.narrow(0, 2) for batch in one.batches]
+    assert_close(setup.run(), whole.run())
+    setup.optimizers.zero_grad()
+    loss, looked_up = setup.step.forward(setup.batches[0].narrow(0, 0), n_rows=5)
+    setup.step.backward(looked_up)
+    assert float(loss) == 0
+    assert all(p.grad is None or not p.grad.any() for p in setup.model.parameters())
+
+
+def test_embedding_options_that_cannot_be_met(small: PreparedDataset) -> None:
+    def attempt(**embeddings: object) -> None:
+        shard(Jagged(small.split("full").schema), EmbeddingTraining.model_validate(embeddings), 0, 10, join_world())
+
+    with pytest.raises(InputError, match="'shops' matches no table: the model has color, seen, shop"):
+        attempt(tables={"shops": {"optimizer": "rowwise_adagrad"}})
+    with pytest.raises(InputError, match="fused adam of table 'shop' needs a GPU"):
+        attempt(tables={"shop": {"optimizer": "adam"}})
+    odd = PooledEmbeddings(small.split("full").schema, 3, [], init_std=1.0)
+    fused = EmbeddingTraining.model_validate({"tables": ALL_FUSED})
+    with pytest.raises(InputError, match="needs an embedding_dim that 4 divides, got 3"):
+        shard(odd, fused, 0, 10, join_world())

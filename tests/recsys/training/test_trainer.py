@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recsys.batch import Batch
+from recsys.calibration import probability
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.metrics import Metrics
+from recsys.training.predict import evaluate
+from recsys.training.trainer import composite
+from tests.conftest import prepare_small, small_table
+from tests.recsys.training.conftest import QUICK, assert_same, fit, quick, trainer_of, weights_of
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("tables", [{}, {"*": {"optimizer": "rowwise_adagrad"}}], ids=["adamw", "fused"])
+def test_learns_what_can_be_learned(small: PreparedDataset, tmp_path: Path, precision: str, tables: object) -> None:
+    trainer, report = fit(small, "fold_0", quick(precision=precision, embeddings={"tables": tables}), tmp_path)
+    split = small.split("fold_0")
+    logits = trainer.predict(split.held_out_rows, "scoring")
+    metrics = evaluate(logits, split, split.held_out_rows, report.link)
+    assert metrics.roc_auc is not None
+    assert metrics.roc_auc > 0.75
+    assert report.progress.epochs[-1].loss < report.progress.epochs[0].loss
+    assert report.progress.precision == precision
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"pos_weight": 20.0},
+        {"pos_weight": "auto"},
+        {"name": "focal", "gamma": 2.0, "alpha": 0.25},
+        {"name": "focal", "gamma": 1.0},
+    ],
+    ids=str,
+)
+def test_p_is_unbiased_under_every_loss(tmp_path: Path, loss: dict[str, object]) -> None:
+    """The clicks' true probabilities are known: p meets their mean, overall and in each quarter of the range."""
+    table = small_table(20_000)
+    color, x_1 = np.array(table["color"].to_pylist()), table["x_1"].to_numpy()
+    truth = 1 / (1 + np.exp(-(1.5 * (color == "red") + x_1 - 1.5)))
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out")
+    config = quick(batch_size=500, early_stopping=None, loss=loss)
+    trainer, report = fit(dataset, "fold_0", config, tmp_path)
+    rows = dataset.split("fold_0").held_out_rows
+    p = probability(report.link.natural_logit(trainer.predict(rows, "scoring")))
+    true_p = truth[rows(np.arange(len(rows)))]
+    known = np.isfinite(true_p)  # rows with the null block have no known p
+    p, true_p = p[known], true_p[known]
+    assert p.mean() == pytest.approx(true_p.mean(), abs=0.015)
+    for quarter in np.array_split(np.argsort(true_p), 4):
+        assert p[quarter].mean() == pytest.approx(true_p[quarter].mean(), abs=0.03)
+
+
+def test_the_same_seed_gives_the_same_model(small: PreparedDataset, tmp_path: Path) -> None:
+    (a, report_a), (b, report_b) = (fit(small, "fold_0", QUICK, tmp_path / name) for name in "ab")
+    assert [epoch.loss for epoch in report_a.progress.epochs] == [epoch.loss for epoch in report_b.progress.epochs]
+    assert_same(weights_of(a), weights_of(b))
+
+
+def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: Path) -> None:
+    # A wild learning rate overfits 1,600 rows within an epoch or two.
+    stopping = {"weights": {"logloss": -1.0}, "patience": 2, "holdout_fraction": 0.2}
+    config = quick(epochs=30, batch_size=50, learning_rate=0.05, warmup_fraction=0, early_stopping=stopping)
+    trainer, report = fit(small, "fold_0", config, tmp_path)
+    values = [epoch.monitored for epoch in report.progress.epochs]
+    assert len(values) == report.progress.best_epoch + 3 < 30
+    best = values[report.progress.best_epoch]
+    assert best == max(value for value in values if value is not None)
+    # the weights left in the model are those of that epoch
+    again = trainer_of(small, "fold_0", config, tmp_path / "again")
+    monitored = again._monitor
+    assert monitored is not None
+    metrics = evaluate(trainer.predict(monitored, "scoring"), small.split("fold_0"), monitored, report.link)
+    assert -metrics.logloss == pytest.approx(best)
+
+
+def test_early_stopping_never_sees_the_rows_that_are_reported(small: PreparedDataset, tmp_path: Path) -> None:
+    """With the held-out fold's labels turned over, training and stopping go exactly as before."""
+    table = small_table()
+    split = small.split("fold_2")
+    held_out = set(split.held_out_rows(np.arange(len(split.held_out_rows))).tolist())
+    label = [1 - y if row in held_out else y for row, y in enumerate(table["click"].to_pylist())]
+    turned = table.set_column(table.column_names.index("click"), "click", [np.array(label, np.int8)])
+    other = prepare_small(turned, tmp_path / "raw", tmp_path / "out")
+    a, report_a = fit(small, "fold_2", QUICK, tmp_path / "a")
+    b, report_b = fit(other, "fold_2", QUICK, tmp_path / "b")
+    monitored_a, monitored_b = ([e.monitored for e in report.progress.epochs] for report in (report_a, report_b))
+    assert monitored_a == monitored_b
+    assert_same(weights_of(a), weights_of(b))
+
+
+def test_no_early_stopping_trains_on_all_rows(small: PreparedDataset, tmp_path: Path) -> None:
+    _, report = fit(small, "fold_0", quick(early_stopping=None, epochs=1), tmp_path / "a")
+    assert report.n_rows == len(small.split("fold_0").fit_rows)
+    _, report = fit(small, "fold_0", quick(epochs=1), tmp_path / "b")
+    assert report.n_rows < len(small.split("fold_0").fit_rows)
+
+
+def test_an_infinite_loss_says_what_to_do(small: PreparedDataset, tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        sequences = ()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(float("inf")))
+
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return self.scale * batch.dense[:, 0]
+
+    with pytest.raises(InputError, match="the loss is nan, .* in fp32 too: lower trainer.learning_rate"):
+        trainer_of(small, "full", QUICK, tmp_path, Broken()).fit()
+
+
+def test_composite_weighs_metrics() -> None:
+    metrics = Metrics(
+        n_rows=10, n_positive=5, ap=0.5, wll=0.6, roc_auc=0.7, pr_auc=0.5, logloss=0.6, ece=0.1, score=0.4
+    )
+    assert composite(metrics, {"ap": 2.0, "wll": -1.0}) == pytest.approx(0.4)
+
+
+def test_composite_of_an_undefined_metric_says_what_to_do() -> None:
+    with pytest.raises(InputError, match="ap is undefined on the 10 monitored rows"):
+        composite(Metrics(n_rows=10, n_positive=0), {"ap": 1.0})
