@@ -24,6 +24,7 @@ from recsys.experiment import Part, RunFolder, peak_rss_gib
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.summary import print_summary, summarize
+from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from recsys.training.trainer import FitReport, Trainer
 from recsys.world import World, join_world
@@ -120,6 +121,7 @@ def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, spli
     for name in splits:
         if world.agree(run.has_fit(name)):
             console.print(f"{name}  was finished before")
+            ResumePoint(run.weights(name), world).clear()
         else:
             fit_split(run, settings, dataset.split(name), world)
     if not world.is_main:

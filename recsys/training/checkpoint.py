@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from recsys.errors import InputError
 from recsys.files import DONE, is_done, partial_folder, read_json, write_json
@@ -76,7 +76,7 @@ class SafeReader(FileSystemReader):
         """The index.
 
         Raises:
-            InputError: when it is not one, or holds an entry other than a tensor.
+            InputError: when it is not one, or one of entries other than tensors.
         """
         path = Path(self.path) / _INDEX_FILE
         try:
@@ -84,10 +84,8 @@ class SafeReader(FileSystemReader):
                 index = _IndexUnpickler(file).load()
         except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ValueError) as error:
             raise InputError(f"{path} is not the index of a checkpoint ({error}): remove its folder") from error
-        if not isinstance(index, Metadata) or any(
-            isinstance(entry, BytesStorageMetadata) for entry in index.state_dict_metadata.values()
-        ):
-            raise InputError(f"{path} is not the index of a checkpoint of tensors: remove its folder")
+        if not isinstance(index, Metadata):
+            raise InputError(f"{path} is not the index of a checkpoint: remove its folder")
         index.storage_meta = index.storage_meta or StorageMeta()
         index.storage_meta.load_id = self.load_id
         return index
@@ -125,6 +123,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
     """
     if not is_done(folder):
         raise InputError(f"{folder} has no DONE file: it is not a whole checkpoint")
+    names_in(folder)  # a broken index says so by itself
     try:
         dcp.load(dict(tensors), storage_reader=SafeReader(folder))
     except dcp.api.CheckpointException as error:

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pipelines.rank
 from recsys.experiment import RunFolder
 from recsys.training.checkpoint import names_in
+from recsys.training.trainer import Trainer
 from tests.pipelines.conftest import Run
 
 RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw")
@@ -105,6 +106,21 @@ def test_a_run_killed_between_folds_goes_on_to_the_same_result(
     assert outcome.code == 0
     assert "fold_0  was finished before" in outcome.out
     assert (project / "killed/oof.csv").read_bytes() == (project / "whole/oof.csv").read_bytes()
+
+
+def test_nothing_to_resume_from_is_left_in_a_finished_run(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(trainer: Trainer) -> None:
+        raise KeyboardInterrupt
+
+    often = "trainer.checkpoint_every_s=1e-9"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "clean_up", killed)
+        assert run(*RANK, "--folds", "0", "--out", "out", often).code == 130
+    assert len(list((project / "out.partial/ckpt").iterdir())) == 3
+    assert run(*RANK, "--folds", "0", "--out", "out", often).code == 0
+    assert [path.name for path in (project / "out/ckpt").iterdir()] == ["fold_0"]
 
 
 def test_a_finished_run_is_shown_and_not_written_again(project: Path, run: Run) -> None:

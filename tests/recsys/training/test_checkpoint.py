@@ -1,0 +1,156 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.files import DONE
+from recsys.training import checkpoint
+from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
+from recsys.training.trainer import Trainer
+from recsys.world import join_world
+from tests.conftest import prepare_small, small_table
+from tests.recsys.training.conftest import assert_same, quick, trainer_of, weights_of
+
+ALL_FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}
+
+
+class Killed(BaseException):
+    """What a process that is gone cannot catch."""
+
+
+def kill_at(trainer: Trainer, step: int) -> None:
+    """Lets the trainer die in the middle of the update of that number."""
+    update = trainer._optimizers.step
+
+    def dies() -> None:
+        if trainer._progress.step == step:
+            raise Killed
+        update()
+
+    trainer._optimizers.step = dies  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("killed_at", [3, 14, 15, 40])
+@pytest.mark.parametrize("embeddings", [{}, ALL_FUSED], ids=["adamw", "fused"])
+def test_a_killed_fit_resumes_to_the_same_bits(
+    small: PreparedDataset, tmp_path: Path, killed_at: int, embeddings: object
+) -> None:
+    """15 steps make an epoch here; dropout, mixout and early stopping are on."""
+    config = quick(checkpoint_every_s=1e-9, mixout=0.1, embeddings=embeddings)
+    whole = trainer_of(small, "fold_0", config, tmp_path / "whole")
+    expected = whole.fit()
+
+    killed = trainer_of(small, "fold_0", config, tmp_path / "killed")
+    kill_at(killed, killed_at)
+    with pytest.raises(Killed):
+        killed.fit()
+    torch.manual_seed(99)  # another process would draw other numbers
+    again = trainer_of(small, "fold_0", config, tmp_path / "killed")
+    report = again.fit()
+
+    assert report.progress.step == expected.progress.step
+    assert [(e.loss, e.monitored) for e in report.progress.epochs] == [
+        (e.loss, e.monitored) for e in expected.progress.epochs
+    ]
+    assert_same(weights_of(whole), weights_of(again))
+    again.clean_up()
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["weights"]
+
+
+def test_a_resumed_fit_goes_on_where_it_was(
+    small: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick(checkpoint_every_s=1e-9)
+    killed = trainer_of(small, "fold_0", config, tmp_path)
+    kill_at(killed, 44)
+    with pytest.raises(Killed):
+        killed.fit()
+    again = trainer_of(small, "fold_0", config, tmp_path)
+    steps = []
+    run = again._pipeline.run
+    monkeypatch.setattr(again._pipeline, "run", lambda *given: (steps.append(1), run(*given))[1])
+    report = again.fit()
+    assert report.progress.step - len(steps) == 40  # the last time that steps were reported
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, world = ResumePoint(tmp_path / "fit", join_world()), join_world()
+    point.save({"x": torch.tensor([1.0])}, {"step": 1})
+
+    def dies(*given: object, **named: object) -> None:
+        raise Killed
+
+    for target, name in ((checkpoint.dcp, "save"), (checkpoint, "write_json")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, dies)
+            with pytest.raises(Killed):
+                point.save({"x": torch.tensor([2.0])}, {"step": 2})
+        found = ResumePoint(tmp_path / "fit", world).find()
+        assert found is not None
+        assert found[1] == {"step": 1}
+    point.save({"x": torch.tensor([3.0])}, {"step": 3})
+    x = torch.zeros(1)
+    found = point.find()
+    assert found is not None
+    load_tensors(found[0], {"x": x})
+    assert x.item() == 3.0
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(3, 2), "b": {"c": torch.arange(5)}}
+    save_tensors(tmp_path / "w", tensors, join_world())
+    assert names_in(tmp_path / "w") == {"a", "b.c"}
+    found = {"a": torch.zeros(3, 2), "b": {"c": torch.zeros(5, dtype=torch.int64)}}
+    load_tensors(tmp_path / "w", found)
+    assert torch.equal(found["a"], tensors["a"])
+    assert torch.equal(found["b"]["c"], tensors["b"]["c"])
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "w", {"a": torch.zeros(3)}, join_world())
+    with pytest.raises(InputError, match="w is a checkpoint of another model .*b"):
+        load_tensors(tmp_path / "w", {"b": torch.zeros(3)})
+    with pytest.raises(InputError, match="w is a checkpoint of another model"):
+        load_tensors(tmp_path / "w", {"a": torch.zeros(4)})
+
+
+def test_an_unfinished_checkpoint_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "w", {"a": torch.zeros(3)}, join_world())
+    (tmp_path / "w" / DONE).unlink()
+    with pytest.raises(InputError, match="w has no DONE file"):
+        load_tensors(tmp_path / "w", {"a": torch.zeros(3)})
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('code of a checkpoint was run')",))
+
+
+def test_a_checkpoint_brings_no_code(tmp_path: Path) -> None:
+    """Neither in its index nor, where the format would unpickle an entry, in its data."""
+    folder = tmp_path / "w"
+    save_tensors(folder, {"a": torch.zeros(3)}, join_world())
+    whole = (folder / ".metadata").read_bytes()
+    (folder / ".metadata").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(InputError, match="builtins.exec has no place in a checkpoint's index"):
+        load_tensors(folder, {"a": torch.zeros(3)})
+    for broken in (b"", whole[: len(whole) // 2], b"\x80"):
+        (folder / ".metadata").write_bytes(broken)
+        with pytest.raises(InputError, match="is not the index of a checkpoint"):
+            load_tensors(folder, {"a": torch.zeros(3)})
+
+    save_tensors(tmp_path / "object", {"a": Malicious()}, join_world())
+    with pytest.raises(InputError, match="BytesStorageMetadata has no place in a checkpoint's index"):
+        load_tensors(tmp_path / "object", {"a": torch.zeros(3)})
+
+
+def test_prepared_data_that_changed_is_another_run(tmp_path: Path) -> None:
+    """A resume point is found by its run folder, which is found by the fingerprint of the data."""
+    a = prepare_small(small_table(), tmp_path / "raw", tmp_path / "a")
+    b = prepare_small(small_table(seed=1), tmp_path / "other", tmp_path / "b")
+    assert a.manifest.fingerprint != b.manifest.fingerprint
