@@ -27,6 +27,9 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Dotted settings over the config's.", show_default=False),
 ]
 
+RANK = os.environ.get("RANK", "0")
+"""Of torchrun's processes, this one's number."""
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -42,7 +45,8 @@ def run_pipeline(command: Callable[..., None]) -> None:
         try:
             command(*args, **kwargs)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            whose = "error" if RANK == "0" else f"error (rank {RANK})"
+            print(f"{whose}: {error}", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
             print(
@@ -51,13 +55,19 @@ def run_pipeline(command: Callable[..., None]) -> None:
             )
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
-    logging.basicConfig(level=logging.ERROR)  # TorchRec's planner warns of what we chose
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # ... and torch.fx of TorchRec
-    if os.environ.get("RANK", "0") != "0":
+    if RANK != "0":
         console.quiet = True  # of torchrun's processes one speaks
-    # Two remarks of torchrec and fbgemm to their own developers; the tests compare these gradients with plain torch's.
-    warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
-    warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")
+    _quiet_libraries()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
+
+
+def _quiet_libraries() -> None:
+    """Leaves out what TorchRec, fbgemm and torch.fx say to their own developers, or of what we chose."""
+    for name in (None, "torchrec", "torch.fx._symbolic_trace"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="torchrec")
+    warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
+    # the tests compare these gradients with plain torch's
+    warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from recsys.batch import Batch
 from recsys.dataset import Split
@@ -55,19 +56,33 @@ class Loader:
 
     def places(self, index: int) -> range:
         """This process's part of a batch: places in the order of reading. Of a small last batch it may be none."""
-        start, n = index * self._batch_size, self.n_rows(index)
-        return range(start + n * self._rank // self._n_ranks, start + n * (self._rank + 1) // self._n_ranks)
+        first, n = index * self._batch_size, self.n_rows(index)
+        share = -(-n // self._n_ranks)
+        return range(first + min(n, share * self._rank), first + min(n, share * (self._rank + 1)))
 
     def make(self, index: int) -> Batch:
-        """This process's rows of the batch of that number; they depend on nothing but the number."""
-        mine = self.places(index)
-        places = np.arange(mine.start, mine.stop)
-        if self._shuffle is not None:
-            places = self._shuffle(places)
-        rows = self._rows(places)
-        if self._shuffle is not None:
-            rows.sort()  # which rows meet is chance; reading them in file order is faster
-        return self._split.batch(rows, self._sequences)
+        """This process's rows of the batch of that number; they depend on nothing but the number.
+
+        TorchRec exchanges embeddings of equally many rows: where this process has fewer than the others, copies of the
+        batch's first row without its label fill up. The loss of such a row is zero.
+        """
+        mine, first = self.places(index), index * self._batch_size
+        n_missing = -(-self.n_rows(index) // self._n_ranks) - len(mine)
+        rows = self._numbers(np.arange(mine.start, mine.stop))
+        if not n_missing:
+            return self._split.batch(rows, self._sequences)
+        fill = self._numbers(np.full(n_missing, first))
+        batch = self._split.batch(np.concatenate([rows, fill]), self._sequences)
+        batch.label[len(mine) :] = torch.nan
+        return batch
+
+    def _numbers(self, places: np.ndarray) -> np.ndarray:
+        """Row numbers of places in the order of reading."""
+        if self._shuffle is None:
+            return self._rows(places)
+        rows = self._rows(self._shuffle(places))
+        rows.sort()  # which rows meet is chance; reading them in file order is faster
+        return rows
 
     def __iter__(self) -> Iterator[Batch]:
         self.waited_s = 0.0

@@ -24,7 +24,8 @@ from recsys.errors import InputError
 from recsys.training.config import EmbeddingTraining, ShardingName, TableOptions
 from recsys.world import World
 
-_FUSED_SHARDINGS: tuple[ShardingName, ...] = ("table_wise", "row_wise", "column_wise")
+# Not column-wise: row-wise Adagrad would keep a sum for each part of a row, and the result depend on the world's size.
+_FUSED_SHARDINGS: tuple[ShardingName, ...] = ("table_wise", "row_wise")
 _INIT_ROWS = 65_536  # rows drawn from one generator: a shard draws the blocks that it meets
 
 
@@ -78,7 +79,7 @@ def find_tables(model: nn.Module) -> list[Table]:
 
 
 def attach_optimizers(
-    tables: Sequence[Table], config: EmbeddingTraining, device: str
+    tables: Sequence[Table], config: EmbeddingTraining, device: str, world_size: int
 ) -> dict[str, ParameterConstraints]:
     """Gives tables with a fused optimizer theirs; what the planner may do with each table.
 
@@ -95,7 +96,10 @@ def attach_optimizers(
     for table in tables:
         n_rows, embedding_dim = table.weight.shape
         options = options_of(table.name, n_rows, config)
-        constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding))
+        narrowest = None
+        if options.sharding == ("column_wise",):  # asked for: a part for each process, where the planner would have 128
+            narrowest = max(4, embedding_dim // world_size // 4 * 4)
+        constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding), min_partition=narrowest)
         if options.optimizer == "adamw":
             continue
         if embedding_dim % 4:
@@ -130,7 +134,7 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
         once a step however many micro-batches it takes.
     """
     tables = find_tables(model)
-    constraints = attach_optimizers(tables, config, world.device.type)
+    constraints = attach_optimizers(tables, config, world.device.type, world.size)
     topology = Topology(
         world_size=world.size,
         compute_device=world.device.type,

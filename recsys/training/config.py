@@ -58,7 +58,8 @@ class TableOptions(StrictModel):
     """adamw: with the dense part, on whole gradients. The others are fused: the backward pass updates the rows that a
     batch touches and no gradient is kept. adam needs a GPU. null: by size."""
     sharding: tuple[ShardingName, ...] = ()
-    """The ways the planner may choose from; empty: data_parallel for adamw, any other for fused tables."""
+    """The ways the planner may choose from; empty: data_parallel for adamw, table_wise or row_wise for
+    fused tables. column_wise on request: its parts of a row have learning rates of their own."""
 
     @model_validator(mode="after")
     def _fused_tables_are_not_copied(self) -> "TableOptions":

@@ -50,7 +50,8 @@ def predict(
         for index, batch in enumerate(loader):
             places = loader.places(index)
             with autocast(world.device, precision):
-                logits[places.start : places.stop] = model(batch.to(world.device)).float().cpu()
+                found = model(batch.to(world.device)).float().cpu()
+            logits[places.start : places.stop] = found[: len(places)]
             line.advance(len(batch) * world.size)
     return world.sum(logits).numpy()
 

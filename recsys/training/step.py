@@ -111,8 +111,9 @@ class _LossOf(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """The losses' sum over `n_rows`; leaves gradients."""
-        loss: Tensor = self.loss(self.model(batch), batch.label).sum() / n_rows
+        """The losses' sum over `n_rows`; leaves gradients. A row without label counts for nothing."""
+        losses = self.loss(self.model(batch), batch.label)
+        loss: Tensor = torch.where(batch.label.isnan(), 0.0, losses).sum() / n_rows
         loss.backward()
         return loss.detach()
 
@@ -144,7 +145,7 @@ class Step:
         """Leaves the gradients of the mean loss in the dense parameters.
 
         Args:
-            batch: this process's rows of the batch; may be none.
+            batch: this process's rows of the batch.
             n_rows: rows of the batch on all processes.
 
         Returns:

@@ -204,13 +204,14 @@ class Trainer:
         rng = {f"{self._world.rank}/cpu": torch.get_rng_state()}
         if self._world.device.type == "cuda":
             rng[f"{self._world.rank}/cuda"] = torch.cuda.get_rng_state(self._world.device)
-        return {
+        parts = {
             "model": self._sharded.state_dict(),
             "dense_optimizer": dense_state(self._optimizers),
             "fused_optimizer": self._optimizers.fused.state_dict()["state"],
             "mixout": self._mixout.anchors,
             "rng": {f"of_{self._world.size}/{key}": value for key, value in rng.items()},
         }
+        return {name: part for name, part in parts.items() if part}
 
     def _save_if_due(self) -> None:
         is_due = time.perf_counter() - self._saved_at >= self._config.checkpoint_every_s

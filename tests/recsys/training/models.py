@@ -1,0 +1,29 @@
+"""A model that reads everything there is, for tests of how tables are spread."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.batch import Batch
+from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.layers import LogitHead
+from recsys.schema import Schema
+
+
+class Jagged(nn.Module):
+    """Reads a sequence twice: pooled, and event by event."""
+
+    sequences = ("seen",)
+
+    def __init__(self, schema: Schema, embedding_dim: int = 4) -> None:
+        super().__init__()
+        self.pooled = PooledEmbeddings(schema, embedding_dim, self.sequences, init_std=0.5)
+        self.events = SequenceEmbeddings(schema, embedding_dim, self.sequences, init_std=0.5)
+        self.head = LogitHead(len(self.pooled.features) * embedding_dim, embedding_dim, len(schema.dense))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] logits."""
+        events = self.events(batch)["seen"]
+        row = torch.repeat_interleave(torch.arange(len(batch), device=events.lengths().device), events.lengths())
+        squares = events.values().square()
+        summed = squares.new_zeros(len(batch), squares.shape[1]).index_add(0, row, squares)
+        return self.head(self.pooled(batch), summed, batch.dense)

@@ -1,0 +1,118 @@
+"""Fits the same model with tables spread in several ways; the tests run it by itself and under torchrun.
+
+python -m tests.recsys.training.spread_fits PREPARED OUT [kill|resume]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from recsys.dataset import PreparedDataset
+from recsys.training.checkpoint import names_in
+from recsys.training.config import TrainerConfig
+from recsys.training.log import Log
+from recsys.training.state import FitReport
+from recsys.training.trainer import Trainer
+from recsys.world import World, join_world
+from tests.recsys.training.models import Jagged
+
+LAYOUTS: dict[str, dict[str, object]] = {
+    "copied": {},
+    "table_wise": {"*": {"optimizer": "rowwise_adagrad", "sharding": ["table_wise"]}},
+    "row_wise": {"*": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]}},
+    "column_wise": {"*": {"optimizer": "rowwise_adagrad", "sharding": ["column_wise"]}},
+    "mixed": {
+        "shop": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]},
+        "seen": {"optimizer": "rowwise_adagrad", "sharding": ["table_wise"]},
+    },
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+def make(dataset: PreparedDataset, layout: str, folder: Path, world: World) -> Trainer:
+    """Batches of which the last has one row: the first of two processes has none of it."""
+    split = dataset.split("fold_3")
+    batch_size = 45
+    assert len(split.fit_rows) % batch_size == 1
+    config = TrainerConfig.model_validate(
+        {
+            "epochs": 2,
+            "batch_size": batch_size,
+            "micro_batches": 2,
+            "learning_rate": 0.01,
+            "precision": "fp32",
+            "early_stopping": None,
+            "checkpoint_every_s": 1e-9,
+            "embeddings": {"tables": LAYOUTS[layout], "l2": 0.001},
+        }
+    )
+    torch.manual_seed(0)
+    model = Jagged(split.schema, embedding_dim=8)
+    return Trainer(model, split, None, config, folder / layout, Log(), world, layout)
+
+
+def result(trainer: Trainer, report: FitReport, dataset: PreparedDataset) -> dict[str, object]:
+    """What must not depend on the number of processes."""
+    logits = trainer.predict(dataset.split("fold_3").held_out_rows, "scoring")
+    return {"losses": [epoch.loss for epoch in report.progress.epochs], "logits": logits.tolist()}
+
+
+def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
+    """Every layout, to the end."""
+    results, plans = {}, {}
+    for layout in LAYOUTS:
+        trainer = make(dataset, layout, out, world)
+        results[layout] = result(trainer, trainer.fit(), dataset)
+        plans[layout] = {
+            f"{path}.{table}": sharding.sharding_type
+            for path, tables in trainer._sharded.plan.plan.items()
+            for table, sharding in tables.items()
+        }
+    if world.is_main:
+        (out / "results.json").write_text(json.dumps({"results": results, "plans": plans}))
+
+
+def kill(dataset: PreparedDataset, out: Path, world: World) -> None:
+    """Leaves the mixed layout's resume point behind."""
+    trainer = make(dataset, "mixed", out / "killed", world)
+    update = trainer._optimizers.step
+
+    def dies() -> None:
+        if trainer._progress.step == trainer._n_batches + 2:  # in the second epoch
+            raise Killed
+        update()
+
+    trainer._optimizers.step = dies  # type: ignore[method-assign]
+    try:
+        trainer.fit()
+    except Killed:
+        return
+    raise AssertionError("nothing died")
+
+
+def resume(dataset: PreparedDataset, out: Path, world: World) -> dict[str, object]:
+    """Goes on from what `kill` left."""
+    assert names_in(out / "killed" / "mixed-a") or names_in(out / "killed" / "mixed-b")
+    trainer = make(dataset, "mixed", out / "killed", world)
+    report = trainer.fit()
+    found = result(trainer, report, dataset)
+    if world.is_main:
+        (out / "resumed.json").write_text(json.dumps(found))
+    return found
+
+
+def main() -> None:
+    """Runs what the command line names."""
+    dataset, out, tasks = PreparedDataset(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
+    world = join_world()
+    for task in tasks:
+        {"fit": fit_all, "kill": kill, "resume": resume}[task](dataset, out / task, world)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The same fits by one process and by two that torchrun starts."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.dataset import PreparedDataset
+from recsys.world import join_world
+from tests.conftest import prepare_small, small_table
+from tests.recsys.training import spread_fits
+from tests.recsys.training.spread_fits import LAYOUTS
+
+TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """one/ and two/: what each number of processes made, by task; each resumes what the other left."""
+    folder = tmp_path_factory.mktemp("fits")
+    prepare_small(small_table(), folder / "raw", folder / "prepared")
+    dataset, world = PreparedDataset(folder / "prepared"), join_world()
+    for task in ("fit", "kill", "resume"):
+        for size in ("one", "two"):
+            (folder / size / task).mkdir(parents=True)
+    spread_fits.fit_all(dataset, folder / "one" / "fit", world)
+    spread_fits.kill(dataset, folder / "one" / "kill", world)
+
+    shutil.copytree(folder / "one/kill", folder / "two/resume", dirs_exist_ok=True)
+    module = ("-m", "tests.recsys.training.spread_fits", folder / "prepared", folder / "two", "fit", "kill", "resume")
+    done = subprocess.run([*TORCHRUN, *map(str, module)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+
+    shutil.copytree(folder / "two/kill", folder / "one/resume", dirs_exist_ok=True)
+    spread_fits.resume(dataset, folder / "one" / "resume", world)
+    return folder
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "column_wise"])
+def test_one_and_two_processes_learn_the_same(fits: Path, layout: str) -> None:
+    one, two = (read(fits / size / "fit" / "results.json")["results"][layout] for size in ("one", "two"))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-6)
+    assert np.allclose(one["logits"], two["logits"], atol=1e-5)
+    assert np.std(one["logits"]) > 0.3
+
+
+def test_parts_of_rows_learn_alike(fits: Path) -> None:
+    """Column-wise parts have an Adagrad sum each: the same gradients, other rates."""
+    one, two = (read(fits / size / "fit" / "results.json")["results"]["column_wise"] for size in ("one", "two"))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
+
+
+def test_how_tables_are_spread_changes_no_first_step(fits: Path) -> None:
+    """All fused layouts train the same weights by the same rule."""
+    results = read(fits / "two" / "fit" / "results.json")["results"]
+    assert results["row_wise"]["losses"] == pytest.approx(results["table_wise"]["losses"], rel=1e-6)
+
+
+def test_tables_were_spread_as_asked(fits: Path) -> None:
+    plans = read(fits / "two" / "fit" / "results.json")["plans"]
+    for layout in ("table_wise", "row_wise", "column_wise"):
+        assert set(plans[layout].values()) == {layout}
+        assert len(plans[layout]) == 4  # three pooled tables and one of events
+    assert set(plans["copied"].values()) == {"data_parallel"}
+    assert set(plans["mixed"].values()) == {"data_parallel", "row_wise", "table_wise"}
+
+
+@pytest.mark.parametrize("size", ["one", "two"])
+def test_a_checkpoint_of_another_number_of_processes_resumes(fits: Path, size: str) -> None:
+    whole = read(fits / "one" / "fit" / "results.json")["results"]["mixed"]
+    resumed = read(fits / size / "resume" / "resumed.json")
+    assert resumed["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+    assert np.allclose(whole["logits"], resumed["logits"], atol=1e-5)
