@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -15,7 +15,7 @@ from recsys.schema import SchemaConfig, StrictModel, nearest
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
 
-_RANK_KEYS = ("trainer", "model", "models")
+_RANK_KEYS = ("trainer", "model", "models", "plan_only")
 
 
 class DataConfig(StrictModel):
@@ -46,6 +46,15 @@ def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
     return data_section(read_layers(path, overrides), str(path))
 
 
+class PlanOnlyConfig(StrictModel):
+    """What `--plan-only` is to suppose."""
+
+    num_embeddings: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Rows of embedding tables, in place of the data's; where all are given no data is needed."""
+    sequence_lengths: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Ids a row has on average; `max_length` where none is given."""
+
+
 @dataclass(frozen=True)
 class RankConfig:
     """A ranking run: its data, its model and how that is trained."""
@@ -53,6 +62,7 @@ class RankConfig:
     data: DataConfig
     model: ModelConfig
     trainer: TrainerConfig
+    plan_only: PlanOnlyConfig
 
 
 def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
@@ -78,4 +88,5 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         data=data_section(values, origin),
         model=validate(config_class(model), values.get("model") or {}, origin, "model."),
         trainer=validate(TrainerConfig, values.get("trainer") or {}, origin, "trainer."),
+        plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
     )

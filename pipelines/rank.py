@@ -16,6 +16,7 @@ import typer
 from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RankConfig, load_rank_config
 from pipelines.data import find_prepared
+from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import ModelName, build_model
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset, Split
@@ -52,6 +53,13 @@ def rank(
             "out: the data's own valid and test splits where it has them, else all."
         ),
     ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Print how the tables would be spread over GPUs, and train nothing.")
+    ] = False,
+    world_size: Annotated[int, typer.Option(min=1, help="GPUs to plan for.", rich_help_panel="Plan only")] = 8,
+    hbm_gib: Annotated[
+        float, typer.Option(min=0.001, help="Memory of each, in GiB.", rich_help_panel="Plan only")
+    ] = 80.0,
     overrides: Overrides = None,
 ) -> None:
     """Train and evaluate a ranking model.
@@ -60,6 +68,9 @@ def rank(
     goes on where it was when the same command is given again; a finished one shows its table.
     """
     settings = load_rank_config(config, model, overrides or [])
+    if plan_only:
+        print_sharding_plan(settings, data, world_size, hbm_gib)
+        return
     keep_freed_memory()
     world = join_world()
     with world.main_first():

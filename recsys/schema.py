@@ -116,6 +116,14 @@ class SchemaConfig(StrictModel):
     segments: dict[str, SegmentConfig] = {}
     side_tables: dict[str, SideTable] = {}
 
+    def named_columns(self) -> set[str]:
+        """The columns that are named in full; those that only a pattern stands for are not among them."""
+        groups = [s.columns for s in self.sequences.values() if isinstance(s, ColumnsSequence)]
+        tokens = [s.column or name for name, s in self.sequences.items() if not isinstance(s, ColumnsSequence)]
+        single = [column for column in (self.label, self.id, self.day, self.split) if column is not None]
+        every = [*single, *self.categorical, *self.numeric, *tokens, *(c for group in groups for c in group)]
+        return {column for column in every if not is_pattern(column)}
+
 
 class TokenFeature(StrictModel):
     """A resolved token sequence."""
