@@ -1,6 +1,7 @@
 # Each target sets up all it needs in .venv by itself; a second call installs nothing again.
 PYTHON ?= python3
-EXTRA  ?= cpu
+# gpu or cpu: which builds of torch and fbgemm
+EXTRA  ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(EXTRA)

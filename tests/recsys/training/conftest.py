@@ -35,7 +35,7 @@ def fit(dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Pat
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    return {name: value.detach().cpu().clone() for name, value in trainer.model.named_parameters()}
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:

@@ -54,7 +54,10 @@ class Setup:
             self.optimizers.set_rates(number)
             self.pipeline.run(batches, N_ROWS)
         self.pipeline.detach()
-        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        return self.weights()
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.model.named_parameters()}
 
 
 def settings_of(model: str) -> dict[str, object]:
@@ -81,7 +84,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(
 def test_the_update_is_that_of_plain_pytorch(small: PreparedDataset) -> None:
     """Autograd through the whole model at once, torch's AdamW for the dense part and row-wise Adagrad by hand."""
     setup = Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE})
-    reference = {name: value.detach().clone() for name, value in setup.model.named_parameters()}
+    reference = setup.weights()
     dense = {name: nn.Parameter(value) for name, value in reference.items() if "shop" not in name}
     dense = {name: value for name, value in dense.items() if not name.endswith("seen.weight")}
     tables = {name: value for name, value in reference.items() if name not in dense}
@@ -179,7 +182,7 @@ def test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite(
     forward = Jagged.forward
 
     def overflows(model: Jagged, batch: Batch) -> Tensor:
-        factor = float("inf") if torch.is_autocast_enabled("cpu") else 1.0
+        factor = float("inf") if torch.is_autocast_enabled(batch.dense.device.type) else 1.0
         return forward(model, batch) * factor
 
     monkeypatch.setattr(Jagged, "forward", overflows)
@@ -191,18 +194,18 @@ def test_a_loss_that_stays_infinite_leaves_the_tables_alone(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = Setup(small, embeddings={"tables": ALL_FUSED})
-    before = {name: value.detach().clone() for name, value in setup.model.named_parameters()}
+    before = setup.weights()
     forward = Jagged.forward
     monkeypatch.setattr(Jagged, "forward", lambda model, batch: forward(model, batch) * float("nan"))
     with pytest.raises(InputError, match="in fp32 too"):
         setup.run()
-    assert_close(before, dict(setup.model.named_parameters()), atol=0)
+    assert_close(before, setup.weights(), atol=0)
 
 
 def test_l2_pulls_on_touched_rows_alone(small: PreparedDataset) -> None:
     for tables in ({}, ALL_FUSED):
         plain, pulled = (Setup(small, precision="fp32", embeddings={"tables": tables, "l2": l2}) for l2 in (0.0, 5.0))
-        before = {name: value.detach().clone() for name, value in plain.model.named_parameters()}
+        before = plain.weights()
         without, with_l2 = plain.run(), pulled.run()
         name = "pooled.collection.embedding_bags.shop.weight"
         seen = torch.cat([batch.sparse["shop"].values() for batch in plain.batches]).unique().long()
@@ -242,8 +245,8 @@ def test_an_empty_part_of_a_batch_adds_nothing(small: PreparedDataset) -> None:
         one.batches = [batch.narrow(0, 2) for batch in one.batches]
     assert_close(setup.run(), whole.run())
     setup.optimizers.zero_grad()
-    row = setup.batches[0].narrow(0, 1)
-    loss, looked_up = setup.step.forward(replace(row, label=torch.full((1,), torch.nan)), n_rows=5)
+    row = replace(setup.batches[0].narrow(0, 1), label=torch.full((1,), torch.nan))
+    loss, looked_up = setup.step.forward(row.to(join_world().device), n_rows=5)
     setup.step.backward(looked_up)
     assert float(loss) == 0
     assert all(p.grad is None or not p.grad.any() for p in setup.model.parameters())
