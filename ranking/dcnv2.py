@@ -23,6 +23,8 @@ class DCNv2Config(StrictModel):
     structure: Literal["parallel", "stacked"] = "parallel"
     hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    batch_norm: bool = False
+    """Of the MLP's layers."""
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
     """Probability of a row to skip a cross layer in training."""
     gradient_checkpointing: bool = False
@@ -92,7 +94,7 @@ class DCNv2(nn.Module):
         width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense)
         saves_memory = config.gradient_checkpointing
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, saves_memory)
-        self.mlp = MLP(width, config.hidden_dims, config.dropout, saves_memory)
+        self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory)
         self.is_parallel = config.structure == "parallel"
         self.head = LogitHead(*([width] if self.is_parallel else []), self.mlp.d_out)
 

@@ -87,24 +87,43 @@ def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = Tr
     return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False))
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization (Ioffe and Szegedy, ICML 2015) over the rows that go through together: a process's share of a
+    batch, or a micro-batch of it. A single row is normalized by the running statistics.
+    """
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, D] to the same."""
+        if self.training and len(x_BD) < 2:
+            weights = (self.running_mean, self.running_var, self.weight, self.bias)
+            return functional.batch_norm(x_BD, *weights, training=False, eps=self.eps)
+        return super().forward(x_BD)
+
+
 class MLP(nn.Module):
-    """Linear -> ReLU -> dropout, layer after layer.
+    """Linear -> batch normalization, if wanted -> ReLU -> dropout, layer after layer.
 
     Args:
         d_in: width of the input.
         hidden_dims: width of each layer; the last is the output's.
         dropout: probability of a unit to be dropped.
+        batch_norm: whether to normalize.
         gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
     """
 
     def __init__(
-        self, d_in: int, hidden_dims: Sequence[int], dropout: float, gradient_checkpointing: bool = False
+        self,
+        d_in: int,
+        hidden_dims: Sequence[int],
+        dropout: float,
+        batch_norm: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(d, d_out), nn.ReLU(), Dropout(dropout))
-            for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False)
-        )
+        self.layers = nn.ModuleList()
+        for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
+            normalized = [BatchNorm(d_out)] if batch_norm else []
+            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, nn.ReLU(), Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing
 

@@ -150,6 +150,9 @@ class Trainer:
                     if progress.batch < self._n_batches:
                         self._save_if_due()
         self._pipeline.detach()
+        for buffer in self.model.buffers():  # running statistics of this process's rows
+            if buffer.is_floating_point():
+                self._world.sum(buffer).div_(self._world.size)
         mean = progress.loss_sum / len(self._rows)
         self._log.scalar("train/epoch_loss", mean, progress.step)
         return Epoch(mean, progress.seconds, progress.waited_s)

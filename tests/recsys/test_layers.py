@@ -93,3 +93,11 @@ def test_an_mlp_without_layers_is_the_identity() -> None:
     assert mlp.d_out == 3
     assert torch.equal(mlp(x), x)
     assert isinstance(mlp, nn.Module)
+
+
+def test_batch_norm_of_a_single_row_reads_the_running_statistics() -> None:
+    mlp = MLP(3, (4,), 0.0, batch_norm=True)
+    mlp(torch.randn(100, 3))
+    row = torch.randn(1, 3)
+    trained = mlp(row)
+    assert torch.equal(trained, mlp.eval()(row))

@@ -1,0 +1,1 @@
+"""Speed and memory, each as a ratio measured side by side."""

@@ -1,0 +1,216 @@
+"""The contenders, each in a process of its own: `python -m benchmarks.contenders NAME TASK.json`.
+
+The last line of what it prints is its Score as JSON.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+
+from benchmarks.contest import Arrays, Score, Task, load, private_gib, race
+from ranking.dcnv2 import DCNv2, DCNv2Config
+from recsys.allocator import keep_freed_memory
+from recsys.progress import console
+from recsys.training.config import TrainerConfig
+from recsys.training.log import Log
+from recsys.training.trainer import Trainer
+from recsys.world import join_world
+
+
+class _Curve(Log):
+    """Notes when which ROC-AUC was reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[float, float]] = []
+        self.began = time.perf_counter()
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        if tag == "monitor/roc_auc":
+            self.points.append((time.perf_counter() - self.began, value))
+
+
+def ours(task: Task) -> Score:
+    """The trainer that every pipeline uses."""
+    keep_freed_memory()
+    config = TrainerConfig.model_validate(task.trainer)
+    split, judged = task.open()
+    torch.manual_seed(config.seed)
+    model, log, world = DCNv2(DCNv2Config.model_validate(task.model), split.schema), _Curve(), join_world()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(world.agree(folder)) / "weights"
+        trainer = Trainer(model, split, judged, config, weights, log, world, "ours")
+        log.began = time.perf_counter()
+        report = trainer.fit()
+        world.agree(None)
+    epochs = report.progress.epochs
+    seconds = sum(epoch.seconds for epoch in epochs)
+    waiting = sum(epoch.waited_s for epoch in epochs) / seconds
+    return Score(report.n_rows * len(epochs) / seconds, waiting, log.points, private_gib())
+
+
+class PlainDCNv2(nn.Module):
+    """DCN V2 as one writes it first: an nn.Embedding per column, everything in float32."""
+
+    def __init__(self, config: DCNv2Config, n_ids: list[int], n_tokens: list[int], n_dense: int) -> None:
+        super().__init__()
+        dim = config.embedding_dim
+        self.embeddings = nn.ModuleList(nn.Embedding(n, dim) for n in n_ids)
+        self.tokens = nn.ModuleList(nn.Embedding(n + 1, dim, padding_idx=0) for n in n_tokens)
+        for table in [*self.embeddings, *self.tokens]:
+            nn.init.normal_(cast(Tensor, table.weight), std=config.embedding_init_std)
+        width = (len(n_ids) + len(n_tokens)) * dim + n_dense
+        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(config.cross_depth))
+        layers: list[nn.Module] = []
+        for d_in, d_out in zip([width, *config.hidden_dims], config.hidden_dims, strict=False):
+            layers += [nn.Linear(d_in, d_out), nn.ReLU(), nn.Dropout(config.dropout)]
+        self.mlp = nn.Sequential(*layers)
+        self.head = nn.Linear(width + config.hidden_dims[-1], 1)
+
+    def forward(self, ids: Tensor, dense: Tensor, *tokens: Tensor) -> Tensor:
+        """[B] logits."""
+        parts = [table(ids[:, number]) for number, table in enumerate(self.embeddings)]
+        for table, sequence in zip(self.tokens, tokens, strict=True):
+            n_events = (sequence > 0).sum(dim=1, keepdim=True).clamp(min=1)
+            parts.append(table(sequence).sum(dim=1) / n_events)
+        x0 = torch.cat([*parts, dense], dim=1)
+        x = x0
+        for layer in self.cross:
+            x = x0 * layer(x) + x
+        return self.head(torch.cat([x, self.mlp(x0)], dim=1)).squeeze(1)
+
+
+class _Batches(Dataset[tuple[Tensor, ...]]):
+    """Whole batches by a list of rows: DataLoader's one-by-one collation would take longer than the training step."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._tensors = [torch.from_numpy(a) for a in (arrays.label, arrays.ids, arrays.dense, *arrays.tokens)]
+
+    def __getitem__(self, rows: list[int]) -> tuple[Tensor, ...]:
+        index = torch.tensor(rows)
+        return tuple(tensor[index] for tensor in self._tensors)
+
+
+def plain(task: Task) -> Score:
+    """Plain PyTorch: float32, torch.optim.AdamW on everything, a DataLoader with workers."""
+    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    split, judged = task.open()
+    sequences = [s.name for s in split.schema.token_sequences] if config.pool_sequences else []
+    arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
+    torch.manual_seed(settings.seed)
+    sizes = split.schema.num_embeddings
+    n_tokens = [sizes[s.vocabulary] for s in split.schema.token_sequences if s.name in sequences]
+    model = PlainDCNv2(config, [sizes[name] for name in split.schema.categorical], n_tokens, arrays.dense.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    weight = split.prior.pos_weight if settings.loss.pos_weight == "auto" else settings.loss.pos_weight
+    loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
+    dataset = _Batches(arrays)
+    sampler = BatchSampler(RandomSampler(range(len(arrays))), settings.batch_size, drop_last=False)
+    loader = DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=2)
+
+    def train_epoch() -> None:
+        model.train()
+        for label, *features in loader:
+            optimizer.zero_grad()
+            loss_of(model(*features), label).backward()
+            optimizer.step()
+
+    @torch.no_grad()
+    def judge() -> np.ndarray:
+        model.eval()
+        order = np.array_split(np.arange(len(held_out)), -(-len(held_out) // settings.eval_batch_size))
+        rows = _Batches(held_out)
+        return torch.cat([model(*rows[part.tolist()][1:]) for part in order]).numpy()
+
+    return race(train_epoch, judge, held_out.label, len(arrays), task)
+
+
+def deepctr(task: Task) -> Score:
+    """DeepCTR-Torch's DCN with matrices, through its own `fit`."""
+    from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat
+    from deepctr_torch.models import DCN
+
+    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    split, judged = task.open()
+    sequences = [s.name for s in split.schema.token_sequences] if config.pool_sequences else []
+    arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
+    sizes, dim = split.schema.num_embeddings, config.embedding_dim
+    columns = [SparseFeat(name, sizes[name], dim) for name in split.schema.categorical]
+    for sequence in (s for s in split.schema.token_sequences if s.name in sequences):
+        feature = SparseFeat(sequence.name, sizes[sequence.vocabulary] + 1, dim)
+        columns.append(VarLenSparseFeat(feature, maxlen=sequence.max_length, combiner="mean"))
+    columns += [DenseFeat(name, 1) for name in split.schema.dense]
+
+    def inputs(of: Arrays) -> dict[str, np.ndarray]:
+        found = {name: of.ids[:, number] for number, name in enumerate(split.schema.categorical)}
+        found |= dict(zip(sequences, of.tokens, strict=True))
+        return found | {name: of.dense[:, number] for number, name in enumerate(split.schema.dense)}
+
+    model = DCN(
+        linear_feature_columns=[],
+        dnn_feature_columns=columns,
+        cross_num=config.cross_depth,
+        cross_parameterization="matrix",
+        dnn_hidden_units=config.hidden_dims,
+        dnn_dropout=config.dropout,
+        seed=settings.seed,
+    )
+    model.compile(torch.optim.Adam(model.parameters(), lr=settings.learning_rate), "binary_crossentropy")
+    x, y = inputs(arrays), arrays.label
+
+    def train_epoch() -> None:
+        model.fit(x, y, batch_size=settings.batch_size, epochs=1, verbose=0)
+
+    def judge() -> np.ndarray:
+        return model.predict(inputs(held_out), settings.eval_batch_size)[:, 0]
+
+    return race(train_epoch, judge, held_out.label, len(arrays), task)
+
+
+def limit(task: Task) -> Score:
+    """The matrix products of a step alone, in bfloat16: forward, by inputs and by weights."""
+    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    split, _ = task.open()
+    n_sequences = len(split.schema.token_sequences) if config.pool_sequences else 0
+    width = (len(split.schema.categorical) + n_sequences) * config.embedding_dim + len(split.schema.dense)
+    shapes = [(width, width)] * config.cross_depth
+    shapes += list(zip([width, *config.hidden_dims], config.hidden_dims, strict=False))
+    products: list[Callable[[], Tensor]] = []
+    for d_in, d_out in shapes:
+        x, w = (torch.randn(*size).bfloat16() for size in ((settings.batch_size, d_in), (d_out, d_in)))
+        g = torch.randn(settings.batch_size, d_out).bfloat16()
+        products += [lambda x=x, w=w: x @ w.T, lambda g=g, w=w: g @ w, lambda g=g, x=x: g.T @ x]  # type: ignore[misc]
+    times = []
+    for _ in range(12):
+        start = time.perf_counter()
+        for product in products:
+            product()
+        times.append(time.perf_counter() - start)
+    return Score(settings.batch_size / float(np.median(times[2:])))
+
+
+CONTENDERS = {"ours": ours, "plain": plain, "deepctr": deepctr, "limit": limit}
+
+
+def main() -> None:
+    """Runs the contender and the task that the command line names."""
+    console.quiet = True
+    name, task = sys.argv[1], Task(**json.loads(Path(sys.argv[2]).read_text()))
+    score = CONTENDERS[name](task)
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(asdict(score)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
