@@ -1,0 +1,42 @@
+"""The contenders learn: speed is measured by hand, but of something that works."""
+
+import numpy as np
+import pytest
+
+from benchmarks.contenders import limit, ours, plain
+from benchmarks.contest import Score, Task, load
+from ranking.dcnv2 import DCNv2Config
+from recsys.dataset import PreparedDataset
+from tests.recsys.training.conftest import quick
+
+
+@pytest.fixture(scope="module")
+def task(small: PreparedDataset) -> Task:
+    model = DCNv2Config(embedding_dim=4, hidden_dims=(16,)).model_dump()
+    trainer = quick(early_stopping={"weights": {"roc_auc": 1.0}, "patience": 99}).model_dump()
+    return Task(str(small.folder), "fold_0", model, trainer)
+
+
+def test_contenders_learn_and_report(task: Task) -> None:
+    for score in (ours(task), plain(task)):
+        assert score.rows_per_s > 0
+        assert len(score.curve) == 4
+        assert score.curve[-1][1] > 0.75
+        assert [seconds for seconds, _ in score.curve] == sorted(seconds for seconds, _ in score.curve)
+    assert limit(task).rows_per_s > 0
+
+
+def test_time_to_a_target() -> None:
+    score = Score(1.0, curve=[(1.0, 0.6), (2.0, 0.8), (3.0, 0.7)])
+    assert score.time_to(0.75) == 2.0
+    assert score.time_to(0.9) is None
+
+
+def test_rows_in_memory_are_those_of_the_batches(small: PreparedDataset) -> None:
+    split = small.split("fold_0")
+    arrays = load(split, split.fit_rows, ["seen"])
+    rows = split.fit_rows(np.arange(len(arrays)))
+    batch = split.batch(rows, ["seen"])
+    assert arrays.ids.T.ravel().tolist() == batch.sparse.values().tolist()
+    assert (arrays.tokens[0] > 0).sum(axis=1).tolist() == batch.sequences["seen"].lengths().tolist()
+    assert (arrays.tokens[0][arrays.tokens[0] > 0] - 1).tolist() == batch.sequences["seen"].values().tolist()
