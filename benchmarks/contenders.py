@@ -74,7 +74,8 @@ class PlainDCNv2(nn.Module):
         self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(config.cross_depth))
         layers: list[nn.Module] = []
         for d_in, d_out in zip([width, *config.hidden_dims], config.hidden_dims, strict=False):
-            layers += [nn.Linear(d_in, d_out), nn.ReLU(), nn.Dropout(config.dropout)]
+            normalized = [nn.BatchNorm1d(d_out)] if config.batch_norm else []
+            layers += [nn.Linear(d_in, d_out), *normalized, nn.ReLU(), nn.Dropout(config.dropout)]
         self.mlp = nn.Sequential(*layers)
         self.head = nn.Linear(width + config.hidden_dims[-1], 1)
 
