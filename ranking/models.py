@@ -5,10 +5,12 @@ from typing import Literal
 from torch import nn
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
+from ranking.din import DIN, DINConfig
+from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.schema import Schema
 
-ModelName = Literal["dcnv2"]
-ModelConfig = DCNv2Config
+ModelName = Literal["dcnv2", "xdeepfm", "din"]
+ModelConfig = DCNv2Config | XDeepFMConfig | DINConfig
 
 
 def config_class(name: ModelName) -> type[ModelConfig]:
@@ -16,6 +18,10 @@ def config_class(name: ModelName) -> type[ModelConfig]:
     match name:
         case "dcnv2":
             return DCNv2Config
+        case "xdeepfm":
+            return XDeepFMConfig
+        case "din":
+            return DINConfig
 
 
 def build_model(config: ModelConfig, schema: Schema) -> nn.Module:
@@ -23,3 +29,7 @@ def build_model(config: ModelConfig, schema: Schema) -> nn.Module:
     match config:
         case DCNv2Config():
             return DCNv2(config, schema)
+        case XDeepFMConfig():
+            return XDeepFM(config, schema)
+        case DINConfig():
+            return DIN(config, schema)

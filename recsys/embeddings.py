@@ -67,13 +67,22 @@ class PooledEmbeddings(Embeddings[Tensor]):
         embedding_dim: D.
         sequences: the token sequences to pool; an empty one pools to zeros.
         init_std: of the normal distribution that fresh embeddings are drawn from.
+        categorical: the categorical features to look up; None for all.
     """
 
-    def __init__(self, schema: Schema, embedding_dim: int, sequences: Sequence[str], init_std: float) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        embedding_dim: int,
+        sequences: Sequence[str],
+        init_std: float,
+        categorical: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
-        self.features = [*schema.categorical, *sequences]
+        single = list(schema.categorical if categorical is None else categorical)
+        self.features = [*single, *sequences]
         self.embedding_dim, self.init_std = embedding_dim, init_std
-        self.ids = _SelectIds(bool(schema.categorical), list(sequences))
+        self.ids = _SelectIds(single, list(sequences))
         self.collection = EmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
@@ -103,32 +112,45 @@ class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
         embedding_dim: D.
         sequences: the token sequences to look up.
         init_std: of the normal distribution that fresh embeddings are drawn from.
+        categorical: categorical features to look up too, as sequences of one: an item that is to be compared with those
+            of a sequence stands in the same table.
     """
 
-    def __init__(self, schema: Schema, embedding_dim: int, sequences: Sequence[str], init_std: float) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        embedding_dim: int,
+        sequences: Sequence[str],
+        init_std: float,
+        categorical: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.init_std = init_std
-        self.tables = nn.ModuleDict(
-            {
-                table: _SequenceTable(table, embedding_dim, schema.num_embeddings[table], features)
-                for table, features in _tables(schema, sequences).items()
-            }
-        )
+        self.tables = nn.ModuleDict()
+        for table, features in _tables(schema, [*categorical, *sequences]).items():
+            single = [feature for feature in features if feature in categorical]
+            tokens = [feature for feature in features if feature not in categorical]
+            self.tables[table] = _SequenceTable(table, embedding_dim, schema.num_embeddings[table], single, tokens)
 
     def look_up(self, batch: Batch) -> dict[str, JaggedTensor]:
-        """By sequence, its events' [total, D] vectors end to end, with their lengths."""
+        """By feature, its events' [total, D] vectors end to end, with their lengths."""
         return _in_one([table(batch.sparse, batch.sequences) for table in self.tables.values()])
 
 
 class _SequenceTable(nn.Module):
-    """The table of one vocabulary, and the sequences that read it."""
+    """The table of one vocabulary, and the features that read it."""
 
-    def __init__(self, name: str, embedding_dim: int, num_embeddings: int, sequences: list[str]) -> None:
+    def __init__(
+        self, name: str, embedding_dim: int, num_embeddings: int, categorical: list[str], sequences: list[str]
+    ) -> None:
         super().__init__()
         self.name = name
-        self.ids = _SelectIds(False, sequences)
+        self.ids = _SelectIds(categorical, sequences)
         config = EmbeddingConfig(
-            name=name, embedding_dim=embedding_dim, num_embeddings=num_embeddings, feature_names=sequences
+            name=name,
+            embedding_dim=embedding_dim,
+            num_embeddings=num_embeddings,
+            feature_names=[*categorical, *sequences],
         )
         self.collection = EmbeddingCollection(tables=[config], device=_META)
 
@@ -143,25 +165,25 @@ class _SequenceTable(nn.Module):
 class _SelectIds(nn.Module):
     """The ids that a collection reads: a module, so that TorchRec's pipeline finds it and runs it a batch ahead."""
 
-    def __init__(self, has_categorical: bool, sequences: list[str]) -> None:
+    def __init__(self, categorical: list[str], sequences: list[str]) -> None:
         super().__init__()
-        self._has_categorical, self._sequences = has_categorical, sequences
+        self._categorical, self._sequences = categorical, sequences
 
     def forward(self, sparse: KeyedJaggedTensor, sequences: KeyedJaggedTensor) -> KeyedJaggedTensor:
-        """The categorical features, if wanted, then the sequences."""
-        return _select(sparse if self._has_categorical else None, sequences, self._sequences)
+        """The categorical features, then the sequences."""
+        return _select(sparse, self._categorical, sequences, self._sequences)
 
 
-def _select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
-    """The named sequences, without weights."""
-    if list(sequences.keys()) == names and sequences.weights_or_none() is None:
-        return sequences
-    parts = [sequences[name] for name in names]
+def _select_unweighted(jagged: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
+    """The named keys, without weights."""
+    if list(jagged.keys()) == names and jagged.weights_or_none() is None:
+        return jagged
+    parts = [jagged[name] for name in names]
     return KeyedJaggedTensor(
         keys=names,
         values=torch.cat([part.values() for part in parts]),
         lengths=torch.cat([part.lengths() for part in parts]),
-        stride=sequences.stride(),
+        stride=jagged.stride(),
     )
 
 
@@ -169,10 +191,11 @@ def _select_unweighted(sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJ
 
 
 @torch.fx.wrap
-def _select(sparse: KeyedJaggedTensor | None, sequences: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
-    parts = [] if sparse is None else [sparse]
-    if names:
-        parts.append(_select_unweighted(sequences, names))
+def _select(
+    sparse: KeyedJaggedTensor, categorical: list[str], sequences: KeyedJaggedTensor, names: list[str]
+) -> KeyedJaggedTensor:
+    chosen = ((sparse, categorical), (sequences, names))
+    parts = [_select_unweighted(jagged, wanted) for jagged, wanted in chosen if wanted]
     return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
 
 

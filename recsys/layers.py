@@ -1,7 +1,7 @@
 """Layers that two or more models share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +100,42 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(x_BD)
 
 
+class Dice(nn.Module):
+    """p x + (1 - p) a x with p = sigmoid of the standardized x: a PReLU that bends where the data lies.
+
+    Source: Zhou et al., "Deep Interest Network", KDD 2018, equation 9.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.standardize = BatchNorm(width, affine=False)
+        self.slope = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, D] to the same."""
+        p_BD = torch.sigmoid(self.standardize(x_BD))
+        return x_BD * (self.slope + p_BD * (1 - self.slope)).to(x_BD.dtype)
+
+
+Activation = Literal["relu", "prelu", "dice"]
+
+
+def activation_of(name: Activation, width: int) -> nn.Module:
+    """A fresh activation for [B, width] inputs."""
+    match name:
+        case "relu":
+            return nn.ReLU()
+        case "prelu":
+            return nn.PReLU(width)
+        case "dice":
+            return Dice(width)
+
+
 class MLP(nn.Module):
-    """Linear -> batch normalization, if wanted -> ReLU -> dropout, layer after layer.
+    """Linear -> batch normalization, if wanted -> activation -> dropout, layer after layer.
 
     Args:
         d_in: width of the input.
@@ -109,6 +143,7 @@ class MLP(nn.Module):
         dropout: probability of a unit to be dropped.
         batch_norm: whether to normalize.
         gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
+        activation: of every layer.
     """
 
     def __init__(
@@ -118,12 +153,14 @@ class MLP(nn.Module):
         dropout: float,
         batch_norm: bool = False,
         gradient_checkpointing: bool = False,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
             normalized = [BatchNorm(d_out)] if batch_norm else []
-            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, nn.ReLU(), Dropout(dropout)))
+            bend = activation_of(activation, d_out)
+            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, bend, Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing
 

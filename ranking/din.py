@@ -1,0 +1,161 @@
+"""DIN: behaviours weighed by how they bear on the candidate, beside all other features."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recsys.batch import Batch
+from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.errors import InputError
+from recsys.layers import MLP, Activation, LogitHead, activation_of, concat
+from recsys.schema import Schema, StrictModel
+
+
+class DINConfig(StrictModel):
+    """Sizes of a DIN."""
+
+    name: Literal["din"] = "din"
+    embedding_dim: int = Field(default=16, ge=1)
+    embedding_init_std: float = Field(default=0.05, gt=0)
+    behaviours: tuple[str, ...] | None = None
+    """The sequences to attend to; null for all of the schema."""
+    pooling: Literal["attention", "mean"] = "attention"
+    """mean weighs every behaviour alike: the same network without the attention units."""
+    attention_dims: tuple[int, ...] = Field(default=(80, 40), min_length=1)
+    attention_softmax: bool = False
+    """Makes a row's weights sum to one; the paper keeps them as they are, so that many matches count more than one."""
+    hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
+    activation: Activation = "dice"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    batch_norm: bool = False
+    """Of the MLP's layers."""
+    gradient_checkpointing: bool = False
+    """Trades time for memory: activations of the MLP are computed anew in the backward pass."""
+
+
+class AttentionUnit(nn.Module):
+    """A behaviour's weight from an MLP over [behaviour, target, behaviour - target, behaviour * target].
+
+    Source: Zhou et al., "Deep Interest Network", KDD 2018 (arXiv 1706.06978), figure 2 and section 4.3.
+    NOTE[DIFF]: the paper feeds the outer product, its authors' code the difference and the product.
+
+    Args:
+        dim: D.
+        hidden_dims: of the MLP.
+        activation: of its layers.
+    """
+
+    def __init__(self, dim: int, hidden_dims: tuple[int, ...], activation: Activation) -> None:
+        super().__init__()
+        self.first = nn.Linear(4 * dim, hidden_dims[0])
+        self.activation = activation_of(activation, hidden_dims[0])
+        self.rest = MLP(hidden_dims[0], hidden_dims[1:], dropout=0.0, activation=activation)
+        self.last = nn.Linear(self.rest.d_out, 1)
+
+    def forward(self, behaviour_TD: Tensor, target_BD: Tensor, row_T: Tensor) -> Tensor:
+        """[T, D] behaviours and the [B, D] targets of their rows, row_T, to [T, 1] weights.
+
+        The first layer's share of the target is computed once a row and not once a behaviour:
+        W [h, t, h - t, h * t] = (W_1 + W_3) h + (W_2 - W_3) t + W_4 (h * t).
+        """
+        own, target, difference, product = self.first.weight.chunk(4, dim=1)
+        of_target_BH = functional.linear(target_BD, target - difference, self.first.bias)
+        inputs_TX = concat([behaviour_TD, behaviour_TD * target_BD.index_select(0, row_T)])
+        of_behaviour_TH = functional.linear(inputs_TX, torch.cat([own + difference, product], dim=1))
+        return self.last(self.rest(self.activation(of_behaviour_TH + of_target_BH.index_select(0, row_T))))
+
+
+class NumericSteps(nn.Module):
+    """One vector per step of a group of numeric columns: value * w_step + b_step."""
+
+    def __init__(self, n_steps: int, dim: int, init_std: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(n_steps, dim) * init_std)
+        self.shift = nn.Parameter(torch.randn(n_steps, dim) * init_std)
+
+    def forward(self, step_T: Tensor, value_T: Tensor) -> Tensor:
+        """[T] step numbers and [T] values to [T, D]."""
+        return self.scale.index_select(0, step_T) * value_T.unsqueeze(1) + self.shift.index_select(0, step_T)
+
+
+class DIN(nn.Module):
+    """logit = w^T mlp([features, target, pooled behaviours, dense]), each behaviour field with an attention unit.
+
+    Behaviours stay jagged: no work is done on padding, and an empty history pools to zeros.
+
+    Args:
+        config: sizes.
+        schema: features and table sizes; `target_item` names the candidate.
+
+    Raises:
+        InputError: when the schema names no target, or a behaviour is not one of its sequences.
+    """
+
+    def __init__(self, config: DINConfig, schema: Schema) -> None:
+        super().__init__()
+        if schema.target_item is None:
+            raise InputError("din weighs behaviours against schema.target_item, which is not set: name the ad's column")
+        self.target = schema.target_item
+        columns = {feature.name: len(feature.columns) for feature in schema.column_sequences}
+        known = [*(s.name for s in schema.token_sequences), *columns]
+        self.sequences = tuple(known) if config.behaviours is None else config.behaviours
+        if unknown := [name for name in self.sequences if name not in known]:
+            raise InputError(f"model.behaviours: {unknown[0]!r} is not a sequence: the schema has {', '.join(known)}")
+        dim, std = config.embedding_dim, config.embedding_init_std
+        tokens = [name for name in self.sequences if name not in columns]
+        others = [name for name in schema.categorical if name != self.target]
+        self.events = SequenceEmbeddings(schema, dim, tokens, std, categorical=(self.target,))
+        self.features = PooledEmbeddings(schema, dim, (), std, categorical=others)
+        self.steps = nn.ModuleDict(
+            {name: NumericSteps(columns[name], dim, std) for name in self.sequences if name in columns}
+        )
+        self.units = nn.ModuleDict()
+        if config.pooling == "attention":
+            dims, activation = config.attention_dims, config.activation
+            self.units.update({name: AttentionUnit(dim, dims, activation) for name in self.sequences})
+        self.has_softmax = config.attention_softmax
+        width = (len(others) + 1 + len(self.sequences)) * dim + len(schema.dense)
+        saves_memory = config.gradient_checkpointing
+        self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory, config.activation)
+        self.head = LogitHead(self.mlp.d_out)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] logits."""
+        events = self.events(batch)
+        target_BD = events[self.target].values()
+        pooled = []
+        for name in self.sequences:
+            if name in self.steps:
+                found = batch.sequences[name]
+                behaviour_TD = self.steps[name](found.values().long(), found.weights())
+            else:
+                found = events[name]
+                behaviour_TD = found.values()
+            pooled.append(self.pool(name, behaviour_TD, found.lengths(), target_BD))
+        return self.head(self.mlp(concat([self.features(batch), target_BD, *pooled, batch.dense])))
+
+    def pool(self, name: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> Tensor:
+        """[T, D] behaviours, end to end, to [B, D]: their weighted sum in each row."""
+        n_rows, n_events = len(length_B), len(behaviour_TD)
+        rows = torch.arange(n_rows, device=length_B.device)
+        row_T = torch.repeat_interleave(rows, length_B.long(), output_size=n_events)
+        if name not in self.units:
+            weight_T1 = length_B.clamp(min=1).to(behaviour_TD.dtype).reciprocal().index_select(0, row_T).unsqueeze(1)
+        else:
+            weight_T1 = self.units[name](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
+            if self.has_softmax:
+                weight_T1 = softmax_of_rows(weight_T1, row_T, n_rows)
+        sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1])
+        return sums_BD.index_add(0, row_T, weight_T1 * behaviour_TD)
+
+
+def softmax_of_rows(score_T1: Tensor, row_T: Tensor, n_rows: int) -> Tensor:
+    """[T, 1] scores to weights that sum to one within each row."""
+    lowest = score_T1.new_full((n_rows,), -torch.inf)
+    highest_B = lowest.scatter_reduce(0, row_T, score_T1.detach().squeeze(1), "amax")
+    exp_T1 = (score_T1 - highest_B.index_select(0, row_T).unsqueeze(1)).exp()
+    sum_B1 = score_T1.new_zeros(n_rows, 1).index_add(0, row_T, exp_T1)
+    return exp_T1 / sum_B1.index_select(0, row_T)

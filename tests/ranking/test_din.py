@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+
+from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps, softmax_of_rows
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.layers import Dice
+from tests.conftest import with_tables
+
+
+def test_attention_weights_by_numpy() -> None:
+    """The MLP over the four concatenated parts, one behaviour after the other."""
+    torch.manual_seed(0)
+    unit = AttentionUnit(3, (5, 4), "relu")
+    behaviour, target, row = torch.randn(6, 3), torch.randn(2, 3), torch.tensor([0, 0, 1, 1, 1, 1])
+    found = unit(behaviour, target, row).detach().numpy()
+    w = {name: value.detach().numpy() for name, value in unit.named_parameters()}
+    for k in range(6):
+        h, t = behaviour[k].numpy(), target[row[k]].numpy()
+        x = np.concatenate([h, t, h - t, h * t])
+        x = np.maximum(w["first.weight"] @ x + w["first.bias"], 0)
+        x = np.maximum(w["rest.layers.0.0.weight"] @ x + w["rest.layers.0.0.bias"], 0)
+        assert found[k, 0] == pytest.approx((w["last.weight"] @ x + w["last.bias"])[0], abs=1e-5)
+
+
+def test_dice_by_numpy() -> None:
+    torch.manual_seed(0)
+    dice, x = Dice(2), torch.randn(50, 2) * 3 + 1
+    with torch.no_grad():
+        dice.slope.copy_(torch.tensor([0.1, -0.5]))
+    z = x.numpy()
+    p = 1 / (1 + np.exp(-(z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5)))
+    expected = p * z + (1 - p) * np.array([0.1, -0.5]) * z
+    assert np.allclose(dice(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_numeric_steps_by_hand() -> None:
+    steps = NumericSteps(3, 2, 1.0)
+    with torch.no_grad():
+        steps.scale.copy_(torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]]))
+        steps.shift.copy_(torch.tensor([[0.5, 0.5], [0.0, 0.0], [1.0, 0.0]]))
+    found = steps(torch.tensor([2, 0]), torch.tensor([10.0, -1.0]))
+    assert found.tolist() == [[1.0, 30.0], [-0.5, 0.5]]
+
+
+def test_softmax_of_rows_is_that_of_each_row() -> None:
+    score = torch.tensor([[1.0], [3.0], [1000.0], [-2.0], [5.0]])
+    row = torch.tensor([0, 0, 2, 3, 3])
+    expected = [*torch.tensor([1.0, 3.0]).softmax(0), torch.tensor(1.0), *torch.tensor([-2.0, 5.0]).softmax(0)]
+    assert torch.allclose(softmax_of_rows(score, row, 4)[:, 0], torch.stack(expected))
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_pooling_row_by_row(with_target: PreparedDataset, pooling: str) -> None:
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(embedding_dim=4, embedding_init_std=0.5, pooling=pooling, attention_dims=(6,))
+    model = with_tables(DIN(config, split.schema)).eval()
+    batch = split.batch(np.arange(30), model.sequences)
+    with torch.no_grad():
+        events = model.events(batch)
+        target, seen = events["shop"].values(), events["seen"]
+        found = model.pool("seen", seen.values(), seen.lengths(), target)
+        for row, own in enumerate(seen.to_dense()):
+            if len(own) == 0:
+                expected = torch.zeros(4)
+            elif pooling == "mean":
+                expected = own.mean(0)
+            else:
+                weights = model.units["seen"](own, target[row : row + 1], torch.zeros(len(own), dtype=torch.long))
+                expected = (weights * own).sum(0)
+            assert torch.allclose(found[row], expected, atol=1e-5)
+
+
+def test_a_sequence_shares_the_targets_table(with_target: PreparedDataset) -> None:
+    schema = with_target.split("full").schema
+    shared = schema.model_copy(
+        update={"token_sequences": tuple(s.model_copy(update={"vocabulary": "shop"}) for s in schema.token_sequences)}
+    )
+    model = DIN(DINConfig(), shared)
+    assert list(model.events.tables) == ["shop"]
+    assert model.features.features == ["color"]
+
+
+def test_what_din_cannot_do_says_why(small: PreparedDataset, with_target: PreparedDataset) -> None:
+    with pytest.raises(InputError, match="schema.target_item, which is not set"):
+        DIN(DINConfig(), small.split("full").schema)
+    with pytest.raises(InputError, match="model.behaviours: 'sean' is not a sequence: the schema has seen, steps"):
+        DIN(DINConfig(behaviours=("sean",)), with_target.split("full").schema)

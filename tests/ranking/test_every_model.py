@@ -1,0 +1,73 @@
+"""What holds for each model, whatever its figure."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ranking.models import build_model, config_class
+from recsys.batch import Batch
+from recsys.dataset import PreparedDataset
+from tests.conftest import with_tables
+
+MODELS = {
+    "dcnv2": {"hidden_dims": (8,)},
+    "dcnv2-stacked": {"hidden_dims": (8,), "structure": "stacked", "cross_rank": 2},
+    "xdeepfm": {"hidden_dims": (8,), "cin_dims": (6, 4)},
+    "xdeepfm-whole": {"hidden_dims": (8,), "cin_dims": (6, 4), "cin_split_half": False, "cin_activation": "relu"},
+    "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},
+    "din-softmax": {"hidden_dims": (8,), "attention_dims": (6,), "attention_softmax": True, "activation": "prelu"},
+    "din-mean": {"hidden_dims": (8,), "pooling": "mean", "activation": "relu"},
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def model(request: pytest.FixtureRequest, with_target: PreparedDataset) -> nn.Module:
+    torch.manual_seed(0)
+    kind = config_class(request.param.split("-")[0])
+    config = kind.model_validate({"embedding_dim": 4, "embedding_init_std": 0.5} | MODELS[request.param])
+    return with_tables(build_model(config, with_target.split("full").schema))
+
+
+def batch_of(model: nn.Module, dataset: PreparedDataset, rows: np.ndarray) -> Batch:
+    sequences = model.sequences
+    assert isinstance(sequences, tuple)
+    return dataset.split("full").batch(rows, sequences)
+
+
+def test_logits_are_finite_float32_and_differ(model: nn.Module, with_target: PreparedDataset) -> None:
+    for precision in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16), torch.no_grad():
+            logits: Tensor = model.eval()(batch_of(model, with_target, np.arange(64)))
+        assert logits.shape == (64,)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+        assert len(logits.unique()) > 50
+
+
+def test_gradients_reach_every_parameter(model: nn.Module, with_target: PreparedDataset) -> None:
+    model.train()(batch_of(model, with_target, np.arange(500))).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_no_row_changes_anothers_logit(model: nn.Module, with_target: PreparedDataset) -> None:
+    """Neither the order of rows nor who else is in the batch, nor how long their histories are."""
+    rows = np.arange(40)
+    with torch.no_grad():
+        whole = model.eval()(batch_of(model, with_target, rows))
+        turned = model(batch_of(model, with_target, rows[::-1].copy()))
+        alone = torch.cat([model(batch_of(model, with_target, rows[i : i + 1])) for i in range(40)])
+    assert torch.allclose(whole, turned.flip(0), atol=1e-5)
+    assert torch.allclose(whole, alone, atol=1e-5)
+
+
+def test_a_batch_without_any_history(model: nn.Module, with_target: PreparedDataset) -> None:
+    split = with_target.split("full")
+    rows = np.arange(400)
+    lengths = split.batch(rows, ["seen"]).sequences["seen"].lengths().numpy()
+    empty = rows[lengths == 0][:5]
+    assert len(empty) == 5
+    model.train()(batch_of(model, with_target, empty)).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
