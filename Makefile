@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready-$(EXTRA)
 .PHONY: demo test test-slow test-gpu check
 
 demo: $(READY)
-	$(BIN)/python -m pipelines.rank --model dcnv2
+	$(BIN)/python -m pipelines.rank --model din
 
 test: check
 	$(BIN)/python -m pytest

@@ -71,6 +71,8 @@ class AttentionUnit(nn.Module):
 class NumericSteps(nn.Module):
     """One vector per step of a group of numeric columns: value * w_step + b_step."""
 
+    has_weight_decay = False
+
     def __init__(self, n_steps: int, dim: int, init_std: float) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.randn(n_steps, dim) * init_std)

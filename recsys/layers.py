@@ -77,6 +77,29 @@ class StochasticDepth(nn.Module):
         return f"p={self.probability}"
 
 
+class TokenDropout(nn.Module):
+    """Zeros whole tokens with some probability and scales the others up.
+
+    Args:
+        probability: of a token to be dropped.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] to the same."""
+        if not self.training or self.probability == 0:
+            return x_BTD
+        kept_BT1 = torch.empty(*x_BTD.shape[:2], 1, dtype=x_BTD.dtype, device=x_BTD.device)
+        return x_BTD * kept_BT1.bernoulli_(1 - self.probability).div_(1 - self.probability)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"p={self.probability}"
+
+
 def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = True) -> Tensor:
     """function(*inputs), whose activations are not kept for the backward pass but computed anew there.
 

@@ -15,6 +15,8 @@ MODELS = {
     "dcnv2-stacked": {"hidden_dims": (8,), "structure": "stacked", "cross_rank": 2},
     "xdeepfm": {"hidden_dims": (8,), "cin_dims": (6, 4)},
     "xdeepfm-whole": {"hidden_dims": (8,), "cin_dims": (6, 4), "cin_split_half": False, "cin_activation": "relu"},
+    "ft_transformer": {"d_model": 8, "n_heads": 2, "n_layers": 2, "n_frequencies": 3},
+    "ft_transformer-linear": {"d_model": 8, "n_heads": 2, "n_layers": 1, "numeric_tokens": "linear"},
     "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},
     "din-softmax": {"hidden_dims": (8,), "attention_dims": (6,), "attention_softmax": True, "activation": "prelu"},
     "din-mean": {"hidden_dims": (8,), "pooling": "mean", "activation": "relu"},
@@ -25,7 +27,9 @@ MODELS = {
 def model(request: pytest.FixtureRequest, with_target: PreparedDataset) -> nn.Module:
     torch.manual_seed(0)
     kind = config_class(request.param.split("-")[0])
-    config = kind.model_validate({"embedding_dim": 4, "embedding_init_std": 0.5} | MODELS[request.param])
+    common = {"embedding_dim": 4, "embedding_init_std": 0.5}
+    own = {key: value for key, value in common.items() if key in kind.model_fields}
+    config = kind.model_validate(own | MODELS[request.param])
     return with_tables(build_model(config, with_target.split("full").schema))
 
 

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ranking.ft_transformer import Block, FourierTokens, FTTransformer, FTTransformerConfig, LinearTokens
+from recsys.dataset import PreparedDataset
+from recsys.layers import TokenDropout
+from tests.conftest import with_tables
+from tests.recsys.training.conftest import quick, trainer_of
+
+SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3)
+
+
+def test_linear_tokens_by_hand() -> None:
+    tokens = LinearTokens(2, 2)
+    with torch.no_grad():
+        tokens.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+        tokens.bias.copy_(torch.tensor([[0.5, 0.0], [0.0, 1.0]]))
+    assert tokens(torch.tensor([[2.0, -1.0]])).tolist() == [[[2.5, 4.0], [-3.0, 2.0]]]
+
+
+def test_fourier_tokens_by_numpy() -> None:
+    torch.manual_seed(0)
+    tokens, x = FourierTokens(3, 4, 2, 1.0), torch.randn(5, 3)
+    frequency, weight, bias = (p.detach().numpy() for p in (tokens.frequency, tokens.weight, tokens.bias))
+    found = tokens(x).detach().numpy()
+    for row in range(5):
+        for j in range(3):
+            angle = 2 * np.pi * frequency[j] * x[row, j].item()
+            expected = np.concatenate([np.sin(angle), np.cos(angle)]) @ weight[j] + bias[j]
+            assert np.allclose(found[row, j], expected, atol=1e-5)
+
+
+def test_a_block_is_torchs_own_with_a_gated_relu() -> None:
+    """Pre-norm attention against nn.MultiheadAttention, the feed-forward written out."""
+    torch.manual_seed(0)
+    block, x = Block(SMALL, 0.0, is_first=False).eval(), torch.randn(4, 5, 8)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat([block.query.weight, block.key_value.weight]))
+        attention.in_proj_bias.copy_(torch.cat([block.query.bias, block.key_value.bias]))
+        attention.out_proj.load_state_dict(block.out.state_dict())
+        normed = block.attention_norm(x)
+        y = x + attention(normed, normed, normed, need_weights=False)[0]
+        value, gate = (block.ffn_norm(y) @ block.ffn_in.weight.T + block.ffn_in.bias).split(11, dim=2)
+        y = y + (value * gate.clamp(min=0)) @ block.ffn_out.weight.T + block.ffn_out.bias
+        assert torch.allclose(block(x), y, atol=1e-5)
+        assert torch.allclose(block(x, 1), y[:, :1], atol=1e-5)
+
+
+def test_one_token_per_feature_and_cls_first(small: PreparedDataset) -> None:
+    split = small.split("full")
+    model = with_tables(FTTransformer(SMALL, split.schema)).eval()
+    batch = split.batch(np.arange(6), model.sequences)
+    tokens = model.tokens(batch)
+    assert tokens.shape == (6, 1 + 3 + len(split.schema.dense), 8)
+    assert torch.equal(tokens[:, 0], model.cls.value.expand(6, -1))
+    shop = dict(model.embeddings.collection.embedding_bags.items())["shop"].weight
+    expected = shop[batch.sparse["shop"].values().long()] + model.embedding_bias.value[1]
+    assert torch.allclose(tokens[:, 2], expected)
+
+
+def test_token_dropout_drops_whole_tokens() -> None:
+    torch.manual_seed(0)
+    out = TokenDropout(0.2)(torch.ones(500, 10, 4))
+    assert (out == out[..., :1]).all()
+    assert (out[..., 0] == 0).float().mean().item() == pytest.approx(0.2, abs=0.02)
+    assert out[..., 0].unique().tolist() == pytest.approx([0.0, 1.25])
+
+
+def test_stochastic_depth_grows_with_depth(small: PreparedDataset) -> None:
+    model = FTTransformer(SMALL, small.split("full").schema)
+    assert [block.skip.probability for block in model.blocks] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1])
+
+
+def test_gradient_checkpointing_changes_no_gradient(small: PreparedDataset) -> None:
+    split = small.split("full")
+
+    def gradients(is_on: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        config = SMALL.model_copy(update={"gradient_checkpointing": is_on})
+        model = with_tables(FTTransformer(config, split.schema)).train()
+        torch.manual_seed(1)
+        model(split.batch(np.arange(40), model.sequences)).square().sum().backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    plain, saved = gradients(False), gradients(True)
+    for name, value in plain.items():
+        assert torch.allclose(value, saved[name], atol=1e-6), name
+
+
+def test_weight_decay_as_the_authors_have_it(small: PreparedDataset, tmp_path: object) -> None:
+    """On the Transformer's matrices; not on tokens, norms and biases."""
+    model = FTTransformer(SMALL, small.split("full").schema)
+    trainer = trainer_of(small, "full", quick(), tmp_path, model)  # type: ignore[arg-type]
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {names[id(p)] for p in trainer._optimizers.dense.param_groups[0]["params"]}
+    kinds = ("query", "key_value", "out", "ffn_in", "ffn_out")
+    expected = {f"blocks.{k}.{kind}.weight" for k in range(3) for kind in kinds} | {"head.linear.weight"}
+    assert decayed == expected
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="n_heads must divide d_model, got 3 and 8"):
+        FTTransformerConfig(d_model=8, n_heads=3)
