@@ -10,9 +10,10 @@ from pipelines.config import RankConfig
 from pipelines.data import find_prepared
 from ranking.models import build_model
 from recsys.errors import InputError
+from recsys.patterns import nearest
 from recsys.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.progress import console
-from recsys.schema import Schema, nearest, resolve_schema
+from recsys.schema import Schema, resolve_schema
 
 GPUS_PER_MACHINE = 8
 

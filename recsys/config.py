@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from recsys.errors import InputError
-from recsys.schema import nearest
+from recsys.patterns import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Values = dict[str, Any]

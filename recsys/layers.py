@@ -52,6 +52,14 @@ class Dropout(nn.Module):
         return f"p={self.probability}"
 
 
+def drop_together(x: Tensor, n_axes: int, probability: float) -> Tensor:
+    """Zeros whole slices of x, one for each place along its first `n_axes` axes, and scales the others up."""
+    if probability == 0:
+        return x
+    kept = x.new_empty(*x.shape[:n_axes], *[1] * (x.ndim - n_axes)).bernoulli_(1 - probability)
+    return x * kept.div_(1 - probability)
+
+
 class StochasticDepth(nn.Module):
     """Drops a residual branch, row by row, with some probability and scales the rows that keep it up.
 
@@ -67,10 +75,7 @@ class StochasticDepth(nn.Module):
 
     def forward(self, branch: Tensor) -> Tensor:
         """[B, ...] to the same."""
-        if not self.training or self.probability == 0:
-            return branch
-        kept = torch.empty(branch.shape[0], *[1] * (branch.ndim - 1), dtype=branch.dtype, device=branch.device)
-        return branch * kept.bernoulli_(1 - self.probability).div_(1 - self.probability)
+        return drop_together(branch, 1, self.probability) if self.training else branch
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
@@ -90,10 +95,7 @@ class TokenDropout(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """[B, T, D] to the same."""
-        if not self.training or self.probability == 0:
-            return x_BTD
-        kept_BT1 = torch.empty(*x_BTD.shape[:2], 1, dtype=x_BTD.dtype, device=x_BTD.device)
-        return x_BTD * kept_BT1.bernoulli_(1 - self.probability).div_(1 - self.probability)
+        return drop_together(x_BTD, 2, self.probability) if self.training else x_BTD
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""

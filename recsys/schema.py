@@ -4,15 +4,13 @@
 columns of the raw files and returns a `Schema`: plain names, in an order that does not depend on the files'.
 """
 
-import difflib
-import fnmatch
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recsys.errors import InputError
+from recsys.patterns import is_pattern, match_columns, nearest
 
 TowerName = Literal["user", "ad", "context"]
 
@@ -183,43 +181,6 @@ class Schema(StrictModel):
         """Every column that a feature is read from."""
         tokens = tuple(sequence.column for sequence in self.token_sequences)
         return tuple(dict.fromkeys(self.categorical + self.measured + tokens))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def is_pattern(name: str) -> bool:
-    """Whether a name holds a wildcard."""
-    return any(character in name for character in "*?[")
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `b_2` before `b_10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) -> list[str]:
-    """The columns that names and patterns stand for: as listed, and in natural order within a pattern.
-
-    Raises:
-        InputError: when a name or pattern stands for no column.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        if is_pattern(pattern):
-            matched = sorted(fnmatch.filter(columns, pattern), key=natural_key)
-        else:
-            matched = [pattern] if pattern in columns else []
-        if not matched:
-            raise InputError(
-                f"{role}: {pattern!r} is not a column of the data{nearest(pattern, columns)} "
-                f"(it has {', '.join(sorted(columns, key=natural_key)[:8])}, ...): correct the schema or the file"
-            )
-        found.update(dict.fromkeys(matched))
-    return list(found)
 
 
 def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.errors import InputError
+from recsys.patterns import match_columns, nearest
 from recsys.prepare.config import RawFiles
-from recsys.schema import Schema, SchemaConfig, match_columns, nearest, resolve_schema
+from recsys.schema import Schema, SchemaConfig, resolve_schema
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")

@@ -42,3 +42,19 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+class Killed(BaseException):
+    """What a process that is gone cannot catch."""
+
+
+def kill_at(trainer: Trainer, step: int) -> None:
+    """Lets the trainer die in the middle of the update of that number."""
+    update = trainer._optimizers.step
+
+    def dies() -> None:
+        if trainer._progress.step == step:
+            raise Killed
+        update()
+
+    trainer._optimizers.step = dies  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from recsys.training.log import Log
 from recsys.training.state import FitReport
 from recsys.training.trainer import Trainer
 from recsys.world import World, join_world
+from tests.recsys.training.conftest import Killed, kill_at
 from tests.recsys.training.models import Jagged
 
 LAYOUTS: dict[str, dict[str, object]] = {
@@ -28,10 +29,6 @@ LAYOUTS: dict[str, dict[str, object]] = {
         "seen": {"optimizer": "rowwise_adagrad", "sharding": ["table_wise"]},
     },
 }
-
-
-class Killed(BaseException):
-    pass
 
 
 def make(dataset: PreparedDataset, layout: str, folder: Path, world: World) -> Trainer:
@@ -80,14 +77,7 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
 def kill(dataset: PreparedDataset, out: Path, world: World) -> None:
     """Leaves the mixed layout's resume point behind."""
     trainer = make(dataset, "mixed", out / "killed", world)
-    update = trainer._optimizers.step
-
-    def dies() -> None:
-        if trainer._progress.step == trainer._n_batches + 2:  # in the second epoch
-            raise Killed
-        update()
-
-    trainer._optimizers.step = dies  # type: ignore[method-assign]
+    kill_at(trainer, trainer._n_batches + 2)  # in the second epoch
     try:
         trainer.fit()
     except Killed:

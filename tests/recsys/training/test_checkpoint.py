@@ -9,28 +9,11 @@ from recsys.errors import InputError
 from recsys.files import DONE
 from recsys.training import checkpoint
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
-from recsys.training.trainer import Trainer
 from recsys.world import join_world
 from tests.conftest import prepare_small, small_table
-from tests.recsys.training.conftest import assert_same, quick, trainer_of, weights_of
+from tests.recsys.training.conftest import Killed, assert_same, kill_at, quick, trainer_of, weights_of
 
 ALL_FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}
-
-
-class Killed(BaseException):
-    """What a process that is gone cannot catch."""
-
-
-def kill_at(trainer: Trainer, step: int) -> None:
-    """Lets the trainer die in the middle of the update of that number."""
-    update = trainer._optimizers.step
-
-    def dies() -> None:
-        if trainer._progress.step == step:
-            raise Killed
-        update()
-
-    trainer._optimizers.step = dies  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("killed_at", [3, 14, 15, 40])
