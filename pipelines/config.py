@@ -8,11 +8,11 @@ from typing import Annotated, get_args
 from pydantic import ConfigDict, Field
 
 from ranking.models import ModelConfig, ModelName, config_class
-from recsys.config import Values, load_yaml, merge, parse_overrides, validate
+from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.schema import SchemaConfig, StrictModel
+from recsys.schema_config import SchemaConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
 

@@ -6,9 +6,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.batch import Batch
+from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings
 from recsys.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
-from recsys.schema import Schema, StrictModel
+from recsys.schema import Schema
 
 
 class DCNv2Config(StrictModel):

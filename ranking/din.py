@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.batch import Batch
+from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
 from recsys.errors import InputError
 from recsys.layers import MLP, Activation, LogitHead, activation_of, concat
-from recsys.schema import Schema, StrictModel
+from recsys.schema import Schema
 
 
 class DINConfig(StrictModel):

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.batch import Batch
+from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings
 from recsys.layers import Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
-from recsys.schema import Schema, StrictModel
+from recsys.schema import Schema
 
 
 class FTTransformerConfig(StrictModel):

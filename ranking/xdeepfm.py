@@ -6,9 +6,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.batch import Batch
+from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings
 from recsys.layers import MLP, LogitHead, concat
-from recsys.schema import Schema, StrictModel
+from recsys.schema import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; their mean is an id's weight
 

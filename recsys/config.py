@@ -7,13 +7,19 @@ from typing import Any, TypeVar
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import InputError
 from recsys.patterns import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Values = dict[str, Any]
+
+
+class StrictModel(BaseModel):
+    """A frozen pydantic model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def load_yaml(path: Path) -> Values:

@@ -21,7 +21,8 @@ from recsys.prepare.run import fit_groups_of
 from recsys.prepare.scan import NO_LABEL, Group
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows
-from recsys.schema import LengthSegment, Schema
+from recsys.schema import Schema
+from recsys.schema_config import LengthSegment
 
 
 class PreparedDataset:

@@ -1,126 +1,26 @@
-"""Which column plays which role: the patterns a user writes, and the schema they resolve to.
-
-`SchemaConfig` is what stands in a YAML file: names and patterns (`history_b_*`). `resolve_schema` matches it with the
-columns of the raw files and returns a `Schema`: plain names, in an order that does not depend on the files'.
+"""The schema that a user's roles and the columns of the raw files resolve to: plain names, in an order that does not
+depend on the files'.
 """
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.patterns import is_pattern, match_columns, nearest
-
-TowerName = Literal["user", "ad", "context"]
-
-
-class StrictModel(BaseModel):
-    """A frozen pydantic model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _TokenSequence(StrictModel):
-    column: str | None = None
-    """The column that holds the sequence; the feature's own name when left out."""
-    max_length: int = Field(default=50, ge=1)
-    keep: Literal["first", "last"] = "last"
-    """Which end of a longer sequence is kept: the recent one."""
-    vocabulary: str | None = None
-    """A categorical column (or another sequence) whose embedding table this one shares."""
-
-
-class DelimitedSequence(_TokenSequence):
-    """Tokens in one string: `"9,18,269"`."""
-
-    kind: Literal["delimited"]
-    delimiter: str = ","
-
-    @model_validator(mode="after")
-    def _one_ascii_character(self) -> "DelimitedSequence":
-        if len(self.delimiter.encode()) != 1:
-            raise ValueError(f"delimiter must be one ASCII character, got {self.delimiter!r}")
-        return self
-
-
-class ListSequence(_TokenSequence):
-    """Tokens in an Arrow list column."""
-
-    kind: Literal["list"]
-
-
-class ColumnsSequence(StrictModel):
-    """A group of numeric columns read as one sequence with one value per step."""
-
-    kind: Literal["columns"]
-    columns: tuple[str, ...]
-
-
-SequenceConfig = Annotated[DelimitedSequence | ListSequence | ColumnsSequence, Field(discriminator="kind")]
-
-
-class LengthSegment(StrictModel):
-    """Rows told apart by the uncut length of a sequence; label k holds lengths in [edges[k-1], edges[k])."""
-
-    kind: Literal["length"]
-    sequence: str
-    edges: tuple[int, ...]
-    labels: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _one_more_label_than_edges(self) -> "LengthSegment":
-        if len(self.labels) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"edges must rise and labels be one more, got edges={self.edges}, labels={self.labels}")
-        return self
-
-
-class ValueSegment(StrictModel):
-    """Rows told apart by the value of a categorical column."""
-
-    kind: Literal["value"]
-    column: str
-
-
-SegmentConfig = Annotated[LengthSegment | ValueSegment, Field(discriminator="kind")]
-
-
-class SideTable(StrictModel):
-    """A parquet file joined to every row by a key column that both have."""
-
-    file: str
-    key: str
-    columns: tuple[str, ...]
-    """Names or patterns of the columns to take."""
-
-
-class SchemaConfig(StrictModel):
-    """The roles as a user writes them; lists take names and patterns, and a name beats a pattern."""
-
-    label: str
-    id: str | None = None
-    """Names each row. A training file may lack it: the row's number over all files is then its name."""
-    day: str | None = None
-    """Orders rows in time; its last value is the time holdout. Not a feature unless `categorical` names it."""
-    split: str | None = None
-    """Says train, valid or test for each row."""
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    sequences: dict[str, SequenceConfig] = {}
-    ignore: tuple[str, ...] = ()
-    towers: dict[TowerName, tuple[str, ...]] = {}
-    target_item: str | None = None
-    """The categorical column that a behaviour sequence is matched against: the ad."""
-    segments: dict[str, SegmentConfig] = {}
-    side_tables: dict[str, SideTable] = {}
-
-    def named_columns(self) -> set[str]:
-        """The columns that are named in full; those that only a pattern stands for are not among them."""
-        groups = [s.columns for s in self.sequences.values() if isinstance(s, ColumnsSequence)]
-        tokens = [s.column or name for name, s in self.sequences.items() if not isinstance(s, ColumnsSequence)]
-        single = [column for column in (self.label, self.id, self.day, self.split) if column is not None]
-        every = [*single, *self.categorical, *self.numeric, *tokens, *(c for group in groups for c in group)]
-        return {column for column in every if not is_pattern(column)}
+from recsys.schema_config import (
+    ColumnsSequence,
+    Condition,
+    DelimitedSequence,
+    ListSequence,
+    LogSequence,
+    SchemaConfig,
+    SegmentConfig,
+    SideTable,
+    TimeSplit,
+    TowerName,
+    ValueSegment,
+)
 
 
 class TokenFeature(StrictModel):
@@ -135,6 +35,22 @@ class TokenFeature(StrictModel):
     vocabulary: str
 
 
+class StatisticsFeature(StrictModel):
+    """Features that describe a whole token sequence, before it is cut."""
+
+    sequence: str
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The numeric columns, in the order of `recsys.prepare.statistics`."""
+        return tuple(f"{self.sequence}_{name}" for name in ("length", "distinct", "diversity", "entropy"))
+
+    @property
+    def ends(self) -> dict[str, Literal["first", "last"]]:
+        """The categorical columns, and which token each holds."""
+        return {f"{self.sequence}_first": "first", f"{self.sequence}_last": "last"}
+
+
 class ColumnsFeature(StrictModel):
     """A resolved group of columns: step k holds the value of columns[k]."""
 
@@ -143,16 +59,28 @@ class ColumnsFeature(StrictModel):
 
 
 class Schema(StrictModel):
-    """Resolved roles. `num_embeddings` and `dense` depend on the rows that were fitted: see `PreparedDataset.split`."""
+    """Resolved roles. `num_embeddings` and `dense` depend on the rows that were fitted: see `PreparedDataset.split`.
+
+    `categorical`, `numeric` and `token_sequences` hold derived features too, which no file has: crosses, statistics and
+    sequences from the log.
+    """
 
     label: str
+    label_condition: Condition | None = None
+    """What clicks meet, where the label column does not say 0 and 1."""
     id: str | None
     day: str | None
     split: str | None
+    time_split: TimeSplit | None = None
+    """How the split column is read, where it does not name splits."""
     categorical: tuple[str, ...]
     numeric: tuple[str, ...]
     token_sequences: tuple[TokenFeature, ...]
     column_sequences: tuple[ColumnsFeature, ...]
+    crosses: dict[str, tuple[str, ...]] = {}
+    statistics: tuple[StatisticsFeature, ...] = ()
+    logs: dict[str, LogSequence] = {}
+    """By token sequence, how it is built from the log."""
     towers: dict[TowerName, tuple[str, ...]]
     target_item: str | None
     segments: dict[str, SegmentConfig]
@@ -177,32 +105,49 @@ class Schema(StrictModel):
         return {name: tuple(names) for name, names in features.items()}
 
     @property
+    def derived_categorical(self) -> dict[str, tuple[str, ...]]:
+        """By derived categorical feature, the columns it is made of."""
+        column = {sequence.name: sequence.column for sequence in self.token_sequences}
+        ends = {name: (column[feature.sequence],) for feature in self.statistics for name in feature.ends}
+        return self.crosses | ends
+
+    @property
+    def derived_numeric(self) -> tuple[str, ...]:
+        """The numeric columns that no file has."""
+        return tuple(name for feature in self.statistics for name in feature.numeric)
+
+    @property
     def source_columns(self) -> tuple[str, ...]:
-        """Every column that a feature is read from."""
-        tokens = tuple(sequence.column for sequence in self.token_sequences)
-        return tuple(dict.fromkeys(self.categorical + self.measured + tokens))
+        """Every column of the files that a feature is read from."""
+        single = [name for name in self.categorical if name not in self.derived_categorical]
+        made_of = [column for columns in self.derived_categorical.values() for column in columns]
+        numbers = [name for name in self.measured if name not in self.derived_numeric]
+        tokens = [sequence.column for sequence in self.token_sequences]
+        found = dict.fromkeys([*single, *made_of, *numbers, *tokens])
+        return tuple(column for column in found if column not in self.logs)
 
 
 def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
     """Matches the roles against the columns of the training files and their side tables.
 
     Raises:
-        InputError: for a role that no column can play, or a column with two roles.
+        InputError: for a role that no column can play, a column with two roles, or a derived name that is taken.
     """
     names = set(columns)
-    if config.label not in names:
-        raise InputError(
-            f"schema.label: the training data has no column {config.label!r}{nearest(config.label, names)}"
-        )
-    for role, column in (("schema.day", config.day), ("schema.split", config.split)):
+    if config.label_column not in names:
+        near = nearest(config.label_column, names)
+        raise InputError(f"schema.label: the training data has no column {config.label_column!r}{near}")
+    for role, column in (("schema.day", config.day), ("schema.split", config.split_column)):
         if column is not None:
             match_columns([column], names, role)
 
     named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name)}
-    reserved = {config.label, config.id, config.day, config.split} - named
+    reserved = {config.label_column, config.id, config.day, config.split_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
-    if config.label in named:
-        raise InputError(f"schema: {config.label!r} is the label and cannot be a feature too: take one role away")
+    if config.label_column in named:
+        raise InputError(
+            f"schema: {config.label_column!r} is the label and cannot be a feature too: take one role away"
+        )
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
         other = set(config.numeric if role == "categorical" else config.categorical)
@@ -212,35 +157,33 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
     categorical, numeric = features("categorical"), features("numeric")
     if both := sorted(set(categorical) & set(numeric)):
         raise InputError(f"schema: {both[0]!r} is both categorical and numeric: name it under one of them")
+    if clash := sorted(set(config.sequences) & set(categorical)):
+        raise InputError(f"schema.sequences: {clash[0]!r} is a categorical column too: give the sequence another name")
 
-    tokens: list[TokenFeature] = []
     groups: list[ColumnsFeature] = []
+    tokens: list[TokenFeature] = []
     for name, sequence in config.sequences.items():
         role = f"schema.sequences.{name}"
         if isinstance(sequence, ColumnsSequence):
             groups.append(ColumnsFeature(name=name, columns=tuple(match_columns(sequence.columns, usable, role))))
-            continue
-        column = sequence.column or name
-        match_columns([column], usable, f"{role}.column")
-        shared = sequence.vocabulary or name
-        if sequence.vocabulary and shared not in categorical and shared not in config.sequences:
-            raise InputError(
-                f"{role}.vocabulary: {shared!r} is neither a categorical column nor a sequence"
-                f"{nearest(shared, (*categorical, *config.sequences))}"
-            )
-        delimiter = sequence.delimiter if isinstance(sequence, DelimitedSequence) else None
-        tokens.append(
-            TokenFeature(
-                name=name,
-                column=column,
-                delimiter=delimiter,
-                max_length=sequence.max_length,
-                keep=sequence.keep,
-                vocabulary=shared,
-            )
-        )
-    if clash := sorted(set(config.sequences) & set(categorical)):
-        raise InputError(f"schema.sequences: {clash[0]!r} is a categorical column too: give the sequence another name")
+        else:
+            tokens.append(_token_feature(name, sequence, config, categorical, names, usable))
+    crosses = {
+        name: tuple(match_columns(members, names - {config.label_column}, f"schema.crosses.{name}"))
+        for name, members in config.crosses.items()
+    }
+    statistics = tuple(
+        StatisticsFeature(sequence=name)
+        for name, sequence in config.sequences.items()
+        if not isinstance(sequence, ColumnsSequence) and sequence.statistics
+    )
+    logs = {name: sequence for name, sequence in config.sequences.items() if isinstance(sequence, LogSequence)}
+    ends = [name for feature in statistics for name in feature.ends]
+    amounts = [name for feature in statistics for name in feature.numeric]
+    for name in (*crosses, *ends, *amounts, *logs):
+        if name in names:
+            raise InputError(f"schema: the data has a column {name!r} already: give the cross or sequence another name")
+    categorical, numeric = (*categorical, *crosses, *ends), (*numeric, *amounts)
 
     every_feature = {*categorical, *numeric, *config.sequences}
     if not every_feature:
@@ -254,14 +197,19 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
             match_columns([segment.sequence], [t.name for t in tokens], f"schema.segments.{name}.sequence")
 
     return Schema(
-        label=config.label,
+        label=config.label_column,
+        label_condition=config.label if isinstance(config.label, Condition) else None,
         id=config.id,
         day=config.day,
-        split=config.split,
+        split=config.split_column,
+        time_split=config.split if isinstance(config.split, TimeSplit) else None,
         categorical=categorical,
         numeric=numeric,
         token_sequences=tuple(tokens),
         column_sequences=tuple(groups),
+        crosses=crosses,
+        statistics=statistics,
+        logs=logs,
         towers={
             tower: tuple(match_columns(patterns, every_feature, f"schema.towers.{tower}"))
             for tower, patterns in config.towers.items()
@@ -269,4 +217,40 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         target_item=config.target_item,
         segments=config.segments,
         side_tables=config.side_tables,
+    )
+
+
+def _token_feature(
+    name: str,
+    sequence: DelimitedSequence | ListSequence | LogSequence,
+    config: SchemaConfig,
+    categorical: tuple[str, ...],
+    names: Collection[str],
+    usable: Collection[str],
+) -> TokenFeature:
+    role = f"schema.sequences.{name}"
+    shared, delimiter = sequence.vocabulary or name, None
+    if isinstance(sequence, LogSequence):
+        where = [sequence.where.column] if sequence.where else []
+        match_columns([sequence.key, sequence.item, sequence.order, *where], names, role)
+        column, keep = name, "last"
+        if sequence.vocabulary is None and sequence.item in categorical:
+            shared = sequence.item
+    else:
+        column, keep = sequence.column or name, sequence.keep
+        match_columns([column], usable, f"{role}.column")
+        if isinstance(sequence, DelimitedSequence):
+            delimiter = sequence.delimiter
+    if sequence.vocabulary and shared not in categorical and shared not in config.sequences:
+        raise InputError(
+            f"{role}.vocabulary: {shared!r} is neither a categorical column nor a sequence"
+            f"{nearest(shared, (*categorical, *config.sequences))}"
+        )
+    return TokenFeature(
+        name=name,
+        column=column,
+        delimiter=delimiter,
+        max_length=sequence.max_length,
+        keep=keep,
+        vocabulary=shared,
     )

@@ -13,7 +13,7 @@ from torch import nn
 from recsys.dataset import PreparedDataset
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
-from recsys.schema import SchemaConfig
+from recsys.schema_config import SchemaConfig
 from recsys.sharding import shard
 from recsys.synthetic import GeneratorConfig, generate
 from recsys.training.config import EmbeddingTraining

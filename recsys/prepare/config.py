@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from recsys.schema import StrictModel
+from recsys.config import StrictModel
 
 NumericTransform = Literal["standardize", "log", "quantile_normal", "none"]
 ValueT = TypeVar("ValueT")

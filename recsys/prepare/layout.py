@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
+from recsys.config import StrictModel
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.scan import Group
 from recsys.prepare.tokens import Jagged
-from recsys.schema import Schema, SchemaConfig, StrictModel
+from recsys.schema import Schema
+from recsys.schema_config import SchemaConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLOCK_ROWS = 65_536
 """Rows of a record batch; all are full but the last, so that a row's batch is a division."""
 

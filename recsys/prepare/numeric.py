@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtri
 
+from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
-from recsys.schema import StrictModel
 
 N_KNOTS = 257
 """Quantiles that a quantile-normal transform is interpolated between."""

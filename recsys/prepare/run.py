@@ -17,11 +17,13 @@ from recsys.prepare.config import PrepareConfig, RawFiles, by_column
 from recsys.prepare.hashing import mix
 from recsys.prepare.numeric import NumericCounter, NumericSample
 from recsys.prepare.scan import Group, Scan, order_by_group, sample_hashes, scan_source
-from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source
+from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
+from recsys.prepare.statistics import sequence_statistics
 from recsys.prepare.tokens import Jagged, encode_values, parse_delimited, parse_list
 from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
 from recsys.progress import console, progress_line
-from recsys.schema import Schema, SchemaConfig, TokenFeature
+from recsys.schema import Schema, TokenFeature
+from recsys.schema_config import SchemaConfig
 
 _INDICATOR_SEED = 2
 
@@ -85,6 +87,7 @@ def prepare(
     source = open_source(schema_config, files, folder)
     scan = scan_source(source, config)
     truth = _read_truth(files, folder, scan)
+    source = with_histories(source)
 
     partial = partial_folder(out)
     shutil.rmtree(partial, ignore_errors=True)
@@ -143,9 +146,9 @@ def _fit(
     train_groups = np.array(fit_groups_of(scan.groups, "full"), np.uint8)
 
     # A train file may hold valid and test rows by its split column: the vocabulary must not see them.
-    n_done = 0
+    n_done, wanted = 0, _columns_to_read(schema)
     with progress_line("fitting", source.n_rows("train")) as line:
-        for _, raw in source.batches("train", schema.source_columns):
+        for _, raw in source.batches("train", wanted):
             here = slice(n_done, n_done + raw.num_rows)
             is_train = np.isin(scan.group[here], train_groups)
             group, hashes = scan.group[here][is_train], scan.hashes[here][is_train]
@@ -161,7 +164,7 @@ def _fit(
                 n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))
             if schema.measured:
                 is_sampled = sample_hashes(hashes, config.seed) < rate
-                numbers.add(_measured(table, schema), group, mix(hashes, _INDICATOR_SEED), is_sampled)
+                numbers.add(_measured(table, schema, is_sampled), group, mix(hashes, _INDICATOR_SEED), is_sampled)
             n_done += raw.num_rows
             line.advance(raw.num_rows)
     vocabularies = {}
@@ -199,7 +202,7 @@ def _encode(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary], fol
         for split in SPLITS:
             if not source.files[split]:
                 continue
-            first, wanted = n_done, list(schema.source_columns)
+            first, wanted = n_done, _columns_to_read(schema)
             if scan.has_id[split] and schema.id not in wanted:
                 wanted.append(str(schema.id))
             for _, table in source.batches(split, wanted):
@@ -209,7 +212,7 @@ def _encode(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary], fol
                     codes = [vocabularies[c].encode(encode_values(table[c])) for c in schema.categorical]
                     batch[layout.SPARSE] = np.stack(codes, axis=1)
                 if schema.measured:
-                    batch[layout.DENSE] = _measured(table, schema)
+                    batch[layout.DENSE] = _measured(table, schema, np.ones(n, bool))
                 full_lengths = []
                 for sequence in schema.token_sequences:
                     jagged = _parse(table, sequence)
@@ -243,12 +246,23 @@ def _parse(table: pa.Table, sequence: TokenFeature) -> Jagged:
     return parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
 
 
-def _measured(table: pa.Table, schema: Schema) -> np.ndarray:
-    """[n, n_measured] float32, NaN where null."""
-    values = np.empty((table.num_rows, len(schema.measured)), np.float32)
-    for index, column in enumerate(schema.measured):
+def _columns_to_read(schema: Schema) -> list[str]:
+    """What both passes ask of the source: raw columns, and categorical ones and sequences that are made of them."""
+    return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs]))
+
+
+def _measured(table: pa.Table, schema: Schema, described: np.ndarray) -> np.ndarray:
+    """[n, n_measured] float32, NaN where null; statistics of sequences, which are never null, for `described` rows."""
+    values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
+    place = {column: index for index, column in enumerate(schema.measured)}
+    for column in place.keys() - set(schema.derived_numeric):
         array = pc.cast(table[column].combine_chunks(), pa.float64(), safe=False)
-        values[:, index] = array.to_numpy(zero_copy_only=False)
+        values[:, place[column]] = array.to_numpy(zero_copy_only=False)
+    for feature in schema.statistics:
+        (sequence,) = [sequence for sequence in schema.token_sequences if sequence.name == feature.sequence]
+        whole = table[sequence.column].filter(pa.array(described))
+        columns = np.array([place[name] for name in feature.numeric])
+        values[np.flatnonzero(described)[:, None], columns] = sequence_statistics(whole, sequence.delimiter)
     return values
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig
+from recsys.prepare.derive import holds
 from recsys.prepare.hashing import as_fraction, hash_ids, mix
 from recsys.prepare.source import SPLITS, Source, SplitName
 from recsys.prepare.tokens import encode_values
-from recsys.schema import StrictModel
+from recsys.schema import Schema
+from recsys.schema_config import Condition, TimeSplit
 
 NO_LABEL = 255
 NO_FOLD = -1
@@ -88,7 +92,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         n_before = 0
         for path, table in source.batches(split, columns):
             n = table.num_rows
-            label = _read_label(table, schema.label, path, n_before) if has_label else np.full(n, NO_LABEL, np.uint8)
+            label = _read_label(table, schema, path, n_before) if has_label else np.full(n, NO_LABEL, np.uint8)
             labels.append(label)
             if has_id[split]:
                 assert schema.id is not None
@@ -98,7 +102,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
                 hashes.append(hash_ids(ids))
             else:
                 hashes.append(np.arange(n_before, n_before + n, dtype=np.uint64))
-            splits.append(_read_split(table, schema.split, split, path))
+            splits.append(_read_split(table, schema, split, path))
             days.append(
                 _read_day(table, schema.day, day_values, path) if split == "train" else np.full(n, -1, np.int32)
             )
@@ -141,8 +145,13 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     return Scan(label_n, group_n.astype(np.uint8), hash_n, groups, last_day, has_id)
 
 
-def _read_label(table: pa.Table, column: str, path: Path, n_before: int) -> np.ndarray:
+def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> np.ndarray:
+    column, condition = schema.label, schema.label_condition
     values = table[column].combine_chunks()
+    if condition is not None:
+        if values.null_count:
+            raise InputError(f"{path}: label column {column!r} has nulls: every row needs its label")
+        return _meets(condition, values, path).astype(np.uint8)
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
     cure = "labels must be 0 or 1"
@@ -156,15 +165,47 @@ def _read_label(table: pa.Table, column: str, path: Path, n_before: int) -> np.n
     return numbers.astype(np.uint8)
 
 
-def _read_split(table: pa.Table, column: str | None, split: SplitName, path: Path) -> np.ndarray:
+def _meets(condition: Condition, values: pa.Array, path: Path) -> np.ndarray:
+    try:
+        return holds(condition, values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"{path}: column {condition.column!r} is {values.type}, which min and max cannot be asked of: name values"
+        ) from error
+
+
+def _read_split(table: pa.Table, schema: Schema, split: SplitName, path: Path) -> np.ndarray:
+    column = schema.split
     if column is None or split != "train":
         return np.full(table.num_rows, SPLITS.index(split), np.uint8)
+    if schema.time_split is not None:
+        return _split_by_time(table[column].combine_chunks(), schema.time_split, path)
     values = encode_values(table[column])
     names = values.values.to_pylist()
     unknown = [name for name in names if name not in SPLITS] + (["null"] if np.any(values.codes < 0) else [])
     if unknown:
         raise InputError(f"{path}: split column {column!r} holds {unknown[0]!r}: it must say train, valid or test")
     return np.array([SPLITS.index(name) for name in names], np.uint8)[values.codes]
+
+
+def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray:
+    if values.null_count:
+        raise InputError(f"{path}: split column {times.column!r} has nulls: every row needs its time")
+    split = np.full(len(values), SPLITS.index("train"), np.uint8)
+    begins: tuple[tuple[SplitName, float | str | None], ...]
+    begins = (("valid", times.valid_from), ("test", times.test_from))
+    for name, start in begins:
+        if start is None:
+            continue
+        try:
+            later = pc.greater_equal(values, pa.scalar(start).cast(values.type, safe=False))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"schema.split.{name}_from: {start!r} cannot be compared with column {times.column!r} of {path}, which "
+                f"is {values.type}: give a value of its type"
+            ) from error
+        split[np.asarray(later)] = SPLITS.index(name)
+    return split
 
 
 def _read_day(table: pa.Table, column: str | None, day_values: dict[str, int], path: Path) -> np.ndarray:

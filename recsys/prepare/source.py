@@ -1,7 +1,7 @@
 """Raw parquet files: found, checked by their footers, and streamed with their side tables joined."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,10 @@ import pyarrow.parquet as pq
 from recsys.errors import InputError
 from recsys.patterns import match_columns, nearest
 from recsys.prepare.config import RawFiles
-from recsys.schema import Schema, SchemaConfig, resolve_schema
+from recsys.prepare.derive import derive
+from recsys.prepare.history import History, build_history
+from recsys.schema import Schema, resolve_schema
+from recsys.schema_config import LogSequence, SchemaConfig
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
@@ -80,6 +83,8 @@ class Source:
     side_tables: dict[str, pa.Table] = field(repr=False)
     kinds: dict[str, Kind] = field(repr=False)
     """The kind of every source column, as the training files have it."""
+    histories: dict[str, dict[SplitName, History]] = field(default_factory=dict, repr=False)
+    """By sequence from the log and split; filled by `with_histories`."""
 
     def n_rows(self, split: SplitName) -> int:
         """Rows of a split's files, by their footers."""
@@ -94,11 +99,27 @@ class Source:
         return set(open_parquet(self.files[split][0]).schema_arrow.names)
 
     def batches(self, split: SplitName, columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
-        """Streams a split's rows in the order of its files, with side tables joined.
+        """Streams a split's rows in the order of its files, with side tables joined and derived columns made.
 
         Raises:
             InputError: when a file's pages cannot be read.
         """
+        made_of = self.schema.derived_categorical
+        derived = [name for name in columns if name in made_of]
+        logged = [name for name in columns if name in self.schema.logs]
+        logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]
+        plain = [c for c in columns if c not in made_of] + [c for name in derived for c in made_of[name]]
+        n_before = 0
+        for path, table in self._joined(split, [c for c in dict.fromkeys(plain) if c not in logged]):
+            for name in logged:
+                table = table.append_column(name, self.histories[name][split].lists(n_before, table.num_rows))
+            for name in derived:
+                table = table.append_column(name, derive(name, table, self.schema))
+            n_before += table.num_rows
+            yield path, table.select(list(columns))
+
+    def _joined(self, split: SplitName, columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
+        """Columns of the files and of their side tables."""
         brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
         joined = {name: self.side_tables[name] for name, taken in brought.items() if taken}
         keys = [self.schema.side_tables[name].key for name in joined]
@@ -110,10 +131,46 @@ class Source:
                     table = pa.Table.from_batches([batch])
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)
-                    yield path, table.select(list(columns))
+                    yield path, table
             except (pa.ArrowInvalid, OSError) as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"{path} cannot be read to its end ({reason}): write or copy it again") from error
+
+
+def with_histories(source: Source) -> Source:
+    """The source with the sequences of `schema.logs`, built from the rows of all its files.
+
+    Raises:
+        InputError: when a log's condition cannot be asked of its column.
+    """
+    histories: dict[str, dict[SplitName, History]] = {}
+    for name, log in source.schema.logs.items():
+        parts = {split: _read_log(source, split, log) for split in SPLITS if source.files[split]}
+        try:
+            history = build_history(log, pa.concat_tables(parts.values(), promote_options="permissive"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(f"schema.sequences.{name}: {error}: correct its condition or the columns") from error
+        histories[name], n_before = {}, 0
+        for split, part in parts.items():
+            here = slice(n_before, n_before + part.num_rows)
+            histories[name][split] = History(history.steps, history.starts[here], history.ends[here])
+            n_before += part.num_rows
+    return replace(source, histories=histories)
+
+
+def _read_log(source: Source, split: SplitName, log: LogSequence) -> pa.Table:
+    """The columns a log is built from; a condition's column may be absent from files without labels."""
+    columns = [log.key, log.item, log.order]
+    absent: list[str] = []
+    if log.where is not None and log.where.column not in columns:
+        is_there = log.where.column in source.columns_of(split) or split == "train"
+        (columns if is_there else absent).append(log.where.column)
+    columns = list(dict.fromkeys(columns))
+    tables = [table.select(columns) for _, table in source._joined(split, columns)]
+    table = pa.concat_tables(tables)
+    for name in absent:
+        table = table.append_column(name, pa.nulls(table.num_rows))
+    return table
 
 
 def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
@@ -171,7 +228,8 @@ def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
 def _check_columns(source: Source, split: SplitName, path: Path) -> None:
     schema, arrow = source.schema, open_parquet(path).schema_arrow
     brought = {c for name in source.side_tables for c in source.side_columns(name)}
-    needed = [c for c in schema.source_columns if c not in brought]
+    logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
+    needed = [c for c in dict.fromkeys([*schema.source_columns, *logged]) if c not in brought]
     needed += [side.key for side in schema.side_tables.values()]
     if split == "train":
         needed += [c for c in (schema.label, schema.day, schema.split) if c is not None]
@@ -186,11 +244,14 @@ def _check_columns(source: Source, split: SplitName, path: Path) -> None:
             )
     if split != "train":
         return
-    lists = {t.column for t in schema.token_sequences if t.delimiter is None}
+    lists = {t.column for t in schema.token_sequences if t.delimiter is None} - set(schema.logs)
     texts = {t.column for t in schema.token_sequences if t.delimiter is not None}
+    crossed = [column for columns in schema.crosses.values() for column in columns]
+    single = [name for name in schema.categorical if name not in schema.derived_categorical]
+    numbers = [name for name in schema.measured if name not in schema.derived_numeric]
     for role, columns, expected in (
-        ("numeric", schema.measured, ("number",)),
-        ("categorical", schema.categorical, ("number", "text")),
+        ("numeric", numbers, ("number",)),
+        ("categorical", [*single, *crossed], ("number", "text")),
         ("a list sequence", lists, ("list",)),
         ("a delimited sequence", texts, ("text",)),
     ):

@@ -47,7 +47,7 @@ def canonical_text(values: pa.Array) -> pa.Array:
 
 def encode_values(column: pa.Array | pa.ChunkedArray) -> Codes:
     """A column as codes into its distinct values; NaN counts as null."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = as_array(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_floating(array.type):
@@ -57,14 +57,37 @@ def encode_values(column: pa.Array | pa.ChunkedArray) -> Codes:
     return Codes(codes, canonical_text(encoded.dictionary))
 
 
+@dataclass(frozen=True)
+class Found:
+    """Tokens as byte ranges of a buffer, row after row."""
+
+    text: np.ndarray
+    """[n_bytes] uint8."""
+    starts: Indices
+    ends: Indices
+    row: Indices
+    """[T] the row of each token."""
+    full_lengths: np.ndarray
+    """[n] tokens before the cut."""
+
+
+def as_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def text_of(column: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
+    """A column of strings without nulls, in one piece."""
+    return pc.fill_null(as_array(column).cast(pa.large_string()), "")
+
+
 def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> Jagged:
     """Splits strings at a delimiter and keeps one end of each: see `TokenFeature`.
 
     Only the kept tokens are copied. A null or empty string has no tokens; an empty token (`"a,,b"`) is dropped, though
     it takes a place in the cut and in the length.
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    array = pc.fill_null(array.cast(pa.large_string()), "")
+    array = text_of(column)
     # The places of all delimiters take several times the text's own memory: a few rows at a time are enough.
     starts = range(0, max(len(array), 1), _PARSED_ROWS)
     parts = [_parse_block(array.slice(start, _PARSED_ROWS), delimiter, max_length, keep) for start in starts]
@@ -77,6 +100,13 @@ def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_leng
 
 
 def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Jagged:
+    found = find_tokens(array, delimiter, max_length, keep)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(found.row, minlength=len(array)))])
+    return Jagged(_slices(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
+
+
+def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int | None = None, keep: str = "last") -> Found:
+    """Where the tokens of delimited strings stand, up to `max_length` at one end of each row."""
     n = len(array)
     _, offset_buffer, data = array.buffers()
     bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8)
@@ -87,31 +117,42 @@ def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, ke
     # cut_bounds[i] counts the delimiters before row i; a row of c delimiters has c + 1 tokens, an empty row none.
     cut_bounds = np.searchsorted(cuts, bounds)
     full_lengths = np.where(np.diff(bounds) > 0, np.diff(cut_bounds) + 1, 0)
-    lengths = np.minimum(full_lengths, max_length)
+    lengths = full_lengths if max_length is None else np.minimum(full_lengths, max_length)
     skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
 
     # Token t of a row starts after its delimiter t - 1 or at the row's start, and ends at delimiter t or the row's end.
-    row, position = _expand(lengths)
+    row, position = expand(lengths)
     token = position + skipped[row]
     first_cut = cut_bounds[:-1][row]
     padded = np.append(cuts, -1)  # the place that rows without delimiters point to
     starts = np.where(token > 0, padded[first_cut + token - 1] + 1, bounds[:-1][row])
     ends = np.where(token < full_lengths[row] - 1, padded[np.minimum(first_cut + token, len(cuts))], bounds[1:][row])
     full = ends > starts
-    starts, ends, row = starts[full], ends[full], row[full]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))])
-    return Jagged(_slices(text, starts, ends), offsets, full_lengths.astype(np.int32))
+    return Found(text, starts[full], ends[full], row[full], full_lengths)
+
+
+def token_keys(text: np.ndarray, starts: Indices, ends: Indices) -> np.ndarray:
+    """[T] uint64 by which byte ranges are told apart: the bytes themselves up to 8, a hash of longer ones."""
+    sizes = ends - starts
+    keys = np.zeros(len(starts), np.uint64)
+    with np.errstate(over="ignore"):
+        for position in range(int(sizes.max(initial=0))):
+            inside = sizes > position
+            byte = text[np.where(inside, starts + position, 0)].astype(np.uint64)
+            step = (keys << np.uint64(8)) + byte if position < 8 else keys * np.uint64(0x100000001B3) ^ byte
+            keys = np.where(inside, step, keys)
+    return keys
 
 
 def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -> Jagged:
     """Keeps one end of each list; a null list has no tokens and null tokens are dropped."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = as_array(column)
     array = array.cast(pa.large_list(array.type.value_type))
     n = len(array)
     full_lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     lengths = np.minimum(full_lengths, max_length)
     skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
-    row, position = _expand(lengths)
+    row, position = expand(lengths)
     taken = np.asarray(array.offsets)[:-1][row] + skipped[row] + position
     tokens = array.values.take(pa.array(taken))
     present = np.asarray(pc.is_valid(tokens))
@@ -119,7 +160,14 @@ def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -
     return Jagged(tokens.filter(pa.array(present)), offsets, full_lengths.astype(np.int32))
 
 
-def _expand(lengths: Indices) -> tuple[Indices, Indices]:
+def list_bounds(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The tokens of lists end to end, null ones among them, and the [n] lengths; a null list has none."""
+    array = array.cast(pa.large_list(array.type.value_type))
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return array.flatten(), lengths
+
+
+def expand(lengths: Indices) -> tuple[Indices, Indices]:
     """For jagged rows of these lengths: the row of each element, and its position in the row."""
     row = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.cumsum(lengths) - lengths
@@ -130,7 +178,7 @@ def _slices(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
     """The byte ranges of a buffer as one string array."""
     sizes = ends - starts
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    token, byte = _expand(sizes)
+    token, byte = expand(sizes)
     gathered = text[starts[token] + byte]
     return pa.Array.from_buffers(
         pa.large_string(), len(sizes), [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(gathered)]

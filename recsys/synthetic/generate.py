@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys.calibration import logit_of
+from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
-from recsys.schema import StrictModel
 from recsys.synthetic import columns
 from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
 

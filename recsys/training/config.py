@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from recsys.config import StrictModel
 from recsys.metrics import Metrics
-from recsys.schema import StrictModel
 
 UNMONITORED = {"n_rows", "n_positive"}
 ShardingName = Literal["data_parallel", "table_wise", "row_wise", "column_wise"]

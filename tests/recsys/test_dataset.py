@@ -8,7 +8,7 @@ import torch
 
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.prepare.layout import BLOCK_ROWS
+from recsys.prepare.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.prepare.vocabulary import MISSING_ID, RARE_ID
 from tests.conftest import prepare_small, small_table
 
@@ -134,6 +134,6 @@ def test_another_format_version_is_refused(small: PreparedDataset, tmp_path: Pat
     copy = tmp_path / "copy"
     shutil.copytree(small.folder, copy)
     path = copy / "schema.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 0'))
+    path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 0'))
     with pytest.raises(InputError, match="was prepared by another version"):
         PreparedDataset(copy)

@@ -1,7 +1,8 @@
 import pytest
 
 from recsys.errors import InputError
-from recsys.schema import Schema, SchemaConfig, resolve_schema
+from recsys.schema import Schema, resolve_schema
+from recsys.schema_config import SchemaConfig
 
 COLUMNS = ["y", "id", "day", "b_10", "b_2", "c_1", "c_2", "seq", "h_1", "h_2"]
 

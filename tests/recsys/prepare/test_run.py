@@ -15,7 +15,7 @@ from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
-from recsys.schema import SchemaConfig
+from recsys.schema_config import SchemaConfig
 from tests.conftest import prepare_small, small_schema, small_table
 
 LAYOUT_FREE = (layout.VOCAB_FILE, layout.STATS_FILE, layout.GROUPS_FILE)
