@@ -7,7 +7,8 @@ from typing import Annotated, get_args
 
 from pydantic import ConfigDict, Field
 
-from ranking.models import ModelConfig, ModelName, config_class
+from ranking.gbdt import GBDTTrainerConfig
+from ranking.models import ModelConfig, ModelName, config_class, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
 from recsys.patterns import nearest
@@ -62,7 +63,7 @@ class RankConfig:
 
     data: DataConfig
     model: ModelConfig
-    trainer: TrainerConfig
+    trainer: TrainerConfig | GBDTTrainerConfig
     plan_only: PlanOnlyConfig
 
 
@@ -84,10 +85,15 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
     own = models.get(model) or {}
     if unknown := sorted(set(own) - {"model", "trainer"}):
         raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes model and trainer")
+    # The file's trainer section is for all models: trees take from it what they know.
+    shared, section = file.get("trainer") or {}, trainer_class(model)
+    if isinstance(shared, dict):
+        known_keys = {*section.model_fields} | (shared.keys() - {*TrainerConfig.model_fields})
+        file["trainer"] = {key: value for key, value in shared.items() if key in known_keys}
     values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
     return RankConfig(
         data=data_section(values, origin),
         model=validate(config_class(model), values.get("model") or {}, origin, "model."),
-        trainer=validate(TrainerConfig, values.get("trainer") or {}, origin, "trainer."),
+        trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
         plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
     )

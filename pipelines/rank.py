@@ -17,7 +17,7 @@ from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RankConfig, load_rank_config
 from pipelines.data import find_prepared
 from pipelines.sharding_plan import print_sharding_plan
-from ranking.models import ModelName, build_model
+from ranking.models import ModelName, build_trainer
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
@@ -27,7 +27,7 @@ from recsys.rows import Rows
 from recsys.summary import print_summary, summarize
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
-from recsys.training.trainer import FitReport, Trainer
+from recsys.training.state import FitReport
 from recsys.world import World, join_world
 
 RUNS = Path("runs")
@@ -168,10 +168,9 @@ def fit_split(run: RunFolder, settings: RankConfig, split: Split, world: World) 
     monitor = given["valid"] if len(given) == 2 else None
     judged = given or {split.name.removeprefix("fold_"): split.held_out_rows}
 
-    torch.manual_seed(settings.trainer.seed)
-    model = build_model(settings.model, split.schema)
     log = Log(run.tensorboard(split.name) if world.is_main else None)
-    trainer = Trainer(model, split, monitor, settings.trainer, run.weights(split.name), log, world, split.name)
+    weights = run.weights(split.name)
+    trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)
     report = trainer.fit()
     log.close()
     parts = []

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pipelines.config import RankConfig
 from pipelines.data import find_prepared
+from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_model
 from recsys.errors import InputError
 from recsys.patterns import nearest
@@ -27,6 +28,8 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
         world_size: GPUs.
         hbm_gib: memory of each.
     """
+    if isinstance(settings.model, GBDTConfig) or isinstance(settings.trainer, GBDTTrainerConfig):
+        raise InputError("--plan-only plans embedding tables, and gbdt has none: name another --model")
     schema = suppose_schema(settings, data)
     cluster = Cluster(world_size, GPUS_PER_MACHINE, "cuda", int(hbm_gib * 2**30))
     rows = -(-settings.trainer.batch_size // world_size)

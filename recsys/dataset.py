@@ -225,6 +225,16 @@ class Split:
             row_id=torch.from_numpy(rows),
         )
 
+    def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features of rows as plain columns, for models that are no networks.
+
+        Returns:
+            [B, n_categorical] int32 ids, and [B, n_measured + n_indicators] float32 transformed numbers, NaN where
+            null, with the missing indicators behind them.
+        """
+        dense, values = self._dense(rows)
+        return self._sparse_ids(rows), np.concatenate([values, dense[:, self._n_numeric :]], axis=1)
+
     def _dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[B, N] model inputs, and the [B, n_measured] transformed values with NaN where null."""
         if not self.schema.measured:
@@ -239,7 +249,7 @@ class Split:
         keys = list(self.schema.categorical)
         if not keys:
             return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
-        ids = self._ids[self.dataset.read_sparse(rows) + self._sparse_start]
+        ids = self._sparse_ids(rows)
         return KeyedJaggedTensor(
             keys=keys,
             values=torch.from_numpy(np.ascontiguousarray(ids.T).reshape(-1)),
@@ -247,6 +257,12 @@ class Split:
             stride=len(rows),
             length_per_key=[len(rows)] * len(keys),
         )
+
+    def _sparse_ids(self, rows: np.ndarray) -> np.ndarray:
+        """[B, n_categorical] int32."""
+        if not self.schema.categorical:
+            return np.zeros((len(rows), 0), np.int32)
+        return self._ids[self.dataset.read_sparse(rows) + self._sparse_start]
 
     def _sequences(self, rows: np.ndarray, names: Sequence[str], steps: np.ndarray) -> KeyedJaggedTensor:
         if not names:

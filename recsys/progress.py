@@ -13,36 +13,36 @@ if not console.is_terminal:
     console.width = 160  # a log file has no width to keep to
 
 
-class _RowsPerSecond(RichColumn):
+class _Speed(RichColumn):
     def render(self, task: Task) -> Text:
         """The recent speed of a task."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} rows/s", style="cyan")
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
 
 
 class ProgressLine:
-    """A progress bar over rows with a note (step and loss, say)."""
+    """A progress bar over rows, or whatever is counted, with a note (step and loss, say)."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
-    def advance(self, n_rows: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "") -> None:
         """Counts rows as done and shows a note beside them."""
-        self._progress.update(self._task, advance=n_rows, note=note)
+        self._progress.update(self._task, advance=n, note=note)
 
 
 @contextmanager
-def progress_line(what: str, n_rows: int, is_shown: bool = True) -> Iterator[ProgressLine]:
+def progress_line(what: str, n: int, is_shown: bool = True, unit: str = "rows") -> Iterator[ProgressLine]:
     """Shows a progress line while the block runs; it goes away at the end, and a log file never sees it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[note]}"),
-        _RowsPerSecond(),
+        _Speed(),
         TimeRemainingColumn(),
     )
     with Progress(
         *columns, console=console, transient=True, disable=not (is_shown and console.is_terminal)
     ) as progress:
-        yield ProgressLine(progress, progress.add_task(what, total=n_rows, note=""))
+        yield ProgressLine(progress, progress.add_task(what, total=n, note="", unit=unit))

@@ -15,13 +15,13 @@ from recsys.dataset import Split
 from recsys.embeddings import Embeddings
 from recsys.errors import InputError
 from recsys.loader import Loader
-from recsys.metrics import Metrics
 from recsys.permutation import Permutation
 from recsys.progress import ProgressLine, console, progress_line
-from recsys.rows import PermutedSlice, Rows
+from recsys.rows import Rows
 from recsys.sharding import shard
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
 from recsys.training.config import EarlyStopping, TrainerConfig
+from recsys.training.early_stopping import EPOCH_STREAM, composite, set_aside
 from recsys.training.fused import set_fused_step
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
@@ -34,7 +34,6 @@ from recsys.training.state import Epoch, FitReport, Progress
 from recsys.training.step import Step
 from recsys.world import World
 
-_HOLDOUT_STREAM, _EPOCH_STREAM = 0, 1  # streams of one seed
 _LOG_EVERY = 10
 
 
@@ -68,7 +67,7 @@ class Trainer:
         name: str,
     ) -> None:
         self._split, self._config, self._log, self._world, self._name = split, config, log, world, name
-        self._rows, self._monitor = _set_aside(split.fit_rows, monitor, config)
+        self._rows, self._monitor = set_aside(split.fit_rows, monitor, config.early_stopping, config.seed)
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
         self._n_batches = -(-len(self._rows) // config.batch_size)
@@ -126,7 +125,7 @@ class Trainer:
 
     def _run_epoch(self) -> Epoch:
         config, progress, start = self._config, self._progress, time.perf_counter()
-        shuffle = Permutation(len(self._rows), config.seed, _EPOCH_STREAM, progress.epoch)
+        shuffle = Permutation(len(self._rows), config.seed, EPOCH_STREAM, progress.epoch)
         sequences = sequences_of(self.model)
         loader = Loader(self._split, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world)
         before = (progress.seconds, progress.waited_s)
@@ -242,27 +241,3 @@ class Trainer:
         set_fused_step(self._sharded, self._progress.step)
         self._log.forget_after(self._progress.step)
         console.print(f"{self._name}  resumes at step {self._progress.step} of {self._n_batches * self._config.epochs}")
-
-
-def _set_aside(rows: Rows, monitor: Rows | None, config: TrainerConfig) -> tuple[Rows, Rows | None]:
-    """The rows to train on and those to judge epochs by, which are a slice of the fitting rows unless given."""
-    if config.early_stopping is None or monitor is not None:
-        return rows, monitor
-    n_held = max(1, round(config.early_stopping.holdout_fraction * len(rows)))
-    order = Permutation(len(rows), config.seed, _HOLDOUT_STREAM)
-    return PermutedSlice(rows, order, n_held, len(rows)), PermutedSlice(rows, order, 0, n_held)
-
-
-def composite(metrics: Metrics, weights: dict[str, float]) -> float:
-    """The weighted sum of metrics that early stopping maximises.
-
-    Raises:
-        InputError: when a metric is undefined on the monitored rows.
-    """
-    values = metrics.model_dump()
-    if undefined := [name for name in weights if values[name] is None]:
-        raise InputError(
-            f"{undefined[0]} is undefined on the {metrics.n_rows} monitored rows ({metrics.n_positive} positive): "
-            "raise trainer.early_stopping.holdout_fraction, or set trainer.early_stopping=null"
-        )
-    return sum(weight * values[name] for name, weight in weights.items())

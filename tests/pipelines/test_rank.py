@@ -214,3 +214,14 @@ def test_public_data(public_data: Path, tmp_path: Path, run: Run, monkeypatch: p
     assert set(metrics["splits"]) == {"valid", "test"}
     assert metrics["overall"] == metrics["splits"]["test"]
     assert metrics["overall"]["roc_auc"] > {"frappe": 0.978, "kuairand": 0.7}[name]
+
+
+def test_gbdt_runs_like_any_other_model(run: Run, project: Path) -> None:
+    arguments = ("--model", "gbdt", "--config", "config.yaml", "--data", "raw", "--folds", "all", "--out", "runs/trees")
+    found = run("rank", *arguments, "model.n_trees=60", "model.min_data_in_leaf=20")
+    assert found.code == 0, found.err
+    metrics = json.loads(Path("runs/trees/metrics.json").read_text())
+    assert metrics["overall"]["n_rows"] == 2000
+    assert metrics["overall"]["roc_auc"] > 0.7
+    assert Path("runs/trees/ckpt/fold_0/model.txt").is_file()
+    assert run("rank", *arguments, "trainer.batch_size=7").err.count("trainer.batch_size") == 1

@@ -10,8 +10,8 @@ from recsys.calibration import probability
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.metrics import Metrics
+from recsys.training.early_stopping import composite
 from recsys.training.predict import evaluate
-from recsys.training.trainer import composite
 from tests.conftest import prepare_small, small_table
 from tests.recsys.training.conftest import QUICK, assert_same, fit, quick, trainer_of, weights_of
 

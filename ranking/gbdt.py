@@ -1,0 +1,265 @@
+"""Gradient-boosted decision trees by LightGBM: the reference that deep models are measured against."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightgbm as lgb
+import numpy as np
+from pydantic import Field
+
+from recsys.calibration import logit_of
+from recsys.config import StrictModel
+from recsys.dataset import Split
+from recsys.errors import InputError
+from recsys.metrics import measure
+from recsys.progress import console, progress_line
+from recsys.rows import Rows
+from recsys.training.config import EarlyStopping, LossConfig
+from recsys.training.early_stopping import composite, set_aside
+from recsys.training.log import Log
+from recsys.training.losses import build_loss
+from recsys.training.state import Epoch, FitReport, Progress
+
+MODEL_FILE = "model.txt"
+_READ_ROWS = 32_768
+
+
+class _Silence:
+    """LightGBM's words go nowhere: its warnings speak of bins that wide categories do not need."""
+
+    def info(self, message: str) -> None:
+        """Drops a message."""
+
+    def warning(self, message: str) -> None:
+        """Drops a message."""
+
+
+class GBDTConfig(StrictModel):
+    """Sizes of the trees."""
+
+    name: Literal["gbdt"] = "gbdt"
+    boosting: Literal["gbdt", "dart"] = "gbdt"
+    n_trees: int = Field(default=1000, ge=1)
+    """At most; early stopping keeps fewer."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    num_leaves: int = Field(default=31, ge=2)
+    min_data_in_leaf: int = Field(default=100, ge=1)
+    feature_fraction: float = Field(default=0.7, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
+    l2: float = Field(default=1.0, ge=0)
+    max_bin: int = Field(default=255, ge=2)
+    categorical: Literal["native", "ordered"] = "native"
+    """native: splits by sets of ids; ordered: ids are numbers, which rise as values grow rarer."""
+    cat_smooth: float = Field(default=10.0, ge=0)
+    min_data_per_group: int = Field(default=100, ge=1)
+    drop_rate: float = Field(default=0.1, ge=0, le=1)
+    """Of trees, in each round of DART."""
+
+
+class GBDTTrainerConfig(StrictModel):
+    """What trees share with the training of deep models."""
+
+    seed: int = Field(default=0, ge=0)
+    loss: LossConfig = LossConfig()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    """null grows all trees."""
+    trees_per_epoch: int = Field(default=50, ge=1)
+    """Early stopping judges the trees after every so many; its patience counts such epochs."""
+
+
+class TableSequence(lgb.Sequence):
+    """Rows of a split as LightGBM reads them: a block at a time, so that no copy of all rows is made in float64.
+
+    Args:
+        split: encodes the rows.
+        rows: which.
+    """
+
+    def __init__(self, split: Split, rows: Rows) -> None:
+        self._split, self._rows = split, rows
+        self.batch_size = _READ_ROWS
+        self._block: tuple[int, np.ndarray] = (-1, np.zeros((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice | list[int]) -> np.ndarray:
+        """One row, or several, as float32."""
+        if isinstance(index, slice):
+            return self.read(np.arange(*index.indices(len(self))))
+        if isinstance(index, list):
+            return self.read(np.array(index))
+        number, place = divmod(int(index), _READ_ROWS)  # the sample asks for rising single rows
+        if self._block[0] != number:
+            start = number * _READ_ROWS
+            self._block = (number, self.read(np.arange(start, min(start + _READ_ROWS, len(self)))))
+        return self._block[1][place].astype(np.float64)
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """[b, n_columns] ids, then numbers."""
+        ids, numbers = self._split.table(self._rows(places))
+        return np.concatenate([ids.astype(np.float32), numbers], axis=1)
+
+
+class GBDTTrainer:
+    """Grows trees on a split's fitting rows: the counterpart of `recsys.training.trainer.Trainer`.
+
+    Class weights, the rows set aside and the composite metric are those of deep models. Trees see the split's ids
+    (rare bucket and missing value among them), numbers with their nulls, missing indicators and whatever statistics of
+    sequences the schema asks for. A killed fit starts anew.
+
+    Args:
+        config: sizes.
+        split: encodes rows, and says which may be fitted on.
+        monitor: rows that early stopping looks at; None sets some of the fitting rows aside.
+        trainer: loss, early stopping and seed.
+        weights: the folder to keep the trees in, as text.
+        log: receives what there is to see.
+        name: shown on the progress line.
+
+    Raises:
+        InputError: for a loss other than the log loss, or when no rows are left to train on.
+    """
+
+    def __init__(
+        self,
+        config: GBDTConfig,
+        split: Split,
+        monitor: Rows | None,
+        trainer: GBDTTrainerConfig,
+        weights: Path,
+        log: Log,
+        name: str,
+    ) -> None:
+        if trainer.loss.name != "log_loss":
+            raise InputError(f"trainer.loss.name={trainer.loss.name}: gbdt has the log loss only")
+        self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
+        self._rows, self._monitor = set_aside(split.fit_rows, monitor, trainer.early_stopping, trainer.seed)
+        if len(self._rows) == 0:
+            raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
+        _, self.link = build_loss(trainer.loss, split.prior)
+        self._file = weights / MODEL_FILE
+        self._booster: lgb.Booster | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """LightGBM's parameters."""
+        config = self._config
+        boosting: dict[str, Any] = {"boosting": config.boosting}
+        if config.boosting == "dart":
+            boosting |= {"drop_rate": config.drop_rate, "drop_seed": self._trainer.seed}
+        return boosting | {
+            "objective": "binary",
+            "learning_rate": config.learning_rate,
+            "num_leaves": config.num_leaves,
+            "min_data_in_leaf": config.min_data_in_leaf,
+            "feature_fraction": config.feature_fraction,
+            "bagging_fraction": config.bagging_fraction,
+            "bagging_freq": 1,
+            "lambda_l2": config.l2,
+            "max_bin": config.max_bin,
+            "cat_smooth": config.cat_smooth,
+            "min_data_per_group": config.min_data_per_group,
+            "seed": self._trainer.seed,
+            "num_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+
+    def weights(self, label: np.ndarray) -> np.ndarray:
+        """[n] float32: w for positives, 1 for others; `scale_pos_weight` would begin at the unweighted base rate."""
+        return np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
+
+    def fit(self) -> FitReport:
+        """Grows the trees and keeps those of the best epoch."""
+        lgb.register_logger(_Silence())
+        schema, parameters = self._split.schema, self.parameters()
+        is_native = self._config.categorical == "native" and schema.categorical
+        label = self._split.dataset.labels(self._rows(np.arange(len(self._rows))))
+        with console.status(f"{self._name}  binning {len(self._rows):,} rows"):
+            data = lgb.Dataset(
+                TableSequence(self._split, self._rows),
+                label,
+                weight=self.weights(label),
+                categorical_feature=list(range(len(schema.categorical))) if is_native else [],
+                params=parameters,
+            ).construct()
+        booster = lgb.Booster(parameters, data)
+        if self._monitor is not None:
+            booster.add_valid(
+                data.create_valid(TableSequence(self._split, self._monitor), params=parameters).construct(), "monitor"
+            )
+        progress, n_trees, size = Progress(precision="fp32"), self._config.n_trees, self._trainer.trees_per_epoch
+        stopping = self._trainer.early_stopping
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        for first in range(0, n_trees, size):
+            epoch = self._grow(booster, min(size, n_trees - first))
+            progress.epochs.append(epoch)
+            if stopping is not None:
+                epoch.monitored = self._judge(booster, stopping)
+            if epoch.monitored is None:
+                progress.best_epoch = progress.epoch
+            elif progress.best_value is None or epoch.monitored > progress.best_value:
+                progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
+                booster.save_model(self._file)  # DART scales earlier trees later on: the best cannot be cut out then
+            progress.epoch += 1
+            if stopping is not None and progress.n_worse >= stopping.patience:
+                break
+        if stopping is None:
+            booster.save_model(self._file)
+        self._booster = lgb.Booster(model_file=self._file)
+        judged = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
+        seconds = sum(epoch.seconds for epoch in progress.epochs)
+        console.print(
+            f"{self._name}  {self._booster.num_trees()} of {booster.num_trees()} trees kept{judged}  {seconds:.0f} s"
+        )
+        return FitReport(self.link, len(self._rows), progress)
+
+    def _grow(self, booster: lgb.Booster, n_trees: int) -> Epoch:
+        start, first = time.perf_counter(), booster.num_trees()
+        title = f"{self._name} trees {first + 1} to {first + n_trees} of {self._config.n_trees}"
+        with progress_line(title, n_trees, unit="trees") as line:
+            for _ in range(n_trees):
+                booster.update()
+                line.advance(1)
+        seconds = time.perf_counter() - start
+        ((_, _, loss, _),) = booster.eval_train()
+        self._log.scalar("train/loss", loss, booster.num_trees())
+        return Epoch(loss, seconds, 0.0)
+
+    def _judge(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
+        """The composite metric of the monitored rows."""
+        assert self._monitor is not None
+        label = self._split.dataset.labels(self._monitor(np.arange(len(self._monitor))))
+        scores: list[np.ndarray] = []
+
+        def keep(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
+            scores.append(logit_of(p))
+            return "kept", 0.0, True
+
+        booster.eval_valid(keep)
+        natural, balanced = self.link.natural_logit(scores[0]), self.link.balanced_logit(scores[0])
+        metrics = measure(label, natural, balanced)
+        for name, value in metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"}).items():
+            self._log.scalar(f"monitor/{name}", value, booster.num_trees())
+        self._log.curves("monitor/pr", label, natural, booster.num_trees())
+        return composite(metrics, stopping.weights)
+
+    def predict(self, rows: Rows, name: str) -> np.ndarray:
+        """[n] float32 logits of rows."""
+        booster = self._booster or lgb.Booster(model_file=self._file)
+        return self._logits(booster, rows, name)
+
+    def _logits(self, booster: lgb.Booster, rows: Rows, name: str) -> np.ndarray:
+        table, found = TableSequence(self._split, rows), np.empty(len(rows), np.float32)
+        with progress_line(name, len(rows)) as line:
+            for start in range(0, len(rows), _READ_ROWS):
+                block = table[start : start + _READ_ROWS]
+                found[start : start + len(block)] = booster.predict(block, raw_score=True)
+                line.advance(len(block))
+        return found
+
+    def clean_up(self) -> None:
+        """Nothing to remove: see `Trainer.clean_up`."""

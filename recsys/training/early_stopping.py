@@ -1,0 +1,33 @@
+"""Early stopping: the rows it looks at, and the composite metric it maximises."""
+
+from recsys.errors import InputError
+from recsys.metrics import Metrics
+from recsys.permutation import Permutation
+from recsys.rows import PermutedSlice, Rows
+from recsys.training.config import EarlyStopping
+
+HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # streams of one seed
+
+
+def set_aside(rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, seed: int) -> tuple[Rows, Rows | None]:
+    """The rows to train on and those to judge epochs by, which are a slice of the fitting rows unless given."""
+    if stopping is None or monitor is not None:
+        return rows, monitor
+    n_held = max(1, round(stopping.holdout_fraction * len(rows)))
+    order = Permutation(len(rows), seed, HOLDOUT_STREAM)
+    return PermutedSlice(rows, order, n_held, len(rows)), PermutedSlice(rows, order, 0, n_held)
+
+
+def composite(metrics: Metrics, weights: dict[str, float]) -> float:
+    """The weighted sum of metrics that early stopping maximises.
+
+    Raises:
+        InputError: when a metric is undefined on the monitored rows.
+    """
+    values = metrics.model_dump()
+    if undefined := [name for name in weights if values[name] is None]:
+        raise InputError(
+            f"{undefined[0]} is undefined on the {metrics.n_rows} monitored rows ({metrics.n_positive} positive): "
+            "raise trainer.early_stopping.holdout_fraction, or set trainer.early_stopping=null"
+        )
+    return sum(weight * values[name] for name, weight in weights.items())

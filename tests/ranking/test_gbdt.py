@@ -1,0 +1,99 @@
+"""GBDT: LightGBM itself on the same matrix is the witness."""
+
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig, TableSequence
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.training.config import EarlyStopping, LossConfig
+from recsys.training.log import Log
+from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
+
+SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("gbdt")
+    sequences = SMALL_SCHEMA["sequences"] | {"seen": {"kind": "delimited", "max_length": 5, "statistics": True}}
+    return prepare_small(small_table(3000), folder / "raw", folder / "prepared", small_schema(sequences=sequences))
+
+
+def build(dataset: PreparedDataset, folder: Path, trainer: GBDTTrainerConfig, **sizes: object) -> GBDTTrainer:
+    config = GBDTConfig.model_validate(SIZES | sizes)
+    return GBDTTrainer(config, dataset.split("fold_0"), None, trainer, folder, Log(), "fold_0")
+
+
+def test_blocks_slices_and_single_rows_agree(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ranking.gbdt._READ_ROWS", 100)
+    split = dataset.split("fold_0")
+    table = TableSequence(split, split.fit_rows)
+    whole = table.read(np.arange(len(table)))
+    assert np.array_equal(table[150:350], whole[150:350], equal_nan=True)
+    for place in (0, 99, 100, 731, len(table) - 1, 5):
+        assert np.array_equal(table[place], whole[place], equal_nan=True)
+
+
+def test_columns_are_ids_then_numbers_with_nulls_flags_and_statistics(dataset: PreparedDataset) -> None:
+    split = dataset.split("fold_0")
+    rows = np.arange(200)
+    ids, numbers = split.table(rows)
+    batch = split.batch(rows, ())
+    assert ids.T.reshape(-1).tolist() == batch.sparse.values().tolist()
+    n_measured = len(split.schema.measured)
+    assert np.isnan(numbers[:, 0]).any()
+    assert np.array_equal(np.isnan(numbers[:, 0]), numbers[:, n_measured] == 1)
+    assert np.array_equal(np.nan_to_num(numbers), batch.dense.numpy())
+    assert {"seen_length", "seen_entropy"} <= set(split.schema.measured)
+    assert {"seen_first", "seen_last"} <= set(split.schema.categorical)
+
+
+@pytest.mark.parametrize("boosting", ["gbdt", "dart"])
+def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_path: Path, boosting: str) -> None:
+    trainer = build(dataset, tmp_path, GBDTTrainerConfig(early_stopping=None), boosting=boosting)
+    trainer.fit()
+    split = dataset.split("fold_0")
+    fitted = split.fit_rows(np.arange(len(split.fit_rows)))
+    matrix = np.concatenate(split.table(fitted), axis=1)
+    categorical = list(range(len(split.schema.categorical)))
+    label = dataset.labels(fitted)
+    weight = np.where(label == 1, (label == 0).sum() / (label == 1).sum(), 1)
+    data = lgb.Dataset(matrix, label, weight=weight, categorical_feature=categorical, params=trainer.parameters())
+    model = lgb.train(trainer.parameters(), data, num_boost_round=20)
+    held_out = split.held_out_rows(np.arange(len(split.held_out_rows)))
+    expected = model.predict(np.concatenate(split.table(held_out), axis=1), raw_score=True)
+    assert np.allclose(trainer.predict(split.held_out_rows, "scoring"), expected, atol=1e-5)
+
+
+def test_the_best_epoch_is_kept_and_judged_on_rows_set_aside(dataset: PreparedDataset, tmp_path: Path) -> None:
+    stopping = EarlyStopping(weights={"roc_auc": 1.0}, patience=2, holdout_fraction=0.2)
+    settings = GBDTTrainerConfig(early_stopping=stopping, trees_per_epoch=5)
+    trainer = build(dataset, tmp_path, settings, n_trees=400, learning_rate=0.5)
+    progress = trainer.fit().progress
+    monitored = [epoch.monitored for epoch in progress.epochs]
+    assert len(monitored) == np.argmax(monitored) + 1 + 2 < 80
+    kept = lgb.Booster(model_file=tmp_path / "model.txt")
+    assert kept.num_trees() == 5 * (np.argmax(monitored) + 1)
+    split = dataset.split("fold_0")
+    assert len(trainer._rows) + len(trainer._monitor) == len(split.fit_rows)
+    assert trainer.fit().progress.best_value == progress.best_value
+
+
+def test_class_weight_shifts_the_logit_and_p_takes_it_back(dataset: PreparedDataset, tmp_path: Path) -> None:
+    rows, natural = dataset.split("fold_0").held_out_rows, []
+    for weight in (1.0, 8.0):
+        settings = GBDTTrainerConfig(early_stopping=None, loss=LossConfig(pos_weight=weight))
+        trainer = build(dataset, tmp_path / str(weight), settings)
+        trainer.fit()
+        natural.append(trainer.link.natural_logit(trainer.predict(rows, "scoring")))
+    assert abs(np.mean(natural[0]) - np.mean(natural[1])) < 0.25
+    assert np.corrcoef(*natural)[0, 1] > 0.9
+
+
+def test_focal_loss_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trainer.loss.name=focal: gbdt has the log loss only"):
+        build(dataset, tmp_path, GBDTTrainerConfig(loss=LossConfig(name="focal")))
