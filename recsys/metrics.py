@@ -41,7 +41,7 @@ def measure(label: np.ndarray, natural_logit: np.ndarray, balanced_logit: np.nda
     counts = {"n_rows": len(label), "n_positive": n_positive}
     if len(label) == 0:
         return Metrics(**counts)
-    logloss = float(np.mean(_log_loss_terms(label, natural_logit)))
+    logloss = float(np.mean(log_loss_terms(label, natural_logit)))
     ece = expected_calibration_error(label, probability(natural_logit))
     if n_positive in (0, len(label)):
         return Metrics(**counts, logloss=logloss, ece=ece)
@@ -67,11 +67,11 @@ def toss_score(ap: float, wll: float) -> float:
 
 def weighted_log_loss(label: np.ndarray, logit: np.ndarray) -> float:
     """WLL: the mean of the two classes' mean log losses, each class weighing one half."""
-    terms = _log_loss_terms(label, logit)
+    terms = log_loss_terms(label, logit)
     return float(0.5 * terms[label == 1].mean() + 0.5 * terms[label == 0].mean())
 
 
-def _log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
+def log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
     """[n] -ln of the probability given to the label, without forming it: ln(1 + exp(-+logit))."""
     return np.logaddexp(0.0, np.where(label == 1, -1.0, 1.0) * logit.astype(np.float64))
 
