@@ -13,7 +13,7 @@ import yaml
 from pipelines.cli import run_pipeline
 from tests.conftest import SMALL_SCHEMA, small_table
 
-COMMANDS = {"generate": "generate_command", "prepare": "prepare_command", "rank": "rank"}
+COMMANDS = {"generate": "generate_command", "prepare": "prepare_command", "rank": "rank", "compare": "compare"}
 
 
 @dataclass(frozen=True)
