@@ -18,9 +18,7 @@ from recsys.progress import console, progress_line
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Option(help="A run folder, twice or more; the others are set against the first.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; all are set against the first.")],
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the differences to.")] = None,
