@@ -13,6 +13,7 @@ from pipelines.cli import run_pipeline
 from recsys.comparison import COMPARED, Difference, paired_bootstrap
 from recsys.errors import InputError
 from recsys.files import write_json
+from recsys.metrics import LOWER_IS_BETTER
 from recsys.predictions import join_predictions, read_predictions
 from recsys.progress import console, progress_line
 
@@ -49,7 +50,7 @@ def print_differences(differences: dict[str, Difference], title: str) -> None:
         table.add_column(column, justify="right")
     for name in COMPARED:
         d = differences[name]
-        falls_well = name in ("wll", "logloss")
+        falls_well = name in LOWER_IS_BETTER
         is_better = d.high < 0 if falls_well else d.low > 0
         is_worse = d.low > 0 if falls_well else d.high < 0
         style = "green" if is_better else "red" if is_worse else None

@@ -27,7 +27,7 @@ from recsys.rows import Rows
 from recsys.summary import print_summary, summarize
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
-from recsys.training.state import FitReport
+from recsys.training.state import FitReport, OnEpoch, ignore_epoch
 from recsys.world import World, join_world
 
 RUNS = Path("runs")
@@ -127,14 +127,21 @@ def default_folder(resolved: dict[str, Any]) -> Path:
     return RUNS / f"{resolved['data']['name']}-{resolved['model']['name']}-{mark}"
 
 
-def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, splits: list[str], world: World) -> None:
+def execute(
+    run: RunFolder,
+    settings: RankConfig,
+    dataset: PreparedDataset,
+    splits: list[str],
+    world: World,
+    on_epoch: OnEpoch = ignore_epoch,
+) -> None:
     """Fits a model for each split and writes the run folder."""
     for name in splits:
         if world.agree(run.has_fit(name)):
             console.print(f"{name}  was finished before")
             ResumePoint(run.weights(name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name), world)
+            fit_split(run, settings, dataset.split(name), world, on_epoch)
     if not world.is_main:
         return
 
@@ -157,7 +164,9 @@ def execute(run: RunFolder, settings: RankConfig, dataset: PreparedDataset, spli
     run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
 
 
-def fit_split(run: RunFolder, settings: RankConfig, split: Split, world: World) -> None:
+def fit_split(
+    run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
+) -> None:
     """Fits a model on one split, scores the rows it is judged on, and keeps both."""
     given: dict[str, Rows] = {}
     if split.name == "full":
@@ -171,7 +180,7 @@ def fit_split(run: RunFolder, settings: RankConfig, split: Split, world: World) 
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
     trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)
-    report = trainer.fit()
+    report = trainer.fit(on_epoch)
     log.close()
     parts = []
     for name, rows in judged.items():

@@ -20,7 +20,7 @@ from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.early_stopping import composite, set_aside
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
-from recsys.training.state import Epoch, FitReport, Progress
+from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
 
 MODEL_FILE = "model.txt"
 _READ_ROWS = 32_768
@@ -172,7 +172,7 @@ class GBDTTrainer:
         """[n] float32: w for positives, 1 for others; `scale_pos_weight` would begin at the unweighted base rate."""
         return np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
 
-    def fit(self) -> FitReport:
+    def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
         """Grows the trees and keeps those of the best epoch."""
         lgb.register_logger(_Silence())
         schema, parameters = self._split.schema, self.parameters()
@@ -205,6 +205,7 @@ class GBDTTrainer:
                 progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
                 booster.save_model(self._file)  # DART scales earlier trees later on: the best cannot be cut out then
             progress.epoch += 1
+            on_epoch(epoch.monitored)
             if stopping is not None and progress.n_worse >= stopping.patience:
                 break
         if stopping is None:

@@ -5,6 +5,8 @@ probability p are taken from one set of logits; WLL from those of the class-bala
 `recsys.calibration`.
 """
 
+from typing import Literal
+
 import numpy as np
 from pydantic import BaseModel
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
@@ -12,6 +14,9 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from recsys.calibration import probability
 
 N_ECE_BINS = 20
+
+MetricName = Literal["score", "ap", "wll", "roc_auc", "pr_auc", "logloss", "ece"]
+LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 
 class Metrics(BaseModel):

@@ -1,10 +1,18 @@
 """Where a fit stands."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from recsys.calibration import LogitLink
 from recsys.training.config import Precision
+
+OnEpoch = Callable[[float | None], None]
+"""Told each epoch's monitored value, where there is one; it may raise to end the fit."""
+
+
+def ignore_epoch(monitored: float | None) -> None:
+    """The `OnEpoch` that does nothing."""
 
 
 @dataclass

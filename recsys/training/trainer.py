@@ -30,7 +30,7 @@ from recsys.training.optimizers import Optimizers, dense_state
 from recsys.training.pipeline import Pipeline
 from recsys.training.precision import supports_bf16
 from recsys.training.predict import evaluate, predict, sequences_of
-from recsys.training.state import Epoch, FitReport, Progress
+from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
 from recsys.training.step import Step
 from recsys.world import World
 
@@ -85,7 +85,7 @@ class Trainer:
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
 
-    def fit(self) -> FitReport:
+    def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
         """Trains, and leaves the best epoch's weights in the model and in their folder.
 
         Raises:
@@ -102,6 +102,7 @@ class Trainer:
             else:
                 self._judge(epoch, stopping)
             self._print(epoch)
+            on_epoch(epoch.monitored)
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.loss_sum = progress.seconds = progress.waited_s = 0.0
             if stopping is not None and progress.n_worse >= stopping.patience:

@@ -13,7 +13,13 @@ import yaml
 from pipelines.cli import run_pipeline
 from tests.conftest import SMALL_SCHEMA, small_table
 
-COMMANDS = {"generate": "generate_command", "prepare": "prepare_command", "rank": "rank", "compare": "compare"}
+COMMANDS = {
+    "generate": "generate_command",
+    "prepare": "prepare_command",
+    "rank": "rank",
+    "compare": "compare",
+    "sweep": "sweep",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         module = importlib.import_module(f"pipelines.{name}")
         monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
         with pytest.raises(SystemExit) as stopped:
-            run_pipeline(getattr(module, COMMANDS[name]))
+            run_pipeline(getattr(module, COMMANDS.get(name, name)))
         printed = capsys.readouterr()
         code = stopped.value.code
         return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)

@@ -1,0 +1,190 @@
+"""Searches a model's settings: a grid, or ranges with Optuna; every trial is a run folder.
+
+python -m pipelines.sweep --model dcnv2 model.embedding_dim=16,32,64 model.cross_depth=2,3,4
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import optuna
+import typer
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from pipelines.cli import TOSS_CONFIG, ConfigOption, run_pipeline
+from pipelines.config import load_rank_config
+from pipelines.data import find_prepared
+from pipelines.rank import RUNS, choose_splits, describe, execute
+from pipelines.search_space import Point, SearchSpace, parse_space
+from ranking.models import ModelName
+from recsys.allocator import keep_freed_memory
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.experiment import RunFolder
+from recsys.files import partial_folder, write_json
+from recsys.metrics import LOWER_IS_BETTER, MetricName
+from recsys.plots import plot_sweep
+from recsys.progress import console
+from recsys.world import World, join_world
+
+_SHOWN = ("ap", "wll", "roc_auc", "logloss", "score")
+
+
+def sweep(
+    model: Annotated[ModelName, typer.Option(help="Which model.")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY=VALUES", help="KEY=A,B,C to try each; KEY=LOW..HIGH[:log] to search; KEY=VALUE."),
+    ],
+    config: ConfigOption = TOSS_CONFIG,
+    data: Annotated[Path | None, typer.Option(help="As for pipelines.rank.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the sweep. Left out: runs/sweep-DATA-MODEL.")] = None,
+    folds: Annotated[str | None, typer.Option(help="As for pipelines.rank.")] = None,
+    metric: Annotated[MetricName, typer.Option(help="What trials are ranked by.")] = "score",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Points to try where ranges are searched; a grid is tried whole.")
+    ] = 20,
+    prune: Annotated[bool, typer.Option("--prune", help="Stop trials that do worse than the median so far.")] = False,
+) -> None:
+    """Search a model's settings.
+
+    A killed sweep goes on when the same command is given again, within the trial that was cut too. Ends with a table,
+    sweep.json and sweep.png.
+    """
+    space = parse_space(settings)
+    for point in space.grid():  # every combination is checked before the first is trained
+        load_rank_config(config, model, space.overrides(point))
+    world = join_world()
+    if world.size > 1:
+        raise InputError("a sweep runs in one process: start it without torchrun")
+    keep_freed_memory()
+    dataset = find_prepared(load_rank_config(config, model, space.overrides(next(space.grid()))).data, data)
+    splits = choose_splits(dataset, folds)
+    folder = out or RUNS / f"sweep-{dataset.name}-{model}"
+    meaning = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
+    study = open_study(folder, meaning, metric, prune)
+    enqueue(study, space)
+
+    def objective(trial: optuna.Trial) -> float:
+        point = space.suggest(trial)
+        trial.set_user_attr("point", point)
+        metrics = run_trial(trial, config, model, space, point, dataset, splits, folder, world)
+        return float(metrics["overall"][metric])
+
+    n_wanted = len(list(space.grid())) if space.is_grid else trials
+    n_left = n_wanted - sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+    if n_left > 0:
+        study.optimize(objective, n_trials=n_left)
+    finished = report(study, metric, folder)
+    plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
+    console.print(f"sweep folder: {folder}")
+
+
+def open_study(folder: Path, meaning: str, metric: str, prune: bool) -> optuna.Study:
+    """The study kept in a folder, made if there is none.
+
+    Raises:
+        InputError: when the folder holds another sweep.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    backend = JournalFileBackend(str(folder / "study.log"))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3) if prune else optuna.pruners.NopPruner()
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(backend),
+        study_name="sweep",
+        sampler=optuna.samplers.TPESampler(seed=0),
+        pruner=pruner,
+        direction="minimize" if metric in LOWER_IS_BETTER else "maximize",
+        load_if_exists=True,
+    )
+    if study.user_attrs.setdefault("meaning", meaning) != meaning:
+        raise InputError(f"{folder} holds another sweep ({study.user_attrs['meaning']}): choose another --out")
+    study.set_user_attr("meaning", meaning)
+    return study
+
+
+def enqueue(study: optuna.Study, space: SearchSpace) -> None:
+    """Lines up the points of a grid, and those of trials that were cut."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if not space.is_grid and trial.params:
+            study.enqueue_trial(trial.params)
+    if space.is_grid:
+        settled = [t.params for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        waiting = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(TrialState.WAITING,))]
+        for point in space.grid():
+            if point not in settled and point not in waiting:
+                study.enqueue_trial(point)
+
+
+def run_trial(
+    trial: optuna.Trial,
+    config: Path,
+    model: ModelName,
+    space: SearchSpace,
+    point: Point,
+    dataset: PreparedDataset,
+    splits: list[str],
+    folder: Path,
+    world: World,
+) -> dict[str, Any]:
+    """Trains the model at a point; its metrics.json.
+
+    Raises:
+        optuna.TrialPruned: when it does worse than others did by then.
+    """
+    settings = load_rank_config(config, model, space.overrides(point))
+    name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
+    run = RunFolder(folder / re.sub(r"[^\w.=,-]", "_", name), describe(settings, dataset, splits))
+    seen: list[float] = []
+
+    def on_epoch(monitored: float | None) -> None:
+        if monitored is not None:
+            seen.append(monitored)  # the composite metric: higher is better, whatever the sweep ranks by
+            is_rising = trial.study.direction == optuna.study.StudyDirection.MAXIMIZE
+            trial.report(max(seen) if is_rising else -max(seen), len(seen))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    console.print(f"[bold]trial {trial.number + 1}[/bold]  {name}")
+    if not run.is_done:
+        try:
+            execute(run, settings, dataset, splits, world, on_epoch)
+        except optuna.TrialPruned:
+            console.print(f"trial {trial.number + 1}  stopped: it does worse than the median of earlier ones")
+            shutil.rmtree(partial_folder(run.folder))
+            raise
+    metrics = run.metrics()
+    trial.set_user_attr("metrics", {key: metrics["overall"][key] for key in _SHOWN})
+    trial.set_user_attr("run", str(run.folder))
+    trial.set_user_attr("rows_per_s", metrics["train"]["rows_per_s"])
+    return metrics
+
+
+def report(study: optuna.Study, metric: str, folder: Path) -> list[FrozenTrial]:
+    """Prints the trials, best first, and writes sweep.json; the finished ones."""
+    falls = metric in LOWER_IS_BETTER
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    finished.sort(key=lambda trial: (trial.value if falls else -trial.value) if trial.value is not None else 0.0)
+    table = Table(title=f"{len(finished)} trials, best {metric} first", title_justify="left")
+    keys = list(finished[0].user_attrs["point"]) if finished else []
+    for column in (*keys, *_SHOWN, "rows/s"):
+        table.add_column(column, justify="right")
+    for trial in finished:
+        figures = [f"{trial.user_attrs['metrics'][name]:.5f}" for name in _SHOWN]
+        table.add_row(*trial.user_attrs["point"].values(), *figures, f"{trial.user_attrs['rows_per_s']:,.0f}")
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    for trial in pruned:
+        table.add_row(*trial.user_attrs["point"].values(), *["stopped"] + [""] * len(_SHOWN), style="dim")
+    console.print(table)
+    described = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
+    write_json(folder / "sweep.json", {"metric": metric, "trials": described})
+    return finished
+
+
+if __name__ == "__main__":
+    run_pipeline(sweep)
