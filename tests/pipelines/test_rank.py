@@ -92,11 +92,11 @@ def test_a_run_killed_between_folds_goes_on_to_the_same_result(
     assert run(*RANK, "--out", "whole").code == 0
     fit, begun = pipelines.rank.fit_split, []
 
-    def dies_at_the_second(folder: RunFolder, settings: object, split: object, world: object) -> None:
+    def dies_at_the_second(folder: RunFolder, settings: object, split: object, *rest: object) -> None:
         begun.append(split)
         if len(begun) == 2:
             raise KeyboardInterrupt
-        fit(folder, settings, split, world)
+        fit(folder, settings, split, *rest)
 
     monkeypatch.setattr(pipelines.rank, "fit_split", dies_at_the_second)
     assert run(*RANK, "--out", "killed").code == 130
