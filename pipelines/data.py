@@ -1,6 +1,5 @@
 """Finds, generates or prepares the data a pipeline is to run on."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,8 +62,7 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
 
 def _usual_folder(config: DataConfig) -> Path:
     if config.generator is not None:
-        mark = hashlib.sha256(config.generator.model_dump_json().encode()).hexdigest()[:8]
-        folder = DATA_ROOTS[0] / f"{config.name}-generated-{mark}"
+        folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):
             console.print(f"no --data: generating {config.generator.n_rows:,} rows once, into {folder}")
             generate(config.generator, folder)

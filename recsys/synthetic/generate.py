@@ -1,9 +1,10 @@
 """Writes generated Toss-shaped files, block by block, with the truth that no real data set has."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,8 @@ BLOCK_ROWS = 1024
 MOST_BLOCK_ROWS = 131_072
 """The text of a block's sequences must stay under the 2 GiB that Arrow's strings hold."""
 CONFIG_FILE = "config.json"
+_VERSION = 2
+"""Of what a config means: another one makes other rows, so that finished folders of it are not taken for these."""
 
 
 class GeneratorConfig(StrictModel):
@@ -42,6 +45,15 @@ class GeneratorConfig(StrictModel):
     def test_rows(self) -> int:
         """Rows of the test file."""
         return self.n_test_rows or max(1, self.n_rows // 7)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the rows this makes."""
+        return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
+
+    def settings(self) -> dict[str, Any]:
+        """All that the rows depend on, as JSON."""
+        return {"version": _VERSION, **self.model_dump(mode="json")}
 
     def impression_maker(self, split: Literal["train", "test"]) -> ImpressionMaker:
         """What draws the impressions of a split."""
@@ -65,7 +77,7 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS
     Raises:
         InputError: when the folder holds something else, or block_rows is out of range.
     """
-    settings = config.model_dump(mode="json")
+    settings = config.settings()
     if is_done(folder) and (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE) == settings:
         console.print(f"{folder} already holds this data")
         return folder

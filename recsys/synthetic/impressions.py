@@ -24,7 +24,10 @@ from recsys.synthetic.users import (
 
 N_PILOT, _PILOT_BLOCK, _N_REFERENCE = 65_536, 2048, 1024
 _HISTORY_SD, _INTERACTION_SD = 0.37, 0.18
-_RARE_PROB, _RARE_LOGIT = 0.02, 2.2
+_N_SLOTS, _N_FORMATS = 18, 5
+_RARE_SLOTS = {1: 16, 3: 13, 5: 10}
+"""Slot (l_feat_26) by format (l_feat_27) that together draw clicks: 2 % of rows."""
+_RARE_LOGIT = 2.2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Impressions:
     hour: np.ndarray
     ad_set: np.ndarray
     creative: np.ndarray
+    slot: np.ndarray
+    ad_format: np.ndarray
     is_null_1: np.ndarray
     is_null_2: np.ndarray
     logit: np.ndarray
@@ -75,6 +80,13 @@ def _interaction(draws: Draws, name: str, share: np.ndarray) -> np.ndarray:
         logits -= np.average(logits, axis=1, weights=share)[:, None]
         logits -= np.average(logits, axis=0, weights=mine)
     return logits
+
+
+def _is_rare(slot: np.ndarray, ad_format: np.ndarray) -> np.ndarray:
+    """[n] whether the slot and the format of a row are one of the pairs that draw clicks."""
+    wanted = np.zeros(_N_FORMATS + 1, np.int64)
+    wanted[list(_RARE_SLOTS)] = list(_RARE_SLOTS.values())
+    return wanted[ad_format] == slot
 
 
 class ImpressionMaker:
@@ -141,6 +153,8 @@ class ImpressionMaker:
         is_null_2 = (draws.uniform("null_1", row) < 0.97 * columns.NULL_RATE_1) | (
             draws.uniform("null_2", row) < columns.NULL_RATE_2 - 0.97 * columns.NULL_RATE_1
         )
+        slot = 1 + np.floor(_N_SLOTS * draws.uniform("l_feat_26", row) ** 2).astype(np.int64)
+        ad_format = 1 + np.floor(_N_FORMATS * draws.uniform("l_feat_27", row)).astype(np.int64)
         ad_type = self.ads.columns(ad_set, creative)["l_feat_4"].astype(np.int64) - 1
         day_logit = _log_odds(columns.DAYS)[np.minimum(day, len(columns.DAYS) - 1)]
         total = (
@@ -155,9 +169,11 @@ class ImpressionMaker:
             + self._with_age[inventory, users.age]
             + self._with_type[inventory, ad_type]
             + np.where(is_null_1 | is_null_2, logit(columns.NULL_CLICK_RATE / 100) - logit(columns.BASE_RATE), 0.0)
-            + _RARE_LOGIT * (draws.uniform("rare", row) < _RARE_PROB)
+            + _RARE_LOGIT * _is_rare(slot, ad_format)
         )
-        return Impressions(row, users, day, inventory, hour, ad_set, creative, is_null_1, is_null_2, total)
+        return Impressions(
+            row, users, day, inventory, hour, ad_set, creative, slot, ad_format, is_null_1, is_null_2, total
+        )
 
     def label_chance(self, shown: Impressions) -> np.ndarray:
         """[n] uniform numbers: a row is clicked where its own is below p."""
@@ -188,8 +204,7 @@ class ImpressionMaker:
         is_usual = draws.uniform("l_feat_25", row) < 0.55
         other = 1 + (1788 * draws.uniform("l_feat_25b", row) ** 2).astype(np.int64)
         numbers["l_feat_25"] = np.where(is_usual, 1129, other)
-        numbers["l_feat_26"] = 1 + np.floor(18 * draws.uniform("l_feat_26", row) ** 2)
-        numbers["l_feat_27"] = 1 + np.floor(5 * draws.uniform("l_feat_27", row))
+        numbers["l_feat_26"], numbers["l_feat_27"] = shown.slot, shown.ad_format
         rate_e3 = columns.TEST_NULL_RATE_E3 if self._is_test else columns.NULL_RATE_E3
         nulls = dict.fromkeys(columns.NULL_BLOCK_1, shown.is_null_1)
         nulls |= dict.fromkeys(columns.NULL_BLOCK_2, shown.is_null_2)

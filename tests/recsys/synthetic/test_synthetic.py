@@ -283,6 +283,17 @@ def test_best_possible_scores(p: np.ndarray) -> None:
     assert mean["score"] == pytest.approx(0.356, abs=0.008)
 
 
+def test_pairs_of_slot_and_format_draw_clicks(train: pa.Table, p: np.ndarray) -> None:
+    slot, ad_format = (number(train, name).astype(int) for name in ("l_feat_26", "l_feat_27"))
+    n_rows, sum_p = np.zeros((2, 19, 6))
+    np.add.at(n_rows, (slot, ad_format), 1)
+    np.add.at(sum_p, (slot, ad_format), p)
+    rate = sum_p[1:, 1:] / n_rows[1:, 1:]
+    is_rare = rate > 0.06
+    assert n_rows[1:, 1:][is_rare].sum() / N == pytest.approx(0.02, abs=0.002)
+    assert rate[is_rare].min() > 4 * rate[~is_rare].max()  # exp(2.2) is 9
+
+
 def test_metadata_holds_the_scores(toss_folder: Path, train: pa.Table, p: np.ndarray) -> None:
     best = read_bayes(toss_folder)["train"]
     assert best.ap == pytest.approx(average_precision_score(number(train, "clicked"), p))
@@ -342,6 +353,10 @@ def test_finished_folders_are_kept(tmp_path: Path) -> None:
     assert (generate(config, folder) / "train.parquet").stat().st_mtime_ns == stamp
     with pytest.raises(InputError, match="exists and is not this generated data set"):
         generate(GeneratorConfig(n_rows=501), folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"version": 1}))
+    with pytest.raises(InputError, match="exists and is not this generated data set"):
+        generate(config, folder)  # an earlier version made other rows of the same config
 
 
 @pytest.mark.parametrize("block_rows", [0, MOST_BLOCK_ROWS + 1])
