@@ -10,7 +10,7 @@ from torch.nn import functional
 from recsys.batch import Batch
 from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings
-from recsys.layers import Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
+from recsys.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
 from recsys.schema import Schema
 
 
@@ -33,6 +33,18 @@ class FTTransformerConfig(StrictModel):
     n_frequencies: int = Field(default=16, ge=1)
     frequency_std: float = Field(default=0.1, gt=0)
     """Of the normal distribution that the Fourier frequencies begin with."""
+    token_batch_norm: bool = False
+    """Normalizes each unit of each token over the batch, before the first layer."""
+    embedding_init_std: float | None = Field(default=None, gt=0)
+    """Of the tables at first; null takes d_model ** -.5."""
+    readout: Literal["cls", "tokens"] = "cls"
+    """What the logit is read from: the last state of [CLS], or those of all tokens, side by side, without [CLS]."""
+    hidden_dims: tuple[int, ...] = ()
+    """Of an MLP between the readout and the logit; none in the paper."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of that MLP."""
+    batch_norm: bool = False
+    """Of that MLP."""
     gradient_checkpointing: bool = False
     """Trades time for memory: activations of each layer are computed anew in the backward pass."""
     pool_sequences: bool = True
@@ -141,7 +153,8 @@ class Block(nn.Module):
 class FTTransformer(nn.Module):
     """A token per categorical feature, per pooled sequence and per dense column, and [CLS], whose last state is read.
 
-    Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021 (arXiv 2106.11959).
+    Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021 (arXiv 2106.11959). The
+    other readout, all tokens side by side, is AutoInt's (Song et al., CIKM 2019, equation 9).
 
     Args:
         config: sizes.
@@ -152,19 +165,25 @@ class FTTransformer(nn.Module):
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         width = config.d_model
-        self.embeddings = PooledEmbeddings(schema, width, self.sequences, init_std=width**-0.5)
+        self.embeddings = PooledEmbeddings(
+            schema, width, self.sequences, init_std=config.embedding_init_std or width**-0.5
+        )
         self.embedding_bias = _Bias(len(self.embeddings.features), width)
         self.numeric: nn.Module
         if config.numeric_tokens == "fourier":
             self.numeric = FourierTokens(len(schema.dense), width, config.n_frequencies, config.frequency_std)
         else:
             self.numeric = LinearTokens(len(schema.dense), width)
-        self.cls = _Bias(1, width)
+        n_tokens = len(self.embeddings.features) + len(schema.dense)
+        self.token_norm = BatchNorm(n_tokens * width) if config.token_batch_norm else None
         self.token_dropout = TokenDropout(config.token_dropout)
+        self.cls = _Bias(1, width) if config.readout == "cls" else None
         depths = [config.stochastic_depth * (number + 1) / config.n_layers for number in range(config.n_layers)]
         self.blocks = nn.ModuleList(Block(config, depth, number == 0) for number, depth in enumerate(depths))
         self.norm = nn.LayerNorm(width)
-        self.head = LogitHead(width)
+        d_read = width if self.cls else n_tokens * width
+        self.mlp = MLP(d_read, config.hidden_dims, config.dropout, config.batch_norm)
+        self.head = LogitHead(self.mlp.d_out)
         self._checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> Tensor:
@@ -172,14 +191,19 @@ class FTTransformer(nn.Module):
         x_BTD = self.tokens(batch)
         for block in self.blocks[:-1]:
             x_BTD = checkpointed(block, x_BTD, is_on=self._checkpointing)
-        cls_B1D = checkpointed(self.blocks[-1], x_BTD, 1, is_on=self._checkpointing)
-        return self.head(functional.relu(self.norm(cls_B1D[:, 0])))
+        n_read = 1 if self.cls else None
+        read_BQD = self.norm(checkpointed(self.blocks[-1], x_BTD, n_read, is_on=self._checkpointing))
+        read_BX = functional.relu(read_BQD[:, 0]) if self.cls else read_BQD.flatten(1)
+        return self.head(self.mlp(read_BX))
 
     def tokens(self, batch: Batch) -> Tensor:
-        """[B, T, D], [CLS] first."""
+        """[B, T, D], [CLS] first where there is one."""
         of_ids = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
-        features = self.token_dropout(torch.cat([of_ids, self.numeric(batch.dense)], dim=1))
-        return torch.cat([self.cls.value.expand(len(batch), 1, -1), features], dim=1)
+        features = torch.cat([of_ids, self.numeric(batch.dense)], dim=1)
+        if self.token_norm is not None:
+            features = self.token_norm(features.flatten(1)).view_as(features)
+        features = self.token_dropout(features)
+        return features if self.cls is None else torch.cat([self.cls.value.expand(len(batch), 1, -1), features], dim=1)
 
 
 class _Bias(nn.Module):

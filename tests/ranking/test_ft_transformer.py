@@ -61,6 +61,27 @@ def test_one_token_per_feature_and_cls_first(small: PreparedDataset) -> None:
     assert torch.allclose(tokens[:, 2], expected)
 
 
+def test_batch_normalized_tokens_all_read_by_numpy(small: PreparedDataset) -> None:
+    split = small.split("full")
+    changes = {"token_batch_norm": True, "readout": "tokens", "token_dropout": 0.0, "stochastic_depth": 0.0}
+    torch.manual_seed(0)
+    model = with_tables(FTTransformer(SMALL.model_copy(update=changes), split.schema)).train()
+    batch = split.batch(np.arange(30), model.sequences)
+    tokens = model.tokens(batch).detach().numpy()
+    assert tokens.shape == (30, 3 + len(split.schema.dense), 8)
+    assert np.allclose(tokens.mean(axis=0), 0, atol=1e-5)
+    norm, model.token_norm = model.token_norm, None
+    raw = model.tokens(batch).detach().numpy()
+    assert np.allclose(tokens, (raw - raw.mean(axis=0)) / np.sqrt(raw.var(axis=0) + norm.eps), atol=1e-4)
+    model.eval()
+    states = model.tokens(batch)
+    for block in model.blocks:
+        states = block(states)
+    weight, bias = model.head.linear.weight.detach().numpy(), model.head.linear.bias.detach().numpy()
+    read = model.norm(states).detach().numpy().reshape(30, -1)
+    assert np.allclose(model(batch).detach().numpy(), read @ weight[0] + bias, atol=1e-5)
+
+
 def test_token_dropout_drops_whole_tokens() -> None:
     torch.manual_seed(0)
     out = TokenDropout(0.2)(torch.ones(500, 10, 4))
