@@ -141,8 +141,8 @@ class Dice(nn.Module):
 
     def forward(self, x_BD: Tensor) -> Tensor:
         """[B, D] to the same."""
-        p_BD = torch.sigmoid(self.standardize(x_BD))
-        return x_BD * (self.slope + p_BD * (1 - self.slope)).to(x_BD.dtype)
+        p_BD, slope = torch.sigmoid(self.standardize(x_BD)), self.slope.to(x_BD.dtype)  # mixed types are slow
+        return x_BD * torch.addcmul(slope, p_BD, 1 - slope)
 
 
 Activation = Literal["relu", "prelu", "dice"]
