@@ -104,6 +104,9 @@ class TrainerConfig(StrictModel):
     """Largest norm of all gradients together, those of fused tables left out; null for no limit."""
     mixout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of a weight of the dense part to be read at its initial value in a step."""
+    weight_average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay, in a step, of a moving average of the weights, which is judged and kept in their place; 0 for none. What
+    fused optimizers train is not averaged."""
     loss: LossConfig = LossConfig()
     embeddings: EmbeddingTraining = EmbeddingTraining()
     precision: Precision = "bf16"

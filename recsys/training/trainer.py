@@ -19,6 +19,7 @@ from recsys.permutation import Permutation
 from recsys.progress import ProgressLine, console, progress_line
 from recsys.rows import Rows
 from recsys.sharding import shard
+from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
 from recsys.training.config import EarlyStopping, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite, set_aside
@@ -76,6 +77,7 @@ class Trainer:
         self.model = model
         self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
         self._mixout = Mixout(model, self._optimizers.matrices, config.mixout)
+        self._average = WeightAverage(self._averaged(), config.weight_average)
         self._progress = Progress(precision=config.precision, micro_batches=config.micro_batches)
         if config.precision == "bf16" and not supports_bf16(world.device):
             console.print("[yellow]this device has no bf16: fp32 in its place[/yellow]")
@@ -100,7 +102,8 @@ class Trainer:
             if stopping is None:
                 progress.best_epoch = progress.epoch
             else:
-                self._judge(epoch, stopping)
+                with self._average.in_place():
+                    self._judge(epoch, stopping)
             self._print(epoch)
             on_epoch(epoch.monitored)
             progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -110,8 +113,9 @@ class Trainer:
             if progress.epoch < self._config.epochs:
                 self._save_if_due()
         if stopping is None:
-            save_tensors(self._weights, self._sharded.state_dict(), self._world)
-        elif progress.n_worse:
+            with self._average.in_place():
+                save_tensors(self._weights, self._sharded.state_dict(), self._world)
+        if progress.n_worse or self._average.means:
             load_tensors(self._weights, self._sharded.state_dict())
         return FitReport(self.link, len(self._rows), progress)
 
@@ -150,9 +154,9 @@ class Trainer:
                     if progress.batch < self._n_batches:
                         self._save_if_due()
         self._pipeline.detach()
-        for buffer in self.model.buffers():  # running statistics of this process's rows
-            if buffer.is_floating_point():
-                self._world.sum(buffer).div_(self._world.size)
+        for tensor in (*self.model.buffers(), *self._average.means.values()):
+            if tensor.is_floating_point():  # running statistics are of this process's rows
+                self._world.sum(tensor).div_(self._world.size)
         mean = progress.loss_sum / len(self._rows)
         self._log.scalar("train/epoch_loss", mean, progress.step)
         return Epoch(mean, progress.seconds, progress.waited_s)
@@ -166,7 +170,18 @@ class Trainer:
             progress.precision, progress.fell_back_at_step = self._step.precision, progress.step
         progress.micro_batches = self._step.micro_batches
         progress.step += 1
+        self._average.update(progress.step)
         return loss, rates
+
+    def _averaged(self) -> Iterator[tuple[str, Tensor]]:
+        """What AdamW trains, and running statistics."""
+        for parameter in self._optimizers.parameters:
+            yield self._optimizers.names[id(parameter)], parameter
+        for prefix, module in self.model.named_modules():
+            if isinstance(module, nn.BatchNorm1d):
+                for name, buffer in module.named_buffers():
+                    if buffer.is_floating_point():
+                        yield f"{prefix}.{name}", buffer
 
     def _report_step(self, loss: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
         step, value = self._progress.step, float(loss)
@@ -212,6 +227,7 @@ class Trainer:
             "dense_optimizer": dense_state(self._optimizers),
             "fused_optimizer": self._optimizers.fused.state_dict()["state"],
             "mixout": self._mixout.anchors,
+            "average": self._average.means,
             "rng": {f"of_{self._world.size}/{key}": value for key, value in rng.items()},
         }
         return {name: part for name, part in parts.items() if part}

@@ -21,8 +21,8 @@ ALL_FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}
 def test_a_killed_fit_resumes_to_the_same_bits(
     small: PreparedDataset, tmp_path: Path, killed_at: int, embeddings: object
 ) -> None:
-    """15 steps make an epoch here; dropout, mixout and early stopping are on."""
-    config = quick(checkpoint_every_s=1e-9, mixout=0.1, embeddings=embeddings)
+    """15 steps make an epoch here; dropout, mixout, averaging and early stopping are on."""
+    config = quick(checkpoint_every_s=1e-9, mixout=0.1, weight_average=0.9, embeddings=embeddings)
     whole = trainer_of(small, "fold_0", config, tmp_path / "whole")
     expected = whole.fit()
 
