@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ranking.dcnv2 import CrossNet
 from recsys.batch import Batch
 from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
@@ -28,6 +29,9 @@ class DINConfig(StrictModel):
     attention_dims: tuple[int, ...] = Field(default=(80, 40), min_length=1)
     attention_softmax: bool = False
     """Makes a row's weights sum to one; the paper keeps them as they are, so that many matches count more than one."""
+    cross_depth: int = Field(default=0, ge=0)
+    """Cross layers of a DCN V2 beside the MLP, over the same inputs; the paper has none."""
+    cross_rank: int | None = Field(default=None, ge=1)
     hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
     activation: Activation = "dice"
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -123,7 +127,8 @@ class DIN(nn.Module):
         width = (len(others) + 1 + len(self.sequences)) * dim + len(schema.dense)
         saves_memory = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory, config.activation)
-        self.head = LogitHead(self.mlp.d_out)
+        self.cross = CrossNet(width, config.cross_depth, config.cross_rank) if config.cross_depth else None
+        self.head = LogitHead(self.mlp.d_out, *([width] if self.cross else []))
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits."""
@@ -138,7 +143,9 @@ class DIN(nn.Module):
                 found = events[name]
                 behaviour_TD = found.values()
             pooled.append(self.pool(name, behaviour_TD, found.lengths(), target_BD))
-        return self.head(self.mlp(concat([self.features(batch), target_BD, *pooled, batch.dense])))
+        x0_BX = concat([self.features(batch), target_BD, *pooled, batch.dense])
+        crosses = [self.cross(x0_BX)] if self.cross else []
+        return self.head(self.mlp(x0_BX), *crosses)
 
     def pool(self, name: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> Tensor:
         """[T, D] behaviours, end to end, to [B, D]: their weighted sum in each row."""

@@ -83,6 +83,22 @@ def test_a_sequence_shares_the_targets_table(with_target: PreparedDataset) -> No
     assert model.features.features == ["color"]
 
 
+def test_crosses_stand_beside_the_mlp_over_the_same_inputs(with_target: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(embedding_dim=4, embedding_init_std=0.5, cross_depth=1)
+    model = with_tables(DIN(config, split.schema)).eval()
+    inputs: list[np.ndarray] = []
+    model.mlp.register_forward_hook(lambda _, args, out: inputs.extend(x.detach().numpy() for x in (*args, out)))
+    found = model(split.batch(np.arange(20), model.sequences)).detach().numpy()
+    x0, deep = inputs
+    assert model.cross is not None
+    cross = {name: value.detach().numpy() for name, value in model.cross.named_parameters()}
+    x1 = x0 * (x0 @ cross["layers.0.weight"].T + cross["layers.0.bias"]) + x0
+    weight, bias = (value.detach().numpy() for value in model.head.parameters())
+    assert np.allclose(found, np.concatenate([deep, x1], axis=1) @ weight[0] + bias, atol=1e-5)
+
+
 def test_what_din_cannot_do_says_why(small: PreparedDataset, with_target: PreparedDataset) -> None:
     with pytest.raises(InputError, match="schema.target_item, which is not set"):
         DIN(DINConfig(), small.split("full").schema)
