@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from benchmarks.contest import Arrays, Score, Task, load, private_gib, race
-from ranking.dcnv2 import DCNv2, DCNv2Config
+from benchmarks.contest import Arrays, Score, Task, load, private_gib, race, sequences_of
+from benchmarks.plain_models import plain_model
+from ranking.dcnv2 import DCNv2Config
+from ranking.models import build_model
 from recsys.allocator import keep_freed_memory
 from recsys.progress import console
-from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
 from recsys.world import join_world
@@ -44,10 +44,10 @@ class _Curve(Log):
 def ours(task: Task) -> Score:
     """The trainer that every pipeline uses."""
     keep_freed_memory()
-    config = TrainerConfig.model_validate(task.trainer)
+    model_config, config = task.settings()
     split, judged = task.open()
     torch.manual_seed(config.seed)
-    model, log, world = DCNv2(DCNv2Config.model_validate(task.model), split.schema), _Curve(), join_world()
+    model, log, world = build_model(model_config, split.schema), _Curve(), join_world()
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(world.agree(folder)) / "weights"
         trainer = Trainer(model, split, judged, config, weights, log, world, "ours")
@@ -60,43 +60,11 @@ def ours(task: Task) -> Score:
     return Score(report.n_rows * len(epochs) / seconds, waiting, log.points, private_gib())
 
 
-class PlainDCNv2(nn.Module):
-    """DCN V2 as one writes it first: an nn.Embedding per column, everything in float32."""
-
-    def __init__(self, config: DCNv2Config, n_ids: list[int], n_tokens: list[int], n_dense: int) -> None:
-        super().__init__()
-        dim = config.embedding_dim
-        self.embeddings = nn.ModuleList(nn.Embedding(n, dim) for n in n_ids)
-        self.tokens = nn.ModuleList(nn.Embedding(n + 1, dim, padding_idx=0) for n in n_tokens)
-        for table in [*self.embeddings, *self.tokens]:
-            nn.init.normal_(cast(Tensor, table.weight), std=config.embedding_init_std)
-        width = (len(n_ids) + len(n_tokens)) * dim + n_dense
-        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(config.cross_depth))
-        layers: list[nn.Module] = []
-        for d_in, d_out in zip([width, *config.hidden_dims], config.hidden_dims, strict=False):
-            normalized = [nn.BatchNorm1d(d_out)] if config.batch_norm else []
-            layers += [nn.Linear(d_in, d_out), *normalized, nn.ReLU(), nn.Dropout(config.dropout)]
-        self.mlp = nn.Sequential(*layers)
-        self.head = nn.Linear(width + config.hidden_dims[-1], 1)
-
-    def forward(self, ids: Tensor, dense: Tensor, *tokens: Tensor) -> Tensor:
-        """[B] logits."""
-        parts = [table(ids[:, number]) for number, table in enumerate(self.embeddings)]
-        for table, sequence in zip(self.tokens, tokens, strict=True):
-            n_events = (sequence > 0).sum(dim=1, keepdim=True).clamp(min=1)
-            parts.append(table(sequence).sum(dim=1) / n_events)
-        x0 = torch.cat([*parts, dense], dim=1)
-        x = x0
-        for layer in self.cross:
-            x = x0 * layer(x) + x
-        return self.head(torch.cat([x, self.mlp(x0)], dim=1)).squeeze(1)
-
-
 class _Batches(Dataset[tuple[Tensor, ...]]):
     """Whole batches by a list of rows: DataLoader's one-by-one collation would take longer than the training step."""
 
     def __init__(self, arrays: Arrays) -> None:
-        self._tensors = [torch.from_numpy(a) for a in (arrays.label, arrays.ids, arrays.dense, *arrays.tokens)]
+        self._tensors = [torch.from_numpy(a) for a in (arrays.label, arrays.ids, arrays.dense, *arrays.sequences)]
 
     def __getitem__(self, rows: list[int]) -> tuple[Tensor, ...]:
         index = torch.tensor(rows)
@@ -105,14 +73,12 @@ class _Batches(Dataset[tuple[Tensor, ...]]):
 
 def plain(task: Task) -> Score:
     """Plain PyTorch: float32, torch.optim.AdamW on everything, a DataLoader with workers."""
-    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    config, settings = task.settings()
     split, judged = task.open()
-    sequences = [s.name for s in split.schema.token_sequences] if config.pool_sequences else []
+    sequences = sequences_of(config, split)
     arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
     torch.manual_seed(settings.seed)
-    sizes = split.schema.num_embeddings
-    n_tokens = [sizes[s.vocabulary] for s in split.schema.token_sequences if s.name in sequences]
-    model = PlainDCNv2(config, [sizes[name] for name in split.schema.categorical], n_tokens, arrays.dense.shape[1])
+    model = plain_model(config, split.schema)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     weight = split.prior.pos_weight if settings.loss.pos_weight == "auto" else settings.loss.pos_weight
     loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
@@ -138,50 +104,30 @@ def plain(task: Task) -> Score:
 
 
 def deepctr(task: Task) -> Score:
-    """DeepCTR-Torch's DCN with matrices, through its own `fit`."""
-    from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat
-    from deepctr_torch.models import DCN
+    """DeepCTR-Torch's model of the same name, through its own `fit`."""
+    from benchmarks.deepctr_models import build_peer
 
-    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    config, settings = task.settings()
     split, judged = task.open()
-    sequences = [s.name for s in split.schema.token_sequences] if config.pool_sequences else []
+    sequences = sequences_of(config, split)
     arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
-    sizes, dim = split.schema.num_embeddings, config.embedding_dim
-    columns = [SparseFeat(name, sizes[name], dim) for name in split.schema.categorical]
-    for sequence in (s for s in split.schema.token_sequences if s.name in sequences):
-        feature = SparseFeat(sequence.name, sizes[sequence.vocabulary] + 1, dim)
-        columns.append(VarLenSparseFeat(feature, maxlen=sequence.max_length, combiner="mean"))
-    columns += [DenseFeat(name, 1) for name in split.schema.dense]
-
-    def inputs(of: Arrays) -> dict[str, np.ndarray]:
-        found = {name: of.ids[:, number] for number, name in enumerate(split.schema.categorical)}
-        found |= dict(zip(sequences, of.tokens, strict=True))
-        return found | {name: of.dense[:, number] for number, name in enumerate(split.schema.dense)}
-
-    model = DCN(
-        linear_feature_columns=[],
-        dnn_feature_columns=columns,
-        cross_num=config.cross_depth,
-        cross_parameterization="matrix",
-        dnn_hidden_units=config.hidden_dims,
-        dnn_dropout=config.dropout,
-        seed=settings.seed,
-    )
-    model.compile(torch.optim.Adam(model.parameters(), lr=settings.learning_rate), "binary_crossentropy")
-    x, y = inputs(arrays), arrays.label
+    peer = build_peer(config, split.schema, settings.seed)
+    peer.model.compile(torch.optim.Adam(peer.model.parameters(), lr=settings.learning_rate), "binary_crossentropy")
+    x, y = peer.inputs(arrays), arrays.label
 
     def train_epoch() -> None:
-        model.fit(x, y, batch_size=settings.batch_size, epochs=1, verbose=0)
+        peer.model.fit(x, y, batch_size=settings.batch_size, epochs=1, verbose=0)
 
     def judge() -> np.ndarray:
-        return model.predict(inputs(held_out), settings.eval_batch_size)[:, 0]
+        return peer.model.predict(peer.inputs(held_out), settings.eval_batch_size)[:, 0]
 
     return race(train_epoch, judge, held_out.label, len(arrays), task)
 
 
 def limit(task: Task) -> Score:
     """The matrix products of a step alone, in bfloat16: forward, by inputs and by weights."""
-    config, settings = DCNv2Config.model_validate(task.model), TrainerConfig.model_validate(task.trainer)
+    config, settings = task.settings()
+    assert isinstance(config, DCNv2Config)
     split, _ = task.open()
     n_sequences = len(split.schema.token_sequences) if config.pool_sequences else 0
     width = (len(split.schema.categorical) + n_sequences) * config.embedding_dim + len(split.schema.dense)

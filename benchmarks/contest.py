@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from ranking.din import DINConfig
+from ranking.gbdt import GBDTConfig
+from ranking.models import DeepModelConfig, config_class
 from recsys.dataset import PreparedDataset, Split
 from recsys.rows import Rows
+from recsys.training.config import TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,17 @@ class Task:
     split: str
     """Its fitting rows are trained on; its held-out or `valid` rows are judged."""
     model: dict[str, Any]
-    """A DCNv2Config's values."""
+    """The values of a deep model's config."""
     trainer: dict[str, Any]
     """A TrainerConfig's values."""
     target: float | None = None
     """ROC-AUC to stop at; None trains all epochs."""
+
+    def settings(self) -> tuple[DeepModelConfig, TrainerConfig]:
+        """The model's and the trainer's."""
+        model = config_class(self.model["name"]).model_validate(self.model)
+        assert not isinstance(model, GBDTConfig)
+        return model, TrainerConfig.model_validate(self.trainer)
 
     def open(self) -> tuple[Split, Rows]:
         """The split, and the rows to judge by."""
@@ -60,8 +70,8 @@ class Arrays:
     """[n, F] int64."""
     dense: np.ndarray
     """[n, N] float32."""
-    tokens: list[np.ndarray]
-    """Of each sequence, [n, max_length] int64 ids from 1 on, padded with 0."""
+    sequences: list[np.ndarray]
+    """Of each sequence in turn, [n, max_length] int64 ids from 1 on, padded with 0, and float32 values."""
     label: np.ndarray
     """[n] float32."""
 
@@ -72,8 +82,9 @@ class Arrays:
 def load(split: Split, rows: Rows, sequences: Sequence[str]) -> Arrays:
     """Reads all rows."""
     parts: dict[str, list[np.ndarray]] = {"ids": [], "dense": [], "label": []}
-    tokens: list[list[np.ndarray]] = [[] for _ in sequences]
+    padded: list[list[np.ndarray]] = [[] for _ in range(2 * len(sequences))]
     longest = {s.name: s.max_length for s in split.schema.token_sequences}
+    longest |= {s.name: len(s.columns) for s in split.schema.column_sequences}
     for start in range(0, len(rows), 65_536):
         batch = split.batch(rows(np.arange(start, min(start + 65_536, len(rows)))), sequences)
         n = len(batch)
@@ -81,13 +92,23 @@ def load(split: Split, rows: Rows, sequences: Sequence[str]) -> Arrays:
         parts["dense"].append(batch.dense.numpy())
         parts["label"].append(batch.label.numpy())
         for number, name in enumerate(sequences):
-            padded = np.zeros((n, longest[name]), np.int64)
-            lengths = batch.sequences[name].lengths().numpy()
-            padded[np.arange(longest[name]) < lengths[:, None]] = batch.sequences[name].values().numpy() + 1
-            tokens[number].append(padded)
-    return Arrays(
-        **{key: np.concatenate(value) for key, value in parts.items()}, tokens=[np.concatenate(t) for t in tokens]
-    )
+            found = batch.sequences[name]
+            is_there = np.arange(longest[name]) < found.lengths().numpy()[:, None]
+            tokens, values = np.zeros(is_there.shape, np.int64), np.zeros(is_there.shape, np.float32)
+            tokens[is_there] = found.values().numpy() + 1
+            values[is_there] = 1.0 if found.weights_or_none() is None else found.weights().numpy()
+            padded[2 * number].append(tokens)
+            padded[2 * number + 1].append(values)
+    whole = {key: np.concatenate(value) for key, value in parts.items()}
+    return Arrays(**whole, sequences=[np.concatenate(part) for part in padded])
+
+
+def sequences_of(config: DeepModelConfig, split: Split) -> list[str]:
+    """The sequences that a model reads."""
+    tokens = [s.name for s in split.schema.token_sequences]
+    if isinstance(config, DINConfig):
+        return [*tokens, *(s.name for s in split.schema.column_sequences)]
+    return tokens if config.pool_sequences else []
 
 
 def race(

@@ -1,6 +1,7 @@
 """Training speed, side by side in one run: ours, plain PyTorch, DeepCTR-Torch, and the machine's own limit.
 
 python -m benchmarks.training
+python -m benchmarks.training --model din
 python -m benchmarks.training --data frappe
 """
 
@@ -11,7 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,69 +39,103 @@ class Data(StrEnum):
     FRAPPE = "frappe"
 
 
+class DeepModel(StrEnum):
+    """What to train."""
+
+    DCNV2 = "dcnv2"
+    XDEEPFM = "xdeepfm"
+    DIN = "din"
+    FT_TRANSFORMER = "ft_transformer"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a model's work fits a small machine's minutes."""
+
+    rows: int
+    batch_size: int
+    overrides: tuple[str, ...] = ()
+
+
+SIZES = {
+    DeepModel.DCNV2: Size(500_000, 16_384),
+    DeepModel.XDEEPFM: Size(50_000, 4096),
+    DeepModel.DIN: Size(100_000, 4096),
+    DeepModel.FT_TRANSFORMER: Size(20_000, 2048, ("model.d_model=64", "model.n_layers=2", "model.n_heads=4")),
+}
+LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 products alone"}
+WANTED = {"plain": "2.0", "deepctr": "2.0"}
+DCNV2_WANTED = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
+# Early stopping judges the epoch here, and stops nothing.
+JUDGED = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
+
+
 def training(
     data: Annotated[Data, typer.Option(help="toss: generated rows; frappe: the public data set.")] = Data.TOSS,
-    rows: Annotated[int, typer.Option(min=1000, help="Generated rows; four fifths are trained on.")] = 500_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of the generated rows' training.")] = 16_384,
+    model: Annotated[DeepModel, typer.Option(help="Of the generated rows; frappe trains dcnv2.")] = DeepModel.DCNV2,
+    rows: Annotated[int | None, typer.Option(min=1000, help="Generated rows; four fifths are trained on.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of the generated rows' training.")] = None,
 ) -> None:
     """Measure training speed as ratios, each side by side in this run.
 
     Every contender has a process of its own and all cores; they take turns, and each one's best turn counts.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    if data == Data.TOSS:
-        toss(rows, batch_size)
-    else:
+    if data == Data.FRAPPE:
         frappe()
-
-
-def toss(rows: int, batch_size: int) -> None:
-    """DCNv2 with the plan's defaults, one epoch."""
-    # Early stopping judges the epoch here, and stops nothing.
-    judged = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
-    overrides = [f"generator.n_rows={rows}", f"trainer.batch_size={batch_size}", "trainer.epochs=1", judged]
-    settings = load_rank_config(CONFIGS / "toss.yaml", "dcnv2", overrides)
-    folder = find_prepared(settings.data, None).folder
-    task = Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
-
-    names = ["ours", "plain", "limit"]
-    if importlib.util.find_spec("deepctr_torch") is not None:
-        names.append("deepctr")
+        return
+    usual = SIZES[model]
+    n_rows, n_batch = rows or usual.rows, batch_size or usual.batch_size
+    overrides = [*usual.overrides, f"trainer.batch_size={n_batch}", JUDGED]
+    task = toss_task(model, [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"])
+    names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
+    if model != DeepModel.FT_TRANSFORMER:  # of which it has none
+        if importlib.util.find_spec("deepctr_torch") is None:
+            console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'")
+        else:
+            names.append("deepctr")
     scores = contest(task, names)
-    # a fifth of the rows, five times over: as many steps
-    fewer = [*overrides, f"generator.n_rows={rows // 5}", "trainer.epochs=5"]
-    few = load_rank_config(CONFIGS / "toss.yaml", "dcnv2", fewer)
-    few_folder = find_prepared(few.data, None).folder
-    less = run("ours", replace(task, prepared=str(few_folder), trainer=few.trainer.model_dump()))
-    sharded = run("ours", task, n_processes=2, threads=1)
+    console.print(comparison(f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}", model, scores))
+    if model == DeepModel.DCNV2:
+        # a fifth of the rows, five times over: as many steps
+        less = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))
+        sharded = run("ours", task, n_processes=2, threads=1)
+        console.print(own_figures(scores["ours"], less, sharded, n_rows))
 
-    ours = scores["ours"]
-    assert ours.waiting is not None
-    table = Table(title=f"DCNv2, {rows * 4 // 5:,} rows, batch {batch_size:,}", title_justify="left")
+
+def toss_task(model: DeepModel, overrides: list[str]) -> Task:
+    """A model on generated rows, with the plan's defaults but for the overrides."""
+    settings = load_rank_config(CONFIGS / "toss.yaml", model.value, overrides)
+    folder = find_prepared(settings.data, None).folder
+    return Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
+
+
+def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
+    """Ours and the others."""
+    wanted = DCNV2_WANTED if model == DeepModel.DCNV2 else WANTED
+    table = Table(title=title, title_justify="left")
     for column in ("", "rows/s", "ROC-AUC", "ours / it", "wanted"):
         table.add_column(column, justify="left" if not column else "right")
-    wanted = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
-    labels = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch DCN", "limit": "bf16 products alone"}
     for name, score in scores.items():
         auc = f"{score.curve[-1][1]:.4f}" if score.curve else ""
-        ratio = "" if name == "ours" else f"{ours.rows_per_s / score.rows_per_s:.2f}"
-        table.add_row(labels[name], f"{score.rows_per_s:,.0f}", auc, ratio, wanted.get(name, ""))
-    console.print(table)
-    if "deepctr" not in names:
-        console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'")
-    more = Table(title="ours", title_justify="left")
+        ratio = "" if name == "ours" else f"{scores['ours'].rows_per_s / score.rows_per_s:.2f}"
+        table.add_row(LABELS[name], f"{score.rows_per_s:,.0f}", auc, ratio, wanted.get(name, ""))
+    return table
+
+
+def own_figures(ours: Score, less: Score, sharded: Score, rows: int) -> Table:
+    """What no other has: waiting, two processes, memory."""
+    assert ours.waiting is not None
+    table = Table(title="ours", title_justify="left")
     for column in ("", "value", "wanted"):
-        more.add_column(column, justify="right" if column else "left")
-    more.add_row("waiting for data, of a step", f"{ours.waiting:.1%}", "under 5 %")
-    more.add_row(
-        "rows/s of 2 processes with a thread each / of one with two",
-        f"{sharded.rows_per_s / ours.rows_per_s:.2f}",
-        "0.85",
-    )
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("waiting for data, of a step", f"{ours.waiting:.1%}", "under 5 %")
+    ratio = sharded.rows_per_s / ours.rows_per_s
+    table.add_row("rows/s of 2 processes with a thread each / of one with two", f"{ratio:.2f}", "0.85")
     growth = ours.private_gib - less.private_gib
     what = f"memory after as many steps: {rows:,} rows less {rows // 5:,}"
-    more.add_row(what, f"{1024 * growth:,.0f} of {1024 * ours.private_gib:,.0f} MiB", "0")
-    console.print(more)
+    table.add_row(what, f"{1024 * growth:,.0f} of {1024 * ours.private_gib:,.0f} MiB", "0")
+    return table
 
 
 def frappe() -> None:

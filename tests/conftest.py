@@ -84,6 +84,14 @@ def with_tables(model: ModelT, **embeddings: object) -> ModelT:
 
 
 @pytest.fixture(scope="session")
+def with_target(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """The small data set with a candidate: the shop, whose table its own sequence does not share."""
+    folder = tmp_path_factory.mktemp("target")
+    schema = small_schema(target_item="shop")
+    return prepare_small(small_table(), folder / "raw", folder / "prepared", schema)
+
+
+@pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("small")
     return prepare_small(small_table(), folder / "raw", folder / "prepared")

@@ -38,5 +38,7 @@ def test_rows_in_memory_are_those_of_the_batches(small: PreparedDataset) -> None
     rows = split.fit_rows(np.arange(len(arrays)))
     batch = split.batch(rows, ["seen"])
     assert arrays.ids.T.ravel().tolist() == batch.sparse.values().tolist()
-    assert (arrays.tokens[0] > 0).sum(axis=1).tolist() == batch.sequences["seen"].lengths().tolist()
-    assert (arrays.tokens[0][arrays.tokens[0] > 0] - 1).tolist() == batch.sequences["seen"].values().tolist()
+    ids, values = arrays.sequences
+    assert (ids > 0).sum(axis=1).tolist() == batch.sequences["seen"].lengths().tolist()
+    assert (ids[ids > 0] - 1).tolist() == batch.sequences["seen"].values().tolist()
+    assert np.array_equal(values, ids > 0)
