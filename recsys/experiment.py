@@ -95,6 +95,10 @@ class RunFolder:
         """Where the weights of one fitted model go."""
         return self._partial / "ckpt" / fit
 
+    def file(self, name: str) -> Path:
+        """Where a further file of an unfinished run goes."""
+        return self._partial / name
+
     def has_fit(self, fit: str) -> bool:
         """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
         return (self._partial / _PARTS / f"{fit}.json").is_file()

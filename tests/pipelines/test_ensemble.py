@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pytest
+
+from tests.pipelines.conftest import Run
+
+RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
+
+
+@pytest.fixture
+def runs(project: Path, run: Run) -> list[str]:
+    for name, settings in (("a", []), ("b", ["trainer.seed=1", "model.embedding_dim=8"])):
+        outcome = run(*RANK, "--out", name, *settings)
+        assert outcome.code == 0, outcome.err
+    return ["a", "b"]
+
+
+def test_an_ensemble_is_a_run_like_any_other(runs: list[str], run: Run) -> None:
+    outcome = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("both/metrics.json").read_text())
+    assert list(metrics["members"]) == runs
+    assert set(metrics["methods"]) == {"logit_mean", "rank_mean", "weights", "logistic"}
+    assert metrics["overall"] == metrics["methods"][metrics["method"]]
+    assert metrics["overall"]["score"] == max(found["score"] for found in metrics["methods"].values())
+    assert metrics["members"]["a"] == json.loads(Path("a/metrics.json").read_text())["overall"] | {
+        "ece": pytest.approx(metrics["members"]["a"]["ece"])
+    }
+    assert list(metrics["folds"]) == ["0", "1", "2"]
+    assert Path("both/DONE").exists()
+    compared = run("compare", "a", "both", "--replicates", "100")
+    assert compared.code == 0, compared.err
+    again = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")
+    assert "run folder: both" in again.out
+
+
+def test_the_mean_of_logits_by_hand(runs: list[str], run: Run) -> None:
+    outcome = run("ensemble", *runs, "--out", "mean", "--method", "logit_mean", "--replicates", "100")
+    assert outcome.code == 0, outcome.err
+    p = {}
+    for name in (*runs, "mean"):
+        table = pa_csv.read_csv(f"{name}/oof.csv")
+        p[name] = dict(zip(table["row_id"].to_pylist(), table["p"].to_pylist(), strict=True))
+    assert len(p["mean"]) == 2000
+    for row in list(p["a"])[:50]:
+        logits = [np.log(p[name][row] / (1 - p[name][row])) for name in runs]
+        assert p["mean"][row] == pytest.approx(1 / (1 + np.exp(-np.mean(logits))), rel=1e-4)
+
+
+def test_what_cannot_be_joined_says_why(runs: list[str], run: Run) -> None:
+    assert "needs two runs or more" in run("ensemble", "--runs", "a").err
+    assert "have the same name" in run("ensemble", "--runs", "a", "a").err
+    outcome = run(*RANK, "--out", "one", "--folds", "0")
+    assert outcome.code == 0, outcome.err
+    refused = run("ensemble", "a", "one", "--method", "logistic")
+    assert refused.code == 2
+    assert "have only '0'" in refused.err
+    assert run("ensemble", "a", "one", "--out", "c", "--replicates", "100").code == 0
