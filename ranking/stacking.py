@@ -13,8 +13,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from recsys.calibration import logit_of
+from recsys.calibration import log_balance, logit_of
 from recsys.config import StrictModel
+from recsys.cross_fitting import Score, cross_fit
 from recsys.metrics import Metrics, measure, weighted_log_loss
 
 StackMethod = Literal["logit_mean", "rank_mean", "weights", "logistic"]
@@ -113,12 +114,12 @@ class Members:
 
     def cross_fit(self, method: StackMethod) -> np.ndarray:
         """[n] natural logits of an ensemble, each row's from a fit to the other folds."""
-        stacked = np.empty(len(self.label))
-        for name in np.unique(self.fold):
-            mine = self.fold == name
-            stack = fit_stack(method, self.names, self.logits[~mine], self.label[~mine])
-            stacked[mine] = stack.natural_logit(self.logits[mine])
-        return stacked
+
+        def fit(rows: np.ndarray) -> Score:
+            stack = fit_stack(method, self.names, self.logits[rows], self.label[rows])
+            return lambda mine: stack.natural_logit(self.logits[mine])
+
+        return cross_fit(self.fold, fit)
 
     def measure(self, natural_logit: np.ndarray) -> Metrics:
         """Of [n] natural logits for these rows."""
@@ -129,19 +130,13 @@ def _logistic(input_NM: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...
     """Weights and the bias of natural logits, by a regression of balanced classes."""
     scale = input_NM.std(axis=0) + 1e-12
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(input_NM / scale, label)
-    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - _log_balance(label)
-
-
-def _log_balance(label: np.ndarray) -> float:
-    """ln (N_neg / N_pos), which takes a natural logit to the class-balanced one."""
-    n_positive = float(label.sum())
-    return float(np.log((len(label) - n_positive) / n_positive))
+    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_balance(label)
 
 
 def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
     """[M] where the WLL of the weighted mean of balanced logits is lowest; it is convex in them."""
     is_positive = label == 1
-    balanced_NM = logit_NM + _log_balance(label)
+    balanced_NM = logit_NM + log_balance(label)
     share = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
 
     def wll(weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -65,3 +65,9 @@ def logit_of(probability: np.ndarray) -> np.ndarray:
     """[n] float64 ln(p / (1 - p)); infinite at 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.log(probability) - np.log1p(-probability)
+
+
+def log_balance(label: np.ndarray) -> float:
+    """ln (N_neg / N_pos) of [n] labels, which takes a natural logit to the class-balanced one."""
+    n_positive = float(label.sum())
+    return float(np.log((len(label) - n_positive) / n_positive))
