@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
+from pipelines.calibration import calibrate_parts, print_calibration
 from pipelines.cli import run_pipeline
 from pipelines.compare import print_differences
 from ranking.stacking import STACK_METHODS, Members, StackMethod
@@ -64,6 +65,7 @@ def ensemble(
     if not run.is_done:
         stack_members(run, members, method, metric, replicates, seed)
     print_ensemble(run.metrics())
+    print_calibration(run.metrics())
     console.print(f"run folder: {run.folder}")
 
 
@@ -122,6 +124,7 @@ def stack_members(
         "gain": {"over": best, "differences": dump(gain)},
         "train": {"fits": {name: {"link": asdict(link)} for name, link in links.items()}},
     }
+    metrics["calibration"] = calibrate_parts(run, parts)
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     run.finish(metrics, parts, first.row_id.take(np.concatenate([part.rows for part in parts])))
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import typer
 
+from pipelines.calibration import calibrate_parts, print_calibration
 from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RankConfig, load_rank_config
 from pipelines.data import find_prepared
@@ -85,6 +86,7 @@ def rank(
         execute(run, settings, dataset, splits, world)
     if world.is_main:
         print_summary(run.metrics(), f"{model} on {dataset.name}")
+        print_calibration(run.metrics())
         console.print(f"run folder: {run.folder}")
 
 
@@ -161,6 +163,7 @@ def execute(
         "fits": dict(zip(splits, reports, strict=True)),
     }
     metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
+    metrics["calibration"] = calibrate_parts(run, reported)
     run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
 
 

@@ -1,11 +1,14 @@
 """Plots of results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from recsys.metrics import N_ECE_BINS
 
 matplotlib.use("Agg")  # files only, no window
 
@@ -42,6 +45,35 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
             panel.set_xlabel(key)
             panel.set_ylabel(metric)
             panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=_DPI)
+
+
+def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
+    """Draws the observed click rate of rows against what was predicted for them, in bins of equal numbers of rows.
+
+    Args:
+        predictions: by name, [n] probabilities.
+        label: [n] 0 / 1.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    panel = figure.subplots()
+    ends = []
+    for (name, p), marker in zip(predictions.items(), "osD^v", strict=False):
+        bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
+        predicted = np.array([p[rows].mean() for rows in bins])
+        intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
+        observed = np.array([label[rows].mean() for rows in bins])
+        spread = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
+        panel.errorbar(predicted, observed, spread, fmt=marker, ms=4, lw=1, alpha=0.8, label=name)
+        ends += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
+    low, high = 0.7 * min(ends), 1.4 * max(ends)
+    panel.plot([low, high], [low, high], color="grey", lw=1, zorder=0)
+    panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    panel.set_xlabel("predicted click rate")
+    panel.set_ylabel("observed click rate, 95 % interval")
+    panel.grid(alpha=0.3)
+    panel.legend()
     figure.savefig(path, dpi=_DPI)
 
 

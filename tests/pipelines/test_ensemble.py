@@ -30,7 +30,10 @@ def test_an_ensemble_is_a_run_like_any_other(runs: list[str], run: Run) -> None:
         "ece": pytest.approx(metrics["members"]["a"]["ece"])
     }
     assert list(metrics["folds"]) == ["0", "1", "2"]
-    assert Path("both/DONE").exists()
+    assert {"DONE", "stack.json", "calibration.json", "reliability.png"} <= {
+        path.name for path in Path("both").iterdir()
+    }
+    assert "calibration, cross-fitted: none WLL" in outcome.out
     compared = run("compare", "a", "both", "--replicates", "100")
     assert compared.code == 0, compared.err
     again = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")

@@ -32,7 +32,8 @@ def test_out_of_fold_run_folder(project: Path, run: Run) -> None:
 
     folder, raw = project / "out", pq.read_table(project / "raw/train.parquet")
     found = {path.name for path in folder.iterdir()}
-    assert found == {"config.yaml", "metrics.json", "ckpt", "tensorboard", "oof.csv", "preds_stats.json", "DONE"}
+    whole = {"config.yaml", "metrics.json", "ckpt", "tensorboard", "oof.csv", "preds_stats.json", "DONE"}
+    assert found == whole | {"calibration.json", "reliability.png"}
     assert not (project / "out.partial").exists()
 
     rows = read_oof(folder)
