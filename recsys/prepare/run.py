@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,15 @@ from recsys.errors import InputError
 from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig, RawFiles, by_column
+from recsys.prepare.encode import columns_to_read, encode_source, parse_sequence, read_measured
 from recsys.prepare.hashing import mix
 from recsys.prepare.numeric import NumericCounter, NumericSample
 from recsys.prepare.scan import Group, Scan, order_by_group, sample_hashes, scan_source
 from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
-from recsys.prepare.statistics import sequence_statistics
-from recsys.prepare.tokens import Jagged, encode_values, parse_delimited, parse_list
+from recsys.prepare.tokens import encode_values
 from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
 from recsys.progress import console, progress_line
-from recsys.schema import Schema, TokenFeature
+from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
 
 _INDICATOR_SEED = 2
@@ -95,7 +94,7 @@ def prepare(
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     vocabularies, sample, lengths = _fit(source, scan, config)
     stats = sample.measure(config, splits)
-    _encode(source, scan, vocabularies, partial)
+    encode_source(source, scan, vocabularies, partial)
 
     np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(scan.group, len(scan.groups)))
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
@@ -146,7 +145,7 @@ def _fit(
     train_groups = np.array(fit_groups_of(scan.groups, "full"), np.uint8)
 
     # A train file may hold valid and test rows by its split column: the vocabulary must not see them.
-    n_done, wanted = 0, _columns_to_read(schema)
+    n_done, wanted = 0, columns_to_read(schema)
     with progress_line("fitting", source.n_rows("train")) as line:
         for _, raw in source.batches("train", wanted):
             here = slice(n_done, n_done + raw.num_rows)
@@ -156,7 +155,7 @@ def _fit(
             for column in schema.categorical:
                 counters[column].add(encode_values(table[column]), group)
             for sequence in schema.token_sequences:
-                jagged = _parse(table, sequence)
+                jagged = parse_sequence(table, sequence)
                 owner = np.repeat(group, np.diff(jagged.offsets))
                 counters[sequence.vocabulary].add(encode_values(jagged.tokens), owner)
                 total_length[sequence.name] += int(jagged.full_lengths.sum(dtype=np.int64))
@@ -164,7 +163,7 @@ def _fit(
                 n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))
             if schema.measured:
                 is_sampled = sample_hashes(hashes, config.seed) < rate
-                numbers.add(_measured(table, schema, is_sampled), group, mix(hashes, _INDICATOR_SEED), is_sampled)
+                numbers.add(read_measured(table, schema, is_sampled), group, mix(hashes, _INDICATOR_SEED), is_sampled)
             n_done += raw.num_rows
             line.advance(raw.num_rows)
     vocabularies = {}
@@ -178,92 +177,6 @@ def _fit(
         for name, total in total_length.items()
     }
     return vocabularies, numbers.finish(), lengths
-
-
-def _encode(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary], folder: Path) -> None:
-    """The second pass: writes every row's codes, raw numbers and sequences."""
-    schema = source.schema
-    columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
-    widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
-    widths[layout.SEQUENCE_LENGTH] = (pa.int32(), len(schema.token_sequences))
-    columns |= {name: pa.list_(dtype, width) for name, (dtype, width) in widths.items() if width}
-    has_ids = any(scan.has_id.values())
-    n_done = 0
-    with ExitStack() as stack:
-        rows = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
-        tokens = {
-            sequence.name: stack.enter_context(
-                layout.JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
-            )
-            for sequence in schema.token_sequences
-        }
-        ids = stack.enter_context(_id_writer(folder)) if has_ids else None
-        line = stack.enter_context(progress_line("encoding", len(scan.label)))
-        for split in SPLITS:
-            if not source.files[split]:
-                continue
-            first, wanted = n_done, _columns_to_read(schema)
-            if scan.has_id[split] and schema.id not in wanted:
-                wanted.append(str(schema.id))
-            for _, table in source.batches(split, wanted):
-                n = table.num_rows
-                batch = {layout.LABEL: scan.label[n_done : n_done + n], layout.GROUP: scan.group[n_done : n_done + n]}
-                if schema.categorical:
-                    codes = [vocabularies[c].encode(encode_values(table[c])) for c in schema.categorical]
-                    batch[layout.SPARSE] = np.stack(codes, axis=1)
-                if schema.measured:
-                    batch[layout.DENSE] = _measured(table, schema, np.ones(n, bool))
-                full_lengths = []
-                for sequence in schema.token_sequences:
-                    jagged = _parse(table, sequence)
-                    full_lengths.append(jagged.full_lengths)
-                    tokens[sequence.name].add(
-                        jagged, vocabularies[sequence.vocabulary].encode(encode_values(jagged.tokens))
-                    )
-                if full_lengths:
-                    batch[layout.SEQUENCE_LENGTH] = np.stack(full_lengths, axis=1)
-                rows.add(batch)
-                if ids is not None:
-                    number = np.arange(n_done - first, n_done - first + n)
-                    named = table[schema.id].combine_chunks() if scan.has_id[split] else pa.array(number)
-                    ids.write_batch(pa.RecordBatch.from_arrays([pc.cast(named, pa.string())], [layout.ROW_ID]))
-                n_done += n
-                line.advance(n)
-    if n_done != len(scan.label):
-        raise InputError(
-            f"the raw files changed while they were read ({len(scan.label)} rows, then {n_done}): run again"
-        )
-
-
-def _id_writer(folder: Path) -> pa.ipc.RecordBatchFileWriter:
-    return pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())]))
-
-
-def _parse(table: pa.Table, sequence: TokenFeature) -> Jagged:
-    column = table[sequence.column]
-    if sequence.delimiter is None:
-        return parse_list(column, sequence.max_length, sequence.keep)
-    return parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
-
-
-def _columns_to_read(schema: Schema) -> list[str]:
-    """What both passes ask of the source: raw columns, and categorical ones and sequences that are made of them."""
-    return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs]))
-
-
-def _measured(table: pa.Table, schema: Schema, described: np.ndarray) -> np.ndarray:
-    """[n, n_measured] float32, NaN where null; statistics of sequences, which are never null, for `described` rows."""
-    values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
-    place = {column: index for index, column in enumerate(schema.measured)}
-    for column in place.keys() - set(schema.derived_numeric):
-        array = pc.cast(table[column].combine_chunks(), pa.float64(), safe=False)
-        values[:, place[column]] = array.to_numpy(zero_copy_only=False)
-    for feature in schema.statistics:
-        (sequence,) = [sequence for sequence in schema.token_sequences if sequence.name == feature.sequence]
-        whole = table[sequence.column].filter(pa.array(described))
-        columns = np.array([place[name] for name in feature.numeric])
-        values[np.flatnonzero(described)[:, None], columns] = sequence_statistics(whole, sequence.delimiter)
-    return values
 
 
 def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vocabulary]) -> None:
