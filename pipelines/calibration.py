@@ -7,13 +7,13 @@ import numpy as np
 
 from ranking.calibrate import calibrate
 from recsys.calibration import probability
-from recsys.experiment import Part, RunFolder
+from recsys.experiment import CALIBRATION_FILE, Part, RunFolder
 from recsys.files import write_json
 from recsys.plots import plot_reliability
 from recsys.progress import console
 from recsys.summary import join
 
-CALIBRATION_FILE, RELIABILITY_FILE = "calibration.json", "reliability.png"
+RELIABILITY_FILE = "reliability.png"
 
 
 def calibrate_parts(run: RunFolder, parts: Sequence[Part]) -> dict[str, Any]:

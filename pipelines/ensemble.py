@@ -22,14 +22,13 @@ from ranking.stacking import STACK_METHODS, Members, StackMethod
 from recsys.calibration import LogitLink
 from recsys.comparison import Difference, Scores, paired_bootstrap
 from recsys.errors import InputError
-from recsys.experiment import OOF_FILE, Part, RunFolder
+from recsys.experiment import OOF_FILE, STACK_FILE, Part, RunFolder
 from recsys.files import write_json
 from recsys.metrics import LOWER_IS_BETTER, MetricName, Metrics
 from recsys.predictions import Predictions, join_predictions, read_predictions
 from recsys.progress import console, progress_line
 from recsys.summary import measure_part
 
-STACK_FILE = "stack.json"
 _SHOWN: tuple[MetricName, ...] = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
 
@@ -63,7 +62,7 @@ def ensemble(
     folder = out or Path("runs") / f"ensemble-{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]}"
     run = RunFolder(folder, config)
     if not run.is_done:
-        stack_members(run, members, method, metric, replicates, seed)
+        stack_members(run, paths, members, method, metric, replicates, seed)
     print_ensemble(run.metrics())
     print_calibration(run.metrics())
     console.print(f"run folder: {run.folder}")
@@ -71,6 +70,7 @@ def ensemble(
 
 def stack_members(
     run: RunFolder,
+    folders: list[Path],
     runs: list[Predictions],
     method: StackMethod | None,
     metric: MetricName,
@@ -117,6 +117,7 @@ def stack_members(
         "folds": {part.name: measure_part(part).model_dump() for part in parts},
         "segments": {},
         "method": chosen,
+        "member_folders": {path.name: str(path.resolve()) for path in folders},
         "members": dump(by_member),
         "methods": dump(by_method),
         "without": dump(without),

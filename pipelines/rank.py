@@ -163,6 +163,7 @@ def execute(
         "fits": dict(zip(splits, reports, strict=True)),
     }
     metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
+    metrics["data"] = {"folder": str(dataset.folder.resolve())}
     metrics["calibration"] = calibrate_parts(run, reported)
     run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
 

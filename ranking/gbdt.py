@@ -251,16 +251,18 @@ class GBDTTrainer:
     def predict(self, rows: Rows, name: str) -> np.ndarray:
         """[n] float32 logits of rows."""
         booster = self._booster or lgb.Booster(model_file=self._file)
-        return self._logits(booster, rows, name)
-
-    def _logits(self, booster: lgb.Booster, rows: Rows, name: str) -> np.ndarray:
-        table, found = TableSequence(self._split, rows), np.empty(len(rows), np.float32)
-        with progress_line(name, len(rows)) as line:
-            for start in range(0, len(rows), _READ_ROWS):
-                block = table[start : start + _READ_ROWS]
-                found[start : start + len(block)] = booster.predict(block, raw_score=True)
-                line.advance(len(block))
-        return found
+        return predict_trees(booster, self._split, rows, name)
 
     def clean_up(self) -> None:
         """Nothing to remove: see `Trainer.clean_up`."""
+
+
+def predict_trees(booster: lgb.Booster, split: Split, rows: Rows, name: str = "scoring") -> np.ndarray:
+    """[n] float32 logits of rows; an empty name shows no progress."""
+    table, found = TableSequence(split, rows), np.empty(len(rows), np.float32)
+    with progress_line(name, len(rows), is_shown=bool(name)) as line:
+        for start in range(0, len(rows), _READ_ROWS):
+            block = table[start : start + _READ_ROWS]
+            found[start : start + len(block)] = booster.predict(block, raw_score=True)
+            line.advance(len(block))
+    return found

@@ -1,6 +1,7 @@
 """The prepared data set: memory-mapped rows, and the splits that encode them with what their own rows taught."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,11 @@ from recsys.config import validate
 from recsys.errors import InputError
 from recsys.files import is_done, read_json
 from recsys.prepare import layout
+from recsys.prepare.encode import EncodedRows
 from recsys.prepare.numeric import NumericStats, NumericTransformer
 from recsys.prepare.run import fit_groups_of
 from recsys.prepare.scan import NO_LABEL, Group
+from recsys.prepare.tokens import Jagged
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows
 from recsys.schema import Schema
@@ -49,8 +52,10 @@ class PreparedDataset:
         self._stats = read_json(folder / layout.STATS_FILE)
         self._fold_indices = _load_array(folder / layout.FOLD_INDICES_FILE)
         rows = ArrowFile(folder / layout.ROWS_FILE)
-        self._columns = {name: FixedColumn(rows, name) for name in rows.schema.names}
-        self._tokens = {
+        self._columns: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            name: FixedColumn(rows, name) for name in rows.schema.names
+        }
+        self._tokens: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
             sequence.name: ListColumn(ArrowFile(folder / layout.tokens_file(sequence.name)))
             for sequence in self.manifest.schema_.token_sequences
         }
@@ -133,6 +138,17 @@ class PreparedDataset:
                 found[name] = labels.take(pa.array(codes))
         return found
 
+    def holding(self, rows: EncodedRows) -> "PreparedDataset":
+        """The same vocabularies and statistics over [n] other rows, numbered from 0, without labels or ids."""
+        other = copy(self)
+        n = len(rows.sparse)
+        label = np.full(n, NO_LABEL, np.uint8)
+        held = {layout.LABEL: label, layout.SPARSE: rows.sparse, layout.DENSE: rows.measured}
+        other._columns = {name: values.__getitem__ for name, values in held.items()}
+        other._tokens = {name: _HeldTokens(*tokens) for name, tokens in rows.tokens.items()}
+        other.n_rows = n
+        return other
+
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
         """[n, n_categorical] int32 codes."""
         return self._columns[layout.SPARSE](rows)
@@ -144,6 +160,20 @@ class PreparedDataset:
     def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes of a token sequence end to end, and the [n] lengths."""
         return self._tokens[sequence](rows)
+
+
+@dataclass(frozen=True)
+class _HeldTokens:
+    """A token sequence in memory, read as `ListColumn` reads a file."""
+
+    jagged: Jagged
+    codes: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts, lengths = self.jagged.offsets[:-1][rows], np.diff(self.jagged.offsets)[rows]
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return self.codes[places], lengths.astype(np.int32)
 
 
 def _load_array(path: Path) -> np.ndarray:
@@ -208,6 +238,12 @@ class Split:
                 "dense": (*schema.numeric, *more),
             }
         )
+
+    def over(self, dataset: PreparedDataset) -> "Split":
+        """The same encoding of the rows of `PreparedDataset.holding`."""
+        other = copy(self)
+        other.dataset = dataset
+        return other
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Encodes rows.

@@ -17,6 +17,7 @@ from recsys.errors import InputError
 from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
 
 CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
+CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
 _PARTS = "parts"
 
 

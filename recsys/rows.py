@@ -43,6 +43,20 @@ class GroupRows:
         return self._indices[places + self._shifts[group]].astype(np.int64)
 
 
+class AllRows:
+    """Rows 0 .. n - 1."""
+
+    def __init__(self, n_rows: int) -> None:
+        self._n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """See `Rows`."""
+        return places.astype(np.int64)
+
+
 class PermutedSlice:
     """A stretch of a seeded permutation of rows: two stretches of one permutation have no row in common."""
 

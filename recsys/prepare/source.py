@@ -204,6 +204,39 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     return source
 
 
+def open_new(config: SchemaConfig, schema: Schema, paths: Sequence[str], folder: Path) -> Source:
+    """Opens files of rows to score, which no data set was prepared with; side tables stand in their folder.
+
+    Args:
+        config: the schema that the data set was prepared with.
+        schema: that schema, resolved.
+        paths: files, folders and globs.
+        folder: where relative paths start.
+
+    Raises:
+        InputError: as `open_source`, and for sequences that only a whole log can tell.
+    """
+    if schema.logs:
+        raise InputError(
+            f"schema.sequences.{next(iter(schema.logs))} is built from the log of all rows: prepare the data with "
+            "these files as its test files, and score those"
+        )
+    files = find_files(paths, folder)
+    side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
+    arrow = open_parquet(files[0]).schema_arrow
+    types = {name: arrow.field(name).type for name in arrow.names}
+    for table in side_tables.values():
+        types |= {name: table.schema.field(name).type for name in table.column_names}
+    kinds = {column: kind_of(types[column]) for column in schema.source_columns if column in types}
+    source = Source(schema, {"train": [], "valid": [], "test": files}, side_tables, kinds)
+    for path in files:
+        _check_columns(source, "test", path)
+        _check_roles(source, path)
+    if source.n_rows("test") == 0:
+        raise InputError(f"{files[0]} has no rows to score")
+    return source
+
+
 def _load_side_table(config: SchemaConfig, name: str, folder: Path) -> pa.Table:
     side = config.side_tables[name]
     (path,) = find_files([side.file], folder)
@@ -242,8 +275,13 @@ def _check_columns(source: Source, split: SplitName, path: Path) -> None:
                 f"{path}: column {column!r} is {arrow.field(column).type} but the training data's is of kind "
                 f"{trained}: write it with the same type"
             )
-    if split != "train":
-        return
+    if split == "train":
+        _check_roles(source, path)
+
+
+def _check_roles(source: Source, path: Path) -> None:
+    """Whether every column is of a kind that its role takes."""
+    schema = source.schema
     lists = {t.column for t in schema.token_sequences if t.delimiter is None} - set(schema.logs)
     texts = {t.column for t in schema.token_sequences if t.delimiter is not None}
     crossed = [column for columns in schema.crosses.values() for column in columns]
@@ -258,13 +296,13 @@ def _check_columns(source: Source, split: SplitName, path: Path) -> None:
         for column in columns:
             if source.kinds[column] not in expected:
                 raise InputError(
-                    f"{path}: column {column!r} is {_type_name(source, column)}, which cannot be {role} "
+                    f"{path}: column {column!r} is {_type_name(source, column, path)}, which cannot be {role} "
                     f"(that takes {' or '.join(expected)}): change its role in the schema or its type in the file"
                 )
 
 
-def _type_name(source: Source, column: str) -> str:
+def _type_name(source: Source, column: str, path: Path) -> str:
     for table in source.side_tables.values():
         if column in table.column_names:
             return str(table.schema.field(column).type)
-    return str(open_parquet(source.files["train"][0]).schema_arrow.field(column).type)
+    return str(open_parquet(path).schema_arrow.field(column).type)

@@ -31,6 +31,7 @@ def predict(
     precision: Precision,
     world: World,
     name: str = "scoring",
+    is_shown: bool = True,
 ) -> np.ndarray:
     """[n] float32 logits of all rows, in their order, on every process.
 
@@ -42,11 +43,12 @@ def predict(
         precision: of the matrix products.
         world: the processes, all of which must call.
         name: shown on the progress line.
+        is_shown: whether there is one.
     """
     model.eval()
     loader = Loader(split, rows, batch_size, sequences_of(model), world=world)
     logits = torch.zeros(len(rows))
-    with progress_line(name, len(rows), world.is_main) as line:
+    with progress_line(name, len(rows), world.is_main and is_shown) as line:
         for index, batch in enumerate(loader):
             places = loader.places(index)
             with autocast(world.device, precision):

@@ -1,0 +1,188 @@
+"""Finished runs as scorers of rows that no model has seen: fold models averaged, members stacked, calibrated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightgbm as lgb
+import numpy as np
+import torch
+import yaml
+
+from ranking.calibrate import Calibrator
+from ranking.gbdt import MODEL_FILE, GBDTConfig, predict_trees
+from ranking.models import DeepModelConfig, build_model, config_class
+from ranking.stacking import Stack
+from recsys.calibration import LogitLink
+from recsys.config import validate
+from recsys.dataset import PreparedDataset, Split
+from recsys.errors import InputError
+from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
+from recsys.files import is_done, read_json
+from recsys.prepare.encode import EncodedRows
+from recsys.rows import AllRows
+from recsys.sharding import shard
+from recsys.training.checkpoint import load_tensors
+from recsys.training.config import Precision, TrainerConfig
+from recsys.training.predict import predict
+from recsys.world import World
+
+
+class Scorer(Protocol):
+    """Scores encoded rows."""
+
+    balance: float
+    """ln (N_neg / N_pos) of the training rows: what takes a natural logit to the class-balanced one."""
+
+    def natural_logit(self, rows: EncodedRows) -> np.ndarray:
+        """[n] logits of p."""
+
+
+class _Fit(Protocol):
+    """One fitted model of a run."""
+
+    def logit(self, split: Split) -> np.ndarray:
+        """[n] float32 logits of all rows of the split's data set, as the model gives them."""
+
+
+class _DeepFit:
+    def __init__(
+        self,
+        config: DeepModelConfig,
+        trainer: TrainerConfig,
+        split: Split,
+        weights: Path,
+        precision: Precision,
+        world: World,
+    ) -> None:
+        self._trainer, self._precision, self._world = trainer, precision, world
+        self.model = build_model(config, split.schema)
+        sharded = shard(self.model, trainer.embeddings, trainer.seed, trainer.eval_batch_size, world)
+        load_tensors(weights, sharded.state_dict())
+
+    def logit(self, split: Split) -> np.ndarray:
+        rows, size = AllRows(split.dataset.n_rows), self._trainer.eval_batch_size
+        return predict(self.model, split, rows, size, self._precision, self._world, is_shown=False)
+
+
+class _TreeFit:
+    def __init__(self, weights: Path) -> None:
+        self._booster = lgb.Booster(model_file=weights / MODEL_FILE)
+
+    def logit(self, split: Split) -> np.ndarray:
+        return predict_trees(self._booster, split, AllRows(split.dataset.n_rows), "")
+
+
+class RunScorer:
+    """The models of a run that `pipelines.rank` finished: their natural logits averaged, then calibrated.
+
+    Args:
+        run: its folder.
+        dataset: what it was trained on.
+        world: the processes.
+        is_calibrated: whether to apply the run's own calibration.
+
+    Raises:
+        InputError: when the run is of another data set, or its files are not whole.
+    """
+
+    def __init__(self, run: Path, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> None:
+        config = _read_config(run)
+        if config["data"]["fingerprint"] != dataset.manifest.fingerprint:
+            raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
+        kind = config_class(config["model"]["name"])
+        model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")
+        fits = read_json(run / METRICS_FILE)["train"]["fits"]
+        self._fits: list[tuple[Split, LogitLink, _Fit]] = []
+        for name in config["splits"]:
+            split, weights = dataset.split(name), run / "ckpt" / name
+            fit: _Fit
+            if isinstance(model, GBDTConfig):
+                fit = _TreeFit(weights)
+            else:
+                trainer = validate(TrainerConfig, config["trainer"], f"{run / CONFIG_FILE}", "trainer.")
+                fit = _DeepFit(model, trainer, split, weights, fits[name]["precision"], world)
+            self._fits.append((split, LogitLink(**fits[name]["link"]), fit))
+        self._dataset = dataset
+        self._calibrator = _read_calibrator(run) if is_calibrated else Calibrator()
+        self.balance = float(np.mean([np.log(link.balancing_weight) for _, link, _ in self._fits]))
+
+    @torch.no_grad()
+    def natural_logit(self, rows: EncodedRows) -> np.ndarray:
+        """[n] logits of p."""
+        held = self._dataset.holding(rows)
+        logits = [link.natural_logit(fit.logit(split.over(held))) for split, link, fit in self._fits]
+        return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
+
+
+class EnsembleScorer:
+    """The members of a run that `pipelines.ensemble` finished, stacked, then calibrated.
+
+    Args:
+        run: its folder.
+        members: the members' folders, by name.
+        dataset: what all of them were trained on.
+        world: the processes.
+    """
+
+    def __init__(self, run: Path, members: dict[str, Path], dataset: PreparedDataset, world: World) -> None:
+        self._stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
+        self._members = [RunScorer(members[name], dataset, world, is_calibrated=False) for name in self._stack.members]
+        self._calibrator = _read_calibrator(run)
+        self.balance = float(np.mean([member.balance for member in self._members]))
+
+    def natural_logit(self, rows: EncodedRows) -> np.ndarray:
+        """[n] logits of p."""
+        stacked = self._stack.natural_logit(np.stack([member.natural_logit(rows) for member in self._members], axis=1))
+        return self._calibrator.natural_logit(stacked)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Where a run's data is, and what it is made of."""
+
+    folder: Path
+    members: dict[str, Path]
+    """Of an ensemble; empty for a single run."""
+
+
+def find_run_data(run: Path) -> RunData:
+    """What a finished run remembers of its data and its members.
+
+    Raises:
+        InputError: when it is no finished run, or a member is gone.
+    """
+    if not is_done(run):
+        raise InputError(f"{run} is not a finished run: give a folder that pipelines.rank or pipelines.ensemble ended")
+    metrics = read_json(run / METRICS_FILE)
+    members = {}
+    for name, path in metrics.get("member_folders", {}).items():
+        found = next((place for place in (Path(path), run.parent / name) if is_done(place)), None)
+        if found is None:
+            raise InputError(f"{run}: its member {name!r} is neither at {path} nor beside it: put it back")
+        members[name] = found
+    if members:
+        return RunData(find_run_data(next(iter(members.values()))).folder, members)
+    return RunData(Path(metrics["data"]["folder"]), {})
+
+
+def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World) -> Scorer:
+    """A run or an ensemble, ready to score."""
+    if data.members:
+        return EnsembleScorer(run, data.members, dataset, world)
+    return RunScorer(run, dataset, world)
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{run / CONFIG_FILE} cannot be read ({error}): the run is not whole") from error
+    if not isinstance(found, dict) or "splits" not in found:
+        raise InputError(f"{run / CONFIG_FILE} is not the config of a ranking run")
+    return found
+
+
+def _read_calibrator(run: Path) -> Calibrator:
+    path = run / CALIBRATION_FILE
+    return validate(Calibrator, read_json(path), f"{path}") if path.is_file() else Calibrator()
