@@ -92,17 +92,14 @@ def read_labels(path: Path, source: Source) -> Labels:
     arrow, schema = open_parquet(path).schema_arrow.names, source.schema
     if schema.label not in arrow:
         raise InputError(f"{path} has no label column {schema.label!r}: it cannot be measured by")
-    table = pq.read_table(
-        path, columns=[c for c in ("split", "row_id", schema.id, schema.label, "p") if c in arrow and c]
-    )
+    wanted = [name for name in ("split", "row_id", schema.id, schema.label, "p") if name is not None and name in arrow]
+    table = pq.read_table(path, columns=wanted)
     if "split" in arrow:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
     n = source.n_rows("test")
-    if schema.id in arrow:
-        ids = pa.concat_arrays(
-            [pc.cast(t[schema.id].combine_chunks(), pa.string()) for _, t in source.batches("test", [schema.id])]
-        )
-        place = pc.index_in(ids, value_set=pc.cast(table[schema.id].combine_chunks(), pa.string()))
+    if (name := schema.id) is not None and name in arrow:
+        ids = pa.concat_arrays([_text(rows[name]) for _, rows in source.batches("test", [name])])
+        place = pc.index_in(ids, value_set=_text(table[name]))
         order = np.full(n, -1) if place.null_count else place.to_numpy()
     elif "row_id" in arrow:
         number = table["row_id"].to_numpy()
@@ -114,6 +111,10 @@ def read_labels(path: Path, source: Source) -> Labels:
         raise InputError(f"{path} does not hold one row for each of the {n:,} rows to score: it is of other data")
     table = table.take(pa.array(order))
     return Labels(table[schema.label].to_numpy(), table["p"].to_numpy() if "p" in arrow else None)
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    return pc.cast(column.combine_chunks(), pa.string())
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:
