@@ -117,10 +117,6 @@ def _text(column: pa.ChunkedArray) -> pa.Array:
     return pc.cast(column.combine_chunks(), pa.string())
 
 
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    return pc.cast(column.combine_chunks(), pa.string())
-
-
 class Writer:
     """Writes scores as they come, or in the order of a sample once all are there.
 
