@@ -43,6 +43,10 @@ class Manifest(StrictModel):
     prepare: PrepareConfig
     last_day: str | None
     n_rows: int
+    test_files: tuple[str, ...] = ()
+    """Where the files of the test split stood."""
+    truth_file: str | None = None
+    """Where the generator's truth stood."""
 
 
 class Groups(StrictModel):
