@@ -24,11 +24,12 @@ from pipelines.search_space import parse_space
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.experiment import PLAN_STATE_FILE
 from recsys.files import DONE, write_json
 from recsys.progress import console
 from recsys.world import join_world
 
-PLAN_FILE, STATE_FILE = "plan.yaml", "plan.json"
+PLAN_FILE = "plan.yaml"
 
 
 def plan(
@@ -125,7 +126,7 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
         "final": state.folder(final.name).name if final is not None else None,
         "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
     }
-    write_json(state.out / STATE_FILE, told)
+    write_json(state.out / PLAN_STATE_FILE, told)
     (state.out / DONE).touch()
     if (submission := state.out / SUBMISSION_FILE).is_file():
         console.print(f"submission: {submission}")

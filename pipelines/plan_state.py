@@ -110,7 +110,8 @@ class PlanState:
 
     def rank_config(self, step: RankStep | SweepStep, overrides: tuple[str, ...] = ()) -> RankConfig:
         """How a step trains its model: the plan's settings, those that gates adopted, its own, and more."""
-        adopted = self.settings(step) if isinstance(step, SweepStep) or step.takes_settings else ()
+        takes = step.model != "gbdt" and (isinstance(step, SweepStep) or step.takes_settings)
+        adopted = self.settings(step) if takes else ()
         own = step.set if isinstance(step, RankStep) else ()
         point = self.best_point(step.best_of) if isinstance(step, RankStep) and step.best_of else ()
         shared = (*self.plan.set, *self.plan.models.get(step.model, ()))

@@ -16,14 +16,14 @@ from pipelines.plan_state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.submit import submit
 from pipelines.sweep import run_sweep
-from ranking.stacking import fit_stack
+from ranking.stacking import Stack, StackMethod, fit_stack
 from recsys.calibration import LogitLink
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import STACK_FILE, RunFolder
 from recsys.files import finish_folder, is_done, partial_folder, read_json, write_json
 from recsys.gates import Verdict
-from recsys.predictions import join_predictions, read_predictions
+from recsys.predictions import Predictions, join_predictions, read_predictions
 from recsys.progress import console
 from recsys.summary import measure_part, print_summary, spread
 from recsys.world import World
@@ -133,9 +133,7 @@ def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) ->
     if run.is_done:
         return
     folds, last = (join_predictions([read_predictions(f) for f in folders[judged]]) for judged in folders)
-    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
-    fitted, judged = members_of([each.take(earlier) for each in folds]), members_of(last)
-    stack = fit_stack(method, judged.names, fitted.logits, fitted.label)
+    judged, stack = members_of(last), stack_of_earlier_rows(method, folds, last)
     natural = stack.natural_logit(judged.logits)
     parts = parts_of(judged.fold, judged.label, natural, judged.balance)
     by_part = {part.name: measure_part(part) for part in parts}
@@ -155,6 +153,13 @@ def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) ->
     }
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     run.finish(metrics, parts, last[0].row_id.take(pa.array(np.concatenate([part.rows for part in parts]))))
+
+
+def stack_of_earlier_rows(method: StackMethod, folds: list[Predictions], last: list[Predictions]) -> Stack:
+    """A stack fitted to the out-of-fold rows that are not among the last day's."""
+    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
+    fitted = members_of([each.take(earlier) for each in folds])
+    return fit_stack(method, [each.name for each in last], fitted.logits, fitted.label)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:

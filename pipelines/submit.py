@@ -3,27 +3,22 @@
 python -m pipelines.submit --run runs/a --test data/test.parquet --out submission.csv
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from rich.table import Table
 
 from pipelines.cli import run_pipeline
-from ranking.scoring import Scorer, find_run_data, load_scorer
+from pipelines.rows_to_score import FileRows, PreparedRows
+from ranking.scoring import find_run_data, load_scorer
 from recsys.allocator import keep_freed_memory
 from recsys.calibration import logit_of, probability
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.experiment import METRICS_FILE
+from recsys.experiment import METRICS_FILE, PLAN_STATE_FILE
 from recsys.files import read_json, write_json
 from recsys.metrics import Metrics, measure
-from recsys.prepare.encode import EncodedRows, columns_to_read, encode_rows
-from recsys.prepare.source import Source, open_new
 from recsys.progress import console, progress_line
 from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
 from recsys.world import join_world
@@ -32,9 +27,15 @@ _SHOWN = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
 
 def submit(
-    run: Annotated[Path, typer.Option(help="A finished run or ensemble.")],
-    test: Annotated[list[Path], typer.Option(help="Parquet file of rows to score; may be given several times.")],
+    run: Annotated[Path, typer.Option(help="A finished run, ensemble or plan.")],
     out: Annotated[Path, typer.Option(help="CSV file to write; a JSON file of the same name tells of it.")],
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Parquet file of rows to score; may be given several times. Left out: the test rows of the prepared "
+            "data set."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The prepared data set of the run. Left out: where the run found it.")
     ] = None,
@@ -56,44 +57,49 @@ def submit(
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
+    run = final_run(run)
     found = find_run_data(run)
     dataset = PreparedDataset(data or found.folder)
-    manifest = dataset.manifest
-    source = open_new(manifest.schema_config, manifest.schema_, [str(path.absolute()) for path in test], test[0].parent)
+    rows = FileRows(dataset, test) if test else PreparedRows(dataset)
+    schema = dataset.manifest.schema_
     wanted = read_sample(sample) if sample else None
-    truth = read_labels(labels, source) if labels else None
+    truth = None
+    if labels is not None:
+        truth = read_labels(labels, schema, rows.n_rows, rows.ids)
+    elif isinstance(rows, PreparedRows) and (known := rows.labels()) is not None:
+        truth = Labels(known, None)
     keep_freed_memory()
     scorer = load_scorer(run, found, dataset, join_world())
 
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    names = (wanted.id_name, wanted.label_name) if wanted else (source.schema.id or "row_id", source.schema.label)
+    names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
     scored = Scored([], [])
-    with Writer(partial, names, wanted, scale, scorer.balance) as writer:
-        for ids, logit in score_source(source, dataset, scorer):
+    with Writer(partial, names, wanted, scale, scorer.balance) as writer, progress_line("scoring", rows.n_rows) as line:
+        for ids, block in rows.blocks():
+            logit = scorer.natural_logit(block)
             scored.add(ids, logit)
             writer.add(ids, logit)
-        check_unique(scored, test[0])
+            line.advance(len(ids))
+        check_unique(scored, rows.origin)
         writer.finish(scored)
     partial.rename(out)
     report(run, out, scored, scorer.balance, truth, scale)
 
 
-def score_source(source: Source, dataset: PreparedDataset, scorer: Scorer) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Ids and natural logits of all rows, piece by piece."""
-    schema, n_done = source.schema, 0
-    columns = columns_to_read(schema)
-    has_id = schema.id is not None and schema.id in source.columns_of("test")
-    if has_id and schema.id not in columns:
-        columns.append(str(schema.id))
-    with progress_line("scoring", source.n_rows("test")) as line:
-        for _, table in source.batches("test", columns):
-            n = table.num_rows
-            rows: EncodedRows = encode_rows(table, schema, dataset.vocabularies)
-            ids = table[schema.id].combine_chunks() if has_id else pa.array(np.arange(n_done, n_done + n))
-            yield pc.cast(ids, pa.string()), scorer.natural_logit(rows)
-            n_done += n
-            line.advance(n)
+def final_run(run: Path) -> Path:
+    """The run folder that scores for a plan; any other folder is itself.
+
+    Raises:
+        InputError: for a plan that has no final run.
+    """
+    path = run / PLAN_STATE_FILE
+    if not path.is_file():
+        return run
+    final = read_json(path).get("final")
+    if final is None:
+        raise InputError(f"{run} is a plan without a last step: give one of its run folders")
+    return run / str(final)
 
 
 def report(run: Path, out: Path, scored: Scored, balance: float, truth: Labels | None, scale: Scale) -> None:

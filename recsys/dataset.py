@@ -154,6 +154,23 @@ class PreparedDataset:
         other.n_rows = n
         return other
 
+    def encoded(self, rows: np.ndarray) -> EncodedRows:
+        """[n] rows, as `holding` takes them."""
+        tokens, lengths = {}, []
+        for sequence in self.manifest.schema_.token_sequences:
+            codes, n_tokens = self.read_tokens(sequence.name, rows)
+            offsets = np.concatenate([[0], np.cumsum(n_tokens, dtype=np.int64)])
+            tokens[sequence.name] = Jagged(pa.nulls(len(codes), pa.string()), offsets, n_tokens), codes
+            lengths.append(n_tokens)
+        return EncodedRows(
+            sparse=self.read_sparse(rows) if self.manifest.schema_.categorical else np.zeros((len(rows), 0), np.int32),
+            measured=self.read_measured(rows)
+            if self.manifest.schema_.measured
+            else np.zeros((len(rows), 0), np.float32),
+            sequence_lengths=np.stack(lengths, axis=1) if lengths else np.zeros((len(rows), 0), np.int32),
+            tokens=tokens,
+        )
+
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
         """[n, n_categorical] int32 codes."""
         return self._columns[layout.SPARSE](rows)

@@ -19,6 +19,8 @@ from recsys.files import check_free, finish_folder, is_done, partial_folder, rea
 
 CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
 CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
+PLAN_STATE_FILE = "plan.json"
+"""Of a finished plan: names its final run folder."""
 _PARTS = "parts"
 
 
