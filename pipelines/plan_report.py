@@ -65,7 +65,7 @@ def _gates(state: PlanState) -> Section:
                 rows.append(row(cells, "part" if place < len(verdict.checks) - 1 else ""))
     columns = ("gate", "verdict", "question", "measured on", "number", "value", "interval", "wanted")
     text = "A model that is rejected is out of the choice of the best, and stays in the ensemble."
-    return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 3, 4))] if rows else [])
+    return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 3, 4, 7))] if rows else [])
 
 
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:

@@ -197,7 +197,7 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
     ("change", "message"),
     [
         ({"reference": "tree"}, "reference names 'tree', which no step makes"),
-        ({"steps": STEPS[::-1]}, "step 8 comes after step 9"),
+        ({"steps": STEPS[1::-1]}, "step 1 comes after step 2"),
         ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A names 'gbdt', which no step before it makes"),
         ({"gates": {**PLAN["gates"], "A": {"kind": "comparison"}}}, "'gates.A.candidate' is missing"),
         ({"stesp": []}, "unknown key 'stesp'; did you mean 'steps'"),
