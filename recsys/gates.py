@@ -267,9 +267,11 @@ def judge_calibration(name: str, gate: CalibrationGate, figures: Mapping[str, Ma
     raw = figures.get("none", {}).get("wll")
     checks = []
     for kind, found in figures.items():
+        if kind == "none":
+            continue
         value = found.get("wll")
-        is_lower = kind != "none" and value is not None and raw is not None and value < raw
-        threshold = "raw" if kind == "none" else f"< {raw:.6f}, raw" if raw is not None else "< raw"
+        is_lower = value is not None and raw is not None and value < raw
+        threshold = f"< {raw:.6f}, that of raw predictions" if raw is not None else "below that of raw predictions"
         checks.append(Check(what=f"WLL, {kind}", value=value, threshold=threshold, passed=is_lower))
     passed = [check for check in checks if check.passed]
     outcome: Outcome = "adopt" if passed else "reject"
