@@ -46,7 +46,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
             command(*args, **kwargs)
         except InputError as error:
             whose = "error" if RANK == "0" else f"error (rank {RANK})"
-            print(f"{whose}: {error}", file=sys.stderr)
+            print(f"{whose}: {one_line(error)}", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
             print(
@@ -61,6 +61,11 @@ def run_pipeline(command: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the breaks that a library or a name in it may bring."""
+    return " ".join(str(error).split())
 
 
 def _quiet_libraries() -> None:

@@ -59,7 +59,8 @@ def submit(
     found = find_run_data(run)
     dataset = PreparedDataset(data or found.folder)
     manifest = dataset.manifest
-    source = open_new(manifest.schema_config, manifest.schema_, [str(path.absolute()) for path in test], test[0].parent)
+    paths = [str(path.absolute()) for path in test]
+    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, test[0].parent)
     wanted = read_sample(sample) if sample else None
     truth = read_labels(labels, source) if labels else None
     keep_freed_memory()
@@ -87,8 +88,10 @@ def score_source(source: Source, dataset: PreparedDataset, scorer: Scorer) -> It
     if has_id and schema.id not in columns:
         columns.append(str(schema.id))
     with progress_line("scoring", source.n_rows("test")) as line:
-        for _, table in source.batches("test", columns):
+        for path, table in source.batches("test", columns):
             n = table.num_rows
+            if has_id and table[schema.id].null_count:
+                raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs an id of its own")
             rows: EncodedRows = encode_rows(table, schema, dataset.vocabularies)
             ids = table[schema.id].combine_chunks() if has_id else pa.array(np.arange(n_done, n_done + n))
             yield pc.cast(ids, pa.string()), scorer.natural_logit(rows)

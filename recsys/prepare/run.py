@@ -124,6 +124,7 @@ def prepare(
         schema_config=schema_config,
         prepare=config,
         last_day=scan.last_day,
+        kinds=source.kinds,
         n_rows=len(scan.label),
     )
     write_json(partial / layout.SCHEMA_FILE, manifest.model_dump(mode="json"))
@@ -153,11 +154,11 @@ def _fit(
             group, hashes = scan.group[here][is_train], scan.hashes[here][is_train]
             table = raw if is_train.all() else raw.filter(pa.array(is_train))
             for column in schema.categorical:
-                counters[column].add(encode_values(table[column]), group)
+                counters[column].add(encode_values(table[column], f"column {column!r}"), group)
             for sequence in schema.token_sequences:
                 jagged = parse_sequence(table, sequence)
                 owner = np.repeat(group, np.diff(jagged.offsets))
-                counters[sequence.vocabulary].add(encode_values(jagged.tokens), owner)
+                counters[sequence.vocabulary].add(encode_values(jagged.tokens, f"column {sequence.column!r}"), owner)
                 total_length[sequence.name] += int(jagged.full_lengths.sum(dtype=np.int64))
                 longest[sequence.name] = max(longest[sequence.name], int(jagged.full_lengths.max(initial=0)))
                 n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))
