@@ -7,11 +7,10 @@ import numpy as np
 
 from ranking.calibrate import calibrate
 from recsys.calibration import probability
-from recsys.experiment import CALIBRATION_FILE, Part, RunFolder
+from recsys.experiment import CALIBRATION_FILE, Part, RunFolder, join
 from recsys.files import write_json
 from recsys.plots import plot_reliability
 from recsys.progress import console
-from recsys.summary import join
 
 RELIABILITY_FILE = "reliability.png"
 

@@ -11,13 +11,15 @@ from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, ModelName, config_class, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
+from recsys.features import FeatureConfig
 from recsys.patterns import nearest
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.schema_config import SchemaConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
 
-_RANK_KEYS = ("trainer", "model", "models", "plan_only")
+_RANK_KEYS = ("trainer", "model", "models", "features", "plan_only")
+_MODEL_KEYS = {"model", "trainer", "features"}
 
 
 class DataConfig(StrictModel):
@@ -59,11 +61,12 @@ class PlanOnlyConfig(StrictModel):
 
 @dataclass(frozen=True)
 class RankConfig:
-    """A ranking run: its data, its model and how that is trained."""
+    """A ranking run: its data, its model, what that reads of the data and how it is trained."""
 
     data: DataConfig
     model: ModelConfig
     trainer: TrainerConfig | GBDTTrainerConfig
+    features: FeatureConfig
     plan_only: PlanOnlyConfig
 
 
@@ -79,8 +82,8 @@ def _mapping(values: Any, path: Path, key: str) -> Values:
 def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
     """Reads a config file for one model.
 
-    Settings count in this order: the command line, the config's `models.NAME` section (`model` and `trainer`), its
-    `trainer` section, the defaults.
+    Settings count in this order: the command line, the config's `models.NAME` section (`model`, `trainer` and
+    `features`), its `trainer` and `features` sections, the defaults.
 
     Raises:
         InputError: for an unknown key or a wrong value.
@@ -92,17 +95,19 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         if name not in known:
             raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
     own = _mapping(models.get(model), path, f"models.{model}")
-    if unknown := sorted(set(own) - {"model", "trainer"}):
-        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes model and trainer")
+    if unknown := sorted(set(own) - _MODEL_KEYS):
+        known_keys = ", ".join(sorted(_MODEL_KEYS))
+        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes {known_keys}")
     # The file's trainer section is for all models: trees take from it what they know.
     shared, section = file.get("trainer") or {}, trainer_class(model)
     if isinstance(shared, dict):
-        known_keys = {*section.model_fields} | (shared.keys() - {*TrainerConfig.model_fields})
-        file["trainer"] = {key: value for key, value in shared.items() if key in known_keys}
+        taken = {*section.model_fields} | (shared.keys() - {*TrainerConfig.model_fields})
+        file["trainer"] = {key: value for key, value in shared.items() if key in taken}
     values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
     return RankConfig(
         data=data_section(values, origin),
         model=validate(config_class(model), values.get("model") or {}, origin, "model."),
         trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
+        features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
         plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
     )

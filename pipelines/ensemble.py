@@ -5,7 +5,7 @@ python -m pipelines.ensemble --runs runs/a runs/b runs/c --out runs/ensemble
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from recsys.files import write_json
 from recsys.metrics import LOWER_IS_BETTER, MetricName, Metrics
 from recsys.predictions import Predictions, join_predictions, read_predictions
 from recsys.progress import console, progress_line
-from recsys.summary import measure_part
+from recsys.summary import measure_part, spread
 
 _SHOWN: tuple[MetricName, ...] = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
@@ -53,6 +53,21 @@ def ensemble(
         raise InputError("an ensemble needs two runs or more: --runs runs/a runs/b")
     if len({path.name for path in paths}) < len(paths):
         raise InputError("two of the runs have the same name: rename a folder, so that the members can be told apart")
+    run = build_ensemble(paths, out, method, metric, replicates, seed)
+    print_ensemble(run.metrics())
+    print_calibration(run.metrics())
+    console.print(f"run folder: {run.folder}")
+
+
+def build_ensemble(
+    paths: list[Path],
+    out: Path | None,
+    method: StackMethod | None = None,
+    metric: MetricName = "score",
+    replicates: int = 1000,
+    seed: int = 0,
+) -> RunFolder:
+    """Stacks finished runs into a run folder, if that was not done before."""
     members = join_predictions([read_predictions(path) for path in paths])
     config = {
         "model": {"name": "ensemble", "method": method, "metric": metric},
@@ -63,9 +78,7 @@ def ensemble(
     run = RunFolder(folder, config)
     if not run.is_done:
         stack_members(run, paths, members, method, metric, replicates, seed)
-    print_ensemble(run.metrics())
-    print_calibration(run.metrics())
-    console.print(f"run folder: {run.folder}")
+    return run
 
 
 def stack_members(
@@ -78,10 +91,8 @@ def stack_members(
     seed: int,
 ) -> None:
     """Fits, judges and keeps an ensemble."""
-    first, names = runs[0], tuple(each.name for each in runs)
-    natural_NM = np.stack([each.scores.natural_logit for each in runs], axis=1)
-    balance = first.scores.balanced_logit - first.scores.natural_logit
-    members = Members(names, natural_NM, first.label, first.fold, balance)
+    first, members = runs[0], members_of(runs)
+    names, natural_NM, balance = members.names, members.logits, members.balance
     folds = np.unique(first.fold)
     if len(folds) == 1 and method not in (None, "logit_mean"):
         raise InputError(f"--method {method} is fitted on other folds, and these runs have only {str(folds[0])!r}")
@@ -105,16 +116,14 @@ def stack_members(
         alone, joined = (Scores(z, z + balance) for z in (natural_NM[:, names.index(best)], natural))
         gain = paired_bootstrap(first.label, alone, joined, replicates, seed=seed, on_replicate=lambda: line.advance(1))
 
-    parts = []
-    for fold in folds:
-        rows = np.flatnonzero(first.fold == fold)
-        mine = natural[rows]
-        parts.append(Part(fold, rows, first.label[rows], mine.astype(np.float32), mine, mine + balance[rows]))
+    parts = parts_of(first.fold, first.label, natural, balance)
     links = {part.name: LogitLink(1.0, float(np.exp(balance[part.rows[0]]))) for part in parts}
+    by_part = {part.name: measure_part(part) for part in parts}
     stack = members.fit(chosen)
     metrics = {
         "overall": by_method[chosen].model_dump(),
-        "folds": {part.name: measure_part(part).model_dump() for part in parts},
+        "folds": dump(by_part),
+        "spread": spread(list(by_part.values())),
         "segments": {},
         "method": chosen,
         "member_folders": {path.name: str(path.resolve()) for path in folders},
@@ -128,6 +137,28 @@ def stack_members(
     metrics["calibration"] = calibrate_parts(run, parts)
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     run.finish(metrics, parts, first.row_id.take(np.concatenate([part.rows for part in parts])))
+
+
+def members_of(runs: Sequence[Predictions]) -> Members:
+    """Joined predictions as members of an ensemble."""
+    first = runs[0]
+    return Members(
+        names=tuple(each.name for each in runs),
+        logits=np.stack([each.scores.natural_logit for each in runs], axis=1),
+        label=first.label,
+        fold=first.fold,
+        balance=first.scores.balanced_logit - first.scores.natural_logit,
+    )
+
+
+def parts_of(fold: np.ndarray, label: np.ndarray, natural: np.ndarray, balance: np.ndarray) -> list[Part]:
+    """[n] natural logits by fold; a part's rows are their places."""
+    parts = []
+    for name in np.unique(fold):
+        rows = np.flatnonzero(fold == name)
+        mine = natural[rows]
+        parts.append(Part(name, rows, label[rows], mine.astype(np.float32), mine, mine + balance[rows]))
+    return parts
 
 
 def print_ensemble(metrics: dict[str, Any]) -> None:

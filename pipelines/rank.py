@@ -22,7 +22,7 @@ from ranking.models import ModelName, build_trainer
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
-from recsys.experiment import Part, RunFolder, peak_rss_gib
+from recsys.experiment import Part, RunFolder, forget_peak_rss, join, peak_rss_gib
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.summary import print_summary, summarize
@@ -50,8 +50,8 @@ def rank(
     folds: Annotated[
         str | None,
         typer.Option(
-            help="all: out-of-fold over every fold; 0,2: these folds; holdout: train on all days but the last. Left "
-            "out: the data's own valid and test splits where it has them, else all."
+            help="all: out-of-fold over every fold; 0,2: these folds; holdout: train on all days but the last; full: "
+            "train on all rows. Left out: the data's own valid and test splits where it has them, else all."
         ),
     ] = None,
     plan_only: Annotated[
@@ -101,14 +101,14 @@ def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
         return ["full"] if dataset.given_splits else numbered
     if folds == "all":
         chosen = numbered
-    elif folds == "holdout":
-        chosen = ["holdout"]
+    elif folds in ("holdout", "full"):
+        chosen = [folds]
     else:
         chosen = [f"fold_{fold.strip()}" for fold in folds.split(",")]
     if not chosen or (missing := [name for name in chosen if name not in dataset.split_names]):
         raise InputError(
             f"--folds {folds}: {dataset.folder} has no {missing[0] if chosen else 'folds'}; "
-            f"it has {', '.join(dataset.split_names)}: pass all, holdout, or numbers such as 0,1"
+            f"it has {', '.join(dataset.split_names)}: pass all, holdout, full, or numbers such as 0,1"
         )
     return list(dict.fromkeys(chosen))
 
@@ -118,6 +118,7 @@ def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) 
     return {
         "data": {"name": dataset.name, "fingerprint": dataset.manifest.fingerprint},
         "splits": splits,
+        "features": settings.features.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
         "trainer": settings.trainer.model_dump(mode="json"),
     }
@@ -143,13 +144,13 @@ def execute(
             console.print(f"{name}  was finished before")
             ResumePoint(run.weights(name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name), world, on_epoch)
+            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch)
     if not world.is_main:
         return
 
     fits = {name: run.load_fit(name) for name in splits}
     parts = [part for mine, _ in fits.values() for part in mine]
-    reported = [parts[-1]] if splits == ["full"] else parts
+    reported = parts[-1:] if splits == ["full"] else parts
     reports = [report for _, report in fits.values()]
     seconds = sum(report["seconds"] for report in reports)
     train = {
@@ -165,22 +166,20 @@ def execute(
     metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
     metrics["data"] = {"folder": str(dataset.folder.resolve())}
     metrics["calibration"] = calibrate_parts(run, reported)
-    run.finish(metrics, reported, dataset.row_ids(np.concatenate([part.rows for part in reported])))
+    run.finish(metrics, reported, dataset.row_ids(join(reported).rows))
 
 
 def fit_split(
     run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
 ) -> None:
-    """Fits a model on one split, scores the rows it is judged on, and keeps both."""
-    given: dict[str, Rows] = {}
+    """Fits a model on one split, scores the rows it is judged on, if there are any, and keeps both."""
+    judged: dict[str, Rows] = {split.name.removeprefix("fold_"): split.held_out_rows}
     if split.name == "full":
-        given = {name: split.dataset.given_rows(name) for name in split.dataset.given_splits}
-        if not given:
-            raise InputError(f"{split.dataset.folder} has no valid or test rows with labels: pass --folds all")
+        judged = {name: split.dataset.given_rows(name) for name in split.dataset.given_splits}
     # Rows that stop training early are never those that are reported.
-    monitor = given["valid"] if len(given) == 2 else None
-    judged = given or {split.name.removeprefix("fold_"): split.held_out_rows}
+    monitor = judged["valid"] if len(judged) == 2 else None
 
+    forget_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
     trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)

@@ -5,6 +5,7 @@ python -m pipelines.sweep --model dcnv2 model.embedding_dim=16,32,64 model.cross
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,8 +63,25 @@ def sweep(
         raise InputError("a sweep runs in one process: start it without torchrun")
     keep_freed_memory()
     dataset = find_prepared(load_rank_config(config, model, space.overrides(next(space.grid()))).data, data)
-    splits = choose_splits(dataset, folds)
     folder = out or RUNS / f"sweep-{dataset.name}-{model}"
+    run_sweep(model, settings, config, dataset, choose_splits(dataset, folds), folder, world, metric, trials, prune)
+    console.print(f"sweep folder: {folder}")
+
+
+def run_sweep(
+    model: ModelName,
+    settings: Sequence[str],
+    config: Path,
+    dataset: PreparedDataset,
+    splits: list[str],
+    folder: Path,
+    world: World,
+    metric: MetricName = "score",
+    trials: int = 20,
+    prune: bool = False,
+) -> None:
+    """Searches on a data set, into a folder; what was finished there before is not done again."""
+    space = parse_space(settings)
     meaning = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
     study = open_study(folder, meaning, metric, prune)
     enqueue(study, space)
@@ -80,7 +98,6 @@ def sweep(
         study.optimize(objective, n_trials=n_left)
     finished = report(study, metric, folder)
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
-    console.print(f"sweep folder: {folder}")
 
 
 def open_study(folder: Path, meaning: str, metric: str, prune: bool) -> optuna.Study:

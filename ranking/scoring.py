@@ -18,6 +18,7 @@ from recsys.config import validate
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
 from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
+from recsys.features import FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare.encode import EncodedRows
 from recsys.rows import AllRows
@@ -90,12 +91,13 @@ class RunScorer:
         config = _read_config(run)
         if config["data"]["fingerprint"] != dataset.manifest.fingerprint:
             raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
+        features = validate(FeatureConfig, config.get("features", {}), f"{run / CONFIG_FILE}", "features.")
         kind = config_class(config["model"]["name"])
         model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")
         fits = read_json(run / METRICS_FILE)["train"]["fits"]
         self._fits: list[tuple[Split, LogitLink, _Fit]] = []
         for name in config["splits"]:
-            split, weights = dataset.split(name), run / "ckpt" / name
+            split, weights = dataset.split(name, features), run / "ckpt" / name
             fit: _Fit
             if isinstance(model, GBDTConfig):
                 fit = _TreeFit(weights)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,21 +22,39 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def load_yaml(path: Path) -> Values:
-    """The mapping a YAML file holds.
+def load_yaml(path: Path, overrides: Sequence[str] = (), base: str | None = None) -> Values:
+    """The mapping a YAML file holds, its interpolations (`${key}`) resolved.
+
+    Args:
+        path: the file.
+        overrides: KEY=VALUE settings over it, which interpolations see.
+        base: a key under which a file may name another, beside it, whose values count where it has none.
 
     Raises:
         InputError: when the file is missing, is not YAML or is not a mapping.
     """
+    try:
+        layers = [_load_layer(path)]
+        while base is not None and base in layers[0]:
+            layers.insert(0, _load_layer(path.parent / str(layers[0].pop(base))))
+        values = OmegaConf.to_container(
+            OmegaConf.merge(*layers, OmegaConf.create(parse_overrides(overrides))), resolve=True
+        )
+    except InputError:
+        raise
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OSError) as error:
+        raise InputError(f"{path} is not a readable YAML file: {_first_line(error)}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _load_layer(path: Path) -> DictConfig:
     if not path.is_file():
         raise InputError(f"{path} is not a file: pass the path of a YAML config, such as configs/toss.yaml")
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is not a readable YAML file: {_first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")
-    return {str(key): value for key, value in values.items()}
+    layer = OmegaConf.load(path)
+    if not isinstance(layer, DictConfig):
+        raise InputError(f"{path} must hold a mapping of keys to values, got a {type(layer).__name__}")
+    return layer
 
 
 def parse_overrides(overrides: Sequence[str]) -> Values:

@@ -15,6 +15,7 @@ from recsys.arrow import ArrowFile, FixedColumn, ListColumn
 from recsys.batch import Batch
 from recsys.config import validate
 from recsys.errors import InputError
+from recsys.features import ALL_FEATURES, FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare import layout
 from recsys.prepare.encode import EncodedRows
@@ -89,15 +90,19 @@ class PreparedDataset:
                 found.append(name)
         return tuple(found)
 
-    def split(self, name: str) -> "Split":
+    def split(self, name: str, features: FeatureConfig = ALL_FEATURES) -> "Split":
         """What a model that is fitted on one split needs.
 
+        Args:
+            name: one of `split_names`.
+            features: what the model reads.
+
         Raises:
-            InputError: when the data set has no such split.
+            InputError: when the data set has no such split, or not these features.
         """
         if name not in self.split_names:
             raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}")
-        return Split(self, name)
+        return Split(self, name, features)
 
     def given_rows(self, name: str) -> GroupRows:
         """The rows of one of `given_splits`."""
@@ -203,7 +208,7 @@ class Split:
     on all training rows and judged on the splits the data brought.
     """
 
-    def __init__(self, dataset: PreparedDataset, name: str) -> None:
+    def __init__(self, dataset: PreparedDataset, name: str, features: FeatureConfig = ALL_FEATURES) -> None:
         self.dataset, self.name = dataset, name
         fit_groups = fit_groups_of(dataset.groups, name)
         self.fit_rows = dataset._group_rows(fit_groups)
@@ -218,17 +223,23 @@ class Split:
                 f"split {name!r} of {dataset.folder} has fitting rows of one class only: give it more rows"
             )
 
-        schema = dataset.manifest.schema_
+        whole = dataset.manifest.schema_
+        schema = features.select(whole)
         stats = dataset._stats["numeric"][name]
         self._transformer = NumericTransformer([NumericStats(**stats[column]) for column in schema.measured])
         indicators = [tuple(columns) for columns in dataset._stats["missing_indicators"][name]]
         self._indicator_columns = [schema.measured.index(columns[0]) for columns in indicators]
         self._n_numeric = len(schema.numeric)
 
-        tables = {name: vocabulary.fit_split(fit_groups) for name, vocabulary in dataset.vocabularies.items()}
+        tables = {
+            name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count))
+            for name, vocabulary in dataset.vocabularies.items()
+            if name in schema.vocabularies
+        }
         starts = np.cumsum([0, *(len(ids) for ids, _ in tables.values())])[:-1]
         start_of = dict(zip(tables, starts.tolist(), strict=True))
         self._ids = np.concatenate([ids for ids, _ in tables.values()]) if tables else np.zeros(0, np.int32)
+        self._sparse_columns = np.array([whole.categorical.index(column) for column in schema.categorical], np.int64)
         self._sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
         self._token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
         more = [f"isnull({c[0]}{f'+{len(c) - 1}' if len(c) > 1 else ''})" for c in indicators]
@@ -298,7 +309,7 @@ class Split:
         """[B, n_categorical] int32."""
         if not self.schema.categorical:
             return np.zeros((len(rows), 0), np.int32)
-        return self._ids[self.dataset.read_sparse(rows) + self._sparse_start]
+        return self._ids[self.dataset.read_sparse(rows)[:, self._sparse_columns] + self._sparse_start]
 
     def _sequences(self, rows: np.ndarray, names: Sequence[str], steps: np.ndarray) -> KeyedJaggedTensor:
         if not names:

@@ -1,8 +1,9 @@
 """The run folder: an experiment's config, metrics, weights, logs and predictions, whole or plainly unfinished."""
 
+import contextlib
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ class Part:
     """[n] float64 logits of p."""
     balanced_logit: np.ndarray
     """[n] float64 logits of q."""
+
+
+def join(parts: Sequence[Part], name: str = "overall") -> Part:
+    """Parts end to end; of none, no rows."""
+    if not parts:
+        none = np.zeros(0)
+        return Part(name, none.astype(np.int64), none.astype(np.float32), none.astype(np.float32), none, none)
+    fields = ("rows", "label", "logit", "natural_logit", "balanced_logit")
+    return Part(name=name, **{field: np.concatenate([getattr(part, field) for part in parts]) for field in fields})
 
 
 class RunFolder:
@@ -139,13 +149,14 @@ class RunFolder:
 
 def write_oof(path: Path, parts: list[Part], row_ids: pa.Array) -> None:
     """oof.csv: row_id, fold, label, logit (as the model gives it), p (at the natural base rate)."""
+    whole = join(parts)
     table = pa.table(
         {
             "row_id": row_ids,
-            "fold": pa.concat_arrays([pa.repeat(part.name, len(part.rows)) for part in parts]),
-            "label": np.concatenate([part.label for part in parts]).astype(np.int8),
-            "logit": np.concatenate([part.logit for part in parts]),
-            "p": np.concatenate([probability(part.natural_logit) for part in parts]),
+            "fold": pa.concat_arrays([pa.array([], pa.string()), *(pa.repeat(p.name, len(p.rows)) for p in parts)]),
+            "label": whole.label.astype(np.int8),
+            "logit": whole.logit,
+            "p": probability(whole.natural_logit),
         }
     )
     pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
@@ -163,7 +174,17 @@ def _distribution(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(values.mean()), "std": float(values.std()), **quantiles}
 
 
+def forget_peak_rss() -> None:
+    """Begins `peak_rss_gib` anew, where the system can: a process of many fits then knows each one's own."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_rss_gib() -> float:
-    """The largest resident memory of this process so far, in GiB."""
+    """The largest resident memory of this process so far, or since `forget_peak_rss`, in GiB."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20

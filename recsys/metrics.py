@@ -5,7 +5,7 @@ probability p are taken from one set of logits; WLL from those of the class-bala
 `recsys.calibration`.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel
@@ -16,6 +16,7 @@ from recsys.calibration import probability
 N_ECE_BINS = 20
 
 MetricName = Literal["score", "ap", "wll", "roc_auc", "pr_auc", "logloss", "ece"]
+METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 

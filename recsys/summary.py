@@ -10,17 +10,11 @@ from rich.table import Table
 
 from recsys.calibration import logit_of
 from recsys.dataset import PreparedDataset
-from recsys.experiment import Part
-from recsys.metrics import Metrics, measure
+from recsys.experiment import Part, join
+from recsys.metrics import METRIC_NAMES, Metrics, measure
 from recsys.progress import console
 
 _SHOWN = ("ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "score")
-
-
-def join(parts: Sequence[Part], name: str = "overall") -> Part:
-    """Parts end to end."""
-    fields = ("rows", "label", "logit", "natural_logit", "balanced_logit")
-    return Part(name=name, **{field: np.concatenate([getattr(part, field) for part in parts]) for field in fields})
 
 
 def measure_part(part: Part) -> Metrics:
@@ -50,6 +44,18 @@ def measure_segments(part: Part, dataset: PreparedDataset) -> dict[str, dict[str
     return found
 
 
+def spread(parts: Sequence[Metrics]) -> dict[str, dict[str, float | None]]:
+    """By metric, `mean` and `sd` (with n - 1) over parts; None where too few have it."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name in METRIC_NAMES:
+        values = [value for part in parts if (value := getattr(part, name)) is not None]
+        found[name] = {
+            "mean": float(np.mean(values)) if values else None,
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        }
+    return found
+
+
 def summarize(
     reported: Sequence[Part], others: Sequence[Part], dataset: PreparedDataset, train: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -63,9 +69,11 @@ def summarize(
     """
     overall = join(reported)
     bayes = bayes_part(overall, dataset)
+    by_part = {part.name: measure_part(part) for part in reported}
     metrics: dict[str, Any] = {
         "overall": measure_part(overall).model_dump(),
-        "folds": {part.name: measure_part(part).model_dump() for part in reported},
+        "folds": {name: found.model_dump() for name, found in by_part.items()},
+        "spread": spread(list(by_part.values())),
         "segments": measure_segments(overall, dataset),
         "train": dict(train),
     }
@@ -85,7 +93,8 @@ def print_summary(metrics: Mapping[str, Any], title: str) -> None:
 
     def add(name: str, figures: Mapping[str, Any], style: str | None = None) -> None:
         shown = ["-" if figures[metric] is None else f"{figures[metric]:.5f}" for metric in _SHOWN]
-        table.add_row(name, f"{figures['n_rows']:,}", f"{figures['n_positive']:,}", *shown, style=style)
+        counts = ["" if figures[count] is None else f"{figures[count]:,}" for count in ("n_rows", "n_positive")]
+        table.add_row(name, *counts, *shown, style=style)
 
     for name, figures in metrics.get("splits", metrics["folds"]).items():
         add(name if not name.isdigit() else f"fold {name}", figures)
@@ -94,6 +103,10 @@ def print_summary(metrics: Mapping[str, Any], title: str) -> None:
             for label, figures in by_label.items():
                 add(f"{segmentation}: {label}", figures, "dim")
     add("overall", metrics["overall"], "bold")
+    if len(metrics["folds"]) > 1 and "spread" in metrics:
+        for which in ("mean", "sd"):
+            figures = {name: found[which] for name, found in metrics["spread"].items()}
+            add(f"{which} over folds", figures | {"n_rows": None, "n_positive": None})
     if "bayes" in metrics:
         add("best possible", metrics["bayes"], "green")
     console.print(table)

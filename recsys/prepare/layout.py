@@ -47,6 +47,10 @@ class Manifest(StrictModel):
     kinds: dict[str, Kind]
     """Of the columns that features are read from, as the training files have them."""
     n_rows: int
+    test_files: tuple[str, ...] = ()
+    """Where the files of the test split stood."""
+    truth_file: str | None = None
+    """Where the generator's truth stood."""
 
 
 class Groups(StrictModel):

@@ -126,6 +126,8 @@ def prepare(
         last_day=scan.last_day,
         kinds=source.kinds,
         n_rows=len(scan.label),
+        test_files=tuple(str(path.resolve()) for path in find_files(files.test, folder)),
+        truth_file=str((folder / files.truth).resolve()) if files.truth and truth is not None else None,
     )
     write_json(partial / layout.SCHEMA_FILE, manifest.model_dump(mode="json"))
     finish_folder(out)

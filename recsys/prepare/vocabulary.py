@@ -39,17 +39,18 @@ class Vocabulary:
         table = np.append(np.where(found < 0, RARE_ID, found + N_RESERVED), MISSING_ID).astype(np.int32)
         return table[codes.codes]  # code -1 is the last entry: missing
 
-    def fit_split(self, fit_groups: Sequence[int]) -> tuple[np.ndarray, int]:
+    def fit_split(self, fit_groups: Sequence[int], min_count: int) -> tuple[np.ndarray, int]:
         """The ids of a split.
 
         Args:
             fit_groups: the groups whose rows the split's model may see.
+            min_count: the frequency floor, not below that of the vocabulary.
 
         Returns:
             [n_values + 2] int32 ids by code, and the number of embedding rows they need.
         """
         counts = self.counts[:, list(fit_groups)].sum(axis=1)
-        kept = np.flatnonzero(counts >= self.min_count)
+        kept = np.flatnonzero(counts >= min_count)
         kept = kept[np.lexsort((self._text_rank()[kept], -counts[kept]))]
         ids = np.full(len(counts) + N_RESERVED, RARE_ID, np.int32)
         ids[MISSING_ID] = MISSING_ID

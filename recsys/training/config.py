@@ -88,6 +88,8 @@ class TrainerConfig(StrictModel):
 
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=3, ge=1)
+    stop_after: int | None = Field(default=None, ge=1)
+    """Epochs after which training ends, though the learning rate falls as if all were to come; null for no such end."""
     batch_size: int = Field(default=4096, ge=1)
     """Rows of an update, over all processes together."""
     micro_batches: int = Field(default=1, ge=1)

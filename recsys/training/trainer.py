@@ -96,7 +96,8 @@ class Trainer:
         torch.manual_seed(self._config.seed + self._world.rank)
         self._load()
         stopping, progress = self._config.early_stopping, self._progress
-        while progress.epoch < self._config.epochs:
+        n_epochs = min(self._config.epochs, self._config.stop_after or self._config.epochs)
+        while progress.epoch < n_epochs:
             epoch = self._run_epoch()
             progress.epochs.append(epoch)
             if stopping is None:
@@ -110,7 +111,7 @@ class Trainer:
             progress.loss_sum = progress.seconds = progress.waited_s = 0.0
             if stopping is not None and progress.n_worse >= stopping.patience:
                 break
-            if progress.epoch < self._config.epochs:
+            if progress.epoch < n_epochs:
                 self._save_if_due()
         if stopping is None:
             with self._average.in_place():

@@ -39,11 +39,11 @@ def test_encode_missing_rare_and_unseen() -> None:
 def test_a_splits_ids_are_those_of_its_own_counts() -> None:
     vocabulary = count(2)
     # Without group 1: b 3, a 2, c 1, so that b comes first and c is rare.
-    ids, n = vocabulary.fit_split([0])
+    ids, n = vocabulary.fit_split([0], 2)
     assert n == 4
     assert ids.tolist() == [MISSING_ID, RARE_ID, 3, 2, RARE_ID]
     # Without group 0 nothing reaches the floor.
-    ids, n = vocabulary.fit_split([1])
+    ids, n = vocabulary.fit_split([1], 2)
     assert n == 2
     assert ids.tolist() == [MISSING_ID, RARE_ID, RARE_ID, RARE_ID, RARE_ID]
 

@@ -1,0 +1,171 @@
+"""What each kind of step of a plan does; a step that was finished before is left as it is."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.calibration import calibrate_parts, print_calibration
+from pipelines.ensemble import build_ensemble, members_of, parts_of, print_ensemble
+from pipelines.final import retrain
+from pipelines.judging import judge
+from pipelines.plan_config import EnsembleStep, FinalStep, GateStep, PrepareStep, RankStep, Step, SweepStep
+from pipelines.plan_state import PlanState
+from pipelines.rank import choose_splits, describe, execute
+from pipelines.submit import submit
+from pipelines.sweep import run_sweep
+from ranking.stacking import fit_stack
+from recsys.calibration import LogitLink
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.experiment import STACK_FILE, RunFolder
+from recsys.files import finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.gates import Verdict
+from recsys.predictions import join_predictions, read_predictions
+from recsys.progress import console
+from recsys.summary import measure_part, print_summary, spread
+from recsys.world import World
+
+DATA_FILE = "data.json"
+SUBMISSION_FILE = "submission.csv"
+FOLDS = {"folds": "all", "last_day": "holdout"}
+
+
+def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
+    """Does a step."""
+    match step:
+        case PrepareStep():
+            describe_data(state, step, dataset)
+        case RankStep():
+            rank_step(state, step, dataset, world)
+        case SweepStep():
+            settings = state.sweep_settings(step)
+            splits = choose_splits(dataset, str(step.fold))
+            run_sweep(step.model, settings, Path(state.plan.config), dataset, splits, state.folder(step.name), world)
+        case GateStep():
+            gate_step(state, step, dataset)
+        case EnsembleStep():
+            ensemble_step(state, step)
+        case FinalStep():
+            submission_step(state, step, dataset, retrain(state, step, dataset, world))
+
+
+def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset) -> None:
+    """Step 1's folder: which prepared data set the plan runs on.
+
+    Raises:
+        InputError: when the plan began on other data.
+    """
+    folder = state.folder(step.name)
+    told = {
+        "name": dataset.name,
+        "folder": str(dataset.folder.resolve()),
+        "fingerprint": dataset.manifest.fingerprint,
+        "groups": [group.model_dump() for group in dataset.groups],
+        "test_files": list(dataset.manifest.test_files),
+    }
+    if is_done(folder):
+        if read_json(folder / DATA_FILE)["fingerprint"] != told["fingerprint"]:
+            raise InputError(f"{state.out} is a plan on other data than {dataset.folder} holds: choose another --out")
+        return
+    partial = partial_folder(folder)
+    partial.mkdir(exist_ok=True)
+    write_json(partial / DATA_FILE, told)
+    finish_folder(folder)
+
+
+def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
+    """A model over all folds, and on the last day."""
+    settings = state.rank_config(step)
+    for judged, folder in state.fits(step):
+        splits = choose_splits(dataset, FOLDS[judged])
+        run = RunFolder(folder, describe(settings, dataset, splits), world.is_main)
+        if not run.is_done:
+            execute(run, settings, dataset, splits, world)
+            print_summary(run.metrics(), folder.name)
+            print_calibration(run.metrics())
+
+
+def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
+    """A verdict, kept; the first stands where no other run was asked for."""
+    if not state.is_decided(step.gate):
+        verdict = judge(state, step.gate, dataset)
+        state.keep(verdict)
+        print_verdict(verdict)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Says what a gate decided, and on which numbers."""
+    style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
+    console.print(f"gate {verdict.gate}: [{style}]{verdict.outcome}[/{style}]  {verdict.reason}")
+    for check in verdict.checks:
+        value = "missing" if check.value is None else f"{check.value:+.5f}"
+        interval = "" if check.low is None else f" ({check.low:+.5f} .. {check.high:+.5f})"
+        console.print(
+            f"  {'pass' if check.passed else 'fail'}  {check.what} {value}{interval}, wanted {check.threshold}"
+        )
+
+
+def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
+    """The finished members stacked over the folds; the same stack, of the other days' rows, on the last day."""
+    folders = [folder for name in step.members if is_done(folder := state.folder(name))]
+    if len(folders) < 2:
+        raise InputError(f"step {step.name}: fewer than two of its members were finished ({', '.join(step.members)})")
+    bootstrap = state.plan.bootstrap
+    was_done = is_done(state.folder(step.name))
+    run = build_ensemble(folders, state.folder(step.name), replicates=bootstrap.replicates, seed=bootstrap.seed)
+    if not was_done:
+        print_ensemble(run.metrics())
+        print_calibration(run.metrics())
+    if all(is_done(state.folder(name, "last_day")) for name in step.members if is_done(state.folder(name))):
+        stack_last_day(state, step, run)
+
+
+def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
+    """The ensemble on the last day: its members' last-day runs, joined by weights that saw no row of that day."""
+    names = [name for name in step.members if is_done(state.folder(name))]
+    method = ensemble.metrics()["method"]
+    folders = {judged: [state.folder(name, judged) for name in names] for judged in ("folds", "last_day")}
+    config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["last_day"]]}
+    run = RunFolder(state.folder(step.name, "last_day"), config)
+    if run.is_done:
+        return
+    folds, last = (join_predictions([read_predictions(f) for f in folders[judged]]) for judged in folders)
+    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
+    fitted, judged = members_of([each.take(earlier) for each in folds]), members_of(last)
+    stack = fit_stack(method, judged.names, fitted.logits, fitted.label)
+    natural = stack.natural_logit(judged.logits)
+    parts = parts_of(judged.fold, judged.label, natural, judged.balance)
+    by_part = {part.name: measure_part(part) for part in parts}
+    metrics = {
+        "overall": judged.measure(natural).model_dump(),
+        "folds": {name: found.model_dump() for name, found in by_part.items()},
+        "spread": spread(list(by_part.values())),
+        "segments": {},
+        "method": method,
+        "calibration": calibrate_parts(run, parts),
+        "train": {
+            "fits": {
+                part.name: {"link": asdict(LogitLink(1.0, float(np.exp(judged.balance[part.rows[0]]))))}
+                for part in parts
+            }
+        },
+    }
+    write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
+    run.finish(metrics, parts, last[0].row_id.take(pa.array(np.concatenate([part.rows for part in parts]))))
+
+
+def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:
+    """The submission for the data's test files, if there are any, beside the final run."""
+    manifest, out = dataset.manifest, state.out / SUBMISSION_FILE
+    if not manifest.test_files:
+        console.print("the data names no test files: nothing to submit")
+        return
+    if out.exists() and out.with_suffix(".json").exists():
+        return
+    out.unlink(missing_ok=True)  # cut before it could tell of itself
+    labels = Path(manifest.truth_file) if manifest.truth_file and Path(manifest.truth_file).is_file() else None
+    test = [Path(path) for path in manifest.test_files]
+    submit(run=final, test=test, out=out, data=dataset.folder, sample=None, labels=labels, scale=state.plan.scale)
