@@ -15,6 +15,7 @@ from recsys.comparison import Scores
 from recsys.errors import InputError
 from recsys.experiment import METRICS_FILE, OOF_FILE
 from recsys.files import is_done, read_json
+from recsys.seal import verify
 
 _TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit": pa.float32(), "p": pa.float64()}
 
@@ -56,6 +57,7 @@ def read_predictions(run: Path) -> Predictions:
         raise InputError(
             f"{run} is not a finished run: give the folder that python -m pipelines.rank printed at its end"
         )
+    verify(run, OOF_FILE, METRICS_FILE)
     options = pa_csv.ConvertOptions(column_types=_TYPES, include_columns=list(_TYPES), strings_can_be_null=False)
     lines = pa_csv.ParseOptions(newlines_in_values=True)
     try:

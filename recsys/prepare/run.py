@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
-from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig, RawFiles, by_column
 from recsys.prepare.encode import columns_to_read, encode_source, parse_sequence, read_measured
@@ -88,9 +87,7 @@ def prepare(
     truth = _read_truth(files, folder, scan)
     source = with_histories(source)
 
-    partial = partial_folder(out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = begin_folder(out)
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     vocabularies, sample, lengths = _fit(source, scan, config)
     stats = sample.measure(config, splits)
