@@ -1,5 +1,6 @@
 """What every pipeline's command line shares: the exit codes and one-line errors."""
 
+import errno
 import functools
 import logging
 import os
@@ -30,6 +31,14 @@ Overrides = Annotated[
 RANK = os.environ.get("RANK", "0")
 """Of torchrun's processes, this one's number."""
 
+_CURES = {
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free some space, or choose another --out",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "allow writing there, or choose another --out",
+    (errno.EIO,): "the disk is failing: choose another --out",
+    (errno.EMFILE, errno.ENFILE): "raise the limit of open files (ulimit -n)",
+    (errno.ENAMETOOLONG, errno.ENOTDIR): "choose another --out",
+}
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -46,7 +55,12 @@ def run_pipeline(command: Callable[..., None]) -> None:
             command(*args, **kwargs)
         except InputError as error:
             whose = "error" if RANK == "0" else f"error (rank {RANK})"
-            print(f"{whose}: {error}", file=sys.stderr)
+            print(f"{whose}: {one_line(error)}", file=sys.stderr)
+            raise typer.Exit(EXIT_BAD_INPUT) from error
+        except (OSError, MemoryError) as error:
+            if (cure := _cure(error)) is None:
+                raise
+            print(f"error: {one_line(error)}: {cure}, then give the same command again", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
             print(
@@ -61,6 +75,18 @@ def run_pipeline(command: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
+
+
+def _cure(error: OSError | MemoryError) -> str | None:
+    """What a user can do about a machine that refuses; None where the fault is ours."""
+    if isinstance(error, MemoryError):
+        return "the machine has too little memory: end other programs, or take a larger one"
+    return next((cure for numbers, cure in _CURES.items() if error.errno in numbers), None)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the breaks that a library or a name in it may bring."""
+    return " ".join(str(error).split())
 
 
 def _quiet_libraries() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -70,6 +70,15 @@ class RankConfig:
     plan_only: PlanOnlyConfig
 
 
+def _mapping(values: Any, path: Path, key: str) -> Values:
+    """A section as a mapping of names; one that is left empty has none."""
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: {key} must hold a mapping of keys to values, got {values!r}")
+    return {str(name): value for name, value in values.items()}
+
+
 def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
     """Reads a config file for one model.
 
@@ -80,12 +89,12 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         InputError: for an unknown key or a wrong value.
     """
     file, given = load_yaml(path), parse_overrides(overrides)
-    models = file.pop("models", None) or {}
+    models = _mapping(file.pop("models", None), path, "models")
     known = get_args(ModelName)
     for name in models:
         if name not in known:
             raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
-    own = models.get(model) or {}
+    own = _mapping(models.get(model), path, f"models.{model}")
     if unknown := sorted(set(own) - _MODEL_KEYS):
         known_keys = ", ".join(sorted(_MODEL_KEYS))
         raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes {known_keys}")

@@ -49,7 +49,7 @@ class FileRows:
         manifest = dataset.manifest
         names = [str(path.absolute()) for path in paths]
         self._dataset = dataset
-        self._source = open_new(manifest.schema_config, manifest.schema_, names, paths[0].parent)
+        self._source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent)
         self._id = self._source.schema.id
         self._has_id = self._id is not None and self._id in self._source.columns_of("test")
         self.n_rows = self._source.n_rows("test")
@@ -61,7 +61,9 @@ class FileRows:
         columns = columns_to_read(schema)
         if self._has_id and self._id not in columns:
             columns.append(str(self._id))
-        for _, table in self._source.batches("test", columns):
+        for path, table in self._source.batches("test", columns):
+            if self._has_id and table[self._id].null_count:
+                raise InputError(f"{path}: id column {self._id!r} has nulls: every row needs an id of its own")
             number = pa.array(np.arange(n_done, n_done + table.num_rows))
             ids = table[self._id].combine_chunks() if self._has_id else number
             yield pc.cast(ids, pa.string()), encode_rows(table, schema, self._dataset.vocabularies)

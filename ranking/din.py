@@ -10,7 +10,7 @@ from torch.nn import functional
 from ranking.dcnv2 import CrossNet
 from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.errors import InputError
 from recsys.layers import MLP, Activation, LogitHead, activation_of, concat
 from recsys.schema import Schema
@@ -117,12 +117,12 @@ class DIN(nn.Module):
         self.events = SequenceEmbeddings(schema, dim, tokens, std, categorical=(self.target,))
         self.features = PooledEmbeddings(schema, dim, (), std, categorical=others)
         self.steps = nn.ModuleDict(
-            {name: NumericSteps(columns[name], dim, std) for name in self.sequences if name in columns}
+            {module_name(name): NumericSteps(columns[name], dim, std) for name in self.sequences if name in columns}
         )
         self.units = nn.ModuleDict()
         if config.pooling == "attention":
             dims, activation = config.attention_dims, config.activation
-            self.units.update({name: AttentionUnit(dim, dims, activation) for name in self.sequences})
+            self.units.update({module_name(name): AttentionUnit(dim, dims, activation) for name in self.sequences})
         self.has_softmax = config.attention_softmax
         width = (len(others) + 1 + len(self.sequences)) * dim + len(schema.dense)
         saves_memory = config.gradient_checkpointing
@@ -136,26 +136,26 @@ class DIN(nn.Module):
         target_BD = events[self.target].values()
         pooled = []
         for name in self.sequences:
-            if name in self.steps:
+            if (key := module_name(name)) in self.steps:
                 found = batch.sequences[name]
-                behaviour_TD = self.steps[name](found.values().long(), found.weights())
+                behaviour_TD = self.steps[key](found.values().long(), found.weights())
             else:
                 found = events[name]
                 behaviour_TD = found.values()
-            pooled.append(self.pool(name, behaviour_TD, found.lengths(), target_BD))
+            pooled.append(self.pool(key, behaviour_TD, found.lengths(), target_BD))
         x0_BX = concat([self.features(batch), target_BD, *pooled, batch.dense])
         crosses = [self.cross(x0_BX)] if self.cross else []
         return self.head(self.mlp(x0_BX), *crosses)
 
-    def pool(self, name: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> Tensor:
+    def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> Tensor:
         """[T, D] behaviours, end to end, to [B, D]: their weighted sum in each row."""
         n_rows, n_events = len(length_B), len(behaviour_TD)
         rows = torch.arange(n_rows, device=length_B.device)
         row_T = torch.repeat_interleave(rows, length_B.long(), output_size=n_events)
-        if name not in self.units:
+        if unit not in self.units:
             weight_T1 = length_B.clamp(min=1).to(behaviour_TD.dtype).reciprocal().index_select(0, row_T).unsqueeze(1)
         else:
-            weight_T1 = self.units[name](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
+            weight_T1 = self.units[unit](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
             if self.has_softmax:
                 weight_T1 = softmax_of_rows(weight_T1, row_T, n_rows)
         sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1])

@@ -203,13 +203,13 @@ class GBDTTrainer:
                 progress.best_epoch = progress.epoch
             elif progress.best_value is None or epoch.monitored > progress.best_value:
                 progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
-                booster.save_model(self._file)  # DART scales earlier trees later on: the best cannot be cut out then
+                self._save(booster)  # DART scales earlier trees later on: the best cannot be cut out then
             progress.epoch += 1
             on_epoch(epoch.monitored)
             if stopping is not None and progress.n_worse >= stopping.patience:
                 break
         if stopping is None:
-            booster.save_model(self._file)
+            self._save(booster)
         self._booster = lgb.Booster(model_file=self._file)
         judged = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
         seconds = sum(epoch.seconds for epoch in progress.epochs)
@@ -217,6 +217,10 @@ class GBDTTrainer:
             f"{self._name}  {self._booster.num_trees()} of {booster.num_trees()} trees kept{judged}  {seconds:.0f} s"
         )
         return FitReport(self.link, len(self._rows), progress)
+
+    def _save(self, booster: lgb.Booster) -> None:
+        """Writes the trees; LightGBM itself would not say when the disk is full."""
+        self._file.write_text(booster.model_to_string(), encoding="utf-8")
 
     def _grow(self, booster: lgb.Booster, n_trees: int) -> Epoch:
         start, first = time.perf_counter(), booster.num_trees()

@@ -22,6 +22,7 @@ from recsys.features import FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare.encode import EncodedRows
 from recsys.rows import AllRows
+from recsys.seal import verify
 from recsys.sharding import shard
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import Precision, TrainerConfig
@@ -96,6 +97,7 @@ class RunScorer:
         model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")
         fits = read_json(run / METRICS_FILE)["train"]["fits"]
         self._fits: list[tuple[Split, LogitLink, _Fit]] = []
+        verify(run, CONFIG_FILE, METRICS_FILE, CALIBRATION_FILE, "ckpt")
         for name in config["splits"]:
             split, weights = dataset.split(name, features), run / "ckpt" / name
             fit: _Fit
@@ -156,6 +158,7 @@ def find_run_data(run: Path) -> RunData:
     """
     if not is_done(run):
         raise InputError(f"{run} is not a finished run: give a folder that pipelines.rank or pipelines.ensemble ended")
+    verify(run, CONFIG_FILE, METRICS_FILE, CALIBRATION_FILE, STACK_FILE)
     metrics = read_json(run / METRICS_FILE)
     members = {}
     for name, path in metrics.get("member_folders", {}).items():

@@ -40,7 +40,9 @@ def load_yaml(path: Path, overrides: Sequence[str] = (), base: str | None = None
         values = OmegaConf.to_container(
             OmegaConf.merge(*layers, OmegaConf.create(parse_overrides(overrides))), resolve=True
         )
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except InputError:
+        raise
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise InputError(f"{path} is not a readable YAML file: {_first_line(error)}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
@@ -67,15 +69,22 @@ def parse_overrides(overrides: Sequence[str]) -> Values:
             raise InputError(f"override {override!r} must be KEY=VALUE, such as trainer.epochs=3")
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         raise InputError(f"overrides {' '.join(overrides)!r} cannot be read: {_first_line(error)}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
 def merge(*layers: Mapping[str, Any] | None) -> Values:
-    """Later layers over earlier ones, mapping by mapping; lists are replaced."""
-    merged = OmegaConf.to_container(OmegaConf.merge(*[OmegaConf.create(dict(layer or {})) for layer in layers]))
+    """Later layers over earlier ones, mapping by mapping; lists are replaced.
+
+    Raises:
+        InputError: where one has a list and another a mapping.
+    """
+    try:
+        merged = OmegaConf.to_container(OmegaConf.merge(*[OmegaConf.create(dict(layer or {})) for layer in layers]))
+    except (OmegaConfBaseException, TypeError) as error:
+        raise InputError(f"the config and what overrides it do not fit each other: {_first_line(error)}") from error
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}
 
@@ -114,7 +123,7 @@ def _without_tags(location: Sequence[str | int], values: Any) -> list[str]:
     parts: list[str] = []
     for index, part in enumerate(location):
         is_key = isinstance(values, Mapping) and part in values
-        is_item = isinstance(values, (list, tuple)) and isinstance(part, int)
+        is_item = isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values)
         if is_key or is_item:
             values = values[part]
         elif index < len(location) - 1:

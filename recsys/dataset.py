@@ -27,6 +27,7 @@ from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows
 from recsys.schema import Schema
 from recsys.schema_config import LengthSegment
+from recsys.seal import verify
 
 
 class PreparedDataset:
@@ -46,6 +47,7 @@ class PreparedDataset:
         manifest = read_json(folder / layout.SCHEMA_FILE)
         if not isinstance(manifest, dict) or manifest.get("format_version") != layout.FORMAT_VERSION:
             raise InputError(f"{folder} was prepared by another version: run python -m pipelines.prepare again")
+        verify(folder)
         self.manifest = validate(layout.Manifest, manifest, str(folder / layout.SCHEMA_FILE))
         self.name, self.n_rows = self.manifest.name, self.manifest.n_rows
         groups_file = folder / layout.GROUPS_FILE

@@ -28,6 +28,15 @@ from recsys.schema import Schema
 
 OutputT = TypeVar("OutputT")
 _META = torch.device("meta")
+_TAKEN = nn.ModuleDict()
+
+
+def module_name(name: str) -> str:
+    """A column's name as torch takes it for a module: without a dot, and none that modules have for themselves (`type`,
+    `keys`). Most stay as they are; no two become one.
+    """
+    quoted = name.replace("%", "%25").replace(".", "%2E")
+    return f"{quoted}%" if not quoted or hasattr(_TAKEN, quoted) else quoted
 
 
 def _tables(schema: Schema, features: Sequence[str]) -> dict[str, list[str]]:
@@ -86,7 +95,7 @@ class PooledEmbeddings(Embeddings[Tensor]):
         self.collection = EmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
-                    name=table,
+                    name=module_name(table),
                     embedding_dim=embedding_dim,
                     num_embeddings=schema.num_embeddings[table],
                     feature_names=features,
@@ -130,7 +139,8 @@ class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
         for table, features in _tables(schema, [*categorical, *sequences]).items():
             single = [feature for feature in features if feature in categorical]
             tokens = [feature for feature in features if feature not in categorical]
-            self.tables[table] = _SequenceTable(table, embedding_dim, schema.num_embeddings[table], single, tokens)
+            name = module_name(table)
+            self.tables[name] = _SequenceTable(name, embedding_dim, schema.num_embeddings[table], single, tokens)
 
     def look_up(self, batch: Batch) -> dict[str, JaggedTensor]:
         """By feature, its events' [total, D] vectors end to end, with their lengths."""

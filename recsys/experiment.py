@@ -3,6 +3,8 @@
 import contextlib
 import resource
 import sys
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ import yaml
 
 from recsys.calibration import probability
 from recsys.errors import InputError
-from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.files import begin_folder, check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.seal import verify
 
 CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
 CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
@@ -74,13 +77,13 @@ class RunFolder:
         if not is_writer:
             return
         check_free(folder, "run")
+        begin_folder(folder, is_fresh=False)
         if (self._partial / CONFIG_FILE).is_file():
             if self._saved_config(self._partial) != self._config:
                 raise InputError(
                     f"{self._partial} holds an unfinished run of another config: choose another --out, or remove it"
                 )
             return
-        self._partial.mkdir(exist_ok=True)
         (self._partial / _PARTS).mkdir(exist_ok=True)
         (self._partial / "ckpt").mkdir(exist_ok=True)
         temporary = self._partial / f"{CONFIG_FILE}.tmp"
@@ -98,6 +101,7 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """A finished run's metrics.json."""
+        verify(self.folder, METRICS_FILE)
         return read_json(self.folder / METRICS_FILE)
 
     def tensorboard(self, fit: str) -> Path:
@@ -128,8 +132,13 @@ class RunFolder:
         saved = read_json(self._partial / _PARTS / f"{fit}.json")
         parts = []
         for name in saved["parts"]:
-            with np.load(self._partial / _PARTS / f"{fit}.{name}.npz", allow_pickle=False) as arrays:
-                parts.append(Part(name=name, **{key: arrays[key] for key in arrays.files}))
+            path = self._partial / _PARTS / f"{fit}.{name}.npz"
+            try:
+                with np.load(path, allow_pickle=False) as arrays:
+                    parts.append(Part(name=name, **{key: arrays[key] for key in arrays.files}))
+            except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                mark = path.with_name(f"{fit}.json")
+                raise InputError(f"{path} is damaged ({error}): remove {mark}, and {fit} is fitted again") from error
         return parts, saved["report"]
 
     def finish(self, metrics: dict[str, Any], parts: list[Part], row_ids: pa.Array) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import InputError
-
-DONE = "DONE"
+from recsys.lock import LOCK_FILE, hold, release
+from recsys.seal import DONE, seal
 
 
 def is_done(folder: Path) -> bool:
@@ -20,10 +21,33 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def finish_folder(folder: Path) -> None:
-    """Marks the partial folder as whole and gives it its final name."""
+def begin_folder(folder: Path, is_fresh: bool = True) -> Path:
+    """The partial folder, made if there is none, and held by this process until it is finished.
+
+    Args:
+        folder: the final name.
+        is_fresh: whether to clear away what an earlier start left in it.
+
+    Raises:
+        InputError: when another process writes it.
+    """
     partial = partial_folder(folder)
-    (partial / DONE).touch()
+    partial.mkdir(exist_ok=True)
+    hold(partial)
+    if is_fresh:
+        for path in partial.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK_FILE:
+                path.unlink()
+    return partial
+
+
+def finish_folder(folder: Path) -> None:
+    """Seals the partial folder, which marks it as whole, and gives it its final name."""
+    partial = partial_folder(folder)
+    release(partial)
+    seal(partial)
     os.rename(partial, folder)
 
 

@@ -15,6 +15,7 @@ from recsys.comparison import Scores
 from recsys.errors import InputError
 from recsys.experiment import METRICS_FILE, OOF_FILE
 from recsys.files import is_done, read_json
+from recsys.seal import verify
 
 _TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit": pa.float32(), "p": pa.float64()}
 
@@ -56,9 +57,11 @@ def read_predictions(run: Path) -> Predictions:
         raise InputError(
             f"{run} is not a finished run: give the folder that python -m pipelines.rank printed at its end"
         )
+    verify(run, OOF_FILE, METRICS_FILE)
     options = pa_csv.ConvertOptions(column_types=_TYPES, include_columns=list(_TYPES), strings_can_be_null=False)
+    lines = pa_csv.ParseOptions(newlines_in_values=True)
     try:
-        table = pa_csv.read_csv(run / OOF_FILE, convert_options=options).combine_chunks()
+        table = pa_csv.read_csv(run / OOF_FILE, parse_options=lines, convert_options=options).combine_chunks()
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{run / OOF_FILE} is not readable ({error}): run it again under another --out") from error
     logit = table["logit"].to_numpy().astype(np.float32)

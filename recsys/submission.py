@@ -64,11 +64,12 @@ def read_sample(path: Path) -> Sample:
         InputError: when it is not a CSV file of two columns, or repeats an id.
     """
     try:
-        header = pa_csv.open_csv(path).schema.names
+        lines = pa_csv.ParseOptions(newlines_in_values=True)
+        header = pa_csv.open_csv(path, parse_options=lines).schema.names
         if len(header) != 2:
             raise InputError(f"{path} has {len(header)} columns: a sample submission has two, the id and the score")
         options = pa_csv.ConvertOptions(column_types={header[0]: pa.string()}, include_columns=header[:1])
-        ids = pa_csv.read_csv(path, convert_options=options)[header[0]].combine_chunks()
+        ids = pa_csv.read_csv(path, parse_options=lines, convert_options=options)[header[0]].combine_chunks()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable CSV file ({error}): correct --sample") from error
     if pc.count_distinct(ids).as_py() != len(ids):
@@ -108,7 +109,7 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
         place = pc.index_in(read_ids(), value_set=_text(table[name]))
         order = np.full(n_rows, -1) if place.null_count else place.to_numpy()
     elif "row_id" in arrow:
-        number = table["row_id"].to_numpy()
+        number = _numbers(table, "row_id", path)
         order = np.argsort(number, kind="stable")
         order = order if np.array_equal(number[order], np.arange(n_rows)) else np.full(n_rows, -1)
     else:
@@ -116,7 +117,21 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     if np.any(order < 0):
         raise InputError(f"{path} does not hold one row for each of the {n_rows:,} rows to score: it is of other data")
     table = table.take(pa.array(order))
-    return Labels(table[schema.label].to_numpy(), table["p"].to_numpy() if "p" in arrow else None)
+    label = _numbers(table, schema.label, path)
+    if not np.isin(label, (0, 1)).all():
+        raise InputError(f"{path}: label column {schema.label!r} holds something else than 0 and 1")
+    p = _numbers(table, "p", path) if "p" in arrow else None
+    if p is not None and not np.all((p >= 0) & (p <= 1)):
+        raise InputError(f"{path}: column 'p' holds something else than probabilities")
+    return Labels(label, p)
+
+
+def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    """[n] float64, NaN where null."""
+    try:
+        return pc.cast(table[name], pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: column {name!r} is {table[name].type}, where numbers are needed") from error
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

@@ -31,11 +31,16 @@ def holds(condition: Condition, column: pa.Array | pa.ChunkedArray) -> np.ndarra
 
 
 def cross(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """[n] text that names each combination of values, `"7&red"`; null where all of them are, `"7&"` where some."""
+    """[n] text that names each combination of values, `"7&red"`; null where all of them are, `"7&"` where some.
+
+    A backslash stands before an ampersand or a backslash of the values' own, and an empty value is `"\\0"`.
+    """
     parts = []
     for column in columns:
         codes = encode_values(column)
-        parts.append(codes.values.take(pa.array(codes.codes, mask=codes.codes < 0)))
+        values = pc.replace_substring_regex(codes.values, r"([&\\])", r"\\\1")
+        values = pc.if_else(pc.equal(values, ""), r"\0", values)
+        parts.append(values.take(pa.array(codes.codes, mask=codes.codes < 0)))
     joined = pc.binary_join_element_wise(*[pc.fill_null(part, "") for part in parts], _BETWEEN)
     is_empty = np.logical_and.reduce([np.asarray(pc.is_null(part)) for part in parts])
     return pc.if_else(pa.array(is_empty), None, joined)

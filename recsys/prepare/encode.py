@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.prepare import layout
+from recsys.prepare.numeric import MAX_NUMBER
 from recsys.prepare.scan import Scan
 from recsys.prepare.source import SPLITS, Source
 from recsys.prepare.statistics import sequence_statistics
-from recsys.prepare.tokens import Jagged, encode_values, parse_delimited, parse_list
+from recsys.prepare.tokens import Jagged, as_array, encode_values, parse_delimited, parse_list
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.progress import progress_line
 from recsys.schema import Schema, TokenFeature
@@ -37,11 +38,12 @@ class EncodedRows:
 def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
     """Encodes [n] raw rows that hold `columns_to_read`; values that no vocabulary has are rare ones."""
     n = table.num_rows
-    codes = [vocabularies[c].encode(encode_values(table[c])) for c in schema.categorical]
+    codes = [vocabularies[c].encode(encode_values(table[c], f"column {c!r}")) for c in schema.categorical]
     tokens = {}
     for sequence in schema.token_sequences:
         jagged = parse_sequence(table, sequence)
-        tokens[sequence.name] = jagged, vocabularies[sequence.vocabulary].encode(encode_values(jagged.tokens))
+        codes_of = encode_values(jagged.tokens, f"column {sequence.column!r}")
+        tokens[sequence.name] = jagged, vocabularies[sequence.vocabulary].encode(codes_of)
     lengths = [jagged.full_lengths for jagged, _ in tokens.values()]
     return EncodedRows(
         sparse=np.stack(codes, axis=1) if codes else np.zeros((n, 0), np.int32),
@@ -117,13 +119,23 @@ def columns_to_read(schema: Schema) -> list[str]:
     return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs]))
 
 
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """[n] float64 numbers, NaN where null; those beyond `MAX_NUMBER` are infinite."""
+    array = as_array(column)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    numbers = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if np.any(np.abs(numbers) > MAX_NUMBER):
+        numbers = np.where(np.abs(numbers) > MAX_NUMBER, np.copysign(np.inf, numbers), numbers)
+    return numbers
+
+
 def read_measured(table: pa.Table, schema: Schema, described: np.ndarray) -> np.ndarray:
     """[n, n_measured] float32, NaN where null; statistics of sequences, which are never null, for `described` rows."""
     values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
     place = {column: index for index, column in enumerate(schema.measured)}
     for column in place.keys() - set(schema.derived_numeric):
-        array = pc.cast(table[column].combine_chunks(), pa.float64(), safe=False)
-        values[:, place[column]] = array.to_numpy(zero_copy_only=False)
+        values[:, place[column]] = _numbers(table[column])
     for feature in schema.statistics:
         (sequence,) = [sequence for sequence in schema.token_sequences if sequence.name == feature.sequence]
         whole = table[sequence.column].filter(pa.array(described))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +10,13 @@ from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
 from recsys.prepare.config import PrepareConfig
+from recsys.prepare.kinds import Kind
 from recsys.prepare.scan import Group
 from recsys.prepare.tokens import Jagged
 from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BLOCK_ROWS = 65_536
 """Rows of a record batch; all are full but the last, so that a row's batch is a division."""
 
@@ -26,7 +28,7 @@ LABEL, GROUP, SPARSE, DENSE, SEQUENCE_LENGTH, ROW_ID = "label", "group", "sparse
 
 def tokens_file(sequence: str) -> str:
     """The file of a token sequence: one list<int32> of codes a row."""
-    return f"tokens_{sequence}.arrow"
+    return f"tokens_{quote(sequence, safe='')}.arrow"
 
 
 class Manifest(StrictModel):
@@ -42,6 +44,8 @@ class Manifest(StrictModel):
     schema_config: SchemaConfig
     prepare: PrepareConfig
     last_day: str | None
+    kinds: dict[str, Kind]
+    """Of the columns that features are read from, as the training files have them."""
     n_rows: int
     test_files: tuple[str, ...] = ()
     """Where the files of the test split stood."""

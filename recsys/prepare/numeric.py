@@ -16,6 +16,8 @@ from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
 
 N_KNOTS = 257
 """Quantiles that a quantile-normal transform is interpolated between."""
+MAX_NUMBER = 1e37
+"""Larger numbers count as infinite: differences of smaller ones stay finite in float32."""
 _MAX_NORMAL = 3.0
 """A quantile-normal value's bound, in standard deviations: the normal score of the .13 % quantile."""
 
@@ -112,7 +114,7 @@ class NumericSample:
             for name, fit_groups in splits.items():
                 ordered = values[order[in_split[name][order]]]
                 finite = ordered[np.isfinite(ordered)]
-                if len(finite) == 0:
+                if len(finite) == 0 and name == "full":
                     raise InputError(
                         f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
                     )
@@ -137,11 +139,13 @@ def measure_column(ordered: np.ndarray, transform: NumericTransform, clip_quanti
     """Statistics of one column.
 
     Args:
-        ordered: [n] float64, rising and finite.
+        ordered: [n] float64, rising and finite; of none, all that comes of the column is zero.
         transform: what will be made of the values.
         clip_quantile: values are clipped to this quantile and its mirror.
         n_null: counted elsewhere, handed on.
     """
+    if len(ordered) == 0:
+        return NumericStats(transform="none", n_null=n_null, low=0.0, high=0.0, mean=0.0, std=0.0)
     low, high = np.quantile(ordered, [clip_quantile, 1 - clip_quantile])
     if low == high:  # rarer than the clip quantile, but all the column has to say
         low, high = ordered[0], ordered[-1]
@@ -176,7 +180,7 @@ class NumericTransformer:
             [s.mean if scaled else 0.0 for s, scaled in zip(stats, is_scaled, strict=True)], np.float32
         )
         # A constant column becomes zero: it says nothing, and a tiny std would only blow rounding up.
-        scale = [1.0 / s.std if s.std > 1e-6 * max(1.0, abs(s.mean)) else 0.0 for s in stats]
+        scale = [1.0 / s.std if s.std > max(1e-6 * abs(s.mean), 1 / MAX_NUMBER) else 0.0 for s in stats]
         self.inv_std = np.array(
             [factor if scaled else 1.0 for factor, scaled in zip(scale, is_scaled, strict=True)], np.float32
         )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
-from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig, RawFiles, by_column
 from recsys.prepare.encode import columns_to_read, encode_source, parse_sequence, read_measured
@@ -88,9 +87,7 @@ def prepare(
     truth = _read_truth(files, folder, scan)
     source = with_histories(source)
 
-    partial = partial_folder(out)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = begin_folder(out)
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     vocabularies, sample, lengths = _fit(source, scan, config)
     stats = sample.measure(config, splits)
@@ -124,6 +121,7 @@ def prepare(
         schema_config=schema_config,
         prepare=config,
         last_day=scan.last_day,
+        kinds=source.kinds,
         n_rows=len(scan.label),
         test_files=tuple(str(path.resolve()) for path in find_files(files.test, folder)),
         truth_file=str((folder / files.truth).resolve()) if files.truth and truth is not None else None,
@@ -155,11 +153,11 @@ def _fit(
             group, hashes = scan.group[here][is_train], scan.hashes[here][is_train]
             table = raw if is_train.all() else raw.filter(pa.array(is_train))
             for column in schema.categorical:
-                counters[column].add(encode_values(table[column]), group)
+                counters[column].add(encode_values(table[column], f"column {column!r}"), group)
             for sequence in schema.token_sequences:
                 jagged = parse_sequence(table, sequence)
                 owner = np.repeat(group, np.diff(jagged.offsets))
-                counters[sequence.vocabulary].add(encode_values(jagged.tokens), owner)
+                counters[sequence.vocabulary].add(encode_values(jagged.tokens, f"column {sequence.column!r}"), owner)
                 total_length[sequence.name] += int(jagged.full_lengths.sum(dtype=np.int64))
                 longest[sequence.name] = max(longest[sequence.name], int(jagged.full_lengths.max(initial=0)))
                 n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))

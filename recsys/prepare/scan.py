@@ -4,6 +4,7 @@ A group is the finest set of rows that a split tells apart: (train / valid / tes
 split is fitted on is a sum over groups, so that no fold's statistics need a pass of their own.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> n
     column, condition = schema.label, schema.label_condition
     values = table[column].combine_chunks()
     if condition is not None:
-        if values.null_count:
+        if pc.any(pc.is_null(values, nan_is_null=True)).as_py():
             raise InputError(f"{path}: label column {column!r} has nulls: every row needs its label")
         return _meets(condition, values, path).astype(np.uint8)
     if pa.types.is_boolean(values.type):
@@ -180,7 +181,7 @@ def _read_split(table: pa.Table, schema: Schema, split: SplitName, path: Path) -
         return np.full(table.num_rows, SPLITS.index(split), np.uint8)
     if schema.time_split is not None:
         return _split_by_time(table[column].combine_chunks(), schema.time_split, path)
-    values = encode_values(table[column])
+    values = encode_values(table[column], f"{path}: split column {column!r}")
     names = values.values.to_pylist()
     unknown = [name for name in names if name not in SPLITS] + (["null"] if np.any(values.codes < 0) else [])
     if unknown:
@@ -189,7 +190,7 @@ def _read_split(table: pa.Table, schema: Schema, split: SplitName, path: Path) -
 
 
 def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray:
-    if values.null_count:
+    if pc.any(pc.is_null(values, nan_is_null=True)).as_py():
         raise InputError(f"{path}: split column {times.column!r} has nulls: every row needs its time")
     split = np.full(len(values), SPLITS.index("train"), np.uint8)
     begins: tuple[tuple[SplitName, float | str | None], ...]
@@ -211,7 +212,7 @@ def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray
 def _read_day(table: pa.Table, column: str | None, day_values: dict[str, int], path: Path) -> np.ndarray:
     if column is None:
         return np.full(table.num_rows, -1, np.int32)
-    values = encode_values(table[column])
+    values = encode_values(table[column], f"{path}: day column {column!r}")
     if np.any(values.codes < 0):
         raise InputError(f"{path}: day column {column!r} has nulls: every training row needs its day")
     known = [day_values.setdefault(name, len(day_values)) for name in values.values.to_pylist()]
@@ -221,9 +222,10 @@ def _read_day(table: pa.Table, column: str | None, day_values: dict[str, int], p
 def _day_key(day: str) -> tuple[bool, float, str]:
     """Numbers in their order, then text (ISO dates) in its own."""
     try:
-        return (False, float(day), "")
+        number = float(day)
     except ValueError:
-        return (True, 0.0, day)
+        number = math.nan
+    return (True, 0.0, day) if math.isnan(number) else (False, number, "")
 
 
 def _repeated(hashes: np.ndarray) -> int:

@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.errors import InputError
-from recsys.patterns import match_columns, nearest
+from recsys.patterns import match_columns
 from recsys.prepare.config import RawFiles
 from recsys.prepare.derive import derive
 from recsys.prepare.history import History, build_history
+from recsys.prepare.kinds import Kind, check_names, check_same_kinds, check_types, kind_of, roles_of, settle_types
 from recsys.schema import Schema, resolve_schema
 from recsys.schema_config import LogSequence, SchemaConfig
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
-Kind = Literal["number", "text", "list", "other"]
 
 READ_ROWS = 16_384
 """Rows decoded at once: with 531 tokens a row, a batch of strings stays near 35 MB."""
@@ -59,19 +59,6 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a whole parquet file ({reason}): write or copy it again") from error
-
-
-def kind_of(dtype: pa.DataType) -> Kind:
-    """What a column of an Arrow type can serve as."""
-    if pa.types.is_dictionary(dtype):
-        return kind_of(dtype.value_type)
-    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
-        return "number"
-    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
-        return "text"
-    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype):
-        return "list"
-    return "text" if pa.types.is_temporal(dtype) else "other"
 
 
 @dataclass(frozen=True)
@@ -125,10 +112,11 @@ class Source:
         keys = [self.schema.side_tables[name].key for name in joined]
         from_side = set().union(*brought.values())
         own = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
+        roles = roles_of(self.schema)
         for path in self.files[split]:
             try:
                 for batch in open_parquet(path).iter_batches(batch_size=READ_ROWS, columns=own):
-                    table = pa.Table.from_batches([batch])
+                    table = settle_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)
                     yield path, table
@@ -181,8 +169,12 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     """
     found = {split: find_files(getattr(files, split), folder) for split in SPLITS}
     first = open_parquet(found["train"][0]).schema_arrow
+    check_names(first.names, [name for name in first.names if first.names.count(name) > 1], found["train"][0])
     side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
     types = {name: first.field(name).type for name in first.names}
+    for path in found["train"]:  # a file without any value of a column may not know its type
+        arrow = open_parquet(path).schema_arrow
+        types |= {c: arrow.field(c).type for c, t in types.items() if pa.types.is_null(t) and arrow.names.count(c) == 1}
     for name, table in side_tables.items():
         key = config.side_tables[name].key
         match_columns([key], types, f"schema.side_tables.{name}.key")
@@ -204,12 +196,15 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     return source
 
 
-def open_new(config: SchemaConfig, schema: Schema, paths: Sequence[str], folder: Path) -> Source:
+def open_new(
+    config: SchemaConfig, schema: Schema, kinds: dict[str, Kind], paths: Sequence[str], folder: Path
+) -> Source:
     """Opens files of rows to score, which no data set was prepared with; side tables stand in their folder.
 
     Args:
         config: the schema that the data set was prepared with.
         schema: that schema, resolved.
+        kinds: of the columns, as the training files had them.
         paths: files, folders and globs.
         folder: where relative paths start.
 
@@ -223,15 +218,9 @@ def open_new(config: SchemaConfig, schema: Schema, paths: Sequence[str], folder:
         )
     files = find_files(paths, folder)
     side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
-    arrow = open_parquet(files[0]).schema_arrow
-    types = {name: arrow.field(name).type for name in arrow.names}
-    for table in side_tables.values():
-        types |= {name: table.schema.field(name).type for name in table.column_names}
-    kinds = {column: kind_of(types[column]) for column in schema.source_columns if column in types}
     source = Source(schema, {"train": [], "valid": [], "test": files}, side_tables, kinds)
     for path in files:
         _check_columns(source, "test", path)
-        _check_roles(source, path)
     if source.n_rows("test") == 0:
         raise InputError(f"{files[0]} has no rows to score")
     return source
@@ -260,49 +249,13 @@ def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
 
 def _check_columns(source: Source, split: SplitName, path: Path) -> None:
     schema, arrow = source.schema, open_parquet(path).schema_arrow
-    brought = {c for name in source.side_tables for c in source.side_columns(name)}
+    brought = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
     logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
     needed = [c for c in dict.fromkeys([*schema.source_columns, *logged]) if c not in brought]
     needed += [side.key for side in schema.side_tables.values()]
     if split == "train":
         needed += [c for c in (schema.label, schema.day, schema.split) if c is not None]
-    for column in needed:
-        if column not in arrow.names:
-            raise InputError(f"{path} has no column {column!r}{nearest(column, arrow.names)}: all files must have it")
-        trained = source.kinds.get(column)
-        if trained is not None and kind_of(arrow.field(column).type) != trained:
-            raise InputError(
-                f"{path}: column {column!r} is {arrow.field(column).type} but the training data's is of kind "
-                f"{trained}: write it with the same type"
-            )
-    if split == "train":
-        _check_roles(source, path)
-
-
-def _check_roles(source: Source, path: Path) -> None:
-    """Whether every column is of a kind that its role takes."""
-    schema = source.schema
-    lists = {t.column for t in schema.token_sequences if t.delimiter is None} - set(schema.logs)
-    texts = {t.column for t in schema.token_sequences if t.delimiter is not None}
-    crossed = [column for columns in schema.crosses.values() for column in columns]
-    single = [name for name in schema.categorical if name not in schema.derived_categorical]
-    numbers = [name for name in schema.measured if name not in schema.derived_numeric]
-    for role, columns, expected in (
-        ("numeric", numbers, ("number",)),
-        ("categorical", [*single, *crossed], ("number", "text")),
-        ("a list sequence", lists, ("list",)),
-        ("a delimited sequence", texts, ("text",)),
-    ):
-        for column in columns:
-            if source.kinds[column] not in expected:
-                raise InputError(
-                    f"{path}: column {column!r} is {_type_name(source, column, path)}, which cannot be {role} "
-                    f"(that takes {' or '.join(expected)}): change its role in the schema or its type in the file"
-                )
-
-
-def _type_name(source: Source, column: str, path: Path) -> str:
-    for table in source.side_tables.values():
-        if column in table.column_names:
-            return str(table.schema.field(column).type)
-    return str(open_parquet(path).schema_arrow.field(column).type)
+    check_names(arrow.names, needed, path)
+    types = brought | {name: arrow.field(name).type for name in arrow.names if arrow.names.count(name) == 1}
+    check_same_kinds(source.kinds, types, path)
+    check_types(schema, types, path, has_label=split == "train")

@@ -6,8 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.errors import InputError
+
 Indices = np.ndarray
 
+_EXACT_BITS = {16: 11, 32: 24, 64: 53}
+"""By a float's bits: up to 2 to this power it holds every whole number."""
 _PARSED_ROWS = 4096
 
 
@@ -32,21 +36,42 @@ class Jagged:
     """[n] int32: tokens before the cut."""
 
 
-def canonical_text(values: pa.Array) -> pa.Array:
-    """The text that names a value whatever its type: `5`, `5.0` (float) and `" 5"` are all `"5"`."""
+def canonical_text(values: pa.Array, name: str = "a column") -> pa.Array:
+    """The text that names a value whatever its type: `5`, `5.0` (a number) and `" 5"` are all `"5"`, and a time is the
+    same in any unit.
+
+    Raises:
+        InputError: for a whole number that a float cannot hold exactly, so that others may have become it.
+    """
     dtype = values.type
     if pa.types.is_floating(dtype):
-        numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-        # Beyond 2**53 a float names no integer exactly, and beyond 2**63 none fits.
-        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**53)
-        as_integer = pc.cast(pa.array(np.where(whole, numbers, 0.0).astype(np.int64)), pa.string())
-        return pc.if_else(pa.array(whole), as_integer, pc.cast(values, pa.string()))
+        return _float_text(values, name)
     text = values if pa.types.is_string(dtype) else pc.cast(values, pa.string())
+    if pa.types.is_decimal(dtype):
+        text = pc.replace_substring_regex(text, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
+    elif pa.types.is_temporal(dtype):
+        text = pc.replace_substring_regex(text, r"(?:\.0*|(\.\d*?)0*)(Z|[+-][\d:]+)?$", r"\1\2")
+        text = pc.replace_substring_regex(text, r" 00:00:00$", "")
     return pc.utf8_trim_whitespace(text)
 
 
-def encode_values(column: pa.Array | pa.ChunkedArray) -> Codes:
-    """A column as codes into its distinct values; NaN counts as null."""
+def _float_text(values: pa.Array, name: str) -> pa.Array:
+    dtype = values.type
+    numbers = values.to_numpy(zero_copy_only=False)
+    whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
+    numbers = numbers.astype(np.float64)
+    limit = 2.0 ** _EXACT_BITS[dtype.bit_width]
+    if len(wrong := np.flatnonzero(whole & (np.abs(numbers) >= limit))):
+        raise InputError(
+            f"{name} holds {numbers[wrong[0]]:.0f} as {dtype}, which names no whole number exactly from {limit:.0f} "
+            "on: write such ids as integers or text"
+        )
+    as_integer = pc.cast(pa.array(np.where(whole, numbers, 0.0).astype(np.int64)), pa.string())
+    return pc.if_else(pa.array(whole), as_integer, pc.cast(values, pa.string()))
+
+
+def encode_values(column: pa.Array | pa.ChunkedArray, name: str = "a column") -> Codes:
+    """A column as codes into its distinct values; NaN counts as null. `name` stands in errors."""
     array = as_array(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
@@ -54,7 +79,7 @@ def encode_values(column: pa.Array | pa.ChunkedArray) -> Codes:
         array = pc.if_else(pc.is_nan(array), None, array)
     encoded = array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-    return Codes(codes, canonical_text(encoded.dictionary))
+    return Codes(codes, canonical_text(encoded.dictionary, name))
 
 
 @dataclass(frozen=True)

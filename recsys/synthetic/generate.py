@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field
 from recsys.calibration import logit_of
 from recsys.config import StrictModel
 from recsys.errors import InputError
-from recsys.files import check_free, finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
 from recsys.synthetic import columns
@@ -84,9 +83,7 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS
     if not 1 <= block_rows <= MOST_BLOCK_ROWS:
         raise InputError(f"block_rows must be 1 to {MOST_BLOCK_ROWS}, got {block_rows}")
     check_free(folder, "generated data set")
-    partial = partial_folder(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = begin_folder(folder)
     truth = {
         "train": _write_split(config, partial / "train.parquet", "train", block_rows),
         "test": _write_split(config, partial / "test.parquet", "test", block_rows),

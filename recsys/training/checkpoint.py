@@ -15,7 +15,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from recsys.errors import InputError
-from recsys.files import DONE, is_done, partial_folder, read_json, write_json
+from recsys.files import is_done, partial_folder, read_json, write_json
+from recsys.progress import console
+from recsys.seal import seal, verify
 from recsys.world import World
 
 PROGRESS_FILE = "progress.json"
@@ -109,7 +111,7 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
     if world.is_main:
         if progress is not None:
             write_json(partial / PROGRESS_FILE, progress)
-        (partial / DONE).touch()
+        seal(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     world.agree(None)
@@ -124,6 +126,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
     if not is_done(folder):
         raise InputError(f"{folder} has no DONE file: it is not a whole checkpoint")
     names_in(folder)  # a broken index says so by itself
+    verify(folder)
     try:
         dcp.load(dict(tensors), storage_reader=SafeReader(folder))
     except dcp.api.CheckpointException as error:
@@ -142,18 +145,34 @@ class ResumePoint:
     def __init__(self, folder: Path, world: World) -> None:
         self._slots = [folder.with_name(f"{folder.name}-{slot}") for slot in "ab"]
         self._world = world
+        self._sound: set[Path] = set()
+        """Whole ones whose checksums were right, or that this process wrote."""
 
     def find(self) -> tuple[Path, Any] | None:
         """The newest whole state's folder and its progress."""
-        found = [(slot, read_json(slot / PROGRESS_FILE)) for slot in self._slots if is_done(slot)]
-        newest = max(found, key=lambda one: one[1]["step"], default=None)
+        newest = None
+        if self._world.is_main:
+            found = [(slot, read_json(slot / PROGRESS_FILE)) for slot in self._slots if self._is_sound(slot)]
+            newest = max(found, key=lambda one: one[1]["step"], default=None)
         return self._world.agree(newest)
+
+    def _is_sound(self, slot: Path) -> bool:
+        if is_done(slot) and slot not in self._sound:
+            try:
+                verify(slot)
+            except InputError as error:
+                console.print(f"[yellow]{error}; it is left out[/yellow]")
+                return False
+            self._sound.add(slot)
+        return slot in self._sound
 
     def save(self, tensors: Mapping[str, Any], progress: dict[str, Any]) -> None:
         """Writes over the older state; `progress` has a `step`."""
         newest = self.find()
         slot = next(slot for slot in self._slots if newest is None or slot != newest[0])
+        self._sound.discard(slot)
         save_tensors(slot, tensors, self._world, progress)
+        self._sound.add(slot)
 
     def clear(self) -> None:
         """Removes what a finished fit needs no more."""

@@ -102,7 +102,7 @@ def test_what_cannot_be_scored_says_why(project: Path, run: Run) -> None:
     for test, error in (
         ("no-color.parquet", "has no column 'color'"),
         ("twice.parquet", "3 rows share their id"),
-        ("text.parquet", "column 'x_1' is string, which cannot be numeric"),
+        ("text.parquet", "column 'x_1' is string but the training data's is of kind number"),
         ("absent.parquet", "stands for no parquet file"),
     ):
         refused = run("submit", "--run", "a", "--test", test, "--out", "s.csv")

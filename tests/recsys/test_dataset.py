@@ -10,6 +10,7 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.prepare.vocabulary import MISSING_ID, RARE_ID
+from recsys.seal import seal
 from tests.conftest import prepare_small, small_table
 
 
@@ -126,6 +127,9 @@ def test_unfinished_or_broken_folders_are_refused(small: PreparedDataset, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(small.folder, copy)
     os.truncate(copy / "rows.arrow", 1000)
+    with pytest.raises(InputError, match="rows.arrow has 1,000 bytes, and was written with"):
+        PreparedDataset(copy)
+    seal(copy)  # as if it had been written so
     with pytest.raises(InputError, match="rows.arrow is not a whole Arrow file"):
         PreparedDataset(copy)
 

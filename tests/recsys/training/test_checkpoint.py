@@ -6,7 +6,7 @@ import torch
 
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.files import DONE
+from recsys.seal import DONE
 from recsys.training import checkpoint
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
 from recsys.world import join_world

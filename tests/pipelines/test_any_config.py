@@ -1,0 +1,126 @@
+"""Whatever stands in a config file or on the command line: settings, or an error of one line."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.cli import TOSS_CONFIG
+from pipelines.config import load_rank_config
+from ranking.models import ModelName
+from recsys.errors import InputError
+
+cases = settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+
+JUNK = st.sampled_from(
+    [
+        *(
+            None,
+            5,
+            -1,
+            "x",
+            "",
+            [],
+            {},
+            [1],
+            {"a": 1},
+            True,
+            1.5,
+            "2020-01-01",
+            [None],
+            {1: 2},
+            [[[]]],
+            {"kind": "log"},
+        ),
+        *(float("nan"), float("inf"), 10**30, "${x}", "${.x}", "é", "\x00"),
+    ]
+)
+KEYS = st.sampled_from(
+    """
+    model model.embedding_dim model.hidden_dims trainer trainer.epochs trainer.loss trainer.loss.name trainer.seed
+    trainer.early_stopping trainer.early_stopping.weights trainer.embeddings.tables schema schema.label schema.split
+    schema.categorical schema.sequences schema.sequences.seq schema.sequences.seq.kind schema.crosses schema.segments
+    schema.sequences.seq.max_length schema.sequences.seq.delimiter schema.side_tables schema.towers prepare files
+    prepare.n_folds prepare.min_count prepare.min_count_by_column prepare.clip_quantile files.train name models
+    models.dcnv2 generator generator.n_rows plan_only.num_embeddings a..b a. [0] model[0]
+    """.split()  # noqa: SIM905 (a list of forty strings)
+)
+VALUES = st.sampled_from(
+    [
+        *(
+            "",
+            "null",
+            "5",
+            "-5",
+            "1e400",
+            "nan",
+            ".inf",
+            "[]",
+            "{}",
+            "[1,2]",
+            "{a: 1}",
+            "'x'",
+            "${x}",
+            "${oc.env:NONE}",
+        ),
+        *("[", "{", "a: b: c", "!!python/object/apply:os.system [ls]", "*x", "é", "\x00", "\n", "9" * 30, "[[[]]]"),
+        *("{kind: list}", "{kind: log}", "[null]", "{null: 1}", "{1: 2}", "???", "-1.5", "{a: {b: null}}", "=", "a=b"),
+    ]
+)
+OVERRIDES = st.lists(st.tuples(KEYS, st.sampled_from(["=", "=", "=", ""]), VALUES).map("".join), min_size=1, max_size=2)
+
+
+def load(path: Path, model: ModelName, overrides: list[str]) -> None:
+    try:
+        load_rank_config(path, model, overrides)
+    except InputError as error:
+        said = str(error)
+    else:
+        return
+    assert said.strip()
+    assert "\n" not in said
+
+
+def changed(values: Any) -> st.SearchStrategy[Any]:
+    """The values of a config with some of them replaced or gone."""
+    if isinstance(values, dict):
+        parts = st.fixed_dictionaries({}, optional={key: changed(value) for key, value in values.items()})
+        return st.one_of(parts, parts, parts, JUNK)
+    return st.one_of(st.just(values), st.just(values), st.just(values), JUNK)
+
+
+@pytest.mark.parametrize("model", get_args(ModelName))
+@settings(cases, max_examples=25)
+@given(overrides=OVERRIDES)
+def test_any_override(model: ModelName, overrides: list[str]) -> None:
+    load(TOSS_CONFIG, model, overrides)
+
+
+@cases
+@given(values=changed(yaml.safe_load(TOSS_CONFIG.read_text())), model=st.sampled_from(get_args(ModelName)))
+def test_any_config(tmp_path: Path, values: Any, model: ModelName) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True))
+    load(path, model, [])
+
+
+@cases
+@given(places=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_config_with_any_bytes_changed(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+    text = bytearray(TOSS_CONFIG.read_bytes())
+    for place, byte in places:
+        text[place % len(text)] = byte
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text)
+    load(path, "dcnv2", [])
+
+
+def test_no_tag_of_a_config_makes_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]\n")
+    with pytest.raises(InputError, match="is not a readable YAML file"):
+        load_rank_config(path, "dcnv2", [])
+    assert not (tmp_path / "made").exists()

@@ -1,0 +1,210 @@
+"""Faults of the machine and of what lies on it: one line, nothing lost, and a second attempt that succeeds.
+
+`python -m benchmarks.faults` brings them about for real; here they are few and fast.
+"""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import pipelines.rank
+from recsys.seal import seal
+from tests.conftest import small_table
+from tests.pipelines.conftest import Outcome, Run
+
+RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--folds", "all")
+TREES = (*RANK, "--model", "gbdt", "model.n_trees=20")
+PREPARE = ("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--out", "prepared/mine")
+
+
+def refused(outcome: Outcome, message: str) -> None:
+    assert outcome.code == 2, outcome
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@contextmanager
+def small_disk(n_bytes: int) -> Iterator[None]:
+    """No file may grow larger: what a full disk does to a write, but for the error's number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("n_bytes", [10, 3000, 30_000])
+def test_prepare_on_a_full_disk(project: Path, run: Run, n_bytes: int) -> None:
+    with small_disk(n_bytes):
+        refused(run(*PREPARE), "free some space, or choose another --out, then give the same command again")
+    assert not (project / "prepared/mine").exists()
+    assert run(*PREPARE).code == 0
+
+
+@pytest.mark.parametrize(("model", "n_bytes"), [("gbdt", 2000), ("dcnv2", 10), ("dcnv2", 2000)])
+def test_rank_on_a_full_disk(project: Path, run: Run, model: str, n_bytes: int) -> None:
+    assert run(*PREPARE).code == 0
+    command = ("rank", "--config", "config.yaml", "--data", "prepared/mine", "--model", model, "--folds", "all")
+    small = ("model.n_trees=20",) if model == "gbdt" else ("trainer.epochs=1",)
+    with small_disk(n_bytes):
+        refused(run(*command, "--out", "a", *small), "free some space")
+    assert not Path("a").exists()
+    assert run(*command, "--out", "a", *small).code == 0
+    assert run(*command, "--out", "b", *small).code == 0
+    assert Path("a/oof.csv").read_bytes() == Path("b/oof.csv").read_bytes()
+
+
+def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("file").write_text("x")
+    refused(run(*TREES, "--out", "file/run"), "file/run cannot be made")
+
+    def read_only(*args: object) -> None:
+        raise OSError(30, os.strerror(30), "a.partial/oof.csv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines.rank, "calibrate_parts", read_only)
+        refused(run(*TREES, "--out", "a"), "Read-only file system: 'a.partial/oof.csv': allow writing there, or choose")
+    assert run(*TREES, "--out", "a").code == 0
+
+
+def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise FileNotFoundError(2, "gone", "a")
+
+    monkeypatch.setattr(pipelines.rank, "calibrate_parts", broken)
+    with pytest.raises(FileNotFoundError):
+        run(*TREES, "--out", "a")
+
+
+@pytest.mark.parametrize("model", ["gbdt", "dcnv2"])
+def test_flipped_bits_of_a_run_are_found_by_whoever_reads_them(project: Path, run: Run, model: str) -> None:
+    small = ("model.n_trees=20",) if model == "gbdt" else ("trainer.epochs=1",)
+    for name in ("a", "b"):
+        more = ("trainer.seed=1",) if name == "b" else ()
+        assert run(*RANK, "--model", model, "--out", name, *small, *more).code == 0
+    assert run("ensemble", "a", "b", "--out", "both", "--replicates", "100").code == 0
+    pq.write_table(small_table(50, seed=3).drop_columns(["click"]), "test.parquet")
+    files = [*Path("a/ckpt/fold_1").rglob("*"), Path("a/metrics.json"), Path("a/config.yaml"), Path("a/oof.csv")]
+    files += [Path("both/stack.json"), Path("both/calibration.json"), Path("a/calibration.json")]
+    for path in [path for path in files if path.is_file() and path.name not in ("DONE", ".metadata")]:
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        if path.name == "oof.csv":
+            outcome = run("compare", "a", "b", "--replicates", "100")
+        else:
+            which = "a" if path == Path("a/calibration.json") else "both"
+            outcome = run("submit", "--run", which, "--test", "test.parquet", "--out", "s.csv")
+        refused(outcome, f"{path} is damaged or was changed")
+        assert not Path("s.csv").exists()
+        path.write_bytes(whole)
+    assert run("submit", "--run", "both", "--test", "test.parquet", "--out", "s.csv").code == 0
+
+
+def test_flipped_bits_of_prepared_data(project: Path, run: Run) -> None:
+    assert run(*PREPARE).code == 0
+    for path in sorted(set(Path("prepared/mine").iterdir()) - {Path("prepared/mine/DONE")}):
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        outcome = run("rank", "--config", "config.yaml", "--data", "prepared/mine", "--model", "gbdt", "--out", "a")
+        assert outcome.code == 2, path
+        assert str(path) in outcome.err or path.name == "schema.json"
+        assert outcome.err.count("\n") == 1
+        path.write_bytes(whole)
+
+
+def test_prepared_data_of_another_version(project: Path, run: Run) -> None:
+    assert run(*PREPARE).code == 0
+    path = Path("prepared/mine/schema.json")
+    manifest = json.loads(path.read_text()) | {"format_version": 1}
+    path.write_text(json.dumps(manifest))
+    seal(path.parent)
+    command = ("rank", "--config", "config.yaml", "--data", "prepared/mine", "--model", "gbdt", "--out", "a")
+    refused(run(*command), "was prepared by another version: run python -m pipelines.prepare again")
+    shutil.rmtree("prepared/mine")
+    assert run(*PREPARE).code == 0
+    assert run(*command, "model.n_trees=20").code == 0
+
+
+def test_a_damaged_resume_point_gives_way_to_the_one_before(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (*RANK, "--model", "dcnv2", "trainer.epochs=2", "trainer.checkpoint_every_s=1e-9")
+    assert run(*command, "--out", "whole").code == 0
+    with monkeypatch.context() as patch:
+
+        def killed(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("recsys.training.trainer.Trainer.clean_up", killed)
+        assert run(*command, "--out", "a").code == 130
+    slots = [Path(f"a.partial/ckpt/fold_0-{slot}") for slot in "ab"]
+    steps = {slot: json.loads((slot / "progress.json").read_text())["step"] for slot in slots}
+    newest = max(slots, key=lambda slot: steps[slot])
+    path = max(newest.glob("*.distcp"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    for part in Path("a.partial/parts").iterdir():
+        part.unlink()
+    outcome = run(*command, "--out", "a")
+    assert outcome.code == 0, outcome.err
+    assert f"{path} is damaged or was changed" in outcome.out
+    assert f"resumes at step {min(steps.values())} of" in outcome.out
+    assert Path("a/oof.csv").read_bytes() == Path("whole/oof.csv").read_bytes()
+
+
+def test_damaged_parts_of_an_unfinished_run(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def killed(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(pipelines.rank, "calibrate_parts", killed)
+        assert run(*TREES, "--out", "a").code == 130
+    path = Path("a.partial/parts/fold_1.1.npz")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    outcome = run(*TREES, "--out", "a")
+    refused(outcome, "fold_1.1.npz is damaged")
+    Path("a.partial/parts/fold_1.json").unlink()  # as the message says
+    assert run(*TREES, "--out", "a").code == 0
+
+
+def test_ctrl_c_ends_with_130(project: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.rank", *RANK[1:], "--model", "dcnv2", "--out", "a"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "trainer.epochs=10000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if "epoch 1/10000" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert (
+            process.stderr.read() == "interrupted: give the same command again; what is unfinished has no final name\n"
+        )
+    assert not Path("a").exists()
+    assert Path("a.partial").is_dir()

@@ -1,0 +1,305 @@
+"""Whatever a parquet file holds: a result that a plain reading of the rows confirms, or an error of one line.
+
+Hypothesis makes the files; the witness is Python's own reading of the values, one at a time.
+"""
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Hashable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.prepare.run import prepare
+from recsys.schema_config import SchemaConfig
+
+MIN_COUNT, LONGEST = 2, 3
+FLOAT_LIMIT = 1e37
+cases = settings(
+    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+
+TEXT = st.text(max_size=5) | st.sampled_from(
+    ["", " ", "a", " a", "a ", "é", "日本", "\x00", "a,b", "\n", '"', "nan", "5"]
+)
+FLOATS = st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, 5.0, 3e38, -3e38, 1e-45])
+DOUBLES = st.floats() | st.sampled_from([math.nan, math.inf, 1e308, -1e308, 2.0**53, 5.0, 0.1])
+
+
+def integers(bits: int, signed: bool = True) -> st.SearchStrategy[int]:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return st.integers(low, high) | st.sampled_from([low, high, 5, 6])
+
+
+VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.string(): TEXT,
+    pa.large_string(): TEXT,
+    pa.string_view(): TEXT,
+    pa.dictionary(pa.int32(), pa.string()): TEXT,
+    pa.dictionary(pa.int8(), pa.large_string()): TEXT,
+    pa.dictionary(pa.int16(), pa.float64()): st.sampled_from([0.5, 1.0, 7.0]),
+    pa.int8(): integers(8),
+    pa.int64(): integers(64),
+    pa.uint64(): integers(64, signed=False),
+    pa.float16(): st.floats(width=16).map(np.float16),
+    pa.float32(): FLOATS,
+    pa.float64(): DOUBLES,
+    pa.bool_(): st.booleans(),
+    pa.decimal128(9, 2): st.decimals(-999, 999, places=2) | st.sampled_from([Decimal("5.00"), Decimal("0.50")]),
+    pa.date32(): st.dates(),
+    pa.timestamp("us"): st.datetimes(),
+    pa.timestamp("ms", "UTC"): st.integers(-(10**12), 10**13),
+    pa.time64("us"): st.times(),
+    pa.duration("s"): st.integers(-(10**9), 10**9),
+    pa.binary(): st.binary(max_size=3),
+    pa.null(): st.none(),
+    pa.list_(pa.int8()): st.lists(integers(8), max_size=4),
+    pa.struct([("a", pa.int8())]): st.just({"a": 1}),
+}
+LISTS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.list_(pa.int64()): st.lists(st.none() | integers(64), max_size=6),
+    pa.large_list(pa.string()): st.lists(st.none() | TEXT, max_size=6),
+    pa.list_(pa.float32()): st.lists(FLOATS, max_size=6),
+    pa.list_(pa.int16(), 2): st.lists(integers(16), min_size=2, max_size=2),
+    pa.list_(pa.list_(pa.int8())): st.lists(st.lists(integers(8), max_size=2), max_size=3),
+    pa.list_(pa.struct([("a", pa.int8())])): st.lists(st.just({"a": 1}), max_size=2),
+    pa.list_(pa.null()): st.lists(st.none(), max_size=3),
+    pa.map_(pa.string(), pa.int8()): st.just([("a", 1)]),
+    pa.string(): TEXT,
+}
+
+
+def columns(kinds: dict[pa.DataType, st.SearchStrategy[Any]], n: int) -> st.SearchStrategy[pa.Array]:
+    """[n] values of some type; often few distinct ones, so that counts reach the floor, and often null."""
+
+    def of_type(dtype: pa.DataType) -> st.SearchStrategy[pa.Array]:
+        some = st.lists(st.none() | kinds[dtype], min_size=1, max_size=4)
+        values = some.flatmap(lambda few: st.lists(st.sampled_from(few), min_size=n, max_size=n))
+        return (values | st.lists(kinds[dtype], min_size=n, max_size=n)).map(lambda v: pa.array(v, dtype))
+
+    return st.sampled_from(list(kinds)).flatmap(of_type)
+
+
+def key(value: Any) -> Hashable:
+    """What a value counts as: text without the spaces around it, whole numbers without their type."""
+    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (float, np.floating, Decimal)):
+        return int(value) if math.isfinite(value) and value == int(value) else float(value)
+    return value if isinstance(value, (int, bytes)) else str(value)
+
+
+def check_codes(values: list[Any], codes: np.ndarray, counts: Counter) -> None:
+    """Null has code 0, what is rarer than the floor code 1, and others a code of their own."""
+    by_key: dict[Hashable, int] = {}
+    for value, code in zip(values, codes.tolist(), strict=True):
+        name = key(value)
+        if name is None:
+            assert code == 0, value
+        elif counts[name] < MIN_COUNT:
+            assert code == 1, value
+        else:
+            assert code >= 2, value
+            assert by_key.setdefault(name, code) == code, value
+    assert len(set(by_key.values())) == len(by_key), by_key
+
+
+def prepared(
+    folder: Path, table: pa.Table, schema: SchemaConfig, test: pa.Table | None = None, **changes: Any
+) -> PreparedDataset | str:
+    """The prepared data set, or the error's text."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    pq.write_table(table, folder / "train.parquet")
+    if test is not None:
+        pq.write_table(test, folder / "test.parquet")
+    files = RawFiles(train=("train.parquet",), test=("test.parquet",) if test is not None else ())
+    config = PrepareConfig.model_validate({"min_count": MIN_COUNT, "n_folds": 2} | changes)
+    try:
+        prepare(schema, files, config, folder, folder / "out", "any")
+        return PreparedDataset(folder / "out")
+    except InputError as error:
+        said = str(error)
+    assert said.strip()
+    assert "\n" not in said
+    return said
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of one case after another."""
+    return tmp_path / "case"
+
+
+def labels(n: int) -> pa.Array:
+    return pa.array([i % 2 for i in range(n)], pa.int8())
+
+
+@cases
+@given(column=columns(VALUES, 8))
+def test_any_categorical_column(folder: Path, column: pa.Array) -> None:
+    schema = SchemaConfig(label="click", categorical=("c",))
+    found = prepared(folder, pa.table({"c": column, "click": labels(8)}), schema)
+    values = column.to_pylist()
+    counts = Counter(key(value) for value in values)
+    if isinstance(found, str):
+        refused = ("no value in the training rows" in found and set(counts) == {None}) or (
+            "cannot be categorical" in found
+            and (
+                pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_duration(column.type)
+            )
+        )
+        assert refused or ("names no whole number exactly" in found and pa.types.is_floating(column.type)), found
+        return
+    check_codes(values, found.read_sparse(np.arange(8))[:, 0], counts)
+    batch = found.split("full").batch(np.arange(8), [])
+    assert int(batch.sparse.values().max()) < found.split("full").schema.num_embeddings["c"]
+
+
+@cases
+@given(column=columns(VALUES, 8))
+def test_any_numeric_column(folder: Path, column: pa.Array) -> None:
+    schema = SchemaConfig(label="click", numeric=("x",))
+    found = prepared(folder, pa.table({"x": column, "click": labels(8)}), schema)
+    if isinstance(found, str):
+        assert "cannot be numeric" in found or "no number" in found, found
+        if "no number" in found:
+            assert not any(is_finite(value) for value in column.to_pylist())
+        return
+    raw = found.read_measured(np.arange(8))[:, 0]
+    for value, number in zip(column.to_pylist(), raw.tolist(), strict=True):
+        if key(value) is None:
+            assert math.isnan(number)
+        elif abs(float(value)) > FLOAT_LIMIT:
+            assert number == math.copysign(math.inf, value)
+        else:
+            assert number == np.float32(value)
+    dense = found.split("full").batch(np.arange(8), []).dense.numpy()
+    assert np.isfinite(dense).all()
+    for i, value in enumerate(raw):
+        assert not math.isnan(value) or dense[i, 0] == 0.0
+
+
+def is_finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value) and abs(value) <= FLOAT_LIMIT
+
+
+@pytest.mark.parametrize("transform", ["standardize", "log", "quantile_normal", "none"])
+@settings(cases, max_examples=30)
+@given(values=st.lists(st.none() | DOUBLES, min_size=6, max_size=6))
+def test_any_number_under_any_transform(folder: Path, transform: str, values: list[float | None]) -> None:
+    schema = SchemaConfig(label="click", numeric=("x",))
+    table = pa.table({"x": pa.array(values, pa.float64()), "click": labels(6)})
+    found = prepared(folder, table, schema, numeric_transform=transform)
+    if isinstance(found, str):
+        assert "no number" in found
+        assert not any(is_finite(value) for value in values)
+        return
+    batch = found.split("full").batch(np.arange(6), [])
+    assert np.isfinite(batch.dense.numpy()).all()
+
+
+@cases
+@given(column=columns(VALUES, 6), keep=st.sampled_from(["first", "last"]))
+def test_any_delimited_column(folder: Path, column: pa.Array, keep: str) -> None:
+    sequence = {"kind": "delimited", "max_length": LONGEST, "keep": keep, "statistics": True}
+    schema = SchemaConfig.model_validate({"label": "click", "numeric": ["x"], "sequences": {"s": sequence}})
+    found = prepared(folder, pa.table({"s": column, "x": np.arange(6), "click": labels(6)}), schema)
+    if isinstance(found, str):
+        dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        is_text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+        assert ("cannot be a delimited sequence" in found and not is_text) or (
+            "has no value in the training rows" in found and not any(column.to_pylist())
+        ), found
+        return
+    rows = [text.split(",") if text else [] for text in column.to_pylist()]
+    kept = [[t for t in (row[-LONGEST:] if keep == "last" else row[:LONGEST]) if t] for row in rows]
+    check_tokens(found, "s", kept)
+    lengths = found.read_measured(np.arange(6))[:, 1]
+    assert lengths.tolist() == [len([token for token in row if token]) for row in rows]
+
+
+@cases
+@given(column=columns(LISTS, 6), keep=st.sampled_from(["first", "last"]))
+def test_any_list_column(folder: Path, column: pa.Array, keep: str) -> None:
+    sequence = {"kind": "list", "max_length": LONGEST, "keep": keep}
+    schema = SchemaConfig.model_validate({"label": "click", "numeric": ["x"], "sequences": {"s": sequence}})
+    found = prepared(folder, pa.table({"s": column, "x": np.arange(6), "click": labels(6)}), schema)
+    if isinstance(found, str):
+        assert "cannot be a list sequence" in found or "names no whole number exactly" in found, found
+        return
+    rows = [row or [] for row in column.to_pylist()]
+    kept = [row[-LONGEST:] if keep == "last" else row[:LONGEST] for row in rows]
+    check_tokens(found, "s", [[token for token in row if token is not None] for row in kept])
+
+
+def check_tokens(found: PreparedDataset, name: str, kept: list[list[Any]]) -> None:
+    codes, lengths = found.read_tokens(name, np.arange(len(kept)))
+    assert lengths.tolist() == [len(row) for row in kept]
+    flat = [token for row in kept for token in row]
+    check_codes(flat, codes, Counter(key(token) for token in flat))
+
+
+@cases
+@given(ids=columns(VALUES, 6))
+def test_any_id_column(folder: Path, ids: pa.Array) -> None:
+    schema = SchemaConfig(label="click", id="id", numeric=("x",))
+    found = prepared(folder, pa.table({"id": ids, "x": np.arange(6), "click": labels(6)}), schema)
+    values = ids.to_pylist()
+    if isinstance(found, str):
+        assert (
+            ("has nulls" in found and any(key(value) is None for value in values))
+            or ("share their id" in found and len(set(map(str, values))) < 6)
+            or "cannot name rows" in found
+        ), found
+        return
+    names = found.row_ids(np.arange(6)).to_pylist()
+    assert len(set(names)) == 6
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            assert name == str(value)
+
+
+@cases
+@given(label=columns(VALUES, 6))
+def test_any_label_column(folder: Path, label: pa.Array) -> None:
+    schema = SchemaConfig(label="click", numeric=("x",))
+    found = prepared(folder, pa.table({"x": np.arange(6), "click": label}), schema)
+    values = label.to_pylist()
+    if isinstance(found, str):
+        assert "label" in found
+        is_fine = all(isinstance(v, (int, float, bool, np.floating, Decimal)) and v in (0, 1) for v in values)
+        assert not is_fine or len(set(values)) == 1 or pa.types.is_dictionary(label.type), found
+        return
+    assert found.labels(np.arange(6)).tolist() == [float(value) for value in values]
+
+
+@cases
+@given(day=columns(VALUES, 6))
+def test_any_day_column(folder: Path, day: pa.Array) -> None:
+    schema = SchemaConfig(label="click", day="day", numeric=("x",))
+    found = prepared(folder, pa.table({"x": np.arange(6.0), "day": day, "click": labels(6)}), schema)
+    names = [key(value) for value in day.to_pylist()]
+    if isinstance(found, str):
+        assert "day" in found, found
+        return
+    held_out = [group for group in found.groups if group.last_day]
+    if len(set(names)) == 1:
+        assert not held_out
+        return
+    assert 0 < sum(group.n_rows for group in held_out) < 6
