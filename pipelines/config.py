@@ -11,7 +11,7 @@ from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, ModelName, config_class, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
-from recsys.features import FeatureConfig
+from recsys.feature_selection import FeatureConfig
 from recsys.patterns import nearest
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.schema_config import SchemaConfig

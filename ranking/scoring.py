@@ -18,7 +18,7 @@ from recsys.config import validate
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
 from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
-from recsys.features import FeatureConfig
+from recsys.feature_selection import FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare.encode import EncodedRows
 from recsys.rows import AllRows

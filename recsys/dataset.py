@@ -15,7 +15,7 @@ from recsys.arrow import ArrowFile, FixedColumn, ListColumn
 from recsys.batch import Batch
 from recsys.config import validate
 from recsys.errors import InputError
-from recsys.features import ALL_FEATURES, FeatureConfig
+from recsys.feature_selection import ALL_FEATURES, FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare import layout
 from recsys.prepare.encode import EncodedRows

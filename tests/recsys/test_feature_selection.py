@@ -5,7 +5,7 @@ import pytest
 
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.features import FeatureConfig
+from recsys.feature_selection import FeatureConfig
 from tests.conftest import prepare_small, small_schema, small_table
 
 ROWS = np.arange(300)
