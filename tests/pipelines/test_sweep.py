@@ -93,3 +93,29 @@ def test_a_wrong_combination_is_named_before_any_training(project: Path, run: Ru
     assert outcome.code == 2
     assert "model.embedding_dim" in outcome.err
     assert not Path("swept").exists()
+
+
+def test_a_search_that_goes_on_draws_what_it_would_have_drawn_uncut(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("trainer.learning_rate=1e-4..1e-1:log", "model.embedding_dim=2..9", *SHORT)
+
+    def points(out: str, *trials: str) -> list[str]:
+        for n in trials:
+            run(*SWEEP[:-1], out, "--trials", n, *settings)
+        swept = json.loads(Path(out, "sweep.json").read_text())
+        return sorted(json.dumps(trial["point"]) for trial in swept["trials"])
+
+    whole = points("whole", "5")
+    assert len(set(whole)) == 5
+    execute, started = pipelines.sweep.execute, []
+
+    def cut_in_the_fourth(*args: object) -> None:
+        started.append(args[0])
+        if len(started) == 4:
+            raise KeyboardInterrupt
+        execute(*args)
+
+    monkeypatch.setattr(pipelines.sweep, "execute", cut_in_the_fourth)
+    assert points("cut", "2", "5", "5") == whole
+    assert len(started) == 6
