@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import pipelines.sweep
 from pipelines.search_space import Grid, Range, parse_space
 from recsys.errors import InputError
+from recsys.world import World
 from tests.pipelines.conftest import Run
 
 SWEEP = ("sweep", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "0", "--out", "swept")
@@ -119,3 +121,9 @@ def test_a_search_that_goes_on_draws_what_it_would_have_drawn_uncut(
     monkeypatch.setattr(pipelines.sweep, "execute", cut_in_the_fourth)
     assert points("cut", "2", "5", "5") == whole
     assert len(started) == 6
+
+
+def test_torchrun_is_refused_before_any_training(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines.sweep, "join_world", lambda: World(0, 2, torch.device("cpu")))
+    assert "a sweep runs in one process: start it without torchrun" in run(*SWEEP, *GRID).err
+    assert not Path("swept").exists()
