@@ -16,8 +16,12 @@ from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.schema_config import SchemaConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
+from retrieval.config import HitsOf, RetrievalTrainerConfig
+from retrieval.index import IndexConfig
+from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "plan_only")
+_RUN_KEYS = (*_RANK_KEYS, "retrieval")
 
 
 class DataConfig(StrictModel):
@@ -40,7 +44,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Values:
 
 def data_section(values: Values, origin: str) -> DataConfig:
     """The part of a config that says which data."""
-    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RANK_KEYS}, origin)
+    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
 
 
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
@@ -96,4 +100,48 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         model=validate(config_class(model), values.get("model") or {}, origin, "model."),
         trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
         plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
+    )
+
+
+class RetrievalSettings(StrictModel):
+    """The `retrieval` section of a config."""
+
+    hits: HitsOf = "clicked"
+    """Which rows name an ad that should have been retrieved."""
+    exclude: str | None = None
+    """A sequence whose items are out of the question for the rows they stand in: what a user has had already."""
+    model: TwoTowerConfig = TwoTowerConfig()
+    trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
+    index: IndexConfig = IndexConfig()
+    candidates: Annotated[int, Field(ge=1, le=500)] = 100
+    """Ads of each request that candidates.parquet holds, for ranking models to score."""
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """A retrieval run: its data, and how ads are retrieved."""
+
+    data: DataConfig
+    retrieval: RetrievalSettings
+
+
+def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
+    """Reads a config file for retrieval.
+
+    Settings count in this order: the command line, the config's `retrieval` section, the defaults. On the command line
+    the section's name is left out: `model.output_dim=32`.
+
+    Raises:
+        InputError: for an unknown key or a wrong value.
+    """
+    file, given = load_yaml(path), parse_overrides(overrides)
+    mine = {key: value for key, value in given.items() if key in RetrievalSettings.model_fields}
+    others = {key: value for key, value in given.items() if key not in mine}
+    if wrong := sorted(set(others) & set(_RUN_KEYS)):
+        raise InputError(f"{wrong[0]!r} is no setting of a retrieval run: give those of its section, without its name")
+    origin = str(path) if not overrides else f"{path} with overrides"
+    section = merge(file.get("retrieval") or {}, mine)
+    return RetrievalConfig(
+        data=data_section(merge(file, others), origin),
+        retrieval=validate(RetrievalSettings, section, origin),
     )

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +120,25 @@ class PreparedDataset:
         with pa.memory_map(str(path)) as source:
             return pa.ipc.open_file(source).read_all()[layout.ROW_ID].take(pa.array(rows)).combine_chunks()
 
+    @cached_property
+    def item_names(self) -> pa.Array:
+        """The text of each target item; empty where the schema names no target."""
+        path = self.folder / layout.ITEMS_FILE
+        if not path.is_file():
+            return pa.array([], pa.string())
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()[layout.ITEM].combine_chunks()
+
+    def items(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 target items of rows, as numbers in `item_names`; -1 where null."""
+        return self._columns[layout.ITEM](rows)
+
+    @cached_property
+    def generator(self) -> dict[str, Any] | None:
+        """The config that the rows were generated from, where they were."""
+        path = self.folder / layout.GENERATOR_FILE
+        return read_json(path) if path.is_file() else None
+
     def truth(self, rows: np.ndarray) -> np.ndarray | None:
         """[n] float64 true click probabilities, where the generator's truth was at hand."""
         path = self.folder / layout.TRUTH_FILE
@@ -129,8 +149,7 @@ class PreparedDataset:
         schema, found = self.manifest.schema_, {}
         for name, segment in schema.segments.items():
             if isinstance(segment, LengthSegment):
-                index = [sequence.name for sequence in schema.token_sequences].index(segment.sequence)
-                lengths = self._columns[layout.SEQUENCE_LENGTH](rows)[:, index]
+                lengths = self.sequence_lengths(segment.sequence, rows)
                 found[name] = pa.array(segment.labels).take(pa.array(np.searchsorted(segment.edges, lengths, "right")))
             else:
                 codes = self._columns[layout.SPARSE](rows)[:, schema.categorical.index(segment.column)]
@@ -156,6 +175,11 @@ class PreparedDataset:
     def read_measured(self, rows: np.ndarray) -> np.ndarray:
         """[n, n_measured] float32 raw numbers, NaN where null."""
         return self._columns[layout.DENSE](rows)
+
+    def sequence_lengths(self, sequence: str, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 lengths of a token sequence before any cut."""
+        index = [feature.name for feature in self.manifest.schema_.token_sequences].index(sequence)
+        return self._columns[layout.SEQUENCE_LENGTH](rows)[:, index]
 
     def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes of a token sequence end to end, and the [n] lengths."""

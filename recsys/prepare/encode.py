@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.prepare import layout
+from recsys.prepare.items import ItemList
 from recsys.prepare.scan import Scan
 from recsys.prepare.source import SPLITS, Source
 from recsys.prepare.statistics import sequence_statistics
@@ -58,8 +59,10 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
     widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
     widths[layout.SEQUENCE_LENGTH] = (pa.int32(), len(schema.token_sequences))
     columns |= {name: pa.list_(dtype, width) for name, (dtype, width) in widths.items() if width}
+    if schema.target_item is not None:
+        columns[layout.ITEM] = pa.int32()
     has_ids = any(scan.has_id.values())
-    n_done = 0
+    items, n_done = ItemList(), 0
     with ExitStack() as stack:
         rows = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
         tokens = {
@@ -87,6 +90,8 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
                     layout.DENSE: found.measured,
                     layout.SEQUENCE_LENGTH: found.sequence_lengths,
                 }
+                if schema.target_item is not None:
+                    batch[layout.ITEM] = items.number(encode_values(table[schema.target_item]))
                 rows.add(batch)
                 if ids is not None:
                     number = np.arange(n_done - first, n_done - first + n)
@@ -94,6 +99,8 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
                     ids.write_batch(pa.RecordBatch.from_arrays([pc.cast(named, pa.string())], [layout.ROW_ID]))
                 n_done += n
                 line.advance(n)
+    if schema.target_item is not None:
+        items.write(folder)
     if n_done != len(scan.label):
         raise InputError(
             f"the raw files changed while they were read ({len(scan.label)} rows, then {n_done}): run again"
