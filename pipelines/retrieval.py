@@ -123,7 +123,8 @@ def execute(run: RunFolder, settings: RetrievalConfig, dataset: PreparedDataset,
     """Fits towers and writes the run folder."""
     split, own = dataset.split(split_name), settings.retrieval
     judged, monitor = judged_rows(split)
-    catalogue = build_catalogue(split, [judged, *([monitor] if monitor else [])], own.hits == "clicked")
+    others = [judged, *([monitor] if monitor else [])]
+    catalogue = build_catalogue(split, others, own.hits == "clicked", own.half_life_days)
     requests = hits_among(split, judged, own.hits)
     if len(requests) == 0:
         raise InputError(f"split {split_name!r} has no hit among the rows it is judged on: nothing can be measured")
@@ -135,11 +136,13 @@ def execute(run: RunFolder, settings: RetrievalConfig, dataset: PreparedDataset,
     target = catalogue.entries(split, requests(np.arange(len(requests))))
     scores: dict[str, Scores] = {
         "two_tower": InnerProducts(user, ads),
-        "popularity": Popularity(catalogue),
+        "popularity": Popularity(catalogue.n_shown),
         "random": Random(len(catalogue), own.trainer.seed),
     }
     if (truth := true_preferences(dataset, requests, catalogue)) is not None:
         scores["truth"] = truth
+    if own.half_life_days is not None:
+        scores["recent"] = Popularity(catalogue.recent)
     rankings = {name: rank_all(score, target, len(catalogue)) for name, score in scores.items()}
     metrics = summarize(rankings, target, split, requests, catalogue)
     index, metrics["index"] = index_ads(settings, user, ads)
@@ -192,14 +195,14 @@ def fit_towers(
     else:
         console.print(f"{name}  was finished before")
         ResumePoint(weights, world).clear()
-    return load_towers(own.model, own.trainer, split, weights, world)
+    return load_towers(own.model, own.trainer, split, catalogue, weights, world)
 
 
 class Popularity:
-    """Ranks ads by how often the fitting rows show them."""
+    """Ranks ads by [A] counts, whoever asks."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._scores = catalogue.n_shown.astype(np.float32)
+    def __init__(self, counts: np.ndarray) -> None:
+        self._scores = counts.astype(np.float32)
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """[b] places of requests to [b, A]."""
@@ -291,7 +294,7 @@ def print_retrieval(metrics: dict[str, Any], title: str) -> None:
     for column in ("ranking", *_SHOWN):
         table.add_column(column, justify="left" if column == "ranking" else "right")
     styles = {"two_tower": "bold", "reranked": "bold", "truth": "green"}
-    names = [name for name in ("random", "popularity", "two_tower", "reranked", "truth") if name in metrics]
+    names = [name for name in ("random", "popularity", "recent", "two_tower", "reranked", "truth") if name in metrics]
     for name in names:
         figures = metrics[name]
         table.add_row(

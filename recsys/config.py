@@ -23,11 +23,22 @@ class StrictModel(BaseModel):
 
 
 def load_yaml(path: Path) -> Values:
-    """The mapping a YAML file holds.
+    """The mapping a YAML file holds, over that of the file beside it which its `base` names, if any.
 
     Raises:
-        InputError: when the file is missing, is not YAML or is not a mapping.
+        InputError: when a file is missing, is not YAML or is not a mapping, or is its own base.
     """
+    values, seen = _load_one(path), [path.resolve()]
+    while (base := values.pop("base", None)) is not None:
+        path = path.parent / str(base)
+        if path.resolve() in seen:
+            raise InputError(f"{path} is its own base: take the circle of `base` keys apart")
+        seen.append(path.resolve())
+        values = merge(_load_one(path), values)
+    return values
+
+
+def _load_one(path: Path) -> Values:
     if not path.is_file():
         raise InputError(f"{path} is not a file: pass the path of a YAML config, such as configs/toss.yaml")
     try:

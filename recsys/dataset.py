@@ -21,7 +21,7 @@ from recsys.prepare import layout
 from recsys.prepare.encode import EncodedRows
 from recsys.prepare.numeric import NumericStats, NumericTransformer
 from recsys.prepare.run import fit_groups_of
-from recsys.prepare.scan import NO_LABEL, Group
+from recsys.prepare.scan import NO_DAY, NO_LABEL, Group
 from recsys.prepare.tokens import Jagged
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows
@@ -132,6 +132,12 @@ class PreparedDataset:
     def items(self, rows: np.ndarray) -> np.ndarray:
         """[n] int32 target items of rows, as numbers in `item_names`; -1 where null."""
         return self._columns[layout.ITEM](rows)
+
+    def days(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int16 days of rows, counted from 0; all -1 where the schema names no day, or the rows have none."""
+        if layout.DAY not in self._columns:
+            return np.full(len(rows), NO_DAY, np.int16)
+        return self._columns[layout.DAY](rows)
 
     @cached_property
     def generator(self) -> dict[str, Any] | None:

@@ -28,6 +28,8 @@ class Catalogue:
     """[A] int64 fitting rows of each ad; 0 for one that only other rows show."""
     n_targets: np.ndarray
     """[A] int64 fitting rows that count as hits: clicks, or all."""
+    recent: np.ndarray
+    """[A] float64 fitting rows of each ad, those of earlier days weighing less."""
     entry_of_item: np.ndarray
     """[items] int32: the place here of each of the data set's items; -1 for one that no row shows."""
 
@@ -40,7 +42,9 @@ class Catalogue:
         return np.where(items < 0, -1, self.entry_of_item[items])
 
 
-def build_catalogue(split: Split, others: Sequence[Rows], is_clicked_only: bool) -> Catalogue:
+def build_catalogue(
+    split: Split, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
+) -> Catalogue:
     """The ads of a split's fitting rows, and of the rows it is judged on: an ad may be new there.
 
     Only the fitting rows say how popular an ad is.
@@ -49,6 +53,7 @@ def build_catalogue(split: Split, others: Sequence[Rows], is_clicked_only: bool)
         split: the rows.
         others: the rows that are judged.
         is_clicked_only: whether clicks alone count as hits.
+        half_life_days: after so many days a row counts half for `recent`; None counts all alike.
 
     Raises:
         InputError: when no row names an ad.
@@ -57,6 +62,7 @@ def build_catalogue(split: Split, others: Sequence[Rows], is_clicked_only: bool)
     n_items = len(dataset.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
     n_shown, n_targets = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
+    by_day: dict[int, np.ndarray] = {}
     for source in (split.fit_rows, *others):
         for start in range(0, len(source), _BLOCK_ROWS):
             rows = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
@@ -65,12 +71,18 @@ def build_catalogue(split: Split, others: Sequence[Rows], is_clicked_only: bool)
             np.minimum.at(first, items, rows)
             if source is split.fit_rows:
                 n_shown += np.bincount(items, minlength=n_items)
+                days = dataset.days(rows)
+                for day in np.unique(days).tolist():
+                    counts = np.bincount(items[days == day], minlength=n_items)
+                    by_day[day] = by_day.get(day, 0) + counts
                 hits = items if not is_clicked_only else items[dataset.labels(rows) == 1]
                 n_targets += np.bincount(hits, minlength=n_items)
     found = np.flatnonzero(first < np.iinfo(np.int64).max)
     if len(found) == 0:
         raise InputError(f"{dataset.folder}: no row names a target item: fill schema.target_item's column")
     found = found[np.lexsort((found, -n_targets[found], -n_shown[found]))]
+    age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
+    recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
     entry_of_item = np.full(n_items, -1, np.int32)
     entry_of_item[found] = np.arange(len(found))
     return Catalogue(
@@ -78,6 +90,7 @@ def build_catalogue(split: Split, others: Sequence[Rows], is_clicked_only: bool)
         rows=first[found],
         n_shown=n_shown[found],
         n_targets=n_targets[found],
+        recent=recent[found],
         entry_of_item=entry_of_item,
     )
 

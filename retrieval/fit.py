@@ -98,6 +98,9 @@ def build_retrieval_trainer(
     model, loss = TwoTower(model_config, split.schema), config.loss
     read = rows_to_train(split, rows, hits, loss, config.seed)
     link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
+    counts = catalogue.n_targets if loss.name == "sampled_softmax" and loss.shown == "ignore" else catalogue.n_shown
+    share_V = share_by_id(split, catalogue, counts)
+    model.set_popularity(share_V)
     objective: Objective
     batches = WithNegatives(
         split,
@@ -119,8 +122,7 @@ def build_retrieval_trainer(
         read, steps_per_row = windows(split, read, model.causal_over)
         objective = StepSoftmax(model, entry_by_id(split, catalogue), steps_per_row, world)
     else:
-        shares = share_by_id(split, catalogue)
-        objective = RowSoftmax(model, loss, shares, len(catalogue), hits == "all", world)
+        objective = RowSoftmax(model, loss, share_V, len(catalogue), hits == "all", world)
     judge = None
     if config.early_stopping is not None:
         if monitor is None:
@@ -178,12 +180,18 @@ class Towers:
 
 
 def load_towers(
-    model_config: TwoTowerConfig, config: RetrievalTrainerConfig, split: Split, weights: Path, world: World
+    model_config: TwoTowerConfig,
+    config: RetrievalTrainerConfig,
+    split: Split,
+    catalogue: Catalogue,
+    weights: Path,
+    world: World,
 ) -> Towers:
-    """The towers whose weights a fit left in a folder."""
+    """The towers whose weights a fit left in a folder, with the popularity that ads had most recently."""
     model = TwoTower(model_config, split.schema)
     sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
     load_tensors(weights, sharded.state_dict())
+    model.set_popularity(share_by_id(split, catalogue, catalogue.recent))
     digest = hashlib.sha256()
     for path in sorted(weights.glob("*.distcp")):
         digest.update(path.read_bytes())

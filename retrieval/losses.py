@@ -1,5 +1,8 @@
 """Losses that contrast a request's own ad with others."""
 
+from collections.abc import Iterator
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -51,3 +54,58 @@ def log_expected_count(share_V: Tensor, n_drawn: int, n_uniform: int, n_ads: int
         n_ads: to draw from.
     """
     return (n_drawn * share_V + n_uniform / n_ads).clamp(min=1e-12).log()
+
+
+def full_softmax(x_SD: Tensor, ad_AD: Tensor, target_S: Tensor) -> Tensor:
+    """-ln P(target) in a softmax over all ads, [S] losses; 0 where the target is -1.
+
+    The [S, A] logits are never there as a whole: a few rows at a time fit a cache, and the backward pass makes them
+    again, in the precision that matrix products have here.
+
+    Args:
+        x_SD: what asks, times 1 / T.
+        ad_AD: all ads.
+        target_S: places among them.
+    """
+    device = x_SD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_SD.dtype
+    with torch.autocast(device, enabled=False):
+        return cast(Tensor, _FullSoftmax.apply(x_SD.to(dtype), ad_AD.to(dtype), target_S))
+
+
+_CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}  # logits at once
+
+
+class _FullSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_SD: Tensor, ad_AD: Tensor, target_S: Tensor) -> Tensor:
+        log_sum_S = torch.empty(len(x_SD), device=x_SD.device)
+        own_S = torch.empty_like(log_sum_S)
+        place_S = target_S.clamp(min=0)
+        for rows in _chunks(x_SD, ad_AD):
+            logits = (x_SD[rows] @ ad_AD.T).float()
+            own_S[rows] = logits.gather(1, place_S[rows].unsqueeze(1)).squeeze(1)
+            highest = logits.amax(dim=1, keepdim=True)
+            log_sum_S[rows] = logits.sub_(highest).exp_().sum(dim=1).log_() + highest.squeeze(1)
+        ctx.save_for_backward(x_SD, ad_AD, target_S, log_sum_S)
+        return torch.where(target_S >= 0, log_sum_S - own_S, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_SD, ad_AD, target_S, log_sum_S = ctx.saved_tensors
+        gradient_S = torch.where(target_S >= 0, gradients[0], 0.0)
+        place_S = target_S.clamp(min=0)
+        of_x, of_ads = torch.empty_like(x_SD), torch.zeros_like(ad_AD, dtype=torch.float32)
+        for rows in _chunks(x_SD, ad_AD):
+            p = (x_SD[rows] @ ad_AD.T).float().sub_(log_sum_S[rows].unsqueeze(1)).exp_()
+            p.scatter_add_(1, place_S[rows].unsqueeze(1), p.new_full((len(p), 1), -1.0))
+            p = p.mul_(gradient_S[rows].unsqueeze(1)).to(x_SD.dtype)
+            of_x[rows] = p @ ad_AD
+            of_ads += p.T @ x_SD[rows]
+        return of_x, of_ads.to(ad_AD.dtype), None
+
+
+def _chunks(x_SD: Tensor, ad_AD: Tensor) -> Iterator[slice]:
+    size = max(1, _CHUNK[x_SD.device.type] // len(ad_AD))
+    for start in range(0, len(x_SD), size):
+        yield slice(start, start + size)

@@ -11,8 +11,10 @@ from recsys.training.task import Objective
 from recsys.world import World
 from retrieval.catalogue import Catalogue
 from retrieval.config import RetrievalLoss
-from retrieval.losses import log_expected_count, sampled_softmax, unlikelihood
+from retrieval.losses import full_softmax, log_expected_count, sampled_softmax, unlikelihood
 from retrieval.two_tower import TwoTower
+
+_PSEUDO_COUNT = 0.1
 
 
 def target_ids(split: Split, rows: np.ndarray) -> np.ndarray:
@@ -21,13 +23,15 @@ def target_ids(split: Split, rows: np.ndarray) -> np.ndarray:
     return split.batch(rows, ()).sparse[split.schema.target_item].values().numpy()
 
 
-def share_by_id(split: Split, catalogue: Catalogue) -> Tensor:
-    """[V] the probability of a hit to be of an ad, by its embedding id; of ads that share one, their mean."""
+def share_by_id(split: Split, catalogue: Catalogue, counts: np.ndarray) -> Tensor:
+    """[V] the ads' shares of [A] counts, by embedding id; of ads that share one, their mean; never zero."""
     assert split.schema.target_item is not None
     n_ids = split.schema.num_embeddings[split.schema.target_item]
     ids = target_ids(split, catalogue.rows)
-    hits = np.bincount(ids, weights=catalogue.n_targets, minlength=n_ids)
-    shares = hits / np.maximum(1, np.bincount(ids, minlength=n_ids)) / max(1, catalogue.n_targets.sum())
+    smoothed = counts + _PSEUDO_COUNT
+    n_ads = np.bincount(ids, minlength=n_ids)
+    sums = np.bincount(ids, weights=smoothed, minlength=n_ids)
+    shares = np.where(n_ads > 0, sums / np.maximum(1, n_ads), _PSEUDO_COUNT) / smoothed.sum()
     return torch.from_numpy(shares.astype(np.float32))
 
 
@@ -120,9 +124,7 @@ class StepSoftmax(Objective):
         next_S[~is_last_S] = history.values().long()
         next_S[is_last_S] = batch.sparse[self.model.target].values()[:n_rows].long()
         entry_S = self.entry[next_S]
-        with torch.autocast(step_SD.device.type, enabled=False):
-            logits_SA = self.model.scale * step_SD @ ad_AD.T
-            losses_S = functional.cross_entropy(logits_SA, entry_S, reduction="none", ignore_index=-1)
+        losses_S = full_softmax(self.model.scale * step_SD, ad_AD, entry_S)
         losses_B = losses_S.new_zeros(n_rows).index_add(0, row_S, losses_S) / self._steps_per_row
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 

@@ -138,6 +138,8 @@ class _Layer(nn.Module):
     def forward(self, x_SD: Tensor, places: _Places) -> Tensor:
         """[S, D] to the same: linear maps work on the steps alone, attention on padded rows."""
         qkv = places.pad(self.qkv(self.norm_1(x_SD))).unflatten(2, (3, self.n_heads, -1))
+        if qkv.device.type == "cpu":  # whose kernel takes twice as long for the gradients of 16-bit numbers
+            qkv = qkv.float()
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x_SD = x_SD + self.dropout(self.out(places.unpad(y.transpose(1, 2).flatten(2))))

@@ -40,6 +40,8 @@ class TwoTowerConfig(StrictModel):
     causal: CausalConfig = CausalConfig()
     temperature: float = Field(default=0.05, gt=0)
     """What cosines are divided by at first; it is learned."""
+    popularity_prior: bool = True
+    """Adds ln of an ad's popularity to its logits, so that the towers learn what goes beyond it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def rows_of(length_B: Tensor, n_events: int) -> Tensor:
 
 
 class TwoTower(nn.Module):
-    """logit = cos(user(request), ad(ad)) / T.
+    """logit = cos(user(request), ad(ad)) / T + prior(ad), where the prior is ln of the ad's popularity, or 0.
+
+    The vectors have one place more than the cosine needs, 1 for a request and T prior for an ad, so that an inner
+    product ranks by the whole logit.
 
     Batches may end with rows that are ads alone (see `retrieval.negatives`): the user's part of them is empty.
 
@@ -120,6 +125,9 @@ class TwoTower(nn.Module):
     Raises:
         InputError: when the schema lacks what the towers are made of.
     """
+
+    prior: Tensor
+    """[V] by embedding id of the target item; zero until `set_popularity`."""
 
     def __init__(self, config: TwoTowerConfig, schema: Schema) -> None:
         super().__init__()
@@ -141,7 +149,7 @@ class TwoTower(nn.Module):
         self.ad_features = PooledEmbeddings(schema, dim, ad.tokens, std, categorical=own)
         self.request_dense, self.ad_dense = _DenseValues(request), _DenseValues(ad)
         self.by_step, self.shared_ad = tuple(n for n in by_step if n != self.causal_over), tuple(shared_ad)
-        self.pooling, self.output_dim = config.pooling, config.output_dim
+        self.pooling, self.width = config.pooling, config.output_dim + 1
         self.queries = nn.ParameterDict()
         if config.pooling == "attention":
             self.queries.update({name: nn.Parameter(torch.zeros(dim)) for name in by_step})
@@ -153,18 +161,25 @@ class TwoTower(nn.Module):
         self.user_mlp = _tower(n_user * dim + request.width, config.user_hidden_dims, config)
         self.ad_mlp = _tower(n_ad * dim + ad.width, config.ad_hidden_dims, config)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.has_prior = config.popularity_prior
+        self.register_buffer("prior", torch.zeros(schema.num_embeddings[self.target]))
 
     @property
     def scale(self) -> Tensor:
         """1 / T, at most 100."""
         return self.log_scale.clamp(max=math.log(100.0)).exp()
 
+    def set_popularity(self, share_V: Tensor) -> None:
+        """Takes the popularity of ads by embedding id, if the config asks for it."""
+        if self.has_prior:
+            self.prior.copy_(share_V.log())
+
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits of the rows' own pairs."""
         return self.scale * (self.user_vectors(batch, len(batch)) * self.ad_vectors(batch)).sum(dim=1)
 
     def user_vectors(self, batch: Batch, n_rows: int) -> Tensor:
-        """[n_rows, d] unit vectors of the first rows' requests."""
+        """[n_rows, d] vectors of the first rows' requests."""
         events = {} if self.events is None else self.events(batch)
         state = []
         if self.encoder is not None:
@@ -176,7 +191,7 @@ class TwoTower(nn.Module):
         return self._user(self._request(batch, events, n_rows), state)
 
     def step_vectors(self, batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
-        """Unit vectors after each step of the causal sequence, the empty history first, row after row.
+        """Vectors after each step of the causal sequence, the empty history first, row after row.
 
         Returns:
             [T + n_rows, d] vectors, and the [T + n_rows] rows that they are of.
@@ -193,11 +208,13 @@ class TwoTower(nn.Module):
         return self._user(features, [states]), row
 
     def ad_vectors(self, batch: Batch) -> Tensor:
-        """[B, d] unit vectors of the rows' ads."""
+        """[B, d] vectors of the rows' ads."""
         events = {} if self.events is None else self.events(batch)
         shared = [events[name].values() for name in self.shared_ad]
         x_BX = concat([*shared, self.ad_features(batch), self.ad_dense(batch, len(batch))])
-        return unit(self.ad_mlp(x_BX))
+        vector_BD = unit(self.ad_mlp(x_BX))
+        prior_B = self.prior.index_select(0, batch.sparse[self.target].values().long())
+        return torch.cat([vector_BD, (prior_B / self.scale).unsqueeze(1)], dim=1)
 
     def _request(self, batch: Batch, events: dict[str, JaggedTensor], n_rows: int) -> list[Tensor]:
         pooled = []
@@ -207,7 +224,8 @@ class TwoTower(nn.Module):
         return [*pooled, self.request_features(batch)[:n_rows], self.request_dense(batch, n_rows)]
 
     def _user(self, features: list[Tensor], state: list[Tensor]) -> Tensor:
-        return unit(self.user_mlp(concat([*state, *features])))
+        vector_BD = unit(self.user_mlp(concat([*state, *features])))
+        return torch.cat([vector_BD, vector_BD.new_ones(len(vector_BD), 1)], dim=1)
 
 
 def _tower(width: int, hidden_dims: tuple[int, ...], config: TwoTowerConfig) -> nn.Sequential:

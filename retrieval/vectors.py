@@ -21,7 +21,7 @@ def request_vectors(
     """[n, d] float32 vectors of the rows' requests, on every process, all of which must call."""
     model.eval()
     loader = Loader(split, rows, batch_size, model.sequences, world=world)
-    found = torch.zeros(len(rows), model.output_dim)
+    found = torch.zeros(len(rows), model.width)
     with progress_line("requests", len(rows), world.is_main) as line:
         for index, batch in enumerate(loader):
             places = loader.places(index)
@@ -39,7 +39,7 @@ def ad_vectors(
     """[A, d] float32 vectors of the catalogue, on every process, all of which must call."""
     model.eval()
     n_ads = len(catalogue)
-    found = torch.zeros(n_ads, model.output_dim)
+    found = torch.zeros(n_ads, model.width)
     share = -(-batch_size // world.size)
     for start in range(0, n_ads, share * world.size):
         places = np.arange(start + share * world.rank, start + share * (world.rank + 1))

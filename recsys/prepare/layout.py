@@ -24,6 +24,8 @@ COUNTS_FILE, FOLD_INDICES_FILE, TRUTH_FILE = "vocab_counts.npy", "fold_indices.n
 GENERATOR_FILE = "generator.json"
 """What the rows were generated from, where they were."""
 LABEL, GROUP, SPARSE, DENSE, SEQUENCE_LENGTH, ROW_ID = "label", "group", "sparse", "dense", "seq_length", "row_id"
+DAY = "day"
+"""Place of a row's day among all days; -1 where it has none."""
 ITEM = "item"
 """Which target item a row is of, a number in items.arrow; -1 where it is null."""
 

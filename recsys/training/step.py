@@ -72,14 +72,16 @@ class LookedUp:
 
     def backward(self, n_processes: int) -> None:
         """Takes the gradients of all parts on to the tables, which divide them by the number of processes."""
-        if not self._tensors:
-            return
-        gradients = []
-        for leaves in zip(*self._parts, strict=True):
+        looked_up, gradients = [], []
+        for tensor, *leaves in zip(self._tensors, *self._parts, strict=True):
+            if not tensor.requires_grad:  # of a module without any feature
+                continue
+            looked_up.append(tensor)
             parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             gradients.append(whole if n_processes == 1 else whole * n_processes)
-        torch.autograd.backward(self._tensors, gradients)
+        if looked_up:
+            torch.autograd.backward(looked_up, gradients)
 
 
 def _tensors(output: Output) -> list[Tensor]:
