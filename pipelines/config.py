@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, ModelName, config_class, trainer_class
@@ -115,8 +115,20 @@ class RetrievalSettings(StrictModel):
     model: TwoTowerConfig = TwoTowerConfig()
     trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
     index: IndexConfig = IndexConfig()
+    score_parts: Annotated[int, Field(ge=2)] | None = 2
+    """scores.parquet holds the logit of every row's own pair: a fitting row's by towers that were fitted without the
+    part it is in, so that the score can be a feature of a ranking model. null writes none, and fits no such towers."""
     candidates: Annotated[int, Field(ge=1, le=500)] = 100
     """Ads of each request that candidates.parquet holds, for ranking models to score."""
+
+    @model_validator(mode="after")
+    def _honest_scores(self) -> "RetrievalSettings":
+        if self.model.pooling == "causal" and self.score_parts is not None:
+            raise ValueError(
+                "model.pooling=causal learns from every step of a history, so that no part of the rows is unseen: "
+                "set score_parts=null"
+            )
+        return self
 
 
 @dataclass(frozen=True)

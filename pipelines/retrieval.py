@@ -5,6 +5,7 @@ python -m pipelines.retrieval
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +20,21 @@ from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import RetrievalConfig, load_retrieval_config
 from pipelines.data import find_prepared
 from pipelines.rank import RUNS, describe_fit
+from ranking.rerank import Reranker
+from ranking.scoring import find_run_data, load_scorer
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
-from recsys.experiment import RunFolder
+from recsys.experiment import METRICS_FILE, RunFolder
+from recsys.features import SCORES_FILE, write_scores
+from recsys.files import read_json
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from recsys.world import World, join_world
 from retrieval.catalogue import Catalogue, build_catalogue
-from retrieval.evaluate import KS, N_HEAD, Ranking, Scores, measure_ranking, measure_ranks, rank_all
+from retrieval.evaluate import KS, N_HEAD, Ranking, Scores, measure_ranking, measure_ranks, rank_all, ranks_among
 from retrieval.fit import Towers, build_retrieval_trainer, hits_among, load_towers
 from retrieval.index import (
     N_RECALLED,
@@ -43,7 +48,7 @@ from retrieval.plots import plot_recall, plot_segments
 from retrieval.truth import true_preferences
 from retrieval.vectors import InnerProducts
 
-CANDIDATES_FILE = "candidates.parquet"
+CANDIDATES_FILE, RERANKED_FILE = "candidates.parquet", "reranked.parquet"
 _SHOWN = ("recall@1", "recall@10", "recall@50", "recall@100", "recall@500", "ndcg@10", "mrr", "coverage@100")
 
 
@@ -66,6 +71,10 @@ def retrieval(
             "split; fold_0 ...: on all folds but one. Left out: the data's own split where it has one, else holdout."
         ),
     ] = None,
+    reranker: Annotated[
+        Path | None,
+        typer.Option(help="A finished ranking run or ensemble, fitted on the same split, that reranks what was found."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train two towers and retrieve ads.
@@ -80,11 +89,13 @@ def retrieval(
         dataset = find_prepared(settings.data, data)
     name = choose_split(dataset, split)
     resolved = describe(settings, dataset, name)
+    if reranker is not None:
+        resolved["reranker"] = str(reranker.resolve())
     folder = out or default_folder(resolved)
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.agree(run.is_done):
-        execute(run, settings, dataset, name, world)
+        execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics(), f"{folder}")
 
@@ -119,17 +130,40 @@ def default_folder(resolved: dict[str, Any]) -> Path:
     return RUNS / f"{resolved['data']['name']}-retrieval-{mark}"
 
 
-def execute(run: RunFolder, settings: RetrievalConfig, dataset: PreparedDataset, split_name: str, world: World) -> None:
-    """Fits towers and writes the run folder."""
+def execute(
+    run: RunFolder,
+    settings: RetrievalConfig,
+    dataset: PreparedDataset,
+    split_name: str,
+    world: World,
+    reranker: Path | None = None,
+) -> None:
+    """Fits towers and writes the run folder.
+
+    Args:
+        run: the folder.
+        settings: how to retrieve.
+        dataset: the rows.
+        split_name: fitted on and judged by.
+        world: the processes.
+        reranker: a finished ranking run of the same split; None reranks nothing.
+
+    Raises:
+        InputError: when nothing can be learned or measured, or the reranker may have seen what is judged.
+    """
+    if reranker is not None:
+        check_reranker(reranker, split_name, world)
     split, own = dataset.split(split_name), settings.retrieval
     judged, monitor = judged_rows(split)
     others = [judged, *([monitor] if monitor else [])]
-    catalogue = build_catalogue(split, others, own.hits == "clicked", own.half_life_days)
+    catalogue = build_catalogue(split, split.fit_rows, others, own.hits == "clicked", own.half_life_days)
     requests = hits_among(split, judged, own.hits)
     if len(requests) == 0:
         raise InputError(f"split {split_name!r} has no hit among the rows it is judged on: nothing can be measured")
     towers = fit_towers(run, settings, split, split.fit_rows, catalogue, monitor, world, split_name)
     user, ads = towers.request_vectors(requests), towers.ad_vectors(catalogue)
+    if own.score_parts is not None:
+        score_rows(run, settings, split, others, monitor, world)
     if not world.is_main:
         return
 
@@ -151,12 +185,60 @@ def execute(run: RunFolder, settings: RetrievalConfig, dataset: PreparedDataset,
     metrics["train"] = run.load_fit(split_name)[1]
     metrics["data"] = {"folder": str(dataset.folder.resolve()), "n_ads": len(catalogue), "n_requests": len(requests)}
     write_candidates(run.file(CANDIDATES_FILE), split, requests, catalogue, index, user, own.candidates, towers.scale)
+    if reranker is not None:
+        metrics |= rerank(run, reranker, split, requests, catalogue, target, world)
     panels = {"all clicks" if own.hits == "clicked" else "all requests": {k: metrics[k] for k in rankings}}
     panels[f"ads outside the {N_HEAD} most popular"] = {k: metrics["tail"][k] for k in rankings}
     plot_recall(panels, run.file("recall.png"))
     if metrics["segments"]:
         plot_segments(metrics["segments"], "recall@100", run.file("segments.png"))
     run.close(metrics)
+
+
+def check_reranker(reranker: Path, split: str, world: World) -> None:
+    """Refuses a ranking run that may have seen the rows that are judged here.
+
+    Raises:
+        InputError: when it is no finished ranking run, or one of another split.
+    """
+    if world.size > 1:
+        raise InputError("--reranker scores in one process: give the command without torchrun")
+    found = find_run_data(reranker)
+    for run in found.members.values() or [reranker]:
+        fitted = read_json(run / METRICS_FILE)["train"].get("fits", {})
+        if list(fitted) != [split]:
+            raise InputError(
+                f"{run} was fitted on {', '.join(fitted) or 'nothing'}, and reranking needs a run of {split}: the rows "
+                "that are judged must be new to it"
+            )
+
+
+def rerank(
+    run: RunFolder,
+    reranker: Path,
+    split: Split,
+    requests: Rows,
+    catalogue: Catalogue,
+    target: np.ndarray,
+    world: World,
+) -> dict[str, Any]:
+    """The figures of candidates in the order of a ranking model, and in that of both scores together.
+
+    The towers' logit is that of being shown and clicked among all ads, up to a constant a request, where they learn
+    from all that was shown: ln of the click probability adds what the ranking model knows.
+    """
+    data = find_run_data(reranker)
+    theirs = PreparedDataset(data.folder)
+    Reranker(load_scorer(reranker, data, theirs, world), theirs).rerank(
+        run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
+    )
+    table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
+    ids = pc.cast(split.dataset.row_ids(requests(np.arange(len(requests)))), pa.string())
+    request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
+    entry = pc.index_in(table["item"], value_set=catalogue.names).to_numpy()
+    logit = table["logit"].to_numpy().astype(np.float64)
+    scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
+    return {name: measure_ranks(ranks_among(request, entry, score, target)) for name, score in scores.items()}
 
 
 def judged_rows(split: Split) -> tuple[Rows, Rows | None]:
@@ -196,6 +278,31 @@ def fit_towers(
         console.print(f"{name}  was finished before")
         ResumePoint(weights, world).clear()
     return load_towers(own.model, own.trainer, split, catalogue, weights, world)
+
+
+def score_rows(
+    run: RunFolder, settings: RetrievalConfig, split: Split, judged: Sequence[Rows], monitor: Rows | None, world: World
+) -> None:
+    """scores.parquet: each fitting row's own pair scored by towers that have not seen it, judged rows by their mean."""
+    own = settings.retrieval
+    assert own.score_parts is not None
+    found: list[tuple[Rows, np.ndarray]] = []
+    of_judged = [np.zeros(len(rows), np.float32) for rows in judged]
+    for part in range(own.score_parts):
+        mine, rest = split.fit_part(part, own.score_parts)
+        if len(mine) == 0:
+            raise InputError(
+                f"score_parts={own.score_parts} is more than the data set has folds: lower it, or set null"
+            )
+        catalogue = build_catalogue(split, rest, [mine, *judged], own.hits == "clicked", own.half_life_days)
+        towers = fit_towers(run, settings, split, rest, catalogue, monitor, world, f"{split.name}_without_{part}")
+        found.append((mine, towers.logits(mine, "scoring")))
+        for sums, rows in zip(of_judged, judged, strict=True):
+            sums += towers.logits(rows, "scoring") / own.score_parts
+    if world.is_main:
+        found += zip(judged, of_judged, strict=True)
+        numbers = np.concatenate([rows(np.arange(len(rows))) for rows, _ in found])
+        write_scores(run.file(SCORES_FILE), split.dataset.row_ids(numbers), np.concatenate([s for _, s in found]))
 
 
 class Popularity:
@@ -293,8 +400,9 @@ def print_retrieval(metrics: dict[str, Any], title: str) -> None:
     table = Table(title=f"{title}: {counts['n_requests']:,} requests, {counts['n_ads']:,} ads", title_justify="left")
     for column in ("ranking", *_SHOWN):
         table.add_column(column, justify="left" if column == "ranking" else "right")
-    styles = {"two_tower": "bold", "reranked": "bold", "truth": "green"}
-    names = [name for name in ("random", "popularity", "recent", "two_tower", "reranked", "truth") if name in metrics]
+    styles = {"two_tower": "bold", "truth": "green"}
+    order = ("random", "popularity", "recent", "two_tower", "reranked", "reranked_jointly", "truth")
+    names = [name for name in order if name in metrics]
     for name in names:
         figures = metrics[name]
         table.add_row(

@@ -43,14 +43,15 @@ class Catalogue:
 
 
 def build_catalogue(
-    split: Split, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
+    split: Split, rows: Rows, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
 ) -> Catalogue:
-    """The ads of a split's fitting rows, and of the rows it is judged on: an ad may be new there.
+    """The ads of rows that are learned from, and of others: an ad may be new there.
 
-    Only the fitting rows say how popular an ad is.
+    Only the former say how popular an ad is.
 
     Args:
-        split: the rows.
+        split: the rows' data set.
+        rows: learned from.
         others: the rows that are judged.
         is_clicked_only: whether clicks alone count as hits.
         half_life_days: after so many days a row counts half for `recent`; None counts all alike.
@@ -63,19 +64,19 @@ def build_catalogue(
     first = np.full(n_items, np.iinfo(np.int64).max)
     n_shown, n_targets = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     by_day: dict[int, np.ndarray] = {}
-    for source in (split.fit_rows, *others):
+    for source in (rows, *others):
         for start in range(0, len(source), _BLOCK_ROWS):
-            rows = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
-            items = dataset.items(rows)
-            rows, items = rows[items >= 0], items[items >= 0]
-            np.minimum.at(first, items, rows)
-            if source is split.fit_rows:
+            numbers = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
+            items = dataset.items(numbers)
+            numbers, items = numbers[items >= 0], items[items >= 0]
+            np.minimum.at(first, items, numbers)
+            if source is rows:
                 n_shown += np.bincount(items, minlength=n_items)
-                days = dataset.days(rows)
+                days = dataset.days(numbers)
                 for day in np.unique(days).tolist():
                     counts = np.bincount(items[days == day], minlength=n_items)
                     by_day[day] = by_day.get(day, 0) + counts
-                hits = items if not is_clicked_only else items[dataset.labels(rows) == 1]
+                hits = items if not is_clicked_only else items[dataset.labels(numbers) == 1]
                 n_targets += np.bincount(hits, minlength=n_items)
     found = np.flatnonzero(first < np.iinfo(np.int64).max)
     if len(found) == 0:

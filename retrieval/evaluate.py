@@ -82,3 +82,22 @@ def measure_ranking(ranking: Ranking, n_ads: int) -> dict[str, float]:
     for k in KS:
         found[f"coverage@{k}"] = len(np.unique(ranking.top[:, :k])) / n_ads
     return found
+
+
+def ranks_among(request: np.ndarray, entry: np.ndarray, score: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[n] ranks of the requests' ads among their candidates by falling score; infinite where they are none of them.
+
+    Args:
+        request: [m] the request of each candidate, 0 .. n - 1.
+        entry: [m] places in the catalogue.
+        score: [m].
+        target: [n] each request's ad, a place in the catalogue.
+    """
+    order = np.lexsort((-score, request))
+    place = np.empty(len(order), np.int64)
+    firsts = np.searchsorted(request[order], request[order], side="left")
+    place[order] = 1 + np.arange(len(order)) - firsts
+    ranks = np.full(len(target), np.inf)
+    is_hit = entry == target[request]
+    ranks[request[is_hit]] = place[is_hit]
+    return ranks

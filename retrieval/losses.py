@@ -22,12 +22,13 @@ def softmax_terms(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> tuple[T
 def sampled_softmax(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> Tensor:
     """-ln P(own ad) in a softmax over the own ad and the candidates: [B] losses.
 
-    With logits less ln of how often a candidate is expected among the sampled ones, the sum is an estimate of that over
-    all ads. Source: Bengio and Senecal, "Adaptive importance sampling", 2008; Yi et al., "Sampling-bias-corrected
-    neural modeling", RecSys 2019, equation 4.
+    With candidates' logits less ln of how often each is expected among those that are sampled, the sum estimates that
+    over all ads: the own ad stands there once for certain, and needs no correction. Source: Bengio and Senecal,
+    "Adaptive importance sampling", 2008; Yi et al., "Sampling-bias-corrected neural modeling", RecSys 2019.
+    NOTE[DIFF]: the latter corrects the own ad's logit too, which makes too much of ads that are a large part of a batch.
 
     Args:
-        own_B: corrected logits of the rows' own ads.
+        own_B: logits of the rows' own ads.
         other_BC: corrected logits of the candidates.
         is_hit_BC: candidates that are the row's own ad.
     """

@@ -81,7 +81,7 @@ class RowSoftmax(Objective):
                 log_q_V = log_expected_count(
                     self.share, (n_rows + config.popular_negatives) * size, config.uniform_negatives * size, self._n_ads
                 )
-                own_B, other_BM = own_B - log_q_V[own_id_B], other_BM - log_q_V[id_M]
+                other_BM = other_BM - log_q_V[id_M]
             is_hit_BM = (own_id_B.unsqueeze(1) == id_M) | ~is_there_M
             losses = self._row_losses(own_B, other_BM, is_hit_BM, batch.label[:n_rows])
         return functional.pad(losses, (0, len(batch) - n_rows))
