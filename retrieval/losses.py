@@ -25,7 +25,7 @@ def sampled_softmax(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> Tenso
     With candidates' logits less ln of how often each is expected among those that are sampled, the sum estimates that
     over all ads: the own ad stands there once for certain, and needs no correction. Source: Bengio and Senecal,
     "Adaptive importance sampling", 2008; Yi et al., "Sampling-bias-corrected neural modeling", RecSys 2019.
-    NOTE[DIFF]: the latter corrects the own ad's logit too, which makes too much of ads that are a large part of a batch.
+    NOTE[DIFF]: the latter corrects the own ad's logit too, which makes too much of ads that are much of a batch.
 
     Args:
         own_B: logits of the rows' own ads.

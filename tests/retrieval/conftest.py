@@ -1,7 +1,5 @@
 """A small data set with two towers: what a user saw before decides which shop is shown."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,7 +18,8 @@ def tower_table(n: int = 3000, seed: int = 0) -> pa.Table:
     weight = popular * np.where((np.arange(40) % 2)[None, :] == taste[:, None], 4.0, 0.25)
     weight /= weight.sum(axis=1, keepdims=True)
     shop = (rng.random(n)[:, None] > weight.cumsum(axis=1)).sum(axis=1)
-    tokens = [",".join(map(str, 10 * t + rng.integers(0, 10, k))) for t, k in zip(taste, rng.integers(1, 8, n), strict=True)]
+    lengths = rng.integers(1, 8, n)
+    tokens = [",".join(map(str, 10 * t + rng.integers(0, 10, k))) for t, k in zip(taste, lengths, strict=True)]
     return pa.table(
         {
             "id": [f"row-{i}" for i in range(n)],

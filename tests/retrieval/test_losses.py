@@ -95,7 +95,7 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
 
 
 def test_the_correction_recovers_the_true_ordering() -> None:
-    """ln P(ad | user) up to a constant; without it the second kind's best ad, which all others see too, comes second."""
+    """ln P(ad | user) up to a constant; without it the second kind's best ad, which all see, comes second."""
     corrected, plain, true = fit_toy(True), fit_toy(False), SHARES.log().numpy()
     centred = corrected - corrected.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(centred, true - true.mean(axis=1, keepdims=True), atol=0.2)
