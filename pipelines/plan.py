@@ -15,7 +15,7 @@ from pipelines.cli import CONFIGS, Overrides, run_pipeline
 from pipelines.data import find_prepared
 from pipelines.dry_run import print_dry_run
 from pipelines.estimates import as_text
-from pipelines.plan_config import FinalStep, GateStep, PlanConfig, RankStep, SweepStep, load_plan
+from pipelines.plan_config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
 from pipelines.plan_report import write_report
 from pipelines.plan_state import PlanState
 from pipelines.plan_steps import FOLDS, SUBMISSION_FILE, run_step
@@ -103,6 +103,8 @@ def check_settings(state: PlanState) -> None:
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             state.rank_config(step)
+        elif isinstance(step, RetrievalStep):
+            state.retrieval_config(step)
         elif isinstance(step, SweepStep):
             space = parse_space(state.sweep_settings(step))
             for point in space.grid():

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipelines.config import DataConfig, RankConfig, data_section, load_rank_config, read_layers
-from pipelines.plan_config import GateStep, PlanConfig, RankStep, Step, SweepStep
+from pipelines.config import (
+    DataConfig,
+    RankConfig,
+    RetrievalConfig,
+    data_section,
+    load_rank_config,
+    load_retrieval_config,
+    read_layers,
+)
+from pipelines.plan_config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelName
 from recsys.config import validate
@@ -46,8 +54,10 @@ class PlanState:
 
     def data_config(self) -> DataConfig:
         """Which data."""
-        data = [override for override in self.plan.set if not override.startswith(("trainer.", "model.", "features."))]
-        return data_section(read_layers(Path(self.plan.config), data), self.plan.config)
+        return data_section(read_layers(Path(self.plan.config), self._data_settings()), self.plan.config)
+
+    def _data_settings(self) -> list[str]:
+        return [setting for setting in self.plan.set if not setting.startswith(("trainer.", "model.", "features."))]
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """What a gate said: nothing yet, one verdict, or one more for the run that was tried instead."""
@@ -117,6 +127,10 @@ class PlanState:
         shared = (*self.plan.set, *self.plan.models.get(step.model, ()))
         settings = (*shared, *adopted, *point, *own, *overrides)
         return load_rank_config(Path(self.plan.config), step.model, list(for_model(step.model, settings)))
+
+    def retrieval_config(self, step: RetrievalStep) -> RetrievalConfig:
+        """How a step retrieves."""
+        return load_retrieval_config(Path(self.plan.config), [*self._data_settings(), *step.set])
 
     def best_point(self, sweep: str) -> tuple[str, ...]:
         """The point of a finished sweep that the rows of early stopping liked best: no reported row has a say.

@@ -92,6 +92,11 @@ class RunScorer:
         config = _read_config(run)
         if config["data"]["fingerprint"] != dataset.manifest.fingerprint:
             raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
+        if "scores" in config:
+            raise InputError(
+                f"{run} was trained with the scores of a retrieval run (--features), which new rows do not have: "
+                "submit a run without them"
+            )
         features = validate(FeatureConfig, config.get("features", {}), f"{run / CONFIG_FILE}", "features.")
         kind = config_class(config["model"]["name"])
         model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")

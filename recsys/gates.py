@@ -46,7 +46,7 @@ class ComparisonGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     """The one of the highest score counts."""
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    on: Literal["folds", "last_day"] = "folds"
+    judged: Literal["folds", "last_day"] = "folds"
     retry: str | None = None
     """The run to try in the candidate's place when it fails."""
     settings: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class SegmentGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     segmentation: str
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    on: Literal["folds", "last_day"] = "folds"
+    judged: Literal["folds", "last_day"] = "folds"
 
 
 class RetrievalGate(_Gate):
@@ -76,7 +76,7 @@ class RetrievalGate(_Gate):
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    on: Literal["folds", "last_day"] = "last_day"
+    judged: Literal["folds", "last_day"] = "last_day"
 
 
 class DistributionGate(_Gate):

@@ -47,7 +47,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 def test_committed_configs_are_valid(path: Path) -> None:
     from pipelines.config import load_rank_config
 
-    assert load_rank_config(path, "dcnv2", []).data.name == path.stem
+    assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # a base gives its name
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" in p.stem], ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.prepare import layout
+from recsys.prepare.items import ItemList
 from recsys.prepare.numeric import MAX_NUMBER
 from recsys.prepare.scan import Scan
-from recsys.prepare.source import SPLITS, Source
+from recsys.prepare.source import SPLITS, Source, length_column
 from recsys.prepare.statistics import sequence_statistics
 from recsys.prepare.tokens import Jagged, as_array, encode_values, parse_delimited, parse_list
 from recsys.prepare.vocabulary import Vocabulary
@@ -57,11 +58,15 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
     """The second pass: writes every row's codes, raw numbers and sequences."""
     schema = source.schema
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
+    if schema.day is not None:
+        columns[layout.DAY] = pa.int16()
     widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
     widths[layout.SEQUENCE_LENGTH] = (pa.int32(), len(schema.token_sequences))
     columns |= {name: pa.list_(dtype, width) for name, (dtype, width) in widths.items() if width}
+    if schema.target_item is not None:
+        columns[layout.ITEM] = pa.int32()
     has_ids = any(scan.has_id.values())
-    n_done = 0
+    items, n_done = ItemList(), 0
     with ExitStack() as stack:
         rows = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
         tokens = {
@@ -89,6 +94,10 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
                     layout.DENSE: found.measured,
                     layout.SEQUENCE_LENGTH: found.sequence_lengths,
                 }
+                if schema.day is not None:
+                    batch[layout.DAY] = scan.day[n_done : n_done + n]
+                if schema.target_item is not None:
+                    batch[layout.ITEM] = items.number(encode_values(table[schema.target_item]))
                 rows.add(batch)
                 if ids is not None:
                     number = np.arange(n_done - first, n_done - first + n)
@@ -96,6 +105,8 @@ def encode_source(source: Source, scan: Scan, vocabularies: dict[str, Vocabulary
                     ids.write_batch(pa.RecordBatch.from_arrays([pc.cast(named, pa.string())], [layout.ROW_ID]))
                 n_done += n
                 line.advance(n)
+    if schema.target_item is not None:
+        items.write(folder)
     if n_done != len(scan.label):
         raise InputError(
             f"the raw files changed while they were read ({len(scan.label)} rows, then {n_done}): run again"
@@ -110,13 +121,17 @@ def parse_sequence(table: pa.Table, sequence: TokenFeature) -> Jagged:
     """The tokens of a sequence, cut to its length."""
     column = table[sequence.column]
     if sequence.delimiter is None:
-        return parse_list(column, sequence.max_length, sequence.keep)
+        jagged, full = parse_list(column, sequence.max_length, sequence.keep), length_column(sequence.name)
+        if full not in table.column_names:
+            return jagged
+        return replace(jagged, full_lengths=table[full].to_numpy().astype(np.int32))  # the log was cut before
     return parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
 
 
 def columns_to_read(schema: Schema) -> list[str]:
     """What both passes ask of the source: raw columns, and categorical ones and sequences that are made of them."""
-    return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs]))
+    lengths = [length_column(name) for name in schema.logs]
+    return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs, *lengths]))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: P
     assert best == max(value for value in values if value is not None)
     # the weights left in the model are those of that epoch
     again = trainer_of(small, "fold_0", config, tmp_path / "again")
-    monitored = again._monitor
+    monitored = again._task.monitor
     assert monitored is not None
     metrics = evaluate(trainer.predict(monitored, "scoring"), small.split("fold_0"), monitored, report.link)
     assert -metrics.logloss == pytest.approx(best)
