@@ -12,12 +12,10 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import OOF_FILE, PREDS_STATS_FILE
 from recsys.files import is_done, read_json
-from recsys.gates import (
-    CalibrationGate,
-    ComparisonGate,
-    DistributionGate,
-    RetrievalGate,
-    SegmentGate,
+from recsys.gates import CalibrationGate, ComparisonGate, DistributionGate, RetrievalGate, SegmentGate
+from recsys.predictions import Predictions, join_predictions, read_predictions
+from recsys.progress import progress_line
+from recsys.verdicts import (
     Verdict,
     best_run,
     judge_calibration,
@@ -26,8 +24,6 @@ from recsys.gates import (
     judge_retrieval,
     judge_segments,
 )
-from recsys.predictions import Predictions, join_predictions, read_predictions
-from recsys.progress import progress_line
 
 Differences = dict[str, Difference]
 

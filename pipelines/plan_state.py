@@ -20,8 +20,9 @@ from ranking.models import ModelName
 from recsys.config import validate
 from recsys.experiment import METRICS_FILE
 from recsys.files import is_done, read_json, write_json
-from recsys.gates import Gate, Verdict
+from recsys.gates import Gate
 from recsys.training.config import TrainerConfig
+from recsys.verdicts import Verdict
 
 Judged = Literal["folds", "last_day"]
 JUDGED: tuple[Judged, ...] = get_args(Judged)

@@ -34,11 +34,11 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import STACK_FILE, RunFolder
 from recsys.files import finish_folder, is_done, partial_folder, read_json, write_json
-from recsys.gates import Verdict
 from recsys.predictions import Predictions, join_predictions, read_predictions
 from recsys.progress import console
 from recsys.score_feature import with_scores
 from recsys.summary import measure_part, print_summary, spread
+from recsys.verdicts import Verdict
 from recsys.world import World
 
 DATA_FILE = "data.json"

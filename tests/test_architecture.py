@@ -33,7 +33,14 @@ def test_imports_run_one_way(package: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["recsys.metrics", "recsys.calibration", "recsys.gates", "recsys.report", "recsys.prepare.run", "recsys.synthetic"],
+    [
+        "recsys.metrics",
+        "recsys.calibration",
+        "recsys.verdicts",
+        "recsys.report",
+        "recsys.prepare.run",
+        "recsys.synthetic",
+    ],
 )
 def test_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -2,14 +2,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.comparison import Difference
-from recsys.gates import (
-    CalibrationGate,
-    ComparisonGate,
-    Criterion,
-    DistributionGate,
-    Gate,
-    RetrievalGate,
-    SegmentGate,
+from recsys.gates import CalibrationGate, ComparisonGate, Criterion, DistributionGate, Gate, RetrievalGate, SegmentGate
+from recsys.verdicts import (
     best_run,
     check_gain,
     judge_calibration,
