@@ -77,10 +77,9 @@ class RowSoftmax(Objective):
             own_B = self.model.scale * (user_BD * own_BD).sum(dim=1)
             other_BM = self.model.scale * user_BD @ ad_MD.T
             if config.logq_correction and not config.all_ads:
-                size = self._world.size
-                log_q_V = log_expected_count(
-                    self.share, (n_rows + config.popular_negatives) * size, config.uniform_negatives * size, self._n_ads
-                )
+                n_uniform = config.uniform_negatives * self._world.size
+                n_drawn = int(is_there_M.sum()) - n_uniform
+                log_q_V = log_expected_count(self.share, n_drawn, n_uniform, self._n_ads)
                 other_BM = other_BM - log_q_V[id_M]
             is_hit_BM = (own_id_B.unsqueeze(1) == id_M) | ~is_there_M
             losses = self._row_losses(own_B, other_BM, is_hit_BM, batch.label[:n_rows])
