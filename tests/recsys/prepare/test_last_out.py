@@ -33,9 +33,7 @@ def prepared(folder: Path, ties: str = "file") -> PreparedDataset:
         numeric=[],
         segments={},
         split={"key": "user", "order": "at", "min_rows": 3},
-        sequences={
-            "before": {"kind": "log", "key": "user", "item": "film", "order": "at", "max_length": 2, "ties": ties}
-        },
+        sequences={"before": before},
         target_item="film",
     )
     return prepare_small(log(), folder / "raw", folder / "out", schema, min_count=1)
