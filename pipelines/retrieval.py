@@ -309,7 +309,7 @@ def score_rows(
     if world.is_main:
         found += zip(judged, of_judged, strict=True)
         numbers = np.concatenate([rows(np.arange(len(rows))) for rows, _ in found])
-        write_scores(run.file(SCORES_FILE), split.dataset.row_ids(numbers), np.concatenate([s for _, s in found]))
+        write_scores(run.file(SCORES_FILE), split.dataset, numbers, np.concatenate([s for _, s in found]))
 
 
 class Popularity:

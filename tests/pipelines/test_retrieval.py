@@ -116,13 +116,17 @@ def test_the_score_becomes_a_feature_of_a_ranking_model(project: Path, run: Run)
     assert "trained with the scores of a retrieval run (--features)" in refused.err
 
     folds = run(*RANK[:-1], "0", "--features", "found", "--out", "folds")
-    assert folds.code == 0, folds.err  # this retrieval run scored every row that fold 0 has
+    assert folds.code == 2
+    assert "found learned from split 'holdout', so that its scores know rows that fold_0" in folds.err
     table = pq.read_table(project / "found/scores.parquet")
     pq.write_table(table.slice(5), project / "found/scores.parquet")
     missing = run(*RANK, "--features", "found", "--out", "other")
     assert missing.code == 2
     assert "scores.parquet lacks 5 rows of split 'holdout', such as row-" in missing.err
     assert run(*RANK, "--features", "dcnv2", "--out", "other").code == 2
+    pq.write_table(table.replace_schema_metadata({"data": "7 rows, 1 clicks"}), project / "found/scores.parquet")
+    other = run(*RANK, "--features", "found", "--out", "other")
+    assert "is of other data (7 rows, 1 clicks)" in other.err
 
 
 def test_candidates_are_reranked_by_a_ranking_run(project: Path, run: Run) -> None:
