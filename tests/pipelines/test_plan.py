@@ -41,8 +41,13 @@ def make_project(folder: Path) -> None:
         "name": "small",
         "files": {"train": ["train.parquet"], "test": ["test.parquet"]},
         "schema": SMALL_SCHEMA
-        | {"target_item": "shop", "towers": {"user": ["seen", "x_*"], "ad": ["shop"], "context": ["color"]}},
+        | {
+            "target_item": "shop",
+            "crosses": {"cross_shop": ["color", "shop"]},
+            "towers": {"user": ["seen", "x_*"], "ad": ["shop"], "context": ["color"]},
+        },
         "prepare": {"min_count": 3, "n_folds": 3},
+        "features": {"leave_out": ["cross_*"]},
         "models": {"dcnv2": {"model": tiny}, "din": {"model": tiny | {"attention_dims": [4]}}},
         "trainer": {"batch_size": 200},
     }
@@ -99,7 +104,9 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
     assert read(in_finished / "6-din/config.yaml")["trainer"]["loss"]["name"] == "focal"
     assert read(in_finished / "2-dcnv2/config.yaml")["trainer"]["loss"]["name"] == "log_loss"
     assert (said["A"], said["A-again"]) == ("retry", "reject")
-    assert read(in_finished / "3-dcnv2-features/config.yaml")["features"]["min_count"] == 5
+    features = {run: read(in_finished / f"{run}/config.yaml")["features"] for run in ("2-dcnv2", "3-dcnv2-features")}
+    assert features["2-dcnv2"]["leave_out"] == ["cross_*"]
+    assert features["3-dcnv2-features"] == {"leave_out": [], "min_count": 5, "min_count_by_column": {}}
     assert said["distribution"] == "adopt"
     # a rejected model is left out of the best, but not out of the ensemble
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
