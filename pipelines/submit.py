@@ -21,8 +21,10 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import METRICS_FILE
 from recsys.files import read_json, write_json
+from recsys.lock import held
 from recsys.metrics import Metrics, measure
-from recsys.prepare.encode import EncodedRows, columns_to_read, encode_rows
+from recsys.prepare.digest import columns_to_read
+from recsys.prepare.encode import EncodedRows, encode_rows
 from recsys.prepare.source import Source, open_new
 from recsys.progress import console, progress_line
 from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
@@ -67,16 +69,19 @@ def submit(
     scorer = load_scorer(run, found, dataset, join_world())
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    names = (wanted.id_name, wanted.label_name) if wanted else (source.schema.id or "row_id", source.schema.label)
-    scored = Scored([], [])
-    with Writer(partial, names, wanted, scale, scorer.balance) as writer:
-        for ids, logit in score_source(source, dataset, scorer):
-            scored.add(ids, logit)
-            writer.add(ids, logit)
-        check_unique(scored, test[0])
-        writer.finish(scored)
-    partial.rename(out)
+    with held(out):
+        if out.exists():  # by another process, since the first look
+            raise InputError(f"{out} exists: choose another --out, or remove it")
+        partial = out.with_name(out.name + ".partial")
+        names = (wanted.id_name, wanted.label_name) if wanted else (source.schema.id or "row_id", source.schema.label)
+        scored = Scored([], [])
+        with Writer(partial, names, wanted, scale, scorer.balance) as writer:
+            for ids, logit in score_source(source, dataset, scorer):
+                scored.add(ids, logit)
+                writer.add(ids, logit)
+            check_unique(scored, test[0])
+            writer.finish(scored)
+        partial.rename(out)
     report(run, out, scored, scorer.balance, truth, scale)
 
 

@@ -22,7 +22,6 @@ from recsys.prepare.encode import EncodedRows
 from recsys.prepare.numeric import NumericStats, NumericTransformer
 from recsys.prepare.run import fit_groups_of
 from recsys.prepare.scan import NO_LABEL, Group
-from recsys.prepare.tokens import Jagged
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows
 from recsys.schema import Schema
@@ -173,11 +172,11 @@ class PreparedDataset:
 class _HeldTokens:
     """A token sequence in memory, read as `ListColumn` reads a file."""
 
-    jagged: Jagged
+    offsets: np.ndarray
     codes: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts, lengths = self.jagged.offsets[:-1][rows], np.diff(self.jagged.offsets)[rows]
+        starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         ends = np.cumsum(lengths)
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return self.codes[places], lengths.astype(np.int32)

@@ -61,12 +61,25 @@ class NumericCounter:
             hashes: [n] uint64, well mixed.
             is_sampled: [n] bool.
         """
-        row, column = np.nonzero(np.isnan(values))
-        np.add.at(self.n_null, (group[row], column), 1)
-        np.add.at(self.null_rows, (group[row], column), hashes[row])
+        is_null = np.isnan(values)
+        row = np.flatnonzero(is_null.any(axis=1))
+        for index in np.unique(group[row]):
+            mine = row[group[row] == index]
+            self.n_null[index] += is_null[mine].sum(axis=0)
+            self.null_rows[index] += np.where(is_null[mine], hashes[mine, None], np.uint64(0)).sum(
+                axis=0, dtype=np.uint64
+            )
         self._values.append(values[is_sampled])
         self._groups.append(group[is_sampled])
         self._hashes.append(hashes[is_sampled])
+
+    def merge(self, other: "NumericCounter") -> None:
+        """Adds what another counter gathered of other rows."""
+        self.n_null += other.n_null
+        self.null_rows += other.null_rows
+        self._values += other._values
+        self._groups += other._groups
+        self._hashes += other._hashes
 
     def finish(self) -> "NumericSample":
         """The sample, its rows in an order that does not depend on the batches'."""

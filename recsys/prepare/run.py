@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +13,16 @@ import pyarrow.compute as pc
 from recsys.errors import InputError
 from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.prepare import layout
-from recsys.prepare.config import PrepareConfig, RawFiles, by_column
-from recsys.prepare.encode import columns_to_read, encode_source, parse_sequence, read_measured
-from recsys.prepare.hashing import mix
-from recsys.prepare.numeric import NumericCounter, NumericSample
-from recsys.prepare.scan import Group, Scan, order_by_group, sample_hashes, scan_source
+from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.prepare.digest import columns_to_read, digest_rows, in_threads
+from recsys.prepare.encode import encode_digest, write_rows
+from recsys.prepare.fit import Counts
+from recsys.prepare.scan import Group, Scan, order_by_group, scan_source
 from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
-from recsys.prepare.tokens import encode_values
-from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
+from recsys.prepare.vocabulary import Vocabulary
 from recsys.progress import console, progress_line
 from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
-
-_INDICATOR_SEED = 2
 
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
@@ -89,26 +88,31 @@ def prepare(
 
     partial = begin_folder(out)
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
-    vocabularies, sample, lengths = _fit(source, scan, config)
-    stats = sample.measure(config, splits)
-    encode_source(source, scan, vocabularies, partial)
+    counts = Counts(source.schema, scan.groups, config)
+    _digest(source, scan, counts, partial)
+    fitted = counts.finish()
+    stats = fitted.sample.measure(config, splits)
+    digests = _read_digests(partial / layout.DIGESTS_FILE)
+    encoded = in_threads(lambda digest: encode_digest(digest, source.schema, fitted.vocabularies), digests)
+    write_rows((rows for _, rows in encoded), source.schema, scan, partial)
+    (partial / layout.DIGESTS_FILE).unlink()
 
     np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(scan.group, len(scan.groups)))
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
     if truth is not None:
         np.save(partial / layout.TRUTH_FILE, truth)
-    _write_vocabularies(partial, source.schema, vocabularies)
+    _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
         {
             "n_rows": {split: sum(group.n_rows for group in scan.groups if group.split == split) for split in SPLITS},
-            "n_sampled_rows": len(sample.values),
-            "sequences": lengths,
+            "n_sampled_rows": len(fitted.sample.values),
+            "sequences": fitted.lengths,
             "numeric": {
                 split: {column: s.model_dump() for column, s in by_name.items()} for split, by_name in stats.items()
             },
             "missing_indicators": {
-                split: sample.missing_indicators(fit_groups, source.schema.numeric)
+                split: fitted.sample.missing_indicators(fit_groups, source.schema.numeric)
                 for split, fit_groups in splits.items()
             },
         },
@@ -131,52 +135,49 @@ def prepare(
     return out
 
 
-def _fit(
-    source: Source, scan: Scan, config: PrepareConfig
-) -> tuple[dict[str, Vocabulary], NumericSample, dict[str, dict[str, float]]]:
-    """The first pass: counts values and samples numbers of the training rows."""
-    schema = source.schema
-    counters = {name: VocabularyCounter(len(scan.groups)) for name in schema.vocabularies}
-    numbers = NumericCounter(schema.measured, len(scan.groups))
-    total_length = dict.fromkeys((sequence.name for sequence in schema.token_sequences), 0)
-    longest, n_empty = dict(total_length), dict(total_length)
-    n_train = int(sum(group.n_rows for group in scan.groups if group.split == "train"))
-    rate = config.n_sampled_rows / n_train
-    train_groups = np.array(fit_groups_of(scan.groups, "full"), np.uint8)
+def _digest(source: Source, scan: Scan, counts: Counts, folder: Path) -> None:
+    """Reads all rows once: counts them, and keeps their digests and ids.
 
-    # A train file may hold valid and test rows by its split column: the vocabulary must not see them.
-    n_done, wanted = 0, columns_to_read(schema)
-    with progress_line("fitting", source.n_rows("train")) as line:
-        for _, raw in source.batches("train", wanted):
-            here = slice(n_done, n_done + raw.num_rows)
-            is_train = np.isin(scan.group[here], train_groups)
-            group, hashes = scan.group[here][is_train], scan.hashes[here][is_train]
-            table = raw if is_train.all() else raw.filter(pa.array(is_train))
-            for column in schema.categorical:
-                counters[column].add(encode_values(table[column], f"column {column!r}"), group)
-            for sequence in schema.token_sequences:
-                jagged = parse_sequence(table, sequence)
-                owner = np.repeat(group, np.diff(jagged.offsets))
-                counters[sequence.vocabulary].add(encode_values(jagged.tokens, f"column {sequence.column!r}"), owner)
-                total_length[sequence.name] += int(jagged.full_lengths.sum(dtype=np.int64))
-                longest[sequence.name] = max(longest[sequence.name], int(jagged.full_lengths.max(initial=0)))
-                n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))
-            if schema.measured:
-                is_sampled = sample_hashes(hashes, config.seed) < rate
-                numbers.add(read_measured(table, schema, is_sampled), group, mix(hashes, _INDICATOR_SEED), is_sampled)
-            n_done += raw.num_rows
-            line.advance(raw.num_rows)
-    vocabularies = {}
-    for name, counter in counters.items():
-        vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name))
-        if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in schema.categorical:
-            raise InputError(f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it")
-        vocabularies[name] = vocabulary
-    lengths = {
-        name: {"mean_length": total / n_train, "max_length": longest[name], "n_empty": n_empty[name]}
-        for name, total in total_length.items()
-    }
-    return vocabularies, numbers.finish(), lengths
+    Raises:
+        InputError: when the files do not hold what they held when they were scanned.
+    """
+    schema, n_done = source.schema, 0
+    with ExitStack() as stack:
+        sink = stack.enter_context(pa.OSFile(str(folder / layout.DIGESTS_FILE), "wb"))
+        ids = stack.enter_context(_id_writer(folder)) if any(scan.has_id.values()) else None
+        line = stack.enter_context(progress_line("reading", len(scan.label)))
+        writer = None
+        for split in SPLITS:
+            if not source.files[split]:
+                continue
+            first, wanted = n_done, columns_to_read(schema)
+            if scan.has_id[split] and schema.id not in wanted:
+                wanted.append(str(schema.id))
+            tables = (table for _, table in source.batches(split, wanted))
+            for table, digest in in_threads(lambda table: digest_rows(table, schema), tables):
+                n = table.num_rows
+                if n_done + n > len(scan.label):
+                    break
+                counts.add(digest, scan.group[n_done : n_done + n], scan.hashes[n_done : n_done + n])
+                writer = writer or stack.enter_context(pa.ipc.new_stream(sink, digest.schema))
+                writer.write_batch(digest)
+                if ids is not None:
+                    number = np.arange(n_done - first, n_done - first + n)
+                    named = table[schema.id].combine_chunks() if scan.has_id[split] else pa.array(number)
+                    ids.write_batch(pa.RecordBatch.from_arrays([pc.cast(named, pa.string())], [layout.ROW_ID]))
+                n_done += n
+                line.advance(n)
+    if n_done != len(scan.label):
+        raise InputError(f"the raw files changed while they were read (they had {len(scan.label)} rows): run again")
+
+
+def _read_digests(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
+
+
+def _id_writer(folder: Path) -> pa.ipc.RecordBatchFileWriter:
+    return pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())]))
 
 
 def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vocabulary]) -> None:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from recsys.prepare.tokens import as_array, expand, find_tokens, list_bounds, text_of, token_keys
+from recsys.prepare.tokens import as_array, expand, list_bounds, text_of, token_keys
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048
 _MAX_CELLS = 1 << 24
 """Counts of a block that are held at once, for tokens so few that each has a column of its own."""
 
@@ -28,14 +29,34 @@ def sequence_statistics(column: pa.Array | pa.ChunkedArray, delimiter: str | Non
 
 def _of_block(array: pa.Array, delimiter: str | None) -> np.ndarray:
     if delimiter is not None:
-        found = find_tokens(array, delimiter)
-        keys, row = pa.array(token_keys(found.text, found.starts, found.ends)), found.row
-    else:
-        keys, lengths = list_bounds(array)
-        row, _ = expand(lengths)
+        return _of_delimited(array, delimiter)
+    keys, lengths = list_bounds(array)
+    row, _ = expand(lengths)
     encoded = keys.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return count_statistics(codes[codes >= 0], row[codes >= 0], len(array), len(encoded.dictionary))
+
+
+def _of_delimited(array: pa.LargeStringArray, delimiter: str) -> np.ndarray:
+    """The statistics of delimited strings, all of whose tokens are looked at."""
+    n = len(array)
+    if n == 0:
+        return np.zeros((0, 4), np.float32)
+    # A delimiter after every row: each token then ends at one.
+    nothing, after = (pa.scalar(text, pa.large_string()) for text in ("", delimiter))
+    _, offset_buffer, data = pc.binary_join_element_wise(array, nothing, after).buffers()
+    row_ends = np.frombuffer(offset_buffer, np.int64, n + 1)[1:] - 1
+    text = np.frombuffer(data, np.uint8)[: row_ends[-1] + 1]
+    ends = np.flatnonzero(text == ord(delimiter))
+    starts = np.empty_like(ends)
+    starts[0], starts[1:] = 0, ends[:-1] + 1
+    n_tokens = np.diff(np.searchsorted(ends, row_ends) + 1, prepend=0)
+    row, sizes = np.repeat(np.arange(n), n_tokens), ends - starts
+    if sizes.min() == 0:
+        is_there = sizes > 0
+        starts, sizes, row = starts[is_there], sizes[is_there], row[is_there]
+    encoded = pa.array(token_keys(text, starts, sizes)).dictionary_encode()
+    return count_statistics(np.asarray(encoded.indices), row, n, len(encoded.dictionary))
 
 
 def count_statistics(codes: np.ndarray, row: np.ndarray, n_rows: int, n_codes: int) -> np.ndarray:
