@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.prepare import layout
+from recsys.prepare.delimited import WholeSequences, read_delimited
+from recsys.prepare.derive import end_of_list
 from recsys.prepare.numeric import MAX_NUMBER
-from recsys.prepare.statistics import sequence_statistics
-from recsys.prepare.tokens import Codes, Jagged, as_array, encode_values, parse_delimited, parse_list
+from recsys.prepare.statistics import list_statistics
+from recsys.prepare.tokens import Codes, as_array, encode_values, parse_delimited, parse_list
 from recsys.schema import Schema, TokenFeature
 
 ItemT = TypeVar("ItemT")
@@ -27,27 +29,53 @@ _TOKENS = "tokens"
 
 
 def columns_to_read(schema: Schema) -> list[str]:
-    """What a digest is made of: raw columns, and categorical ones and sequences that are made of them."""
-    return list(dict.fromkeys([*schema.source_columns, *schema.derived_categorical, *schema.logs]))
+    """What a digest is made of: raw columns, and crosses and sequences that are made of them."""
+    return list(dict.fromkeys([*schema.source_columns, *schema.crosses, *schema.logs]))
 
 
 def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     """The digest of [n] raw rows that hold `columns_to_read`."""
-    arrays: dict[str, pa.Array] = {}
-    for name in schema.categorical:
-        arrays[f"{layout.SPARSE}/{name}"] = _dictionary(encode_values(table[name], f"column {name!r}"))
-    lengths = []
+    ends = {name for feature in schema.statistics for name in feature.ends}
+    single = {name: encode_values(table[name], f"column {name!r}") for name in schema.categorical if name not in ends}
+    values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
+    place = {column: index for index, column in enumerate(schema.measured)}
+    for column in place.keys() - set(schema.derived_numeric):
+        values[:, place[column]] = _numbers(table[column])
+    tokens, lengths = {}, []
+    described = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:
-        jagged = parse_sequence(table, sequence)
-        codes = _dictionary(encode_values(jagged.tokens, f"column {sequence.column!r}"))
-        offsets = pa.array(jagged.offsets.astype(np.int64))
-        arrays[f"{_TOKENS}/{sequence.name}"] = pa.LargeListArray.from_arrays(offsets, codes)
-        lengths.append(jagged.full_lengths)
+        found = _read_sequence(table[sequence.column], sequence, sequence.name in described)
+        tokens[sequence.name] = found.offsets, found.kept
+        lengths.append(found.full_lengths)
+        if (feature := described.get(sequence.name)) is not None:
+            values[:, [place[name] for name in feature.numeric]] = found.statistics
+            single |= {name: found.first if which == "first" else found.last for name, which in feature.ends.items()}
+
+    arrays: dict[str, pa.Array] = {f"{layout.SPARSE}/{name}": _dictionary(single[name]) for name in schema.categorical}
+    for name, (offsets, codes) in tokens.items():
+        arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), _dictionary(codes))
     if schema.measured:
-        arrays[layout.DENSE] = layout.fixed_lists(read_measured(table, schema), pa.float32())
+        arrays[layout.DENSE] = layout.fixed_lists(values, pa.float32())
     if lengths:
         arrays[layout.SEQUENCE_LENGTH] = layout.fixed_lists(np.stack(lengths, axis=1), pa.int32())
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, is_described: bool) -> WholeSequences:
+    """A sequence's kept tokens, and, where it is described, the rest."""
+    name = f"column {sequence.column!r}"
+    if sequence.delimiter is not None and is_described:
+        return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
+    if sequence.delimiter is not None:
+        jagged = parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
+    else:
+        jagged = parse_list(column, sequence.max_length, sequence.keep)
+    nothing = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
+    first = encode_values(end_of_list(column, "first"), name) if is_described else nothing
+    last = encode_values(end_of_list(column, "last"), name) if is_described else nothing
+    statistics = list_statistics(column) if is_described else np.zeros((len(column), 0), np.float32)
+    offsets = jagged.offsets.astype(np.int64)
+    return WholeSequences(offsets, encode_values(jagged.tokens, name), first, last, jagged.full_lengths, statistics)
 
 
 def categorical_codes(digest: pa.RecordBatch, name: str) -> Codes:
@@ -84,27 +112,6 @@ def _dictionary(codes: Codes) -> pa.DictionaryArray:
 
 def _codes(column: pa.DictionaryArray) -> Codes:
     return Codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
-
-
-def parse_sequence(table: pa.Table, sequence: TokenFeature) -> Jagged:
-    """The tokens of a sequence, cut to its length."""
-    column = table[sequence.column]
-    if sequence.delimiter is None:
-        return parse_list(column, sequence.max_length, sequence.keep)
-    return parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
-
-
-def read_measured(table: pa.Table, schema: Schema) -> np.ndarray:
-    """[n, n_measured] float32, NaN where null; statistics of sequences among them, which are never null."""
-    values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
-    place = {column: index for index, column in enumerate(schema.measured)}
-    for column in place.keys() - set(schema.derived_numeric):
-        values[:, place[column]] = _numbers(table[column])
-    for feature in schema.statistics:
-        (sequence,) = [sequence for sequence in schema.token_sequences if sequence.name == feature.sequence]
-        columns = [place[name] for name in feature.numeric]
-        values[:, columns] = sequence_statistics(table[sequence.column], sequence.delimiter)
-    return values
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -91,7 +91,7 @@ class Source:
         Raises:
             InputError: when a file's pages cannot be read.
         """
-        made_of = self.schema.derived_categorical
+        made_of = self.schema.crosses
         derived = [name for name in columns if name in made_of]
         logged = [name for name in columns if name in self.schema.logs]
         logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]

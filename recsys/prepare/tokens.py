@@ -127,7 +127,7 @@ def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_leng
 def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Jagged:
     found = find_tokens(array, delimiter, max_length, keep)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(found.row, minlength=len(array)))])
-    return Jagged(_slices(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
+    return Jagged(slices_of(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
 
 
 def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Found:
@@ -217,7 +217,7 @@ def expand(lengths: Indices) -> tuple[Indices, Indices]:
     return row, np.arange(len(row)) - starts[row]
 
 
-def _slices(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
+def slices_of(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
     """The byte ranges of a buffer as one string array."""
     sizes = ends - starts
     offsets = np.concatenate([[0], np.cumsum(sizes)])
