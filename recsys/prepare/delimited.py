@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from recsys.prepare.statistics import count_statistics
 from recsys.prepare.tokens import Codes, canonical_text, expand, slices_of, text_of, token_keys
 
-_BLOCK_ROWS = 1024
-"""Rows looked at together: what is made of them stays in a core's cache."""
+_BLOCK_BYTES = 1 << 19
+"""Text looked at together: what is made of it stays in a core's cache."""
+_LEAST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ def read_delimited(column: pa.ChunkedArray, delimiter: str, max_length: int, kee
     An empty token (`"a,,b"`) is no token, though it takes a place in the cut and in the length before it.
     """
     array = text_of(column)
-    starts = range(0, max(len(array), 1), _BLOCK_ROWS)
-    blocks = [_read_block(array.slice(start, _BLOCK_ROWS), delimiter, max_length, keep) for start in starts]
+    n_rows = max(_LEAST_ROWS, len(array) * _BLOCK_BYTES // max(array.nbytes, 1))
+    starts = range(0, max(len(array), 1), n_rows)
+    blocks = [_read_block(array.slice(start, n_rows), delimiter, max_length, keep) for start in starts]
     lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
     return WholeSequences(
         offsets=np.concatenate([[0], np.cumsum(lengths)]),

@@ -169,11 +169,13 @@ def token_keys(text: np.ndarray, starts: Indices, sizes: Indices) -> np.ndarray:
     most = dtype.itemsize - 1
     padded = np.concatenate([text, np.zeros(dtype.itemsize, np.uint8)])
     windows = np.lib.stride_tricks.as_strided(padded[: dtype.itemsize].view(dtype), (len(text) + 1,), (1,))
-    # The lowest bytes of a little-endian number are the first of the text; the highest byte holds the size.
+    # The lowest bytes of a little-endian number are the first of the text; the highest byte is free for the size.
     masks = np.array([(1 << 8 * size) - 1 for size in range(most + 1)], dtype)
     short = np.minimum(sizes, most)
-    keys = windows[starts].astype(dtype.newbyteorder("<"), copy=False) & masks[short]
-    keys |= short.astype(dtype) << dtype.type(8 * most)
+    keys = windows[starts]
+    keys &= masks.take(short)
+    if longest > most or np.any(text == 0):  # else no two texts have the same bytes up to the zeros behind them
+        keys |= short.astype(dtype) << dtype.type(8 * most)
     if longest > most:
         rest = np.flatnonzero(sizes > most)
         hashes, position = keys[rest], most
