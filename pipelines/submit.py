@@ -23,9 +23,10 @@ from recsys.experiment import METRICS_FILE
 from recsys.files import read_json, write_json
 from recsys.lock import held
 from recsys.metrics import Metrics, measure
-from recsys.prepare.digest import columns_to_read
-from recsys.prepare.encode import EncodedRows, encode_rows
-from recsys.prepare.source import Source, open_new
+from recsys.prepare.digest import columns_to_read, in_threads
+from recsys.prepare.encode import encode_rows
+from recsys.prepare.layout import IDS_FILE
+from recsys.prepare.source import READ_ROWS, Source, open_new
 from recsys.progress import console, progress_line
 from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
 from recsys.world import join_world
@@ -35,8 +36,14 @@ _SHOWN = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
 def submit(
     run: Annotated[Path, typer.Option(help="A finished run or ensemble.")],
-    test: Annotated[list[Path], typer.Option(help="Parquet file of rows to score; may be given several times.")],
     out: Annotated[Path, typer.Option(help="CSV file to write; a JSON file of the same name tells of it.")],
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Parquet file of rows to score; may be given several times. Left out: the test rows that the data was "
+            "prepared with, which are encoded already."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The prepared data set of the run. Left out: where the run found it.")
     ] = None,
@@ -61,8 +68,11 @@ def submit(
     found = find_run_data(run)
     dataset = PreparedDataset(data or found.folder)
     manifest = dataset.manifest
-    paths = [str(path.absolute()) for path in test]
-    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, test[0].parent)
+    files = test or [Path(path) for path in manifest.test_files]
+    if not files:
+        raise InputError(f"{dataset.folder} was prepared without test files: name some with --test")
+    paths = [str(path.absolute()) for path in files]
+    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, files[0].parent)
     wanted = read_sample(sample) if sample else None
     truth = read_labels(labels, source) if labels else None
     keep_freed_memory()
@@ -76,10 +86,11 @@ def submit(
         names = (wanted.id_name, wanted.label_name) if wanted else (source.schema.id or "row_id", source.schema.label)
         scored = Scored([], [])
         with Writer(partial, names, wanted, scale, scorer.balance) as writer:
-            for ids, logit in score_source(source, dataset, scorer):
+            rows = score_source(source, dataset, scorer) if test else score_prepared(dataset, scorer)
+            for ids, logit in rows:
                 scored.add(ids, logit)
                 writer.add(ids, logit)
-            check_unique(scored, test[0])
+            check_unique(scored, files[0])
             writer.finish(scored)
         partial.rename(out)
     report(run, out, scored, scorer.balance, truth, scale)
@@ -93,15 +104,29 @@ def score_source(source: Source, dataset: PreparedDataset, scorer: Scorer) -> It
     if has_id and schema.id not in columns:
         columns.append(str(schema.id))
     with progress_line("scoring", source.n_rows("test")) as line:
-        for path, table in source.batches("test", columns):
+        tables = (found for found in source.batches("test", columns))
+        encoded = in_threads(lambda found: encode_rows(found[1], schema, dataset.vocabularies), tables)
+        for (path, table), rows in encoded:
             n = table.num_rows
             if has_id and table[schema.id].null_count:
                 raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs an id of its own")
-            rows: EncodedRows = encode_rows(table, schema, dataset.vocabularies)
             ids = table[schema.id].combine_chunks() if has_id else pa.array(np.arange(n_done, n_done + n))
             yield pc.cast(ids, pa.string()), scorer.natural_logit(rows)
             n_done += n
             line.advance(n)
+
+
+def score_prepared(dataset: PreparedDataset, scorer: Scorer) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """The same of the test rows that were prepared with the data."""
+    rows, n_done = dataset.given_rows("test"), 0
+    with progress_line("scoring", len(rows)) as line:
+        while n_done < len(rows):
+            number = rows(np.arange(n_done, min(n_done + READ_ROWS, len(rows))))
+            has_ids = (dataset.folder / IDS_FILE).is_file()
+            ids = dataset.row_ids(number) if has_ids else pa.array(np.arange(n_done, n_done + len(number)))
+            yield pc.cast(ids, pa.string()), scorer.natural_logit(dataset.encoded(number))
+            n_done += len(number)
+            line.advance(len(number))
 
 
 def report(run: Path, out: Path, scored: Scored, balance: float, truth: Labels | None, scale: Scale) -> None:

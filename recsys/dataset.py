@@ -144,6 +144,20 @@ class PreparedDataset:
                 found[name] = labels.take(pa.array(codes))
         return found
 
+    def encoded(self, rows: np.ndarray) -> EncodedRows:
+        """[n] rows as they are kept."""
+        tokens = {name: read(rows) for name, read in self._tokens.items()}
+        return EncodedRows(
+            sparse=self.read_sparse(rows) if self.manifest.schema_.categorical else np.zeros((len(rows), 0), np.int32),
+            measured=self.read_measured(rows)
+            if self.manifest.schema_.measured
+            else np.zeros((len(rows), 0), np.float32),
+            sequence_lengths=self._columns[layout.SEQUENCE_LENGTH](rows)
+            if tokens
+            else np.zeros((len(rows), 0), np.int32),
+            tokens={name: (np.append(0, np.cumsum(lengths)), codes) for name, (codes, lengths) in tokens.items()},
+        )
+
     def holding(self, rows: EncodedRows) -> "PreparedDataset":
         """The same vocabularies and statistics over [n] other rows, numbered from 0, without labels or ids."""
         other = copy(self)

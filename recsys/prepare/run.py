@@ -172,7 +172,8 @@ def _digest(source: Source, scan: Scan, counts: Counts, folder: Path) -> None:
 
 
 def _read_digests(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+    # Not mapped: what was read is let go of.
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
         yield from reader
 
 
