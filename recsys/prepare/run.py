@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.prepare import layout
+from recsys.prepare import layout, on_ray
+from recsys.prepare import passes as local
 from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.prepare.digest import columns_to_read, digest_rows, in_threads
-from recsys.prepare.encode import encode_digest, write_rows
-from recsys.prepare.fit import Counts
+from recsys.prepare.encode import write_rows
 from recsys.prepare.scan import Group, Scan, order_by_group, scan_source
 from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
 from recsys.prepare.vocabulary import Vocabulary
-from recsys.progress import console, progress_line
+from recsys.progress import console
 from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
+
+Engine = Literal["local", "ray"]
 
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
@@ -61,7 +62,13 @@ def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
 
 
 def prepare(
-    schema_config: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path, out: Path, name: str
+    schema_config: SchemaConfig,
+    files: RawFiles,
+    config: PrepareConfig,
+    folder: Path,
+    out: Path,
+    name: str,
+    engine: Engine = "local",
 ) -> Path:
     """Prepares raw parquet files; a finished folder made from the same input is left as it is.
 
@@ -72,6 +79,7 @@ def prepare(
         folder: where relative paths start.
         out: the folder to write.
         name: what the data set is called in run folders and tables.
+        engine: local: the threads of this process; ray: the cluster that Ray is told of. The result is the same.
 
     Raises:
         InputError: for anything wrong with the input; nothing is written then that a later command takes for whole.
@@ -88,14 +96,12 @@ def prepare(
 
     partial = begin_folder(out)
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
-    counts = Counts(source.schema, scan.groups, config)
-    _digest(source, scan, counts, partial)
-    fitted = counts.finish()
+    passes = on_ray if engine == "ray" else local
+    fitted = passes.digest_all(source, scan, config, partial)
     stats = fitted.sample.measure(config, splits)
-    digests = _read_digests(partial / layout.DIGESTS_FILE)
-    encoded = in_threads(lambda digest: encode_digest(digest, source.schema, fitted.vocabularies), digests)
-    write_rows((rows for _, rows in encoded), source.schema, scan, partial)
-    (partial / layout.DIGESTS_FILE).unlink()
+    write_rows(passes.encode_all(source, scan, fitted, partial), source.schema, scan, partial)
+    if any(scan.has_id.values()):
+        _write_ids(source, scan, partial)
 
     np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(scan.group, len(scan.groups)))
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
@@ -135,50 +141,17 @@ def prepare(
     return out
 
 
-def _digest(source: Source, scan: Scan, counts: Counts, folder: Path) -> None:
-    """Reads all rows once: counts them, and keeps their digests and ids.
-
-    Raises:
-        InputError: when the files do not hold what they held when they were scanned.
-    """
-    schema, n_done = source.schema, 0
-    with ExitStack() as stack:
-        sink = stack.enter_context(pa.OSFile(str(folder / layout.DIGESTS_FILE), "wb"))
-        ids = stack.enter_context(_id_writer(folder)) if any(scan.has_id.values()) else None
-        line = stack.enter_context(progress_line("reading", len(scan.label)))
-        writer = None
-        for split in SPLITS:
-            if not source.files[split]:
-                continue
-            first, wanted = n_done, columns_to_read(schema)
-            if scan.has_id[split] and schema.id not in wanted:
-                wanted.append(str(schema.id))
-            tables = (table for _, table in source.batches(split, wanted))
-            for table, digest in in_threads(lambda table: digest_rows(table, schema), tables):
-                n = table.num_rows
-                if n_done + n > len(scan.label):
-                    break
-                counts.add(digest, scan.group[n_done : n_done + n], scan.hashes[n_done : n_done + n])
-                writer = writer or stack.enter_context(pa.ipc.new_stream(sink, digest.schema))
-                writer.write_batch(digest)
-                if ids is not None:
-                    number = np.arange(n_done - first, n_done - first + n)
-                    named = table[schema.id].combine_chunks() if scan.has_id[split] else pa.array(number)
-                    ids.write_batch(pa.RecordBatch.from_arrays([pc.cast(named, pa.string())], [layout.ROW_ID]))
-                n_done += n
-                line.advance(n)
-    if n_done != len(scan.label):
-        raise InputError(f"the raw files changed while they were read (they had {len(scan.label)} rows): run again")
-
-
-def _read_digests(path: Path) -> Iterator[pa.RecordBatch]:
-    # Not mapped: what was read is let go of.
-    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
-        yield from reader
-
-
-def _id_writer(folder: Path) -> pa.ipc.RecordBatchFileWriter:
-    return pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())]))
+def _write_ids(source: Source, scan: Scan, folder: Path) -> None:
+    """The ids of all rows as text; of a split without them, the rows' numbers."""
+    with pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())])) as writer:
+        for split, has_id in scan.has_id.items():
+            if has_id:
+                name = str(source.schema.id)
+                parts: Iterator[pa.Array] = (table[name].combine_chunks() for _, table in source.batches(split, [name]))
+            else:
+                parts = iter([pa.array(np.arange(source.n_rows(split)))])
+            for ids in parts:
+                writer.write_batch(pa.RecordBatch.from_arrays([pc.cast(ids, pa.string())], [layout.ROW_ID]))
 
 
 def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vocabulary]) -> None:
