@@ -5,20 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, ModelName, config_class, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
-from recsys.features import FeatureConfig
+from recsys.feature_selection import FeatureConfig
 from recsys.patterns import nearest
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.schema_config import SchemaConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
+from retrieval.config import HitsOf, RetrievalTrainerConfig
+from retrieval.index import IndexConfig
+from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "plan_only")
+_RUN_KEYS = (*_RANK_KEYS, "retrieval")
 _MODEL_KEYS = {"model", "trainer", "features"}
 
 
@@ -42,7 +46,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Values:
 
 def data_section(values: Values, origin: str) -> DataConfig:
     """The part of a config that says which data."""
-    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RANK_KEYS}, origin)
+    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
 
 
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
@@ -110,4 +114,62 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
         plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
+    )
+
+
+class RetrievalSettings(StrictModel):
+    """The `retrieval` section of a config."""
+
+    hits: HitsOf = "clicked"
+    """Which rows name an ad that should have been retrieved."""
+    exclude: str | None = None
+    """A sequence whose items are out of the question for the rows they stand in: what a user has had already."""
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+    """After so many days a row counts half for the popularity that the towers start from; null counts all alike."""
+    model: TwoTowerConfig = TwoTowerConfig()
+    trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
+    index: IndexConfig = IndexConfig()
+    score_parts: Annotated[int, Field(ge=2)] | None = 2
+    """scores.parquet holds the logit of every row's own pair: a fitting row's by towers that were fitted without the
+    part it is in, so that the score can be a feature of a ranking model. null writes none, and fits no such towers."""
+    candidates: Annotated[int, Field(ge=1, le=500)] = 100
+    """Ads of each request that candidates.parquet holds, for ranking models to score."""
+
+    @model_validator(mode="after")
+    def _honest_scores(self) -> "RetrievalSettings":
+        if self.model.pooling == "causal" and self.score_parts is not None:
+            raise ValueError(
+                "model.pooling=causal learns from every step of a history, so that no part of the rows is unseen: "
+                "set score_parts=null"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """A retrieval run: its data, and how ads are retrieved."""
+
+    data: DataConfig
+    retrieval: RetrievalSettings
+
+
+def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
+    """Reads a config file for retrieval.
+
+    Settings count in this order: the command line, the config's `retrieval` section, the defaults. On the command line
+    the section's name is left out: `model.output_dim=32`.
+
+    Raises:
+        InputError: for an unknown key or a wrong value.
+    """
+    file, given = load_yaml(path), parse_overrides(overrides)
+    mine = {key: value for key, value in given.items() if key in RetrievalSettings.model_fields}
+    others = {key: value for key, value in given.items() if key not in mine}
+    if wrong := sorted(set(others) & set(_RUN_KEYS)):
+        raise InputError(f"{wrong[0]!r} is no setting of a retrieval run: give those of its section, without its name")
+    origin = str(path) if not overrides else f"{path} with overrides"
+    section = merge(file.get("retrieval") or {}, mine)
+    return RetrievalConfig(
+        data=data_section(merge(file, others), origin),
+        retrieval=validate(RetrievalSettings, section, origin),
     )

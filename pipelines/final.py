@@ -18,8 +18,8 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import CALIBRATION_FILE, METRICS_FILE, STACK_FILE, RunFolder
 from recsys.files import read_json, write_json
-from recsys.gates import best_run
 from recsys.training.config import TrainerConfig
+from recsys.verdicts import best_run
 from recsys.world import World
 
 _NEGLIGIBLE_WEIGHT = 1e-6

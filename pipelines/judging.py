@@ -12,12 +12,10 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import OOF_FILE, PREDS_STATS_FILE
 from recsys.files import is_done, read_json
-from recsys.gates import (
-    CalibrationGate,
-    ComparisonGate,
-    DistributionGate,
-    RetrievalGate,
-    SegmentGate,
+from recsys.gates import CalibrationGate, ComparisonGate, DistributionGate, RetrievalGate, SegmentGate
+from recsys.predictions import Predictions, join_predictions, read_predictions
+from recsys.progress import progress_line
+from recsys.verdicts import (
     Verdict,
     best_run,
     judge_calibration,
@@ -26,8 +24,6 @@ from recsys.gates import (
     judge_retrieval,
     judge_segments,
 )
-from recsys.predictions import Predictions, join_predictions, read_predictions
-from recsys.progress import progress_line
 
 Differences = dict[str, Difference]
 
@@ -37,16 +33,16 @@ def judge(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
     gate = state.plan.gates[name]
     match gate:
         case ComparisonGate():
-            candidate, baseline = state.candidate(gate, name), _baseline(state, gate.baselines, gate.on)
-            return judge_comparison(name, gate, candidate, baseline, compare(state, candidate, baseline, gate.on))
+            candidate, baseline = state.candidate(gate, name), _baseline(state, gate.baselines, gate.judged)
+            return judge_comparison(name, gate, candidate, baseline, compare(state, candidate, baseline, gate.judged))
         case SegmentGate():
-            baseline = _baseline(state, gate.baselines, gate.on)
-            found = compare_segments(state, gate.candidate, baseline, gate.on, dataset, gate.segmentation)
+            baseline = _baseline(state, gate.baselines, gate.judged)
+            found = compare_segments(state, gate.candidate, baseline, gate.judged, dataset, gate.segmentation)
             return judge_segments(name, gate, baseline, found)
         case RetrievalGate():
-            baseline = _baseline(state, gate.baselines, gate.on)
+            baseline = _baseline(state, gate.baselines, gate.judged)
             metrics = state.metrics(gate.retrieval) or {}
-            return judge_retrieval(name, gate, baseline, metrics, compare(state, gate.candidate, baseline, gate.on))
+            return judge_retrieval(name, gate, baseline, metrics, compare(state, gate.candidate, baseline, gate.judged))
         case DistributionGate():
             folder = state.folder(gate.run)
             parts = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}

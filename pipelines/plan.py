@@ -15,7 +15,7 @@ from pipelines.cli import CONFIGS, Overrides, run_pipeline
 from pipelines.data import find_prepared
 from pipelines.dry_run import print_dry_run
 from pipelines.estimates import as_text
-from pipelines.plan_config import FinalStep, GateStep, PlanConfig, RankStep, SweepStep, load_plan
+from pipelines.plan_config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
 from pipelines.plan_report import write_report
 from pipelines.plan_state import PlanState
 from pipelines.plan_steps import FOLDS, SUBMISSION_FILE, run_step
@@ -24,11 +24,12 @@ from pipelines.search_space import parse_space
 from recsys.allocator import keep_freed_memory
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.experiment import PLAN_STATE_FILE
 from recsys.files import DONE, write_json
 from recsys.progress import console
 from recsys.world import join_world
 
-PLAN_FILE, STATE_FILE = "plan.yaml", "plan.json"
+PLAN_FILE = "plan.yaml"
 
 
 def plan(
@@ -102,6 +103,8 @@ def check_settings(state: PlanState) -> None:
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             state.rank_config(step)
+        elif isinstance(step, RetrievalStep):
+            state.retrieval_config(step)
         elif isinstance(step, SweepStep):
             space = parse_space(state.sweep_settings(step))
             for point in space.grid():
@@ -125,7 +128,7 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
         "final": state.folder(final.name).name if final is not None else None,
         "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
     }
-    write_json(state.out / STATE_FILE, told)
+    write_json(state.out / PLAN_STATE_FILE, told)
     (state.out / DONE).touch()
     if (submission := state.out / SUBMISSION_FILE).is_file():
         console.print(f"submission: {submission}")

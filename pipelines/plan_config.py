@@ -15,10 +15,6 @@ Settings = tuple[str, ...]
 """Overrides, as a command line says them."""
 
 
-_BASE = "base"
-"""The key of a plan file that names another one, which it changes."""
-
-
 class _Step(StrictModel):
     step: Annotated[int, Field(ge=1, le=9)]
     """Which of the plan's nine steps it belongs to."""
@@ -193,6 +189,6 @@ def load_plan(path: Path, overrides: tuple[str, ...]) -> PlanConfig:
     for override in others:
         if "=" not in override:
             raise InputError(f"override {override!r} must be KEY=VALUE, such as trainer.epochs=3")
-    plan = validate(PlanConfig, load_yaml(path, mine, base=_BASE), str(path))
+    plan = validate(PlanConfig, load_yaml(path, mine), str(path))
     config = (path.parent / plan.config).resolve()
     return plan.model_copy(update={"config": str(config), "set": (*plan.set, *others)})

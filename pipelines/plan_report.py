@@ -54,18 +54,19 @@ def _gates(state: PlanState) -> Section:
     for name, gate in state.plan.gates.items():
         for verdict in state.verdicts(name):
             for place, check in enumerate(verdict.checks):
-                head: list[str | Cell] = [""] * 4
+                head: list[str | Cell] = ["", ""]
+                tail = ["", ""]
                 if place == 0:
-                    said = Cell(verdict.outcome, verdict.outcome)
-                    head = [name, said, gate.says, " against ".join(verdict.runs.values())]
+                    head = [name, Cell(verdict.outcome, verdict.outcome)]
+                    tail = [" against ".join(verdict.runs.values()), gate.says]
                 passed = Cell(check.what, "pass" if check.passed else "fail")
                 value = "missing" if check.value is None else f"{check.value:+.5f}"
                 interval = "" if check.low is None else f"{check.low:+.5f} .. {check.high:+.5f}"
-                cells = [*head, passed, value, interval, check.threshold]
+                cells = [*head, passed, value, interval, check.threshold, *tail]
                 rows.append(row(cells, "part" if place < len(verdict.checks) - 1 else ""))
-    columns = ("gate", "verdict", "question", "measured on", "number", "value", "interval", "wanted")
+    columns = ("gate", "verdict", "number", "value", "interval", "wanted", "measured on", "question")
     text = "A model that is rejected is out of the choice of the best, and stays in the ensemble."
-    return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 3, 4))] if rows else [])
+    return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 5, 6, 7))] if rows else [])
 
 
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:

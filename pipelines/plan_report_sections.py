@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.calibration import RELIABILITY_FILE
 from pipelines.plan_config import EnsembleStep, RetrievalStep, SweepStep
 from pipelines.plan_state import SWEEP_FILE, PlanState, Runs
 from recsys.calibration import probability
@@ -45,9 +46,13 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         plot_distributions(both, plots / "distributions.png")
         caption = "Predictions at the natural base rate (p) and with classes balanced (q), before calibration."
         blocks.append(plot(plots / "distributions.png", caption))
-        p = {name: probability(s.natural_logit) for name, s in scores.items()}
+        few = dict.fromkeys([state.plan.reference, max(names, key=lambda n: runs[n]["overall"]["score"]), names[-1]])
+        p = {name: probability(scores[name].natural_logit) for name in few if name in scores}
         plot_reliability(p, label, plots / "reliability.png")
-        blocks.append(plot(plots / "reliability.png", "Observed against predicted click rates, before calibration."))
+        caption = (
+            "Observed against predicted click rates, before calibration: the reference, the best and the last run."
+        )
+        blocks.append(plot(plots / "reliability.png", caption))
     return Section("Curves", "", blocks)
 
 
@@ -132,6 +137,9 @@ def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
         path = plots / f"weights-{step.name}.png"
         plot_horizontal_bars(panels | {"score lost without it": brings}, path)
         blocks.append(plot(path, f"{step.name}, joined by {metrics['method']}: members' weights and what each brings."))
+        if (reliability := state.folder(step.name) / RELIABILITY_FILE).is_file():
+            caption = f"{step.name}: observed against predicted click rates, raw and calibrated."
+            blocks.append(plot(reliability, caption))
         shown = ("ap", "wll", "roc_auc", "ece", "score")
         rows = [row([method, *[number(found[m]) for m in shown]]) for method, found in metrics["methods"].items()]
         for kind, found in metrics["calibration"]["figures"].items():

@@ -5,15 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipelines.config import DataConfig, RankConfig, data_section, load_rank_config, read_layers
-from pipelines.plan_config import GateStep, PlanConfig, RankStep, Step, SweepStep
+from pipelines.config import (
+    DataConfig,
+    RankConfig,
+    RetrievalConfig,
+    data_section,
+    load_rank_config,
+    load_retrieval_config,
+    read_layers,
+)
+from pipelines.plan_config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelName
 from recsys.config import validate
 from recsys.experiment import METRICS_FILE
 from recsys.files import is_done, read_json, write_json
-from recsys.gates import Gate, Verdict
+from recsys.gates import Gate
 from recsys.training.config import TrainerConfig
+from recsys.verdicts import Verdict
 
 Judged = Literal["folds", "last_day"]
 JUDGED: tuple[Judged, ...] = get_args(Judged)
@@ -46,8 +55,10 @@ class PlanState:
 
     def data_config(self) -> DataConfig:
         """Which data."""
-        data = [override for override in self.plan.set if not override.startswith(("trainer.", "model.", "features."))]
-        return data_section(read_layers(Path(self.plan.config), data), self.plan.config)
+        return data_section(read_layers(Path(self.plan.config), self._data_settings()), self.plan.config)
+
+    def _data_settings(self) -> list[str]:
+        return [setting for setting in self.plan.set if not setting.startswith(("trainer.", "model.", "features."))]
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """What a gate said: nothing yet, one verdict, or one more for the run that was tried instead."""
@@ -110,12 +121,17 @@ class PlanState:
 
     def rank_config(self, step: RankStep | SweepStep, overrides: tuple[str, ...] = ()) -> RankConfig:
         """How a step trains its model: the plan's settings, those that gates adopted, its own, and more."""
-        adopted = self.settings(step) if isinstance(step, SweepStep) or step.takes_settings else ()
+        takes = step.model != "gbdt" and (isinstance(step, SweepStep) or step.takes_settings)
+        adopted = self.settings(step) if takes else ()
         own = step.set if isinstance(step, RankStep) else ()
         point = self.best_point(step.best_of) if isinstance(step, RankStep) and step.best_of else ()
         shared = (*self.plan.set, *self.plan.models.get(step.model, ()))
         settings = (*shared, *adopted, *point, *own, *overrides)
         return load_rank_config(Path(self.plan.config), step.model, list(for_model(step.model, settings)))
+
+    def retrieval_config(self, step: RetrievalStep) -> RetrievalConfig:
+        """How a step retrieves."""
+        return load_retrieval_config(Path(self.plan.config), [*self._data_settings(), *step.set])
 
     def best_point(self, sweep: str) -> tuple[str, ...]:
         """The point of a finished sweep that the rows of early stopping liked best: no reported row has a say.

@@ -11,26 +11,40 @@ from pipelines.calibration import calibrate_parts, print_calibration
 from pipelines.ensemble import build_ensemble, members_of, parts_of, print_ensemble
 from pipelines.final import retrain
 from pipelines.judging import judge
-from pipelines.plan_config import EnsembleStep, FinalStep, GateStep, PrepareStep, RankStep, Step, SweepStep
+from pipelines.plan_config import (
+    EnsembleStep,
+    FinalStep,
+    GateStep,
+    PrepareStep,
+    RankStep,
+    RetrievalStep,
+    Step,
+    SweepStep,
+)
 from pipelines.plan_state import PlanState
 from pipelines.rank import choose_splits, describe, execute
+from pipelines.retrieval import describe as describe_retrieval
+from pipelines.retrieval import execute as execute_retrieval
+from pipelines.retrieval import print_retrieval
 from pipelines.submit import submit
 from pipelines.sweep import run_sweep
-from ranking.stacking import fit_stack
+from ranking.stacking import Stack, StackMethod, fit_stack
 from recsys.calibration import LogitLink
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import STACK_FILE, RunFolder
 from recsys.files import finish_folder, is_done, partial_folder, read_json, write_json
-from recsys.gates import Verdict
-from recsys.predictions import join_predictions, read_predictions
+from recsys.predictions import Predictions, join_predictions, read_predictions
 from recsys.progress import console
+from recsys.score_feature import with_scores
 from recsys.summary import measure_part, print_summary, spread
+from recsys.verdicts import Verdict
 from recsys.world import World
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
-FOLDS = {"folds": "all", "last_day": "holdout"}
+LAST_DAY = "holdout"
+FOLDS = {"folds": "all", "last_day": LAST_DAY}
 
 
 def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
@@ -44,6 +58,8 @@ def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: Worl
             settings = state.sweep_settings(step)
             splits = choose_splits(dataset, str(step.fold))
             run_sweep(step.model, settings, Path(state.plan.config), dataset, splits, state.folder(step.name), world)
+        case RetrievalStep():
+            retrieval_step(state, step, dataset, world)
         case GateStep():
             gate_step(state, step, dataset)
         case EnsembleStep():
@@ -78,14 +94,30 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
     """A model over all folds, and on the last day."""
-    settings = state.rank_config(step)
+    settings, scores = state.rank_config(step), {}
+    if step.features_of is not None:
+        joined = with_scores(dataset, state.folder(step.features_of))
+        dataset, scores = joined.dataset, {"scores": joined.fingerprint}
     for judged, folder in state.fits(step):
         splits = choose_splits(dataset, FOLDS[judged])
-        run = RunFolder(folder, describe(settings, dataset, splits), world.is_main)
+        run = RunFolder(folder, describe(settings, dataset, splits) | scores, world.is_main)
         if not run.is_done:
             execute(run, settings, dataset, splits, world)
             print_summary(run.metrics(), folder.name)
             print_calibration(run.metrics())
+
+
+def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
+    """Towers of all days but the last, judged on it; the reranker is the run of the same days."""
+    settings = state.retrieval_config(step)
+    resolved = describe_retrieval(settings, dataset, LAST_DAY)
+    reranker = None if step.reranker is None else state.folder(step.reranker, "last_day")
+    if reranker is not None:
+        resolved["reranker"] = reranker.name
+    run = RunFolder(state.folder(step.name), resolved, world.is_main)
+    if not run.is_done:
+        execute_retrieval(run, settings, dataset, LAST_DAY, world, reranker)
+        print_retrieval(run.metrics(), run.folder.name)
 
 
 def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
@@ -133,9 +165,7 @@ def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) ->
     if run.is_done:
         return
     folds, last = (join_predictions([read_predictions(f) for f in folders[judged]]) for judged in folders)
-    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
-    fitted, judged = members_of([each.take(earlier) for each in folds]), members_of(last)
-    stack = fit_stack(method, judged.names, fitted.logits, fitted.label)
+    judged, stack = members_of(last), stack_of_earlier_rows(method, folds, last)
     natural = stack.natural_logit(judged.logits)
     parts = parts_of(judged.fold, judged.label, natural, judged.balance)
     by_part = {part.name: measure_part(part) for part in parts}
@@ -155,6 +185,13 @@ def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) ->
     }
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     run.finish(metrics, parts, last[0].row_id.take(pa.array(np.concatenate([part.rows for part in parts]))))
+
+
+def stack_of_earlier_rows(method: StackMethod, folds: list[Predictions], last: list[Predictions]) -> Stack:
+    """A stack fitted to the out-of-fold rows that are not among the last day's."""
+    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
+    fitted = members_of([each.take(earlier) for each in folds])
+    return fit_stack(method, [each.name for each in last], fitted.logits, fitted.label)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:

@@ -25,6 +25,7 @@ from recsys.errors import InputError
 from recsys.experiment import Part, RunFolder, forget_peak_rss, join, peak_rss_gib
 from recsys.progress import console
 from recsys.rows import Rows
+from recsys.score_feature import with_scores
 from recsys.summary import print_summary, summarize
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
@@ -54,6 +55,10 @@ def rank(
             "train on all rows. Left out: the data's own valid and test splits where it has them, else all."
         ),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="A finished retrieval run, whose score of each row becomes a feature of the model."),
+    ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Print how the tables would be spread over GPUs, and train nothing.")
     ] = False,
@@ -70,6 +75,8 @@ def rank(
     """
     settings = load_rank_config(config, model, overrides or [])
     if plan_only:
+        if features is not None:
+            raise InputError("--plan-only plans embedding tables, of which --features has none: leave one of them out")
         print_sharding_plan(settings, data, world_size, hbm_gib)
         return
     keep_freed_memory()
@@ -78,6 +85,9 @@ def rank(
         dataset = find_prepared(settings.data, data)
     splits = choose_splits(dataset, folds)
     resolved = describe(settings, dataset, splits)
+    if features is not None:
+        joined = with_scores(dataset, features)
+        dataset, resolved["scores"] = joined.dataset, joined.fingerprint
     folder = out or default_folder(resolved)
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)

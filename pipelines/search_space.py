@@ -35,10 +35,11 @@ class Range:
     is_log: bool
 
     def suggest(self, key: str, trial: optuna.Trial) -> Value:
-        """The trial's value."""
+        """The trial's value; four digits of it are enough to read and to search."""
         if self.is_whole:
             return trial.suggest_int(key, int(self.low), int(self.high), log=self.is_log)
-        return trial.suggest_float(key, self.low, self.high, log=self.is_log)
+        value = trial.suggest_float(key, self.low, self.high, log=self.is_log)
+        return min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)

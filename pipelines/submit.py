@@ -3,30 +3,23 @@
 python -m pipelines.submit --run runs/a --test data/test.parquet --out submission.csv
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from rich.table import Table
 
 from pipelines.cli import run_pipeline
-from ranking.scoring import Scorer, find_run_data, load_scorer
+from pipelines.rows_to_score import FileRows, PreparedRows
+from ranking.scoring import find_run_data, load_scorer
 from recsys.allocator import keep_freed_memory
 from recsys.calibration import logit_of, probability
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.experiment import METRICS_FILE
+from recsys.experiment import METRICS_FILE, PLAN_STATE_FILE
 from recsys.files import read_json, write_json
 from recsys.lock import held
 from recsys.metrics import Metrics, measure
-from recsys.prepare.digest import columns_to_read, in_threads
-from recsys.prepare.encode import encode_rows
-from recsys.prepare.layout import IDS_FILE
-from recsys.prepare.source import READ_ROWS, Source, open_new
 from recsys.progress import console, progress_line
 from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
 from recsys.world import join_world
@@ -35,13 +28,13 @@ _SHOWN = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
 
 def submit(
-    run: Annotated[Path, typer.Option(help="A finished run or ensemble.")],
+    run: Annotated[Path, typer.Option(help="A finished run, ensemble or plan.")],
     out: Annotated[Path, typer.Option(help="CSV file to write; a JSON file of the same name tells of it.")],
     test: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Parquet file of rows to score; may be given several times. Left out: the test rows that the data was "
-            "prepared with, which are encoded already."
+            help="Parquet file of rows to score; may be given several times. Left out: the test rows of the prepared "
+            "data set."
         ),
     ] = None,
     data: Annotated[
@@ -65,16 +58,17 @@ def submit(
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
+    run = final_run(run)
     found = find_run_data(run)
     dataset = PreparedDataset(data or found.folder)
-    manifest = dataset.manifest
-    files = test or [Path(path) for path in manifest.test_files]
-    if not files:
-        raise InputError(f"{dataset.folder} was prepared without test files: name some with --test")
-    paths = [str(path.absolute()) for path in files]
-    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, files[0].parent)
+    rows = FileRows(dataset, test) if test else PreparedRows(dataset)
+    schema = dataset.manifest.schema_
     wanted = read_sample(sample) if sample else None
-    truth = read_labels(labels, source) if labels else None
+    truth = None
+    if labels is not None:
+        truth = read_labels(labels, schema, rows.n_rows, rows.ids)
+    elif isinstance(rows, PreparedRows) and (known := rows.labels()) is not None:
+        truth = Labels(known, None)
     keep_freed_memory()
     scorer = load_scorer(run, found, dataset, join_world())
 
@@ -83,50 +77,36 @@ def submit(
         if out.exists():  # by another process, since the first look
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
-        names = (wanted.id_name, wanted.label_name) if wanted else (source.schema.id or "row_id", source.schema.label)
+        names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
         scored = Scored([], [])
-        with Writer(partial, names, wanted, scale, scorer.balance) as writer:
-            rows = score_source(source, dataset, scorer) if test else score_prepared(dataset, scorer)
-            for ids, logit in rows:
+        with (
+            Writer(partial, names, wanted, scale, scorer.balance) as writer,
+            progress_line("scoring", rows.n_rows) as line,
+        ):
+            for ids, block in rows.blocks():
+                logit = scorer.natural_logit(block)
                 scored.add(ids, logit)
                 writer.add(ids, logit)
-            check_unique(scored, files[0])
+                line.advance(len(ids))
+            check_unique(scored, rows.origin)
             writer.finish(scored)
         partial.rename(out)
     report(run, out, scored, scorer.balance, truth, scale)
 
 
-def score_source(source: Source, dataset: PreparedDataset, scorer: Scorer) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Ids and natural logits of all rows, piece by piece."""
-    schema, n_done = source.schema, 0
-    columns = columns_to_read(schema)
-    has_id = schema.id is not None and schema.id in source.columns_of("test")
-    if has_id and schema.id not in columns:
-        columns.append(str(schema.id))
-    with progress_line("scoring", source.n_rows("test")) as line:
-        tables = (found for found in source.batches("test", columns))
-        encoded = in_threads(lambda found: encode_rows(found[1], schema, dataset.vocabularies), tables)
-        for (path, table), rows in encoded:
-            n = table.num_rows
-            if has_id and table[schema.id].null_count:
-                raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs an id of its own")
-            ids = table[schema.id].combine_chunks() if has_id else pa.array(np.arange(n_done, n_done + n))
-            yield pc.cast(ids, pa.string()), scorer.natural_logit(rows)
-            n_done += n
-            line.advance(n)
+def final_run(run: Path) -> Path:
+    """The run folder that scores for a plan; any other folder is itself.
 
-
-def score_prepared(dataset: PreparedDataset, scorer: Scorer) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """The same of the test rows that were prepared with the data."""
-    rows, n_done = dataset.given_rows("test"), 0
-    with progress_line("scoring", len(rows)) as line:
-        while n_done < len(rows):
-            number = rows(np.arange(n_done, min(n_done + READ_ROWS, len(rows))))
-            has_ids = (dataset.folder / IDS_FILE).is_file()
-            ids = dataset.row_ids(number) if has_ids else pa.array(np.arange(n_done, n_done + len(number)))
-            yield pc.cast(ids, pa.string()), scorer.natural_logit(dataset.encoded(number))
-            n_done += len(number)
-            line.advance(len(number))
+    Raises:
+        InputError: for a plan that has no final run.
+    """
+    path = run / PLAN_STATE_FILE
+    if not path.is_file():
+        return run
+    final = read_json(path).get("final")
+    if final is None:
+        raise InputError(f"{run} is a plan without a last step: give one of its run folders")
+    return run / str(final)
 
 
 def report(run: Path, out: Path, scored: Scored, balance: float, truth: Labels | None, scale: Scale) -> None:

@@ -32,6 +32,7 @@ from recsys.progress import console
 from recsys.world import World, join_world
 
 _SHOWN = ("ap", "wll", "roc_auc", "logloss", "score")
+_SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def sweep(
@@ -93,9 +94,10 @@ def run_sweep(
         return float(metrics["overall"][metric])
 
     n_wanted = len(list(space.grid())) if space.is_grid else trials
-    n_left = n_wanted - sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
-    if n_left > 0:
-        study.optimize(objective, n_trials=n_left)
+    for number in range(count_settled(study), n_wanted):
+        # A seed for each trial: a sweep that goes on draws the points that it would have drawn uncut.
+        study.sampler = optuna.samplers.TPESampler(seed=number)
+        study.optimize(objective, n_trials=1)
     finished = report(study, metric, folder)
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
 
@@ -113,7 +115,6 @@ def open_study(folder: Path, meaning: str, metric: str, prune: bool) -> optuna.S
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         study_name="sweep",
-        sampler=optuna.samplers.TPESampler(seed=0),
         pruner=pruner,
         direction="minimize" if metric in LOWER_IS_BETTER else "maximize",
         load_if_exists=True,
@@ -131,11 +132,16 @@ def enqueue(study: optuna.Study, space: SearchSpace) -> None:
         if not space.is_grid and trial.params:
             study.enqueue_trial(trial.params)
     if space.is_grid:
-        settled = [t.params for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        settled = [trial.params for trial in study.get_trials(states=_SETTLED)]
         waiting = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(TrialState.WAITING,))]
         for point in space.grid():
             if point not in settled and point not in waiting:
                 study.enqueue_trial(point)
+
+
+def count_settled(study: optuna.Study) -> int:
+    """Trials that came to an end, or were stopped."""
+    return len(study.get_trials(states=_SETTLED))
 
 
 def run_trial(

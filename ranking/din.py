@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,6 +29,11 @@ class DINConfig(StrictModel):
     attention_dims: tuple[int, ...] = Field(default=(80, 40), min_length=1)
     attention_softmax: bool = False
     """Makes a row's weights sum to one; the paper keeps them as they are, so that many matches count more than one."""
+    target_with: tuple[str, ...] = ()
+    """Categorical features whose embeddings are added to the target's for the attention: what a rare item lacks, its
+    campaign or brand may know."""
+    match_scores: bool = False
+    """Hands the mean score of each behaviour field, before any softmax, to the logit itself, beside the MLP."""
     cross_depth: int = Field(default=0, ge=0)
     """Cross layers of a DCN V2 beside the MLP, over the same inputs; the paper has none."""
     cross_rank: int | None = Field(default=None, ge=1)
@@ -39,6 +44,14 @@ class DINConfig(StrictModel):
     """Of the MLP's layers."""
     gradient_checkpointing: bool = False
     """Trades time for memory: activations of the MLP are computed anew in the backward pass."""
+
+    @model_validator(mode="after")
+    def _scores_come_of_attention(self) -> "DINConfig":
+        if self.match_scores and self.pooling == "mean":
+            raise ValueError(
+                "match_scores are those of the attention units, and pooling: mean has none: drop one of them"
+            )
+        return self
 
 
 class AttentionUnit(nn.Module):
@@ -51,14 +64,15 @@ class AttentionUnit(nn.Module):
         dim: D.
         hidden_dims: of the MLP.
         activation: of its layers.
+        has_bias: whether all weights may shift together; where they only go into a softmax, that would change nothing.
     """
 
-    def __init__(self, dim: int, hidden_dims: tuple[int, ...], activation: Activation) -> None:
+    def __init__(self, dim: int, hidden_dims: tuple[int, ...], activation: Activation, has_bias: bool = True) -> None:
         super().__init__()
         self.first = nn.Linear(4 * dim, hidden_dims[0])
         self.activation = activation_of(activation, hidden_dims[0])
         self.rest = MLP(hidden_dims[0], hidden_dims[1:], dropout=0.0, activation=activation)
-        self.last = nn.Linear(self.rest.d_out, 1)
+        self.last = nn.Linear(self.rest.d_out, 1, bias=has_bias)
 
     def forward(self, behaviour_TD: Tensor, target_BD: Tensor, row_T: Tensor) -> Tensor:
         """[T, D] behaviours and the [B, D] targets of their rows, row_T, to [T, 1] weights.
@@ -91,14 +105,17 @@ class NumericSteps(nn.Module):
 class DIN(nn.Module):
     """logit = w^T mlp([features, target, pooled behaviours, dense]), each behaviour field with an attention unit.
 
-    Behaviours stay jagged: no work is done on padding, and an empty history pools to zeros.
+    Behaviours stay jagged: no work is done on padding, and an empty history pools to zeros. By option the logit also
+    reads how well the behaviours match the target on the whole, as in the item-to-item network of DMR (Lyu et al.,
+    "Deep match to rank model for personalized click-through rate prediction", AAAI 2020).
 
     Args:
         config: sizes.
         schema: features and table sizes; `target_item` names the candidate.
 
     Raises:
-        InputError: when the schema names no target, or a behaviour is not one of its sequences.
+        InputError: when the schema names no target, a behaviour is not one of its sequences, or what stands with the
+            target is no categorical feature.
     """
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
@@ -113,28 +130,38 @@ class DIN(nn.Module):
             raise InputError(f"model.behaviours: {unknown[0]!r} is not a sequence: the schema has {', '.join(known)}")
         dim, std = config.embedding_dim, config.embedding_init_std
         tokens = [name for name in self.sequences if name not in columns]
-        others = [name for name in schema.categorical if name != self.target]
-        self.events = SequenceEmbeddings(schema, dim, tokens, std, categorical=(self.target,))
+        if unknown := [name for name in config.target_with if name not in schema.categorical or name == self.target]:
+            raise InputError(f"model.target_with: {unknown[0]!r} is not a categorical feature beside {self.target!r}")
+        self.item = (self.target, *config.target_with)
+        others = [name for name in schema.categorical if name not in self.item]
+        self.events = SequenceEmbeddings(schema, dim, tokens, std, categorical=self.item)
         self.features = PooledEmbeddings(schema, dim, (), std, categorical=others)
         self.steps = nn.ModuleDict(
             {module_name(name): NumericSteps(columns[name], dim, std) for name in self.sequences if name in columns}
         )
         self.units = nn.ModuleDict()
         if config.pooling == "attention":
-            dims, activation = config.attention_dims, config.activation
-            self.units.update({module_name(name): AttentionUnit(dim, dims, activation) for name in self.sequences})
+            dims, bend, has_bias = (
+                config.attention_dims,
+                config.activation,
+                config.match_scores or not config.attention_softmax,
+            )
+            self.units.update({module_name(name): AttentionUnit(dim, dims, bend, has_bias) for name in self.sequences})
         self.has_softmax = config.attention_softmax
-        width = (len(others) + 1 + len(self.sequences)) * dim + len(schema.dense)
+        width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense)
         saves_memory = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory, config.activation)
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank) if config.cross_depth else None
-        self.head = LogitHead(self.mlp.d_out, *([width] if self.cross else []))
+        self.has_match_scores = config.match_scores
+        beside = [*([width] if self.cross else []), *([len(self.sequences)] if config.match_scores else [])]
+        self.head = LogitHead(self.mlp.d_out, *beside)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits."""
         events = self.events(batch)
-        target_BD = events[self.target].values()
-        pooled = []
+        item = [events[name].values() for name in self.item]
+        target_BD = torch.stack(item).sum(0) if len(item) > 1 else item[0]
+        pooled, match = [], []
         for name in self.sequences:
             if (key := module_name(name)) in self.steps:
                 found = batch.sequences[name]
@@ -142,24 +169,32 @@ class DIN(nn.Module):
             else:
                 found = events[name]
                 behaviour_TD = found.values()
-            pooled.append(self.pool(key, behaviour_TD, found.lengths(), target_BD))
-        x0_BX = concat([self.features(batch), target_BD, *pooled, batch.dense])
-        crosses = [self.cross(x0_BX)] if self.cross else []
-        return self.head(self.mlp(x0_BX), *crosses)
+            sum_BD, match_B1 = self.pool(key, behaviour_TD, found.lengths(), target_BD)
+            pooled.append(sum_BD)
+            match.append(match_B1)
+        x0_BX = concat([self.features(batch), *item, *pooled, batch.dense])
+        beside = [self.cross(x0_BX)] if self.cross else []
+        if self.has_match_scores:
+            beside.append(torch.cat(match, dim=1))
+        return self.head(self.mlp(x0_BX), *beside)
 
-    def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> Tensor:
-        """[T, D] behaviours, end to end, to [B, D]: their weighted sum in each row."""
+    def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, D] behaviours, end to end, to [B, D], their weighted sum in each row, and [B, 1], their mean score."""
         n_rows, n_events = len(length_B), len(behaviour_TD)
         rows = torch.arange(n_rows, device=length_B.device)
         row_T = torch.repeat_interleave(rows, length_B.long(), output_size=n_events)
+        share_B1 = length_B.clamp(min=1).to(behaviour_TD.dtype).reciprocal().unsqueeze(1)
+        match_B1 = share_B1.new_zeros(n_rows, 1)
         if unit not in self.units:
-            weight_T1 = length_B.clamp(min=1).to(behaviour_TD.dtype).reciprocal().index_select(0, row_T).unsqueeze(1)
+            weight_T1 = share_B1.index_select(0, row_T)
         else:
             weight_T1 = self.units[unit](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
+            if self.has_match_scores:
+                match_B1 = share_B1 * match_B1.index_add(0, row_T, weight_T1)
             if self.has_softmax:
                 weight_T1 = softmax_of_rows(weight_T1, row_T, n_rows)
         sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1])
-        return sums_BD.index_add(0, row_T, weight_T1 * behaviour_TD)
+        return sums_BD.index_add(0, row_T, weight_T1 * behaviour_TD), match_B1
 
 
 def softmax_of_rows(score_T1: Tensor, row_T: Tensor, n_rows: int) -> Tensor:

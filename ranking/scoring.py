@@ -18,7 +18,7 @@ from recsys.config import validate
 from recsys.dataset import PreparedDataset, Split
 from recsys.errors import InputError
 from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
-from recsys.features import FeatureConfig
+from recsys.feature_selection import FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare.encode import EncodedRows
 from recsys.rows import AllRows
@@ -92,6 +92,11 @@ class RunScorer:
         config = _read_config(run)
         if config["data"]["fingerprint"] != dataset.manifest.fingerprint:
             raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
+        if "scores" in config:
+            raise InputError(
+                f"{run} was trained with the scores of a retrieval run (--features), which new rows do not have: "
+                "submit a run without them"
+            )
         features = validate(FeatureConfig, config.get("features", {}), f"{run / CONFIG_FILE}", "features.")
         kind = config_class(config["model"]["name"])
         model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")

@@ -42,6 +42,16 @@ class Batch(Pipelineable):
             row_id=self.row_id[rows],
         )
 
+    def followed_by(self, other: "Batch") -> "Batch":
+        """These rows, then another batch's of the same features."""
+        return Batch(
+            dense=torch.cat([self.dense, other.dense]),
+            sparse=_follow(self.sparse, other.sparse),
+            sequences=_follow(self.sequences, other.sequences),
+            label=torch.cat([self.label, other.label]),
+            row_id=torch.cat([self.row_id, other.row_id]),
+        )
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The batch on a device."""
         return Batch(
@@ -88,4 +98,22 @@ def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJ
         lengths=lengths.reshape(-1),
         weights=None if weights is None else torch.cat([weights[a:b] for a, b in bounds]),
         stride=length,
+    )
+
+
+def _follow(first: KeyedJaggedTensor, second: KeyedJaggedTensor) -> KeyedJaggedTensor:
+    """The rows of one, then those of the other, of every key."""
+    keys = first.keys()
+    if not keys:
+        return first
+    weights = first.weights_or_none()
+    bounds = [(jagged, jagged.offset_per_key()) for jagged in (first, second)]
+    slices = [(jagged, slice(ends[k], ends[k + 1])) for k in range(len(keys)) for jagged, ends in bounds]
+    lengths = [jagged.lengths().view(len(keys), -1) for jagged in (first, second)]
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=torch.cat([jagged.values()[part] for jagged, part in slices]),
+        lengths=torch.cat(lengths, dim=1).reshape(-1),
+        weights=None if weights is None else torch.cat([jagged.weights()[part] for jagged, part in slices]),
+        stride=first.stride() + second.stride(),
     )

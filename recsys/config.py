@@ -22,21 +22,24 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def load_yaml(path: Path, overrides: Sequence[str] = (), base: str | None = None) -> Values:
-    """The mapping a YAML file holds, its interpolations (`${key}`) resolved.
+def load_yaml(path: Path, overrides: Sequence[str] = ()) -> Values:
+    """The mapping a YAML file holds, over that of the file beside it which its `base` names, if any.
 
     Args:
         path: the file.
-        overrides: KEY=VALUE settings over it, which interpolations see.
-        base: a key under which a file may name another, beside it, whose values count where it has none.
+        overrides: KEY=VALUE settings over it, which its interpolations (`${key}`) see.
 
     Raises:
-        InputError: when the file is missing, is not YAML or is not a mapping.
+        InputError: when a file is missing, is not YAML or is not a mapping, or is its own base.
     """
     try:
-        layers = [_load_layer(path)]
-        while base is not None and base in layers[0]:
-            layers.insert(0, _load_layer(path.parent / str(layers[0].pop(base))))
+        layers, seen = [_load_layer(path)], [path.resolve()]
+        while (base := layers[0].pop("base", None)) is not None:
+            place = seen[-1].parent / str(base)
+            if place.resolve() in seen:
+                raise InputError(f"{place} is its own base: take the circle of `base` keys apart")
+            seen.append(place.resolve())
+            layers.insert(0, _load_layer(place))
         values = OmegaConf.to_container(
             OmegaConf.merge(*layers, OmegaConf.create(parse_overrides(overrides))), resolve=True
         )

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,18 +16,29 @@ from recsys.arrow import ArrowFile, FixedColumn, ListColumn
 from recsys.batch import Batch
 from recsys.config import validate
 from recsys.errors import InputError
-from recsys.features import ALL_FEATURES, FeatureConfig
+from recsys.feature_selection import ALL_FEATURES, FeatureConfig
 from recsys.files import is_done, read_json
 from recsys.prepare import layout
 from recsys.prepare.encode import EncodedRows
 from recsys.prepare.numeric import NumericStats, NumericTransformer
 from recsys.prepare.run import fit_groups_of
-from recsys.prepare.scan import NO_LABEL, Group
+from recsys.prepare.scan import NO_DAY, NO_LABEL, Group
 from recsys.prepare.vocabulary import Vocabulary
-from recsys.rows import GroupRows
+from recsys.rows import GroupRows, Rows
 from recsys.schema import Schema
 from recsys.schema_config import LengthSegment
 from recsys.seal import verify
+
+
+@dataclass(frozen=True)
+class ExtraColumn:
+    """A dense column that no file of the data set has."""
+
+    name: str
+    values: np.ndarray
+    """[n_rows] float32, NaN where there is none."""
+    origin: str
+    """The file it comes from, for errors."""
 
 
 class PreparedDataset:
@@ -51,6 +63,7 @@ class PreparedDataset:
         self.name, self.n_rows = self.manifest.name, self.manifest.n_rows
         groups_file = folder / layout.GROUPS_FILE
         self.groups: tuple[Group, ...] = validate(layout.Groups, read_json(groups_file), str(groups_file)).groups
+        self._extra: ExtraColumn | None = None
         self._stats = read_json(folder / layout.STATS_FILE)
         self._fold_indices = _load_array(folder / layout.FOLD_INDICES_FILE)
         rows = ArrowFile(folder / layout.ROWS_FILE)
@@ -125,6 +138,31 @@ class PreparedDataset:
         with pa.memory_map(str(path)) as source:
             return pa.ipc.open_file(source).read_all()[layout.ROW_ID].take(pa.array(rows)).combine_chunks()
 
+    @cached_property
+    def item_names(self) -> pa.Array:
+        """The text of each target item; empty where the schema names no target."""
+        path = self.folder / layout.ITEMS_FILE
+        if not path.is_file():
+            return pa.array([], pa.string())
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()[layout.ITEM].combine_chunks()
+
+    def items(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 target items of rows, as numbers in `item_names`; -1 where null."""
+        return self._columns[layout.ITEM](rows)
+
+    def days(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int16 days of rows, counted from 0; all -1 where the schema names no day, or the rows have none."""
+        if layout.DAY not in self._columns:
+            return np.full(len(rows), NO_DAY, np.int16)
+        return self._columns[layout.DAY](rows)
+
+    @cached_property
+    def generator(self) -> dict[str, Any] | None:
+        """The config that the rows were generated from, where they were."""
+        path = self.folder / layout.GENERATOR_FILE
+        return read_json(path) if path.is_file() else None
+
     def truth(self, rows: np.ndarray) -> np.ndarray | None:
         """[n] float64 true click probabilities, where the generator's truth was at hand."""
         path = self.folder / layout.TRUTH_FILE
@@ -135,8 +173,7 @@ class PreparedDataset:
         schema, found = self.manifest.schema_, {}
         for name, segment in schema.segments.items():
             if isinstance(segment, LengthSegment):
-                index = [sequence.name for sequence in schema.token_sequences].index(segment.sequence)
-                lengths = self._columns[layout.SEQUENCE_LENGTH](rows)[:, index]
+                lengths = self.sequence_lengths(segment.sequence, rows)
                 found[name] = pa.array(segment.labels).take(pa.array(np.searchsorted(segment.edges, lengths, "right")))
             else:
                 codes = self._columns[layout.SPARSE](rows)[:, schema.categorical.index(segment.column)]
@@ -144,19 +181,13 @@ class PreparedDataset:
                 found[name] = labels.take(pa.array(codes))
         return found
 
-    def encoded(self, rows: np.ndarray) -> EncodedRows:
-        """[n] rows as they are kept."""
-        tokens = {name: read(rows) for name, read in self._tokens.items()}
-        return EncodedRows(
-            sparse=self.read_sparse(rows) if self.manifest.schema_.categorical else np.zeros((len(rows), 0), np.int32),
-            measured=self.read_measured(rows)
-            if self.manifest.schema_.measured
-            else np.zeros((len(rows), 0), np.float32),
-            sequence_lengths=self._columns[layout.SEQUENCE_LENGTH](rows)
-            if tokens
-            else np.zeros((len(rows), 0), np.int32),
-            tokens={name: (np.append(0, np.cumsum(lengths)), codes) for name, (codes, lengths) in tokens.items()},
-        )
+    def with_column(self, column: ExtraColumn) -> "PreparedDataset":
+        """The same rows with one more dense column."""
+        if column.name in self.manifest.schema_.numeric:
+            raise InputError(f"{self.folder} has a column {column.name!r} already: rename it in the data")
+        other = copy(self)
+        other._extra = column
+        return other
 
     def holding(self, rows: EncodedRows) -> "PreparedDataset":
         """The same vocabularies and statistics over [n] other rows, numbered from 0, without labels or ids."""
@@ -169,6 +200,18 @@ class PreparedDataset:
         other.n_rows = n
         return other
 
+    def encoded(self, rows: np.ndarray) -> EncodedRows:
+        """[n] rows, as `holding` takes them."""
+        schema, none = self.manifest.schema_, np.zeros((len(rows), 0))
+        tokens = {sequence.name: self.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
+        lengths = self._columns[layout.SEQUENCE_LENGTH](rows) if tokens else none.astype(np.int32)
+        return EncodedRows(
+            sparse=self.read_sparse(rows) if schema.categorical else none.astype(np.int32),
+            measured=self.read_measured(rows) if schema.measured else none.astype(np.float32),
+            sequence_lengths=lengths,
+            tokens={name: (np.concatenate([[0], np.cumsum(n)]), codes) for name, (codes, n) in tokens.items()},
+        )
+
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
         """[n, n_categorical] int32 codes."""
         return self._columns[layout.SPARSE](rows)
@@ -176,6 +219,11 @@ class PreparedDataset:
     def read_measured(self, rows: np.ndarray) -> np.ndarray:
         """[n, n_measured] float32 raw numbers, NaN where null."""
         return self._columns[layout.DENSE](rows)
+
+    def sequence_lengths(self, sequence: str, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 lengths of a token sequence before any cut."""
+        index = [feature.name for feature in self.manifest.schema_.token_sequences].index(sequence)
+        return self._columns[layout.SEQUENCE_LENGTH](rows)[:, index]
 
     def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes of a token sequence end to end, and the [n] lengths."""
@@ -216,6 +264,36 @@ class Prior:
         return self.n_negative / self.n_positive
 
 
+@dataclass(frozen=True)
+class _Standardized:
+    """A column less its mean over a split's fitting rows, over its standard deviation there."""
+
+    values: np.ndarray
+    mean: float
+    scale: float
+
+    @classmethod
+    def fit(cls, split: "Split", column: ExtraColumn) -> "_Standardized":
+        """Learns from the fitting rows; every row of the split needs a value."""
+        parts = []
+        for rows in (split.fit_rows, split.held_out_rows, *map(split.dataset.given_rows, split.given_splits)):
+            numbers = rows(np.arange(len(rows)))
+            values = column.values[numbers]
+            if missing := int(np.isnan(values).sum()):
+                first = split.dataset.row_ids(numbers[np.isnan(values)][:1])[0]
+                raise InputError(
+                    f"{column.origin} lacks {missing:,} rows of split {split.name!r}, such as {first}: let the "
+                    "retrieval run and this one have the same data and split"
+                )
+            parts.append(values)
+        fitted = parts[0].astype(np.float64)
+        return cls(column.values, float(fitted.mean()), float(fitted.std()) or 1.0)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """[n, 1] float32."""
+        return ((self.values[rows] - self.mean) / self.scale).astype(np.float32)[:, None]
+
+
 class Split:
     """One way to fit and judge: the rows a model may see, and the encoding that those rows alone determine.
 
@@ -233,6 +311,7 @@ class Split:
             n_positive=sum(dataset.groups[i].n_positive for i in fit_groups),
             n_negative=sum(dataset.groups[i].n_rows - dataset.groups[i].n_positive for i in fit_groups),
         )
+        self._fit_groups = fit_groups
         if self.prior.n_positive == 0 or self.prior.n_negative == 0:
             raise InputError(
                 f"split {name!r} of {dataset.folder} has fitting rows of one class only: give it more rows"
@@ -245,6 +324,7 @@ class Split:
         indicators = [tuple(columns) for columns in dataset._stats["missing_indicators"][name]]
         self._indicator_columns = [schema.measured.index(columns[0]) for columns in indicators]
         self._n_numeric = len(schema.numeric)
+        self._extra = _Standardized.fit(self, dataset._extra) if dataset._extra is not None else None
 
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count))
@@ -261,9 +341,22 @@ class Split:
         self.schema: Schema = schema.model_copy(
             update={
                 "num_embeddings": {name: n for name, (_, n) in tables.items()},
-                "dense": (*schema.numeric, *more),
+                "dense": (*schema.numeric, *more, *([dataset._extra.name] if dataset._extra else [])),
             }
         )
+
+    def fit_part(self, part: int, n_parts: int) -> tuple[Rows, Rows]:
+        """The fitting rows of one part in so many, by their folds, and those of the others."""
+        groups = self.dataset.groups
+        folds = sorted({groups[index].fold for index in self._fit_groups})
+        mine = [index for index in self._fit_groups if folds.index(groups[index].fold) % n_parts == part]
+        others = [index for index in self._fit_groups if index not in mine]
+        return self.dataset._group_rows(mine), self.dataset._group_rows(others)
+
+    @property
+    def given_splits(self) -> tuple[str, ...]:
+        """The splits of the data's own that this one is judged on."""
+        return self.dataset.given_splits if self.name == "full" else ()
 
     def over(self, dataset: PreparedDataset) -> "Split":
         """The same encoding of the rows of `PreparedDataset.holding`."""
@@ -299,13 +392,14 @@ class Split:
 
     def _dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[B, N] model inputs, and the [B, n_measured] transformed values with NaN where null."""
+        extra = [] if self._extra is None else [self._extra(rows)]
         if not self.schema.measured:
             none = np.zeros((len(rows), 0), np.float32)
-            return none, none
+            return np.concatenate([none, *extra], axis=1), none
         values = self._transformer(self.dataset.read_measured(rows))
         indicators = np.isnan(values[:, self._indicator_columns]).astype(np.float32)
         numeric = np.nan_to_num(values[:, : self._n_numeric], nan=0.0)
-        return np.concatenate([numeric, indicators], axis=1), values
+        return np.concatenate([numeric, indicators, *extra], axis=1), values
 
     def _sparse(self, rows: np.ndarray) -> KeyedJaggedTensor:
         keys = list(self.schema.categorical)

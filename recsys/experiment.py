@@ -22,6 +22,8 @@ from recsys.seal import verify
 
 CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
 CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
+PLAN_STATE_FILE = "plan.json"
+"""Of a finished plan: names its final run folder."""
 _PARTS = "parts"
 
 
@@ -149,6 +151,10 @@ class RunFolder:
         """
         write_oof(self._partial / OOF_FILE, parts, row_ids)
         write_json(self._partial / PREDS_STATS_FILE, {part.name: prediction_stats(part) for part in parts})
+        self.close(metrics)
+
+    def close(self, metrics: dict[str, Any]) -> None:
+        """Writes metrics.json and gives the folder its final name."""
         write_json(self._partial / METRICS_FILE, metrics)
         for path in (self._partial / _PARTS).iterdir():
             path.unlink()

@@ -4,18 +4,26 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from recsys.batch import Batch
-from recsys.dataset import Split
 from recsys.permutation import Permutation
 from recsys.rows import Rows
 from recsys.world import World
 
 N_READY = 3
 """Batches held ready at most."""
+
+
+class Batches(Protocol):
+    """Makes batches of rows, as `Split` does."""
+
+    def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
+        """[B] row numbers to a batch, in which further rows without a label may follow theirs."""
+        ...
 
 
 class Loader:
@@ -33,7 +41,7 @@ class Loader:
 
     def __init__(
         self,
-        split: Split,
+        split: Batches,
         rows: Rows,
         batch_size: int,
         sequences: Sequence[str] = (),

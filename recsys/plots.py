@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import binomtest
 
 from recsys.metrics import N_ECE_BINS
@@ -72,6 +73,10 @@ def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, p
     panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     panel.set_xlabel("predicted click rate")
     panel.set_ylabel("observed click rate, 95 % interval")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.3)
     panel.legend()
     figure.savefig(path, dpi=_DPI)

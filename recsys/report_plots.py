@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -83,7 +84,7 @@ def plot_precision_recall(label: np.ndarray, runs: Mapping[str, np.ndarray], pat
         precision, recall, _ = precision_recall_curve(label, logit)
         # the left end hangs on a handful of rows, and a file needs no more points than a screen
         at = np.linspace(0.01, 1, _N_CURVE_POINTS)
-        panel.plot(at, np.interp(at, recall[::-1], precision[::-1]), lw=1.3, color=color_of(index), label=name)
+        panel.plot(at, np.interp(at, recall[::-1], precision[::-1]), label=name, **_line(index, len(runs)))
     panel.axhline(float(label.mean()), color="#1c2430", lw=0.8, ls=":", label="base rate")
     panel.set(xscale="log", xlabel="recall", ylabel="precision")
     panel.grid(alpha=0.3)
@@ -102,8 +103,9 @@ def plot_distributions(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], path: 
     left, right = figure.subplots(1, 2)
     for index, (name, (natural, balanced)) in enumerate(runs.items()):
         p = probability(natural)
-        _draw_density(left, np.log10(np.maximum(p, 1e-6)), np.linspace(-4, 0, 120), name, index)
-        _draw_density(right, probability(balanced), np.linspace(0, 1, 100), name, index)
+        style = _line(index, len(runs))
+        _draw_density(left, np.log10(np.maximum(p, 1e-6)), np.linspace(-4, 0, 120), name, style)
+        _draw_density(right, probability(balanced), np.linspace(0, 1, 100), name, style)
     ticks = [-4, -3, -2, -1, 0]
     left.set_xticks(ticks, [f"{10.0**t:g}" for t in ticks])
     left.set(xlabel="p, the click rate (log scale)", ylabel="density")
@@ -114,9 +116,15 @@ def plot_distributions(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], path: 
     figure.savefig(path, dpi=_DPI)
 
 
-def _draw_density(panel: Axes, values: np.ndarray, edges: np.ndarray, name: str, index: int) -> None:
+def _line(index: int, n: int) -> dict[str, Any]:
+    """The last run is what the others lead to, and stands out."""
+    is_last = index == n - 1
+    return {"color": "#1c2430" if is_last else color_of(index), "lw": 2.2 if is_last else 1.3}
+
+
+def _draw_density(panel: Axes, values: np.ndarray, edges: np.ndarray, name: str, style: dict[str, Any]) -> None:
     density, _ = np.histogram(values, edges, density=True)
-    panel.plot((edges[:-1] + edges[1:]) / 2, density, lw=1.3, color=color_of(index), label=name)
+    panel.plot((edges[:-1] + edges[1:]) / 2, density, label=name, **style)
 
 
 def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path, base: float | None = None) -> None:

@@ -57,6 +57,24 @@ class AllRows:
         return places.astype(np.int64)
 
 
+class ListedRows:
+    """Rows that are listed.
+
+    Args:
+        numbers: [n] int64.
+    """
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """See `Rows`."""
+        return self._numbers[places]
+
+
 class PermutedSlice:
     """A stretch of a seeded permutation of rows: two stretches of one permutation have no row in common."""
 

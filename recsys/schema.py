@@ -12,6 +12,7 @@ from recsys.schema_config import (
     ColumnsSequence,
     Condition,
     DelimitedSequence,
+    LeaveLastOut,
     ListSequence,
     LogSequence,
     SchemaConfig,
@@ -31,7 +32,7 @@ class TokenFeature(StrictModel):
     delimiter: str | None
     """None for a list column."""
     max_length: int
-    keep: Literal["first", "last"]
+    keep: Literal["first", "last", "spread"]
     vocabulary: str
 
 
@@ -73,6 +74,8 @@ class Schema(StrictModel):
     split: str | None
     time_split: TimeSplit | None = None
     """How the split column is read, where it does not name splits."""
+    last_out: LeaveLastOut | None = None
+    """Whose last rows are valid and test, where no column says so."""
     categorical: tuple[str, ...]
     numeric: tuple[str, ...]
     token_sequences: tuple[TokenFeature, ...]
@@ -141,6 +144,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         if column is not None:
             match_columns([column], names, role)
 
+    if isinstance(config.split, LeaveLastOut):
+        match_columns([config.split.key, config.split.order], names, "schema.split")
     named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name)}
     reserved = {config.label_column, config.id, config.day, config.split_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
@@ -203,6 +208,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         day=config.day,
         split=config.split_column,
         time_split=config.split if isinstance(config.split, TimeSplit) else None,
+        last_out=config.split if isinstance(config.split, LeaveLastOut) else None,
         categorical=categorical,
         numeric=numeric,
         token_sequences=tuple(tokens),

@@ -34,6 +34,19 @@ class TimeSplit(StrictModel):
     test_from: float | str
 
 
+class LeaveLastOut(StrictModel):
+    """Splits the training files' rows by key: the last one of each in time is test, the one before it valid.
+
+    Rows of one moment follow each other in the order of the files.
+    """
+
+    key: str
+    order: str
+    """A number, time or ISO date that rises with time."""
+    min_rows: int = Field(default=3, ge=3)
+    """Keys with fewer rows are trained on as they are."""
+
+
 class _Sequence(StrictModel):
     max_length: int = Field(default=50, ge=1)
     vocabulary: str | None = None
@@ -46,8 +59,8 @@ class _Sequence(StrictModel):
 class _TokenSequence(_Sequence):
     column: str | None = None
     """The column that holds the sequence; the feature's own name when left out."""
-    keep: Literal["first", "last"] = "last"
-    """Which end of a longer sequence is kept: the recent one."""
+    keep: Literal["first", "last", "spread"] = "last"
+    """Which tokens of a longer sequence are kept: those of one end, the recent one, or some at even distances."""
 
 
 class DelimitedSequence(_TokenSequence):
@@ -85,6 +98,8 @@ class LogSequence(_Sequence):
     """A number, time or ISO date that rises with time."""
     where: Condition | None = None
     """Which rows leave a step in later histories; all when left out."""
+    ties: Literal["exclude", "file"] = "exclude"
+    """Rows of the same moment: left out of each other's histories, or taken in the order of the files."""
 
 
 class ColumnsSequence(StrictModel):
@@ -142,8 +157,9 @@ class SchemaConfig(StrictModel):
     """Names each row. A training file may lack it: the row's number over all files is then its name."""
     day: str | None = None
     """Orders rows in time; its last value is the time holdout. Not a feature unless `categorical` names it."""
-    split: str | TimeSplit | None = None
-    """The column that says train, valid or test for each row, or the times that valid and test begin at."""
+    split: str | TimeSplit | LeaveLastOut | None = None
+    """The column that says train, valid or test for each row, or the times that valid and test begin at, or whose last
+    rows they are."""
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     sequences: dict[str, SequenceConfig] = {}
@@ -163,13 +179,17 @@ class SchemaConfig(StrictModel):
 
     @property
     def split_column(self) -> str | None:
-        """The column that splits are read from."""
+        """The column that splits are read from, where it is one."""
+        if isinstance(self.split, LeaveLastOut):
+            return None
         return self.split.column if isinstance(self.split, TimeSplit) else self.split
 
     def named_columns(self) -> set[str]:
         """The columns that are named in full; those that only a pattern stands for are not among them."""
         every = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
         every += [c for c in (self.label_column, self.id, self.day, self.split_column) if c is not None]
+        if isinstance(self.split, LeaveLastOut):
+            every += [self.split.key, self.split.order]
         for name, sequence in self.sequences.items():
             match sequence:
                 case ColumnsSequence():

@@ -1,5 +1,6 @@
 """Submissions: scores in the order that is wanted, every id once, and the labels to measure them by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 from recsys.calibration import probability
 from recsys.errors import InputError
 from recsys.prepare.hashing import hash_ids
-from recsys.prepare.source import Source, open_parquet
+from recsys.prepare.source import open_parquet
+from recsys.schema import Schema
 
 Scale = Literal["balanced", "natural"]
 
@@ -84,32 +86,36 @@ class Labels:
     """[n] true probabilities, where the file has them."""
 
 
-def read_labels(path: Path, source: Source) -> Labels:
+def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
     """Labels by row number (columns `row_id` and, if rows of several files stand in it, `split`), or by id.
+
+    Args:
+        path: a parquet file.
+        schema: names the label and the id.
+        n_rows: rows to score.
+        read_ids: their ids as text.
 
     Raises:
         InputError: when the file does not hold exactly the rows to score.
     """
-    arrow, schema = open_parquet(path).schema_arrow.names, source.schema
+    arrow = open_parquet(path).schema_arrow.names
     if schema.label not in arrow:
         raise InputError(f"{path} has no label column {schema.label!r}: it cannot be measured by")
     wanted = [name for name in ("split", "row_id", schema.id, schema.label, "p") if name is not None and name in arrow]
     table = pq.read_table(path, columns=wanted)
     if "split" in arrow:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
-    n = source.n_rows("test")
     if (name := schema.id) is not None and name in arrow:
-        ids = pa.concat_arrays([_text(rows[name]) for _, rows in source.batches("test", [name])])
-        place = pc.index_in(ids, value_set=_text(table[name]))
-        order = np.full(n, -1) if place.null_count else place.to_numpy()
+        place = pc.index_in(read_ids(), value_set=_text(table[name]))
+        order = np.full(n_rows, -1) if place.null_count else place.to_numpy()
     elif "row_id" in arrow:
         number = _numbers(table, "row_id", path)
         order = np.argsort(number, kind="stable")
-        order = order if np.array_equal(number[order], np.arange(n)) else np.full(n, -1)
+        order = order if np.array_equal(number[order], np.arange(n_rows)) else np.full(n_rows, -1)
     else:
         raise InputError(f"{path} has neither column {schema.id!r} nor 'row_id': its rows cannot be told apart")
     if np.any(order < 0):
-        raise InputError(f"{path} does not hold one row for each of the {n:,} rows to score: it is of other data")
+        raise InputError(f"{path} does not hold one row for each of the {n_rows:,} rows to score: it is of other data")
     table = table.take(pa.array(order))
     label = _numbers(table, schema.label, path)
     if not np.isin(label, (0, 1)).all():
@@ -183,8 +189,8 @@ class Writer:
         self._csv.write(pa.table([ids, probability(logit + self._shift)], schema=self._schema))
 
 
-def check_unique(scored: Scored, path: Path) -> None:
+def check_unique(scored: Scored, origin: str) -> None:
     """Refuses rows that share an id."""
     hashes = np.sort(np.concatenate(scored.hashes))
     if repeated := int(np.sum(hashes[1:] == hashes[:-1])):
-        raise InputError(f"{path}: {repeated} rows share their id with another: make ids unique")
+        raise InputError(f"{origin}: {repeated} rows share their id with another: make ids unique")

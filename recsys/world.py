@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -40,6 +40,10 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """[n, ...] of each rank end to end, rank after rank; the same n everywhere. Gradients find their way back."""
+        return tensor if self.size == 1 else cast(Tensor, _Gather.apply(tensor, self.rank, self.size))
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Runs the block on the main process, then on the others: what it writes once, they find."""
@@ -48,6 +52,25 @@ class World:
         yield
         if self.is_main and self.size > 1:
             dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows; backward gives each rank the sum of what all of them found for its own."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rank: int, size: int) -> Tensor:
+        """[n, ...] to [size * n, ...]."""
+        ctx.rank, ctx.n_rows = rank, len(tensor)
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """[size * n, ...] to [n, ...]."""
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
+        return gradient[ctx.rank * ctx.n_rows : (ctx.rank + 1) * ctx.n_rows], None, None
 
 
 def join_world() -> World:

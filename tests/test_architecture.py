@@ -31,14 +31,38 @@ def test_imports_run_one_way(package: str) -> None:
         assert not imported_packages(path) & FORBIDDEN[package], path
 
 
-@pytest.mark.parametrize("module", ["recsys.metrics", "recsys.calibration", "recsys.prepare.run", "recsys.synthetic"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "recsys.metrics",
+        "recsys.calibration",
+        "recsys.verdicts",
+        "recsys.report",
+        "recsys.prepare.run",
+        "recsys.synthetic",
+    ],
+)
 def test_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" not in p.stem], ids=lambda path: path.stem)
 def test_committed_configs_are_valid(path: Path) -> None:
     from pipelines.config import load_rank_config
 
-    assert load_rank_config(path, "dcnv2", []).data.name == path.stem
+    assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # a base gives its name
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" in p.stem], ids=lambda path: path.stem)
+def test_committed_plans_are_valid(path: Path, tmp_path: Path) -> None:
+    from pipelines.plan import check_settings
+    from pipelines.plan_config import load_plan
+    from pipelines.plan_state import PlanState
+
+    plan = load_plan(path, ())
+    assert {step.step for step in plan.steps} == set(range(1, 10))
+    check_settings(PlanState(plan, tmp_path))

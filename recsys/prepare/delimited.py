@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.prepare.statistics import count_statistics
-from recsys.prepare.tokens import Codes, canonical_text, expand, slices_of, text_of, token_keys
+from recsys.prepare.tokens import Codes, canonical_text, expand, kept_places, slices_of, text_of, token_keys
 
 _BLOCK_BYTES = 1 << 19
 """Text looked at together: what is made of it stays in a core's cache."""
@@ -84,9 +84,7 @@ def _read_block(array: pa.LargeStringArray, delimiter: str, max_length: int, kee
     full_lengths = np.where(np.diff(bounds) > 1, n_tokens, 0)
     lengths = np.minimum(full_lengths, max_length)
     kept_row, position = expand(lengths)
-    kept = (
-        first_n[kept_row] + position + (full_lengths - lengths if keep == "last" else np.zeros(n, np.int64))[kept_row]
-    )
+    kept = first_n[kept_row] + kept_places(kept_row, position, lengths, full_lengths, keep)
     is_full = sizes[kept] > 0
     kept, kept_row = kept[is_full], kept_row[is_full]
 

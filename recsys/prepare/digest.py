@@ -19,6 +19,7 @@ from recsys.prepare import layout
 from recsys.prepare.delimited import WholeSequences, read_delimited
 from recsys.prepare.derive import end_of_list
 from recsys.prepare.numeric import MAX_NUMBER
+from recsys.prepare.source import length_column
 from recsys.prepare.statistics import list_statistics
 from recsys.prepare.tokens import Codes, as_array, encode_values, parse_delimited, parse_list
 from recsys.schema import Schema, TokenFeature
@@ -30,7 +31,8 @@ _TOKENS = "tokens"
 
 def columns_to_read(schema: Schema) -> list[str]:
     """What a digest is made of: raw columns, and crosses and sequences that are made of them."""
-    return list(dict.fromkeys([*schema.source_columns, *schema.crosses, *schema.logs]))
+    lengths = [length_column(name) for name in schema.logs]
+    return list(dict.fromkeys([*schema.source_columns, *schema.crosses, *schema.logs, *lengths]))
 
 
 def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
@@ -46,7 +48,8 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     for sequence in schema.token_sequences:
         found = _read_sequence(table[sequence.column], sequence, sequence.name in described)
         tokens[sequence.name] = found.offsets, found.kept
-        lengths.append(found.full_lengths)
+        full = length_column(sequence.name)  # of a log, which was cut before
+        lengths.append(table[full].to_numpy().astype(np.int32) if full in table.column_names else found.full_lengths)
         if (feature := described.get(sequence.name)) is not None:
             values[:, [place[name] for name in feature.numeric]] = found.statistics
             single |= {name: found.first if which == "first" else found.last for name, which in feature.ends.items()}

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from recsys.prepare import layout
 from recsys.prepare.digest import categorical_codes, digest_rows, measured, sequence_lengths, token_codes
+from recsys.prepare.items import ItemList
 from recsys.prepare.scan import Scan
+from recsys.prepare.tokens import Codes
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.progress import progress_line
 from recsys.schema import Schema
@@ -28,6 +30,8 @@ class EncodedRows:
     """[n, n_token_sequences] int32 lengths before any cut."""
     tokens: dict[str, tuple[np.ndarray, np.ndarray]]
     """By sequence: the [n + 1] offsets of its rows, and their int32 codes end to end."""
+    items: Codes | None = None
+    """[n] target items, whatever the frequency floor leaves of them; None where they are not asked for."""
 
 
 def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
@@ -47,16 +51,21 @@ def encode_digest(digest: pa.RecordBatch, schema: Schema, vocabularies: Mapping[
         measured=measured(digest, schema),
         sequence_lengths=sequence_lengths(digest, schema),
         tokens=tokens,
+        items=categorical_codes(digest, schema.target_item) if schema.target_item is not None else None,
     )
 
 
 def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: Path) -> None:
     """Writes the rows of all splits, in the order of the scan."""
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
+    if schema.day is not None:
+        columns[layout.DAY] = pa.int16()
     widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
     widths[layout.SEQUENCE_LENGTH] = (pa.int32(), len(schema.token_sequences))
     columns |= {name: pa.list_(dtype, width) for name, (dtype, width) in widths.items() if width}
-    n_done = 0
+    if schema.target_item is not None:
+        columns[layout.ITEM] = pa.int32()
+    items, n_done = ItemList(), 0
     with ExitStack() as stack:
         writer = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
         tokens = {
@@ -73,7 +82,13 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
             here = slice(n_done, n_done + n)
             batch = {layout.LABEL: scan.label[here], layout.GROUP: scan.group[here], layout.SPARSE: found.sparse}
             batch |= {layout.DENSE: found.measured, layout.SEQUENCE_LENGTH: found.sequence_lengths}
+            if schema.day is not None:
+                batch[layout.DAY] = scan.day[here]
+            if found.items is not None:
+                batch[layout.ITEM] = items.number(found.items)
             writer.add(batch)
             n_done += n
             line.advance(n)
     assert n_done == len(scan.label)
+    if schema.target_item is not None:
+        items.write(folder)

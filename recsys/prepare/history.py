@@ -1,6 +1,7 @@
 """Sequences built from the log itself: for each row, the items of earlier rows with the same key."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,8 @@ class History:
     """[n] int64, in the order of the rows that it was built from."""
     ends: np.ndarray
     """[n] int64."""
+    full_lengths: np.ndarray
+    """[n] int32: steps before the cut."""
 
     def lists(self, first: int, n: int) -> pa.LargeListArray:
         """The sequences of the rows first .. first + n."""
@@ -31,21 +34,21 @@ class History:
 
 
 def build_history(log: LogSequence, rows: pa.Table) -> History:
-    """The last `max_length` steps that precede each row in time.
+    """The last `max_length` steps that precede each row in time, never the row itself.
 
-    A row's steps have a strictly lower `order`: neither the row itself nor one of the same moment is among them, and
-    the order of rows in the files plays no part.
+    Where ties are excluded, a row's steps have a strictly lower `order`, and the order of rows in the files plays no
+    part.
 
     Args:
         log: which columns; rows with a null key, item or order leave no step, those without key or order have none.
         rows: every row of every split.
     """
-    keys, items = encode_values(rows[log.key]), encode_values(rows[log.item])
-    moment = pc.rank(as_array(rows[log.order]), sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
-    is_dated = np.asarray(pc.is_valid(rows[log.order])) & (keys.codes >= 0)
+    items = encode_values(rows[log.item])
+    is_dated, owner = owners(rows[log.key], rows[log.order])
+    moment = dense_moments(rows[log.order], log.ties)
     span = int(moment.max(initial=0)) + 1
     # One number says whose row it is and when: histories are runs of it.
-    owner = _first_of_equal(keys.values)[keys.codes] * span
+    owner = owner * span
     place = owner + moment
 
     is_step = is_dated & (items.codes >= 0)
@@ -55,9 +58,23 @@ def build_history(log: LogSequence, rows: pa.Table) -> History:
     text_rank = np.asarray(pc.rank(items.values, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
     steps = steps[np.lexsort((text_rank[items.codes[steps]], place[steps]))]
     ends = np.searchsorted(place[steps], place, side="left")
-    starts = np.maximum(np.searchsorted(place[steps], owner, side="left"), ends - log.max_length)
-    ends, starts = np.where(is_dated, ends, 0), np.where(is_dated, starts, 0)
-    return History(items.values.take(pa.array(items.codes[steps])), starts, ends)
+    firsts = np.searchsorted(place[steps], owner, side="left")
+    ends, firsts = np.where(is_dated, ends, 0), np.where(is_dated, firsts, 0)
+    starts = np.maximum(firsts, ends - log.max_length)
+    return History(items.values.take(pa.array(items.codes[steps])), starts, ends, (ends - firsts).astype(np.int32))
+
+
+def owners(key: pa.ChunkedArray, order: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """[n] bool: whether a row has both key and order, and [n] int64 numbers of its key."""
+    keys = encode_values(key)
+    is_dated = np.asarray(pc.is_valid(order)) & (keys.codes >= 0)
+    return is_dated, _first_of_equal(keys.values)[keys.codes]
+
+
+def dense_moments(order: pa.ChunkedArray, ties: Literal["exclude", "file"]) -> np.ndarray:
+    """[n] int64 ranks in time; rows of the same moment share one, or follow each other in the order of the files."""
+    tiebreaker = "dense" if ties == "exclude" else "first"
+    return pc.rank(as_array(order), sort_keys="ascending", tiebreaker=tiebreaker).to_numpy().astype(np.int64)
 
 
 def _first_of_equal(texts: pa.Array) -> np.ndarray:

@@ -20,9 +20,15 @@ BLOCK_ROWS = 65_536
 """Rows of a record batch; all are full but the last, so that a row's batch is a division."""
 
 SCHEMA_FILE, VOCAB_FILE, STATS_FILE, GROUPS_FILE = "schema.json", "vocab.json", "stats.json", "folds.json"
-ROWS_FILE, IDS_FILE, DIGESTS_FILE = "rows.arrow", "ids.arrow", "digests.arrows"
+ROWS_FILE, IDS_FILE, ITEMS_FILE, DIGESTS_FILE = "rows.arrow", "ids.arrow", "items.arrow", "digests.arrows"
 COUNTS_FILE, FOLD_INDICES_FILE, TRUTH_FILE = "vocab_counts.npy", "fold_indices.npy", "truth.npy"
+GENERATOR_FILE = "generator.json"
+"""What the rows were generated from, where they were."""
 LABEL, GROUP, SPARSE, DENSE, SEQUENCE_LENGTH, ROW_ID = "label", "group", "sparse", "dense", "seq_length", "row_id"
+DAY = "day"
+"""Place of a row's day among all days; -1 where it has none."""
+ITEM = "item"
+"""Which target item a row is of, a number in items.arrow; -1 where it is null."""
 
 
 def tokens_file(sequence: str) -> str:

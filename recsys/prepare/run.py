@@ -107,6 +107,7 @@ def prepare(
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
     if truth is not None:
         np.save(partial / layout.TRUTH_FILE, truth)
+        _keep_generator(files, folder, partial)
     _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
@@ -188,3 +189,11 @@ def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
         p[row] = mine["p"].to_numpy()
         truth.append(p)
     return np.concatenate(truth)
+
+
+def _keep_generator(files: RawFiles, folder: Path, out: Path) -> None:
+    """Copies what the generator says of itself in its truth: from it the true preferences can be computed again."""
+    assert files.truth is not None
+    found = (open_parquet(folder / files.truth).schema_arrow.metadata or {}).get(b"config")
+    if found is not None:
+        write_json(out / layout.GENERATOR_FILE, json.loads(found))

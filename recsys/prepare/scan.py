@@ -17,13 +17,15 @@ from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.derive import holds
 from recsys.prepare.hashing import as_fraction, hash_ids, mix
+from recsys.prepare.last_out import last_places
 from recsys.prepare.source import SPLITS, Source, SplitName
 from recsys.prepare.tokens import encode_values
 from recsys.schema import Schema
-from recsys.schema_config import Condition, TimeSplit
+from recsys.schema_config import Condition, LeaveLastOut, TimeSplit
 
 NO_LABEL = 255
 NO_FOLD = -1
+NO_DAY = -1
 _FOLD_SEED, _SAMPLE_SEED = 0, 1  # streams of one user seed
 
 
@@ -48,6 +50,8 @@ class Scan:
     """[n] uint8: index into `groups`."""
     hashes: np.ndarray
     """[n] uint64 of the row ids, not mixed with a seed."""
+    day: np.ndarray
+    """[n] int16: place of the row's day among all days; -1 where it has none."""
     groups: list[Group]
     last_day: str | None
     has_id: dict[SplitName, bool]
@@ -110,6 +114,11 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
             n_before += n
     label_n, hash_n, day_n = np.concatenate(labels), np.concatenate(hashes), np.concatenate(days)
     split_n = np.concatenate(splits)
+    if schema.last_out is not None:
+        followers = last_places(schema.last_out, _read_keys(source, schema.last_out))
+        mine = split_n == SPLITS.index("train")
+        for name, place in (("test", 0), ("valid", 1)):
+            split_n[np.flatnonzero(mine)[followers == place]] = SPLITS.index(name)
     for split, given in has_id.items():
         if given and (repeated := _repeated(hash_n[split_n == SPLITS.index(split)])):
             raise InputError(
@@ -124,8 +133,12 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         raise InputError(f"training labels {schema.label!r} are all {only}: both 0 and 1 are needed to learn from")
     fold_n = np.full(len(label_n), NO_FOLD, np.int16)
     fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
-    last_day = max(day_values, key=_day_key) if len(day_values) > 1 else None
-    is_last_n = (day_n == day_values[last_day]) & is_train if last_day is not None else np.zeros(len(day_n), bool)
+    in_order = sorted(day_values, key=_day_key)
+    last_day = in_order[-1] if len(day_values) > 1 else None
+    place_of_day = np.full(len(day_values) + 1, NO_DAY, np.int16)  # the last entry is for rows without a day
+    place_of_day[[day_values[name] for name in in_order]] = np.arange(len(in_order))
+    day_n = place_of_day[day_n]
+    is_last_n = (day_n == len(in_order) - 1) & is_train if last_day is not None else np.zeros(len(day_n), bool)
 
     key_n = (split_n.astype(np.int32) * (config.n_folds + 1) + fold_n + 1) * 2 + is_last_n
     keys, group_n = np.unique(key_n, return_inverse=True)
@@ -143,7 +156,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
                 n_positive=int(np.sum(mine == 1)),
             )
         )
-    return Scan(label_n, group_n.astype(np.uint8), hash_n, groups, last_day, has_id)
+    return Scan(label_n, group_n.astype(np.uint8), hash_n, day_n, groups, last_day, has_id)
 
 
 def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> np.ndarray:
@@ -173,6 +186,11 @@ def _meets(condition: Condition, values: pa.Array, path: Path) -> np.ndarray:
         raise InputError(
             f"{path}: column {condition.column!r} is {values.type}, which min and max cannot be asked of: name values"
         ) from error
+
+
+def _read_keys(source: Source, last_out: LeaveLastOut) -> pa.Table:
+    columns = [last_out.key, last_out.order]
+    return pa.concat_tables([table for _, table in source.batches("train", columns)])
 
 
 def _read_split(table: pa.Table, schema: Schema, split: SplitName, path: Path) -> np.ndarray:

@@ -25,6 +25,11 @@ READ_ROWS = 16_384
 """Rows decoded at once: with 531 tokens a row, a batch of strings stays near 35 MB."""
 
 
+def length_column(sequence: str) -> str:
+    """The column of a batch that holds the lengths of a sequence from the log before it is cut."""
+    return f"{sequence}:length"
+
+
 def find_files(paths: Sequence[str], folder: Path) -> list[Path]:
     """The parquet files that paths, folders and globs stand for, each set sorted by name.
 
@@ -127,11 +132,17 @@ class Source:
         derived = [name for name in columns if name in made_of]
         logged = [name for name in columns if name in self.schema.logs]
         logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]
+        lengths = {length_column(name): name for name in self.schema.logs}
         plain = [c for c in columns if c not in made_of] + [c for name in derived for c in made_of[name]]
         n_before = piece.first_row if piece is not None else 0
-        for path, table in self._joined(split, [c for c in dict.fromkeys(plain) if c not in logged], piece):
+        own = [c for c in dict.fromkeys(plain) if c not in logged and c not in lengths]
+        for path, table in self._joined(split, own, piece):
+            here = slice(n_before, n_before + table.num_rows)
             for name in logged:
                 table = table.append_column(name, self.histories[name][split].lists(n_before, table.num_rows))
+            for column in [c for c in columns if c in lengths]:
+                full = self.histories[lengths[column]][split].full_lengths[here]
+                table = table.append_column(column, pa.array(full))
             for name in derived:
                 table = table.append_column(name, derive(name, table, self.schema))
             n_before += table.num_rows
@@ -177,7 +188,9 @@ def with_histories(source: Source) -> Source:
         histories[name], n_before = {}, 0
         for split, part in parts.items():
             here = slice(n_before, n_before + part.num_rows)
-            histories[name][split] = History(history.steps, history.starts[here], history.ends[here])
+            histories[name][split] = History(
+                history.steps, history.starts[here], history.ends[here], history.full_lengths[here]
+            )
             n_before += part.num_rows
     return replace(source, histories=histories)
 
@@ -287,6 +300,8 @@ def _check_columns(source: Source, split: SplitName, path: Path) -> None:
     schema, arrow = source.schema, open_parquet(path).schema_arrow
     brought = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
     logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
+    if schema.last_out is not None and split == "train":
+        logged += [schema.last_out.key, schema.last_out.order]
     needed = [c for c in dict.fromkeys([*schema.source_columns, *logged]) if c not in brought]
     needed += [side.key for side in schema.side_tables.values()]
     if split == "train":

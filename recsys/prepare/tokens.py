@@ -143,11 +143,10 @@ def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int, kee
     cut_bounds = np.searchsorted(cuts, bounds)
     full_lengths = np.where(np.diff(bounds) > 0, np.diff(cut_bounds) + 1, 0)
     lengths = np.minimum(full_lengths, max_length)
-    skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
 
     # Token t of a row starts after its delimiter t - 1 or at the row's start, and ends at delimiter t or the row's end.
     row, position = expand(lengths)
-    token = position + skipped[row]
+    token = kept_places(row, position, lengths, full_lengths, keep)
     cut = cut_bounds[:-1][row] + token
     some = cuts if len(cuts) else np.zeros(1, np.int64)  # of places that do not exist the first or last is not used
     starts = np.where(token > 0, some.take(cut - 1, mode="clip") + 1, bounds[:-1][row])
@@ -196,9 +195,8 @@ def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -
     n = len(array)
     full_lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     lengths = np.minimum(full_lengths, max_length)
-    skipped = full_lengths - lengths if keep == "last" else np.zeros_like(full_lengths)
     row, position = expand(lengths)
-    taken = np.asarray(array.offsets)[:-1][row] + skipped[row] + position
+    taken = np.asarray(array.offsets)[:-1][row] + kept_places(row, position, lengths, full_lengths, keep)
     tokens = array.values.take(pa.array(taken))
     present = np.asarray(pc.is_valid(tokens))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row[present], minlength=n))])
@@ -217,6 +215,21 @@ def expand(lengths: Indices) -> tuple[Indices, Indices]:
     row = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.cumsum(lengths) - lengths
     return row, np.arange(len(row)) - starts[row]
+
+
+def kept_places(row: Indices, position: Indices, lengths: Indices, full_lengths: Indices, keep: str) -> Indices:
+    """[T] where the tokens that are kept stand in their whole sequences.
+
+    Args:
+        row: [T] rows.
+        position: [T] places among the tokens that are kept.
+        lengths: [n] tokens that are kept of each row.
+        full_lengths: [n] tokens of each row.
+        keep: first, last, or spread evenly.
+    """
+    if keep == "spread":
+        return (2 * position + 1) * full_lengths[row] // (2 * lengths[row])
+    return position + (full_lengths - lengths)[row] if keep == "last" else position
 
 
 def slices_of(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:

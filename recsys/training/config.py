@@ -83,8 +83,8 @@ class EmbeddingTraining(StrictModel):
     """By table name or pattern; the last match counts."""
 
 
-class TrainerConfig(StrictModel):
-    """One training run."""
+class FitConfig(StrictModel):
+    """One training run, whatever it learns."""
 
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=3, ge=1)
@@ -109,12 +109,17 @@ class TrainerConfig(StrictModel):
     weight_average: float = Field(default=0.0, ge=0, lt=1)
     """Decay, in a step, of a moving average of the weights, which is judged and kept in their place; 0 for none. What
     fused optimizers train is not averaged."""
-    loss: LossConfig = LossConfig()
     embeddings: EmbeddingTraining = EmbeddingTraining()
     precision: Precision = "bf16"
     """Of the matrix products; weights and the loss are float32 either way. bf16 gives way to fp32 where the device
     lacks it or the loss is not finite."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """null trains all epochs and keeps the last weights."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     """Time between checkpoints that a killed run resumes from."""
+
+
+class TrainerConfig(FitConfig):
+    """A training run that learns clicks."""
+
+    loss: LossConfig = LossConfig()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    """null trains all epochs and keeps the last weights."""

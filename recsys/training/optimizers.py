@@ -8,7 +8,7 @@ from torch import nn
 from torchrec.distributed import DistributedModelParallel
 
 from recsys.embeddings import Embeddings
-from recsys.training.config import TrainerConfig
+from recsys.training.config import FitConfig
 from recsys.training.fused import RowL2
 
 
@@ -25,7 +25,7 @@ class Optimizers:
         n_steps: steps of the whole training.
     """
 
-    def __init__(self, model: DistributedModelParallel, config: TrainerConfig, n_steps: int) -> None:
+    def __init__(self, model: DistributedModelParallel, config: FitConfig, n_steps: int) -> None:
         self._config, self._n_steps = config, n_steps
         tables = {id(p) for m in model.modules() if isinstance(m, Embeddings) for p in m.parameters()}
         spread = spread_tables(model)
@@ -91,7 +91,7 @@ def add_l2_of_touched_rows(table: nn.Parameter, l2: float) -> None:
         table.grad.addcmul_(table, touched.to(table.dtype), value=l2)
 
 
-def schedule(step: int, n_steps: int, config: TrainerConfig) -> float:
+def schedule(step: int, n_steps: int, config: FitConfig) -> float:
     """The learning rate as a share of its peak: a linear warm-up, then half a cosine down to the final fraction.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5.

@@ -22,6 +22,7 @@ from recsys.progress import console
 from recsys.training.config import Precision
 from recsys.training.mixout import Mixout
 from recsys.training.precision import autocast
+from recsys.training.task import Objective
 from recsys.world import World
 
 Output = Tensor | dict[str, JaggedTensor]
@@ -71,14 +72,16 @@ class LookedUp:
 
     def backward(self, n_processes: int) -> None:
         """Takes the gradients of all parts on to the tables, which divide them by the number of processes."""
-        if not self._tensors:
-            return
-        gradients = []
-        for leaves in zip(*self._parts, strict=True):
+        looked_up, gradients = [], []
+        for tensor, *leaves in zip(self._tensors, *self._parts, strict=True):
+            if not tensor.requires_grad:  # of a module without any feature
+                continue
+            looked_up.append(tensor)
             parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             gradients.append(whole if n_processes == 1 else whole * n_processes)
-        torch.autograd.backward(self._tensors, gradients)
+        if looked_up:
+            torch.autograd.backward(looked_up, gradients)
 
 
 def _tensors(output: Output) -> list[Tensor]:
@@ -106,13 +109,13 @@ class _LossOf(nn.Module):
     """The gradients of some rows, as one module: mixed weights stay in place until the backward pass is done with them,
     which computes checkpointed activations anew."""
 
-    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+    def __init__(self, objective: Objective) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.objective = objective
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
         """The losses' sum over `n_rows`; leaves gradients. A row without label counts for nothing."""
-        losses = self.loss(self.model(batch), batch.label)
+        losses = self.objective(batch)
         loss: Tensor = torch.where(batch.label.isnan(), 0.0, losses).sum() / n_rows
         loss.backward()
         return loss.detach()
@@ -122,8 +125,7 @@ class Step:
     """Gradients of a batch: `forward`, then `backward`.
 
     Args:
-        model: `forward(batch) -> [B] logits`, with its tables sharded.
-        loss: `forward(logits, label) -> [B] losses`.
+        objective: the losses of a model with its tables sharded.
         mixout: mixes the model's weights, or not.
         precision: of the matrix products; `bf16` gives way to `fp32` where the loss or a gradient is not finite.
         micro_batches: parts to begin with; doubled when memory runs out.
@@ -131,9 +133,11 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, loss: nn.Module, mixout: Mixout, precision: Precision, micro_batches: int, world: World
+        self, objective: Objective, mixout: Mixout, precision: Precision, micro_batches: int, world: World
     ) -> None:
-        self._loss_of, self._mixout, self._world = _LossOf(model, loss), mixout, world
+        model = objective.model
+        self._loss_of, self._mixout, self._world = _LossOf(objective), mixout, world
+        self._may_split = not (objective.talks and world.size > 1)
         self.precision, self.micro_batches = precision, micro_batches
         self.look_ups = LookUps(model)
         inside = {id(p) for p in self.look_ups.parameters()}
@@ -214,11 +218,16 @@ class Step:
         for start, stop in itertools.pairwise(bounds):
             part = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
             with autocast(self._world.device, self.precision), looked_up.given(start, stop - start):
-                mixed = {f"model.{name}": weight for name, weight in self._mixout.weights().items()}
+                mixed = {f"objective.model.{name}": weight for name, weight in self._mixout.weights().items()}
                 total += functional_call(self._loss_of, mixed, (part, n_rows))
         return total
 
     def _split_further(self, n_rows: int) -> None:
+        if not self._may_split:  # the other processes would wait for a part that they do not have
+            raise OutOfMemoryError(
+                "a batch does not fit the device, and processes that exchange negatives must split it alike: lower "
+                "trainer.batch_size, or raise trainer.micro_batches"
+            )
         if self.micro_batches >= n_rows:
             raise OutOfMemoryError("one row does not fit the device's memory: make the model smaller")
         if self._world.device.type == "cuda":

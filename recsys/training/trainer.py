@@ -1,7 +1,7 @@
 """The training loop: one pass after another over a split's fitting rows, and the best epoch's weights at the end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ from recsys.rows import Rows
 from recsys.sharding import shard
 from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
-from recsys.training.config import EarlyStopping, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, composite, set_aside
+from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
+from recsys.training.early_stopping import EPOCH_STREAM, composite
 from recsys.training.fused import set_fused_step
 from recsys.training.log import Log
-from recsys.training.losses import build_loss
 from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers, dense_state
 from recsys.training.pipeline import Pipeline
@@ -33,6 +32,7 @@ from recsys.training.precision import supports_bf16
 from recsys.training.predict import evaluate, predict, sequences_of
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
 from recsys.training.step import Step
+from recsys.training.task import Task, click_task
 from recsys.world import World
 
 _LOG_EVERY = 10
@@ -51,6 +51,7 @@ class Trainer:
         log: receives what there is to see.
         world: the processes that train together.
         name: shown on the progress line.
+        task: what to learn; None for the clicks of the split's fitting rows.
 
     Raises:
         InputError: when no rows are left to train on.
@@ -61,18 +62,23 @@ class Trainer:
         model: nn.Module,
         split: Split,
         monitor: Rows | None,
-        config: TrainerConfig,
+        config: FitConfig,
         weights: Path,
         log: Log,
         world: World,
         name: str,
+        task: Task | None = None,
     ) -> None:
         self._split, self._config, self._log, self._world, self._name = split, config, log, world, name
-        self._rows, self._monitor = set_aside(split.fit_rows, monitor, config.early_stopping, config.seed)
+        self._stopping: EarlyStopping | None = None
+        if task is None:
+            assert isinstance(config, TrainerConfig)
+            task, self._stopping = click_task(model, split, monitor, config), config.early_stopping
+        self._task, self._rows, self.link = task, task.rows, task.link
+        self._patience = task.judge.patience if task.judge else self._stopping.patience if self._stopping else None
         if len(self._rows) == 0:
-            raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
+            raise InputError(f"split {split.name!r} has no rows to train on: give it more")
         self._n_batches = -(-len(self._rows) // config.batch_size)
-        loss, self.link = build_loss(config.loss, split.prior)
         self._sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
         self.model = model
         self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
@@ -82,7 +88,7 @@ class Trainer:
         if config.precision == "bf16" and not supports_bf16(world.device):
             console.print("[yellow]this device has no bf16: fp32 in its place[/yellow]")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
-        self._step = Step(model, loss, self._mixout, self._progress.precision, config.micro_batches, world)
+        self._step = Step(task.objective, self._mixout, self._progress.precision, config.micro_batches, world)
         self._pipeline = Pipeline(self._step, self._optimizers, world.device)
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
@@ -95,25 +101,25 @@ class Trainer:
         """
         torch.manual_seed(self._config.seed + self._world.rank)
         self._load()
-        stopping, progress = self._config.early_stopping, self._progress
+        patience, progress = self._patience, self._progress
         n_epochs = min(self._config.epochs, self._config.stop_after or self._config.epochs)
         while progress.epoch < n_epochs:
             epoch = self._run_epoch()
             progress.epochs.append(epoch)
-            if stopping is None:
+            if patience is None:
                 progress.best_epoch = progress.epoch
             else:
                 with self._average.in_place():
-                    self._judge(epoch, stopping)
+                    self._judge(epoch)
             self._print(epoch)
             on_epoch(epoch.monitored)
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.loss_sum = progress.seconds = progress.waited_s = 0.0
-            if stopping is not None and progress.n_worse >= stopping.patience:
+            if patience is not None and progress.n_worse >= patience:
                 break
             if progress.epoch < n_epochs:
                 self._save_if_due()
-        if stopping is None:
+        if patience is None:
             with self._average.in_place():
                 save_tensors(self._weights, self._sharded.state_dict(), self._world)
         if progress.n_worse or self._average.means:
@@ -133,7 +139,9 @@ class Trainer:
         config, progress, start = self._config, self._progress, time.perf_counter()
         shuffle = Permutation(len(self._rows), config.seed, EPOCH_STREAM, progress.epoch)
         sequences = sequences_of(self.model)
-        loader = Loader(self._split, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world)
+        loader = Loader(
+            self._task.batches, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world
+        )
         before = (progress.seconds, progress.waited_s)
         total = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._world.device)
         self.model.train()
@@ -192,23 +200,35 @@ class Trainer:
             self._log.scalar(f"train/learning_rate/{part}", rate, step)
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
 
-    def _judge(self, epoch: Epoch, stopping: EarlyStopping) -> None:
-        """Measures the monitored rows, and keeps the weights if they are the best so far."""
-        assert self._monitor is not None
-        progress = self._progress
-        logits = self.predict(self._monitor, "monitoring")
-        metrics = evaluate(logits, self._split, self._monitor, self.link)
-        epoch.monitored = composite(metrics, stopping.weights)
-        for name, value in metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"}).items():
+    def _judge(self, epoch: Epoch) -> None:
+        """Measures the model as it stands, and keeps the weights if they are the best so far."""
+        progress, judge = self._progress, self._task.judge
+        if judge is None:
+            figures = self._measure_clicks(epoch)
+        else:
+            figures = judge.measure()
+            epoch.monitored = figures[judge.metric]
+        assert epoch.monitored is not None
+        for name, value in figures.items():
             self._log.scalar(f"monitor/{name}", value, progress.step)
-        label = self._split.dataset.labels(self._monitor(np.arange(len(self._monitor))))
-        self._log.curves("monitor/pr", label, self.link.natural_logit(logits), progress.step)
         for name, module in self.model.named_modules():
             if isinstance(module, Embeddings):
                 self._log.table_norms(name, module.state_dict(), progress.step)
         if progress.best_value is None or epoch.monitored > progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
             save_tensors(self._weights, self._sharded.state_dict(), self._world)
+
+    def _measure_clicks(self, epoch: Epoch) -> Mapping[str, float]:
+        """The metrics of the monitored rows' clicks; their composite is left in the epoch."""
+        rows, stopping = self._task.monitor, self._stopping
+        assert rows is not None
+        assert stopping is not None
+        logits = self.predict(rows, "monitoring")
+        metrics = evaluate(logits, self._split, rows, self.link)
+        epoch.monitored = composite(metrics, stopping.weights)
+        label = self._split.dataset.labels(rows(np.arange(len(rows))))
+        self._log.curves("monitor/pr", label, self.link.natural_logit(logits), self._progress.step)
+        return metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"})
 
     def _print(self, epoch: Epoch) -> None:
         speed = len(self._rows) / epoch.seconds

@@ -226,3 +226,28 @@ def test_gbdt_runs_like_any_other_model(run: Run, project: Path) -> None:
     assert metrics["overall"]["roc_auc"] > 0.7
     assert Path("runs/trees/ckpt/fold_0/model.txt").is_file()
     assert run("rank", *arguments, "trainer.batch_size=7").err.count("trainer.batch_size") == 1
+
+
+def test_training_on_all_rows_reports_none(project: Path, run: Run) -> None:
+    for model in ("dcnv2", "gbdt"):
+        settings = ["trainer.early_stopping=null"]
+        outcome = run(*RANK[:1], "--model", model, *RANK[3:], "--folds", "full", "--out", model, *settings)
+        assert outcome.code == 0, outcome.err
+        assert read_oof(project / model) == []
+        metrics = json.loads((project / model / "metrics.json").read_text())
+        assert metrics["overall"]["n_rows"] == 0
+        assert metrics["overall"]["ap"] is None
+        assert metrics["folds"] == {}
+        (fit,) = metrics["train"]["fits"].values()
+        assert fit["n_rows_trained"] == 2000 * len(fit["epochs"])
+        scored = run("submit", "--run", model, "--test", "raw/train.parquet", "--out", f"{model}.csv")
+        assert scored.code == 0, scored.err
+
+
+def test_the_spread_over_folds_by_hand(project: Path, run: Run) -> None:
+    assert run(*RANK, "--out", "out", "trainer.epochs=1").code == 0
+    metrics = json.loads((project / "out/metrics.json").read_text())
+    values = [fold["roc_auc"] for fold in metrics["folds"].values()]
+    mean = sum(values) / 3
+    assert metrics["spread"]["roc_auc"]["mean"] == pytest.approx(mean)
+    assert metrics["spread"]["roc_auc"]["sd"] == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5)

@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import pipelines.sweep
 from pipelines.search_space import Grid, Range, parse_space
 from recsys.errors import InputError
+from recsys.world import World
 from tests.pipelines.conftest import Run
 
 SWEEP = ("sweep", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "0", "--out", "swept")
@@ -92,4 +94,36 @@ def test_a_wrong_combination_is_named_before_any_training(project: Path, run: Ru
     outcome = run(*SWEEP, "model.embedding_dim=4,0")
     assert outcome.code == 2
     assert "model.embedding_dim" in outcome.err
+    assert not Path("swept").exists()
+
+
+def test_a_search_that_goes_on_draws_what_it_would_have_drawn_uncut(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("trainer.learning_rate=1e-4..1e-1:log", "model.embedding_dim=2..9", *SHORT)
+
+    def points(out: str, *trials: str) -> list[str]:
+        for n in trials:
+            run(*SWEEP[:-1], out, "--trials", n, *settings)
+        swept = json.loads(Path(out, "sweep.json").read_text())
+        return sorted(json.dumps(trial["point"]) for trial in swept["trials"])
+
+    whole = points("whole", "5")
+    assert len(set(whole)) == 5
+    execute, started = pipelines.sweep.execute, []
+
+    def cut_in_the_fourth(*args: object) -> None:
+        started.append(args[0])
+        if len(started) == 4:
+            raise KeyboardInterrupt
+        execute(*args)
+
+    monkeypatch.setattr(pipelines.sweep, "execute", cut_in_the_fourth)
+    assert points("cut", "2", "5", "5") == whole
+    assert len(started) == 6
+
+
+def test_torchrun_is_refused_before_any_training(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines.sweep, "join_world", lambda: World(0, 2, torch.device("cpu")))
+    assert "a sweep runs in one process: start it without torchrun" in run(*SWEEP, *GRID).err
     assert not Path("swept").exists()

@@ -61,7 +61,7 @@ def test_pooling_row_by_row(with_target: PreparedDataset, pooling: str) -> None:
     with torch.no_grad():
         events = model.events(batch)
         target, seen = events["shop"].values(), events["seen"]
-        found = model.pool("seen", seen.values(), seen.lengths(), target)
+        found, _ = model.pool("seen", seen.values(), seen.lengths(), target)
         for row, own in enumerate(seen.to_dense()):
             if len(own) == 0:
                 expected = torch.zeros(4)
@@ -99,8 +99,59 @@ def test_crosses_stand_beside_the_mlp_over_the_same_inputs(with_target: Prepared
     assert np.allclose(found, np.concatenate([deep, x1], axis=1) @ weight[0] + bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_match_scores_go_to_the_logit_past_the_mlp(with_target: PreparedDataset, softmax: bool) -> None:
+    """The mean of each row's scores, by a loop; zero without behaviours."""
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(
+        embedding_dim=4, embedding_init_std=0.5, attention_dims=(6,), attention_softmax=softmax, match_scores=True
+    )
+    model = with_tables(DIN(config, split.schema)).eval()
+    deep: list[torch.Tensor] = []
+    model.mlp.register_forward_hook(lambda _, args, out: deep.append(out))
+    batch = split.batch(np.arange(30), model.sequences)
+    with torch.no_grad():
+        found, events = model(batch), model.events(batch)
+        scores = torch.zeros(30, 2)
+        for row, own in enumerate(events["seen"].to_dense()):
+            target, own_rows = events["shop"].values()[row : row + 1], torch.zeros(len(own), dtype=torch.long)
+            scores[row, 0] = model.units["seen"](own, target, own_rows).mean() if len(own) else 0.0
+        steps = batch.sequences["steps"]
+        place, value = steps.values().long(), steps.weights()
+        row_T = torch.repeat_interleave(torch.arange(30), steps.lengths().long())
+        weights = model.units["steps"](model.steps["steps"](place, value), events["shop"].values(), row_T)
+        for row in range(30):
+            scores[row, 1] = weights[row_T == row].mean()
+        expected = torch.cat([deep[0], scores], dim=1) @ model.head.linear.weight[0] + model.head.linear.bias
+        assert (scores[:, 0] == 0).any()
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_what_stands_with_the_target_is_added_to_it(with_target: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(embedding_dim=4, embedding_init_std=0.5, target_with=("color",))
+    model = with_tables(DIN(config, split.schema)).eval()
+    targets: list[torch.Tensor] = []
+    model.units["seen"].register_forward_hook(lambda _, args, out: targets.append(args[1]))
+    batch = split.batch(np.arange(20), model.sequences)
+    with torch.no_grad():
+        model(batch)
+        events = model.events(batch)
+    assert torch.allclose(targets[0], events["shop"].values() + events["color"].values())
+    assert model.features.features == []
+
+
 def test_what_din_cannot_do_says_why(small: PreparedDataset, with_target: PreparedDataset) -> None:
     with pytest.raises(InputError, match="schema.target_item, which is not set"):
         DIN(DINConfig(), small.split("full").schema)
     with pytest.raises(InputError, match="model.behaviours: 'sean' is not a sequence: the schema has seen, steps"):
         DIN(DINConfig(behaviours=("sean",)), with_target.split("full").schema)
+    for wrong in ("shop", "colour"):
+        with pytest.raises(
+            InputError, match=f"model.target_with: {wrong!r} is not a categorical feature beside 'shop'"
+        ):
+            DIN(DINConfig(target_with=(wrong,)), with_target.split("full").schema)
+    with pytest.raises(ValueError, match="match_scores are those of the attention units, and pooling: mean has none"):
+        DINConfig(pooling="mean", match_scores=True)

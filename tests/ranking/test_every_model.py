@@ -31,6 +31,8 @@ MODELS = {
     "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},
     "din-softmax": {"hidden_dims": (8,), "attention_dims": (6,), "attention_softmax": True, "activation": "prelu"},
     "din-crosses": {"hidden_dims": (8,), "attention_dims": (6,), "cross_depth": 2, "cross_rank": 3},
+    "din-match": {"hidden_dims": (8,), "attention_dims": (6,), "match_scores": True, "target_with": ("color",)},
+    "din-softmax-match": {"hidden_dims": (8,), "attention_softmax": True, "match_scores": True, "activation": "relu"},
     "din-mean": {"hidden_dims": (8,), "pooling": "mean", "activation": "relu"},
 }
 

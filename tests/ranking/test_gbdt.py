@@ -5,12 +5,16 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pytest
+import torch
 
 from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig, TableSequence
+from ranking.models import build_trainer
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.rows import AllRows
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.log import Log
+from recsys.world import World
 from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}
@@ -97,3 +101,12 @@ def test_class_weight_shifts_the_logit_and_p_takes_it_back(dataset: PreparedData
 def test_focal_loss_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer.loss.name=focal: gbdt has the log loss only"):
         build(dataset, tmp_path, GBDTTrainerConfig(loss=LossConfig(name="focal")))
+
+
+def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    split, two = dataset.split("fold_0"), World(0, 2, torch.device("cpu"))
+    with pytest.raises(InputError, match="gbdt grows its trees in one process.*start it without torchrun"):
+        build_trainer(GBDTConfig(), GBDTTrainerConfig(), split, None, tmp_path, Log(), two)
+    split.fit_rows = AllRows(1)  # set aside for early stopping
+    with pytest.raises(InputError, match="split 'fold_0' has no rows left to train on"):
+        GBDTTrainer(GBDTConfig(), split, None, GBDTTrainerConfig(), tmp_path, Log(), "fold_0")

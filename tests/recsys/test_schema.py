@@ -66,3 +66,23 @@ def test_wrong_roles_are_named(roles: dict, message: str) -> None:
 def test_missing_label_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no column 'yy'; did you mean 'y'"):
         resolve_schema(SchemaConfig(label="yy", categorical=("c_1",)), COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"sequences": {"s": {"kind": "delimited", "delimiter": "::"}}}, "delimiter must be one ASCII character"),
+        ({"sequences": {"s": {"kind": "delimited", "delimiter": "é"}}}, "delimiter must be one ASCII character"),
+        (
+            {"segments": {"u": {"kind": "length", "sequence": "seq", "edges": [9, 2], "labels": ["a", "b", "c"]}}},
+            "edges must rise and labels be one more",
+        ),
+        (
+            {"segments": {"u": {"kind": "length", "sequence": "seq", "edges": [9], "labels": ["a"]}}},
+            "edges must rise and labels be one more",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(section: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SchemaConfig.model_validate({"label": "y"} | section)

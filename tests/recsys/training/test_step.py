@@ -19,6 +19,7 @@ from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers
 from recsys.training.pipeline import Pipeline
 from recsys.training.step import OutOfMemoryError, Step
+from recsys.training.task import RowLoss
 from recsys.world import join_world
 from tests.recsys.training.models import Jagged
 
@@ -43,7 +44,7 @@ class Setup:
         self.optimizers = Optimizers(sharded, self.config, n_steps=1000)
         mixout = Mixout(self.model, self.optimizers.matrices, self.config.mixout)
         precision, parts = self.config.precision, self.config.micro_batches
-        self.step = Step(self.model, WeightedLogLoss(3.0), mixout, precision, parts, world)
+        self.step = Step(RowLoss(self.model, WeightedLogLoss(3.0)), mixout, precision, parts, world)
         self.pipeline = Pipeline(self.step, self.optimizers, world.device)
         self.batches = [split.batch(np.arange(i * N_ROWS, (i + 1) * N_ROWS), self.model.sequences) for i in range(3)]
 

@@ -74,7 +74,7 @@ def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: P
     assert best == max(value for value in values if value is not None)
     # the weights left in the model are those of that epoch
     again = trainer_of(small, "fold_0", config, tmp_path / "again")
-    monitored = again._monitor
+    monitored = again._task.monitor
     assert monitored is not None
     metrics = evaluate(trainer.predict(monitored, "scoring"), small.split("fold_0"), monitored, report.link)
     assert -metrics.logloss == pytest.approx(best)
@@ -127,3 +127,13 @@ def test_composite_weighs_metrics() -> None:
 def test_composite_of_an_undefined_metric_says_what_to_do() -> None:
     with pytest.raises(InputError, match="ap is undefined on the 10 monitored rows"):
         composite(Metrics(n_rows=10, n_positive=0), {"ap": 1.0})
+
+
+def test_an_early_end_leaves_what_the_longer_training_had_by_then(small: PreparedDataset, tmp_path: Path) -> None:
+    """stop_after ends the fit and not the schedule: the losses of its epochs are those of the whole training."""
+    whole, cut = (
+        fit(small, "fold_0", quick(early_stopping=None, stop_after=stop), tmp_path / str(stop))[1].progress.epochs
+        for stop in (None, 2)
+    )
+    assert len(whole) == 4
+    assert [epoch.loss for epoch in cut] == [epoch.loss for epoch in whole[:2]]

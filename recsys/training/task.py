@@ -1,0 +1,97 @@
+"""What a fit learns: from which rows, in which batches, by which losses, and how its epochs are judged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from recsys.batch import Batch
+from recsys.calibration import LogitLink
+from recsys.dataset import Split
+from recsys.errors import InputError
+from recsys.loader import Batches
+from recsys.rows import Rows
+from recsys.training.config import TrainerConfig
+from recsys.training.early_stopping import set_aside
+from recsys.training.losses import build_loss
+
+
+class Objective(nn.Module):
+    """The losses of a batch's rows.
+
+    Args:
+        model: what is trained.
+        talks: whether `forward` exchanges tensors between processes; parts of a batch are then as many on each.
+    """
+
+    def __init__(self, model: nn.Module, talks: bool = False) -> None:
+        super().__init__()
+        self.model, self.talks = model, talks
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] losses; those of rows without label count for nothing."""
+        raise NotImplementedError
+
+
+class RowLoss(Objective):
+    """A loss of each row's logit and label alone.
+
+    Args:
+        model: `forward(batch) -> [B] logits`.
+        loss: `forward(logits, label) -> [B] losses`.
+    """
+
+    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+        super().__init__(model)
+        self.loss = loss
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] losses."""
+        losses: Tensor = self.loss(self.model(batch), batch.label)
+        return losses
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says after each epoch how good the model is: the best epoch's weights are kept."""
+
+    measure: Callable[[], Mapping[str, float]]
+    """The model's figures as it stands, on every process."""
+    metric: str
+    """The one that is maximised."""
+    patience: int
+    """Epochs without a better value before training stops."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fit learns."""
+
+    rows: Rows
+    """Trained on, in each epoch once."""
+    batches: Batches
+    objective: Objective
+    link: LogitLink
+    """What the objective does to logits."""
+    judge: Judge | None = None
+    monitor: Rows | None = None
+    """Rows to judge epochs by as clicks, as the trainer's early stopping asks; `judge` takes its place."""
+
+
+def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: TrainerConfig) -> Task:
+    """Learns the clicks of a split's fitting rows.
+
+    Args:
+        model: `forward(batch) -> [B] logits`.
+        split: the rows.
+        monitor: rows to judge epochs by; None sets some of the fitting rows aside, if early stopping asks for any.
+        config: the loss and early stopping.
+
+    Raises:
+        InputError: when no rows are left to train on.
+    """
+    rows, monitor = set_aside(split.fit_rows, monitor, config.early_stopping, config.seed)
+    if len(rows) == 0:
+        raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
+    loss, link = build_loss(config.loss, split.prior)
+    return Task(rows, split, RowLoss(model, loss), link, monitor=monitor)

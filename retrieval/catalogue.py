@@ -1,0 +1,142 @@
+"""The ads that can be retrieved: each distinct target item once, with the columns of a row that showed it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torchrec import KeyedJaggedTensor
+
+from recsys.batch import Batch
+from recsys.dataset import Split
+from recsys.errors import InputError
+from recsys.rows import Rows
+
+_BLOCK_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A ads, by falling popularity."""
+
+    names: pa.Array
+    """[A] text: the values of the target item's column."""
+    rows: np.ndarray
+    """[A] int64: the first row that shows each ad; its ad-side columns speak for it."""
+    n_shown: np.ndarray
+    """[A] int64 fitting rows of each ad; 0 for one that only other rows show."""
+    n_targets: np.ndarray
+    """[A] int64 fitting rows that count as hits: clicks, or all."""
+    recent: np.ndarray
+    """[A] float64 fitting rows of each ad, those of earlier days weighing less."""
+    entry_of_item: np.ndarray
+    """[items] int32: the place here of each of the data set's items; -1 for one that no row shows."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
+        """[n] places of the ads of rows; -1 where a row names none."""
+        items = split.dataset.items(rows)
+        return np.where(items < 0, -1, self.entry_of_item[items])
+
+
+def build_catalogue(
+    split: Split, rows: Rows, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
+) -> Catalogue:
+    """The ads of rows that are learned from, and of others: an ad may be new there.
+
+    Only the former say how popular an ad is.
+
+    Args:
+        split: the rows' data set.
+        rows: learned from.
+        others: the rows that are judged.
+        is_clicked_only: whether clicks alone count as hits.
+        half_life_days: after so many days a row counts half for `recent`; None counts all alike.
+
+    Raises:
+        InputError: when no row names an ad.
+    """
+    dataset = split.dataset
+    n_items = len(dataset.item_names)
+    first = np.full(n_items, np.iinfo(np.int64).max)
+    n_shown, n_targets = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
+    by_day: dict[int, np.ndarray] = {}
+    for source in (rows, *others):
+        for start in range(0, len(source), _BLOCK_ROWS):
+            numbers = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
+            items = dataset.items(numbers)
+            numbers, items = numbers[items >= 0], items[items >= 0]
+            np.minimum.at(first, items, numbers)
+            if source is rows:
+                n_shown += np.bincount(items, minlength=n_items)
+                days = dataset.days(numbers)
+                for day in np.unique(days).tolist():
+                    counts = np.bincount(items[days == day], minlength=n_items)
+                    by_day[day] = by_day.get(day, 0) + counts
+                hits = items if not is_clicked_only else items[dataset.labels(numbers) == 1]
+                n_targets += np.bincount(hits, minlength=n_items)
+    found = np.flatnonzero(first < np.iinfo(np.int64).max)
+    if len(found) == 0:
+        raise InputError(f"{dataset.folder}: no row names a target item: fill schema.target_item's column")
+    found = found[np.lexsort((found, -n_targets[found], -n_shown[found]))]
+    age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
+    recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
+    entry_of_item = np.full(n_items, -1, np.int32)
+    entry_of_item[found] = np.arange(len(found))
+    return Catalogue(
+        names=dataset.item_names.take(pa.array(found)),
+        rows=first[found],
+        n_shown=n_shown[found],
+        n_targets=n_targets[found],
+        recent=recent[found],
+        entry_of_item=entry_of_item,
+    )
+
+
+def ads_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], ad_sequences: Sequence[str]) -> Batch:
+    """The ads of rows as a batch whose other features are empty.
+
+    Args:
+        split: encodes.
+        rows: [M] a row of each ad.
+        sequences: the sequence features that a batch has.
+        ad_sequences: those of them that are the ad's.
+
+    Returns:
+        A batch without labels, whose row ids are -1.
+    """
+    n = len(rows)
+    batch = split.batch(rows, ad_sequences)
+    of_ad = set(split.schema.towers["ad"])
+    sparse = _keep(batch.sparse, list(split.schema.categorical), [k for k in batch.sparse.keys() if k in of_ad], n)  # noqa: SIM118
+    has_weights = any(s.name in sequences for s in split.schema.column_sequences)
+    return Batch(
+        dense=batch.dense,
+        sparse=sparse,
+        sequences=_keep(batch.sequences, list(sequences), list(ad_sequences), n, has_weights),
+        label=torch.full((n,), torch.nan),
+        row_id=torch.full((n,), -1, dtype=torch.int64),
+    )
+
+
+def _keep(
+    jagged: KeyedJaggedTensor, keys: list[str], kept: list[str], n_rows: int, has_weights: bool = False
+) -> KeyedJaggedTensor:
+    """The features `keys`, of which all but `kept` are empty."""
+    none = torch.zeros(n_rows, dtype=torch.int32)
+    parts = {key: jagged[key] for key in kept}
+    values = [part.values() for part in parts.values()]
+    weights = None
+    if has_weights:
+        found = [part.weights_or_none() for part in parts.values()]
+        weights = [torch.ones(len(v)) if w is None else w for v, w in zip(values, found, strict=True)]
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=torch.cat(values) if values else torch.zeros(0, dtype=torch.int32),
+        lengths=torch.cat([parts[key].lengths() if key in parts else none for key in keys] or [none[:0]]),
+        weights=None if weights is None else torch.cat([*weights, torch.zeros(0)]),
+        stride=n_rows,
+    )

@@ -1,0 +1,103 @@
+"""How well rankings of a catalogue retrieve the ads that were clicked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+KS = (1, 10, 50, 100, 200, 500)
+N_HEAD = 100
+"""Ads that are no tail."""
+_BLOCK = 1024
+
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Of [b] places of requests, the [b, A] scores of all ads."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where each request's ad stands among all."""
+
+    rank: np.ndarray
+    """[n] int64, from 1."""
+    top: np.ndarray
+    """[n, K] int32: the K best ads of each request, best first."""
+    top_score: np.ndarray
+    """[n, K] float32."""
+
+
+def rank_all(scores: Scores, target: np.ndarray, n_ads: int, excluded: Sequence[np.ndarray] | None = None) -> Ranking:
+    """Ranks all ads for each request; of equal scores the ad that stands first in the catalogue goes first.
+
+    Args:
+        scores: of blocks of requests.
+        target: [n] each request's ad, a place in the catalogue.
+        n_ads: A.
+        excluded: for each request the ads that are out of the question; its own is never.
+    """
+    n_top = min(max(KS), n_ads)
+    ranks, tops, values = [], [], []
+    for places in _blocks(len(target)):
+        block = scores(places).astype(np.float32, copy=False)
+        mine = target[places]
+        own = block[np.arange(len(places)), mine]
+        if excluded is not None:
+            for row, place in enumerate(places):
+                block[row, excluded[place]] = -np.inf
+            block[np.arange(len(places)), mine] = own
+        is_before = block > own[:, None]
+        is_before |= (block == own[:, None]) & (np.arange(n_ads) < mine[:, None])
+        ranks.append(1 + is_before.sum(axis=1))
+        best = (
+            np.argpartition(-block, n_top - 1, axis=1)[:, :n_top]
+            if n_top < n_ads
+            else np.tile(np.arange(n_ads), (len(places), 1))
+        )
+        best.sort(axis=1)
+        order = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1, kind="stable")
+        best = np.take_along_axis(best, order, axis=1)
+        tops.append(best.astype(np.int32))
+        values.append(np.take_along_axis(block, best, axis=1))
+    return Ranking(np.concatenate(ranks), np.concatenate(tops), np.concatenate(values))
+
+
+def _blocks(n: int) -> Iterator[np.ndarray]:
+    for start in range(0, n, _BLOCK):
+        yield np.arange(start, min(start + _BLOCK, n))
+
+
+def measure_ranks(rank: np.ndarray) -> dict[str, float]:
+    """recall@K, NDCG@K and MRR of requests with one hit each, whose ranks these are; empty for none."""
+    if len(rank) == 0:
+        return {}
+    gain = 1 / np.log2(1.0 + rank)
+    found = {f"recall@{k}": float(np.mean(rank <= k)) for k in KS}
+    found |= {f"ndcg@{k}": float(np.mean(np.where(rank <= k, gain, 0.0))) for k in KS}
+    return found | {"mrr": float(np.mean(1.0 / rank))}
+
+
+def measure_ranking(ranking: Ranking, n_ads: int) -> dict[str, float]:
+    """`measure_ranks`, and coverage@K: the share of the catalogue that is among the K best of any request."""
+    found = measure_ranks(ranking.rank)
+    for k in KS:
+        found[f"coverage@{k}"] = len(np.unique(ranking.top[:, :k])) / n_ads
+    return found
+
+
+def ranks_among(request: np.ndarray, entry: np.ndarray, score: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[n] ranks of the requests' ads among their candidates by falling score; infinite where they are none of them.
+
+    Args:
+        request: [m] the request of each candidate, 0 .. n - 1.
+        entry: [m] places in the catalogue.
+        score: [m].
+        target: [n] each request's ad, a place in the catalogue.
+    """
+    order = np.lexsort((-score, request))
+    place = np.empty(len(order), np.int64)
+    firsts = np.searchsorted(request[order], request[order], side="left")
+    place[order] = 1 + np.arange(len(order)) - firsts
+    ranks = np.full(len(target), np.inf)
+    is_hit = entry == target[request]
+    ranks[request[is_hit]] = place[is_hit]
+    return ranks

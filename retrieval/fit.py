@@ -1,0 +1,198 @@
+"""Training two towers on a split, by the trainer that the ranking models have."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys.dataset import Split
+from recsys.errors import InputError
+from recsys.rows import ListedRows, Rows
+from recsys.sharding import shard
+from recsys.training.checkpoint import load_tensors
+from recsys.training.config import LossConfig
+from recsys.training.log import Log
+from recsys.training.losses import build_loss
+from recsys.training.predict import predict
+from recsys.training.task import Judge, Objective, RowLoss, Task
+from recsys.training.trainer import Trainer
+from recsys.world import World
+from retrieval.catalogue import Catalogue
+from retrieval.config import HitsOf, RetrievalLoss, RetrievalTrainerConfig
+from retrieval.evaluate import measure_ranks, rank_all
+from retrieval.negatives import WithNegatives
+from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
+from retrieval.two_tower import TwoTower, TwoTowerConfig
+from retrieval.vectors import InnerProducts, ad_vectors, request_vectors
+from retrieval.windows import windows
+
+_BLOCK_ROWS = 65_536
+
+
+def rows_to_train(split: Split, rows: Rows, hits: HitsOf, loss: RetrievalLoss, seed: int) -> Rows:
+    """The rows that training reads: hits, and as many others as the loss asks for.
+
+    Raises:
+        InputError: when none is a hit.
+    """
+    if hits == "all":
+        return rows
+    labels = np.concatenate([split.dataset.labels(part) for part in _blocks(rows)])
+    is_hit = labels == 1
+    if not is_hit.any():
+        raise InputError(f"split {split.name!r} has no click to learn retrieval from: give it more rows")
+    if loss.name == "sampled_softmax" and loss.shown == "ignore":
+        is_read = is_hit
+    elif loss.shown_per_hit is None:
+        return rows
+    else:
+        rate = loss.shown_per_hit * is_hit.sum() / max(1, (~is_hit).sum())
+        is_read = is_hit | (np.random.default_rng(seed).random(len(labels)) < rate)
+    return ListedRows(np.concatenate(list(_blocks(rows)))[is_read])
+
+
+def _blocks(rows: Rows) -> list[np.ndarray]:
+    starts = range(0, len(rows), _BLOCK_ROWS)
+    return [rows(np.arange(start, min(start + _BLOCK_ROWS, len(rows)))) for start in starts]
+
+
+def hits_among(split: Split, rows: Rows, hits: HitsOf) -> Rows:
+    """The rows that name an ad which should have been retrieved."""
+    numbers = np.concatenate(_blocks(rows) or [np.zeros(0, np.int64)])
+    is_hit = split.dataset.items(numbers) >= 0
+    if hits == "clicked":
+        is_hit &= split.dataset.labels(numbers) == 1
+    return ListedRows(numbers[is_hit])
+
+
+def build_retrieval_trainer(
+    model_config: TwoTowerConfig,
+    config: RetrievalTrainerConfig,
+    hits: HitsOf,
+    split: Split,
+    rows: Rows,
+    catalogue: Catalogue,
+    monitor: Rows | None,
+    weights: Path,
+    log: Log,
+    world: World,
+    name: str,
+) -> Trainer:
+    """What fits towers with fresh weights.
+
+    Args:
+        model_config: sizes.
+        config: how to train.
+        hits: which rows should be retrieved.
+        split: encodes rows.
+        rows: those of its fitting rows that may be learned from.
+        catalogue: the ads.
+        monitor: rows to judge epochs by, where the config asks for it.
+        weights: the folder to keep the best epoch's weights in.
+        log: receives what there is to see.
+        world: the processes.
+        name: shown on the progress line.
+    """
+    torch.manual_seed(config.seed)
+    model, loss = TwoTower(model_config, split.schema), config.loss
+    read = rows_to_train(split, rows, hits, loss, config.seed)
+    link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
+    counts = catalogue.n_targets if loss.name == "sampled_softmax" and loss.shown == "ignore" else catalogue.n_shown
+    share_V = share_by_id(split, catalogue, counts)
+    model.set_popularity(share_V)
+    objective: Objective
+    batches = WithNegatives(
+        split,
+        catalogue,
+        model.ad_sequences,
+        n_uniform=loss.uniform_negatives,
+        n_popular=loss.popular_negatives,
+        is_whole=loss.all_ads,
+        seed=config.seed,
+    )
+    if loss.name == "logistic":
+        log_loss, link = build_loss(LossConfig(), split.prior)
+        objective = RowLoss(model, log_loss)
+    elif model.causal_over is not None:
+        if not loss.all_ads:
+            raise InputError(
+                "model.pooling=causal contrasts steps with the whole catalogue: set trainer.loss.all_ads=true"
+            )
+        read, steps_per_row = windows(split, read, model.causal_over)
+        objective = StepSoftmax(model, entry_by_id(split, catalogue), steps_per_row, world)
+    else:
+        objective = RowSoftmax(model, loss, share_V, len(catalogue), hits == "all", world)
+    judge = None
+    if config.early_stopping is not None:
+        if monitor is None:
+            raise InputError("trainer.early_stopping of retrieval needs a valid split: set it to null")
+        judged = hits_among(split, monitor, hits)
+        target = catalogue.entries(split, judged(np.arange(len(judged))))
+
+        def measure() -> dict[str, float]:
+            size, precision = config.eval_batch_size, config.precision
+            user = request_vectors(model, split, judged, size, precision, world)
+            ads = ad_vectors(model, split, catalogue, size, precision, world)
+            return measure_ranks(rank_all(InnerProducts(user, ads), target, len(catalogue)).rank)
+
+        judge = Judge(measure, config.early_stopping.metric, config.early_stopping.patience)
+    task = Task(read, batches, objective, link, judge)
+    return Trainer(model, split, None, config, weights, log, world, name, task)
+
+
+class Towers:
+    """Trained towers.
+
+    Args:
+        model: the towers, their tables sharded.
+        split: encodes rows.
+        config: batch size and precision.
+        identity: names the weights.
+        world: the processes, all of which must call.
+    """
+
+    def __init__(
+        self, model: TwoTower, split: Split, config: RetrievalTrainerConfig, identity: str, world: World
+    ) -> None:
+        self.model, self._split, self._config, self._world = model, split, config, world
+        self.identity = identity
+
+    @property
+    def scale(self) -> float:
+        """What takes an inner product to a logit."""
+        return float(self.model.scale.detach())
+
+    def request_vectors(self, rows: Rows) -> np.ndarray:
+        """[n, d] of the rows' requests."""
+        config = self._config
+        return request_vectors(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world)
+
+    def ad_vectors(self, catalogue: Catalogue) -> np.ndarray:
+        """[A, d] of the catalogue."""
+        config = self._config
+        return ad_vectors(self.model, self._split, catalogue, config.eval_batch_size, config.precision, self._world)
+
+    def logits(self, rows: Rows, name: str) -> np.ndarray:
+        """[n] logits of the rows' own pairs."""
+        config = self._config
+        return predict(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world, name)
+
+
+def load_towers(
+    model_config: TwoTowerConfig,
+    config: RetrievalTrainerConfig,
+    split: Split,
+    catalogue: Catalogue,
+    weights: Path,
+    world: World,
+) -> Towers:
+    """The towers whose weights a fit left in a folder, with the popularity that ads had most recently."""
+    model = TwoTower(model_config, split.schema)
+    sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
+    load_tensors(weights, sharded.state_dict())
+    model.set_popularity(share_by_id(split, catalogue, catalogue.recent))
+    digest = hashlib.sha256()
+    for path in sorted(weights.glob("*.distcp")):
+        digest.update(path.read_bytes())
+    return Towers(model, split, config, digest.hexdigest()[:16], world)

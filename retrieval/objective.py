@@ -1,0 +1,140 @@
+"""What training two towers minimises: each row's own ad against the others of the batch, or of the catalogue."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recsys.batch import Batch
+from recsys.dataset import Split
+from recsys.training.task import Objective
+from recsys.world import World
+from retrieval.catalogue import Catalogue
+from retrieval.config import RetrievalLoss
+from retrieval.losses import full_softmax, log_expected_count, sampled_softmax, unlikelihood
+from retrieval.two_tower import TwoTower
+
+_PSEUDO_COUNT = 0.1
+
+
+def target_ids(split: Split, rows: np.ndarray) -> np.ndarray:
+    """[n] embedding ids of the rows' target items."""
+    assert split.schema.target_item is not None
+    return split.batch(rows, ()).sparse[split.schema.target_item].values().numpy()
+
+
+def share_by_id(split: Split, catalogue: Catalogue, counts: np.ndarray) -> Tensor:
+    """[V] the ads' shares of [A] counts, by embedding id; of ads that share one, their mean; never zero."""
+    assert split.schema.target_item is not None
+    n_ids = split.schema.num_embeddings[split.schema.target_item]
+    ids = target_ids(split, catalogue.rows)
+    smoothed = counts + _PSEUDO_COUNT
+    n_ads = np.bincount(ids, minlength=n_ids)
+    sums = np.bincount(ids, weights=smoothed, minlength=n_ids)
+    shares = np.where(n_ads > 0, sums / np.maximum(1, n_ads), _PSEUDO_COUNT) / smoothed.sum()
+    return torch.from_numpy(shares.astype(np.float32))
+
+
+class RowSoftmax(Objective):
+    """A softmax over each row's own ad and the candidates: the other rows' ads, and those that follow the rows.
+
+    Worked through in micro-batches, a row meets the candidates of its own part alone.
+
+    Args:
+        model: the towers.
+        config: the loss.
+        share_V: see `share_by_id`.
+        n_ads: of the catalogue.
+        is_hit_all: whether every row is a hit, whatever its label.
+        world: the processes; each row meets the candidates of all.
+    """
+
+    share: Tensor
+
+    def __init__(
+        self, model: TwoTower, config: RetrievalLoss, share_V: Tensor, n_ads: int, is_hit_all: bool, world: World
+    ) -> None:
+        super().__init__(model, talks=not config.all_ads)
+        self.model: TwoTower = model
+        self._config, self._n_ads, self._is_hit_all = config, n_ads, is_hit_all
+        self._world = world
+        self.share = share_V.to(world.device)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] losses, zero for the ads that follow the rows."""
+        config = self._config
+        n_rows = int((batch.row_id >= 0).sum())
+        user_BD = self.model.user_vectors(batch, n_rows)
+        ad_MD = self.model.ad_vectors(batch)
+        id_M = batch.sparse[self.model.target].values().long()
+        is_there_M = ~(batch.label.isnan() & (batch.row_id >= 0))  # rows that fill up a process's share are copies
+        own_BD, own_id_B = ad_MD[:n_rows], id_M[:n_rows]
+        if config.all_ads:
+            ad_MD, id_M, is_there_M = ad_MD[n_rows:], id_M[n_rows:], is_there_M[n_rows:]
+        else:
+            ad_MD, id_M, is_there_M = (self._world.gather(x) for x in (ad_MD, id_M, is_there_M))
+        with torch.autocast(user_BD.device.type, enabled=False):
+            own_B = self.model.scale * (user_BD * own_BD).sum(dim=1)
+            other_BM = self.model.scale * user_BD @ ad_MD.T
+            if config.logq_correction and not config.all_ads:
+                size = self._world.size
+                log_q_V = log_expected_count(
+                    self.share, (n_rows + config.popular_negatives) * size, config.uniform_negatives * size, self._n_ads
+                )
+                other_BM = other_BM - log_q_V[id_M]
+            is_hit_BM = (own_id_B.unsqueeze(1) == id_M) | ~is_there_M
+            losses = self._row_losses(own_B, other_BM, is_hit_BM, batch.label[:n_rows])
+        return functional.pad(losses, (0, len(batch) - n_rows))
+
+    def _row_losses(self, own_B: Tensor, other_BM: Tensor, is_hit_BM: Tensor, label_B: Tensor) -> Tensor:
+        losses = sampled_softmax(own_B, other_BM, is_hit_BM)
+        if self._is_hit_all or self._config.shown == "ignore":
+            return losses
+        shown = unlikelihood(own_B, other_BM, is_hit_BM) if self._config.shown == "negative" else losses
+        return torch.where(label_B > 0.5, losses, self._config.shown_weight * shown)
+
+
+class StepSoftmax(Objective):
+    """A softmax over the catalogue for each step of the causal sequence: what came next, the row's own ad at the end.
+
+    Args:
+        model: towers that pool causally.
+        entry_V: [V] places in the catalogue by embedding id; -1 for ids that stand for no single ad.
+        steps_per_row: on average, so that a row's loss is near that of one step.
+    """
+
+    entry: Tensor
+
+    def __init__(self, model: TwoTower, entry_V: Tensor, steps_per_row: float, world: World) -> None:
+        super().__init__(model)
+        self.model: TwoTower = model
+        self.entry, self._steps_per_row = entry_V.to(world.device), steps_per_row
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B] losses, zero for the ads that follow the rows."""
+        assert self.model.causal_over is not None
+        n_rows = int((batch.row_id >= 0).sum())
+        step_SD, row_S = self.model.step_vectors(batch, n_rows)
+        ad_AD = self.model.ad_vectors(batch)[n_rows:]
+        history = batch.sequences[self.model.causal_over]
+        last_B = (history.lengths()[:n_rows].long() + 1).cumsum(0) - 1
+        is_last_S = torch.zeros(len(row_S), dtype=torch.bool, device=row_S.device)
+        is_last_S[last_B] = True
+        next_S = torch.empty(len(row_S), dtype=torch.int64, device=row_S.device)
+        next_S[~is_last_S] = history.values().long()
+        next_S[is_last_S] = batch.sparse[self.model.target].values()[:n_rows].long()
+        entry_S = self.entry[next_S]
+        losses_S = full_softmax(self.model.scale * step_SD, ad_AD, entry_S)
+        losses_B = losses_S.new_zeros(n_rows).index_add(0, row_S, losses_S) / self._steps_per_row
+        return functional.pad(losses_B, (0, len(batch) - n_rows))
+
+
+def entry_by_id(split: Split, catalogue: Catalogue) -> Tensor:
+    """[V] the catalogue's place of each embedding id; -1 where it stands for several ads, or none."""
+    assert split.schema.target_item is not None
+    ids = target_ids(split, catalogue.rows)
+    n_ids = split.schema.num_embeddings[split.schema.target_item]
+    entry = np.full(n_ids, -1, np.int64)
+    entry[ids] = np.arange(len(ids))
+    entry[np.bincount(ids, minlength=n_ids) > 1] = -1
+    return torch.from_numpy(entry)

@@ -1,0 +1,68 @@
+"""The vectors of requests and of the catalogue, from trained towers."""
+
+import numpy as np
+import torch
+
+from recsys.dataset import Split
+from recsys.loader import Loader
+from recsys.progress import progress_line
+from recsys.rows import Rows
+from recsys.training.config import Precision
+from recsys.training.precision import autocast
+from recsys.world import World
+from retrieval.catalogue import Catalogue, ads_alone
+from retrieval.two_tower import TwoTower
+
+
+@torch.no_grad()
+def request_vectors(
+    model: TwoTower, split: Split, rows: Rows, batch_size: int, precision: Precision, world: World
+) -> np.ndarray:
+    """[n, d] float32 vectors of the rows' requests, on every process, all of which must call."""
+    model.eval()
+    loader = Loader(split, rows, batch_size, model.sequences, world=world)
+    found = torch.zeros(len(rows), model.width)
+    with progress_line("requests", len(rows), world.is_main) as line:
+        for index, batch in enumerate(loader):
+            places = loader.places(index)
+            with autocast(world.device, precision):
+                vectors = model.user_vectors(batch.to(world.device), len(batch))
+            found[places.start : places.stop] = vectors[: len(places)].cpu()
+            line.advance(len(batch) * world.size)
+    return world.sum(found).numpy()
+
+
+@torch.no_grad()
+def ad_vectors(
+    model: TwoTower, split: Split, catalogue: Catalogue, batch_size: int, precision: Precision, world: World
+) -> np.ndarray:
+    """[A, d] float32 vectors of the catalogue, on every process, all of which must call."""
+    model.eval()
+    n_ads = len(catalogue)
+    found = torch.zeros(n_ads, model.width)
+    share = -(-batch_size // world.size)
+    for start in range(0, n_ads, share * world.size):
+        places = np.arange(start + share * world.rank, start + share * (world.rank + 1))
+        rows = catalogue.rows[np.minimum(places, n_ads - 1)]  # all processes look up as many
+        batch = ads_alone(split, rows, model.sequences, model.ad_sequences)
+        with autocast(world.device, precision):
+            vectors = model.ad_vectors(batch.to(world.device)).cpu()
+        is_mine = places < n_ads
+        found[places[is_mine]] = vectors[torch.from_numpy(is_mine)]
+    return world.sum(found).numpy()
+
+
+class InnerProducts:
+    """The scores of all ads for requests.
+
+    Args:
+        user: [n, d].
+        ads: [A, d].
+    """
+
+    def __init__(self, user: np.ndarray, ads: np.ndarray) -> None:
+        self._user, self._ads = torch.from_numpy(user), torch.from_numpy(ads)
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """[b] places of requests to [b, A]."""
+        return (self._user[torch.from_numpy(places)] @ self._ads.T).numpy()

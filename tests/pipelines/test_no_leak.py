@@ -1,0 +1,62 @@
+"""Labels of one fold are drawn by chance: whatever finds a signal there has seen them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from ranking.calibrate import CALIBRATIONS, cross_calibrate
+from recsys.predictions import join_predictions, read_predictions
+from tests.conftest import prepare_small, small_table
+from tests.pipelines.conftest import Run
+
+CHANCE_FOLD = "1"
+
+
+@pytest.fixture
+def runs(project: Path, run: Run) -> list[Path]:
+    """Finished runs over three folds, of which the labels of one say nothing."""
+    table = small_table(6000)
+    folds = prepare_small(table, project / "plain", project / "plain-prepared", n_folds=3)
+    mine = folds.split(f"fold_{CHANCE_FOLD}").held_out_rows
+    rows = mine(np.arange(len(mine)))
+    label = table["click"].to_numpy().copy()
+    label[rows] = np.random.default_rng(1).random(len(rows)) < 0.4
+    place = table.column_names.index("click")
+    pq.write_table(table.set_column(place, "click", pa.array(label)), project / "raw/train.parquet")
+    for name, settings in (
+        ("dcnv2", ["trainer.epochs=4"]),
+        ("gbdt", ["model.n_trees=100", "model.min_data_in_leaf=5"]),
+    ):
+        outcome = run("rank", "--config", "config.yaml", "--data", "raw", "--model", name, "--out", name, *settings)
+        assert outcome.code == 0, outcome.err
+    assert run("ensemble", "--runs", "dcnv2", "gbdt", "--out", "both", "--replicates", "100").code == 0
+    return [Path(name) for name in ("dcnv2", "gbdt", "both")]
+
+
+def test_nothing_finds_a_signal_in_chance(runs: list[Path]) -> None:
+    for run in runs:
+        found = pa_csv.read_csv(run / "oof.csv")
+        fold, label, p = (found[name].to_numpy() for name in ("fold", "label", "p"))
+        chance = fold == int(CHANCE_FOLD)
+        assert chance.sum() > 1800
+        # one standard error of the area is .013 here
+        assert abs(roc_auc_score(label[chance], p[chance]) - 0.5) < 0.05, run
+        assert roc_auc_score(label[~chance], p[~chance]) > 0.7, run
+
+    predictions = join_predictions([read_predictions(run) for run in runs])
+    for one in predictions:
+        chance = one.fold == CHANCE_FOLD
+        rate = one.label[chance].mean()
+        knows_nothing = log_loss(one.label[chance], np.full(chance.sum(), rate))
+        for kind in CALIBRATIONS:
+            logit = cross_calibrate(kind, one.scores.natural_logit, one.label, one.fold)
+            assert log_loss(one.label[chance], 1 / (1 + np.exp(-logit[chance]))) > knows_nothing
+    # nor does the folds' own figure, which early stopping might have chosen
+    for run in runs:
+        assert abs(json.loads((run / "metrics.json").read_text())["folds"][CHANCE_FOLD]["roc_auc"] - 0.5) < 0.05

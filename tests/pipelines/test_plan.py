@@ -1,0 +1,250 @@
+import base64
+import csv
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import pipelines.plan_steps
+from pipelines.plan import plan
+from pipelines.plan_config import load_plan
+from pipelines.plan_state import PlanState, for_model
+from pipelines.plan_steps import stack_of_earlier_rows
+from recsys.errors import InputError
+from recsys.predictions import join_predictions, read_predictions
+from tests.conftest import SMALL_SCHEMA, small_table
+from tests.pipelines.conftest import Run
+
+ROOT = Path(__file__).parents[2]
+PLAN = yaml.safe_load((Path(__file__).parent / "small_plan.yaml").read_text())
+STEPS = PLAN["steps"]
+ARGUMENTS = ("plan", "--config", "plan.yaml", "--data", "raw")
+
+
+def make_project(folder: Path) -> None:
+    """raw/ with a test file, config.yaml and plan.yaml."""
+    (folder / "raw").mkdir()
+    pq.write_table(small_table(1200), folder / "raw/train.parquet")
+    test = small_table(500, seed=9).drop_columns(["click", "id"])
+    pq.write_table(test.append_column("id", pa.array([f"t-{i}" for i in range(500)])), folder / "raw/test.parquet")
+    tiny = {"embedding_dim": 4, "hidden_dims": [8]}
+    config = {
+        "name": "small",
+        "files": {"train": ["train.parquet"], "test": ["test.parquet"]},
+        "schema": SMALL_SCHEMA | {"target_item": "shop"},
+        "prepare": {"min_count": 3, "n_folds": 3},
+        "models": {"dcnv2": {"model": tiny}, "din": {"model": tiny | {"attention_dims": [4]}}},
+        "trainer": {"batch_size": 200},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose plan was followed to its end, into `whole`."""
+    folder = tmp_path_factory.mktemp("plan")
+    make_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plan(config=Path("plan.yaml"), data=Path("raw"), out=Path("whole"))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose plan nobody followed yet."""
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def in_finished(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(finished)
+    return finished / "whole"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+
+
+def test_what_a_plan_leaves(in_finished: Path) -> None:
+    names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
+    assert names == {
+        *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
+        *("1-data", "2-dcnv2", "2-dcnv2-last-day", "2-focal", "3-gbdt", "3-gbdt-last-day", "3-ablation"),
+        *("3-dcnv2-features", "3-dcnv2-features-last-day", "6-din", "6-din-last-day"),
+        *("8-ensemble", "8-ensemble-last-day", "9-final"),
+    }
+    with (in_finished / "submission.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [f"t-{i}" for i in range(500)]
+    assert all(0 < float(row["click"]) < 1 for row in rows)
+
+
+def test_what_gates_decide_goes_on(in_finished: Path) -> None:
+    said = {path.stem: read(path)["outcome"] for path in (in_finished / "gates").iterdir()}
+    assert said["loss"] == "adopt"
+    assert read(in_finished / "6-din/config.yaml")["trainer"]["loss"]["name"] == "focal"
+    assert read(in_finished / "2-dcnv2/config.yaml")["trainer"]["loss"]["name"] == "log_loss"
+    assert (said["A"], said["A-again"]) == ("retry", "reject")
+    assert read(in_finished / "3-dcnv2-features/config.yaml")["features"]["min_count"] == 5
+    assert said["distribution"] == "adopt"
+    # a rejected model is left out of the best, but not out of the ensemble
+    state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
+    assert {"dcnv2", "dcnv2-features"} <= state.rejected()
+    assert set(read(in_finished / "8-ensemble/metrics.json")["members"]) >= {"2-dcnv2", "3-dcnv2-features"}
+    final = read(in_finished / "9-final/metrics.json")
+    assert final["best"] not in state.rejected()
+    for member in final["member_folders"].values():
+        trained = read(Path(member) / "config.yaml")
+        assert trained["splits"] == ["full"]
+        assert trained["trainer"]["early_stopping"] is None
+
+
+def test_the_point_of_a_sweep_is_chosen_by_rows_that_are_not_reported(in_finished: Path) -> None:
+    state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
+    found = {}
+    for trial in read(in_finished / "3-ablation/sweep.json")["trials"]:
+        epochs = read(Path(trial["run"]) / "metrics.json")["train"]["fits"]["fold_0"]["epochs"]
+        found[trial["point"]["model.cross_depth"]] = max(epoch["monitored"] for epoch in epochs)
+    best = max(found, key=lambda depth: found[depth])
+    assert state.best_point("ablation") == (f"model.cross_depth={best}",)
+    assert read(in_finished / "3-dcnv2-features/config.yaml")["model"]["cross_depth"] == int(best)
+
+
+def test_the_last_day_has_no_say_in_its_own_stack(in_finished: Path) -> None:
+    """Turned labels of the last day's out-of-fold rows leave the weights of the last day's ensemble as they are."""
+    folds, last = (
+        join_predictions([read_predictions(in_finished / f"{run}{suffix}") for run in ("2-dcnv2", "3-gbdt")])
+        for suffix in ("", "-last-day")
+    )
+    assert set(last[0].row_id.to_pylist()) < set(folds[0].row_id.to_pylist())
+    is_last = np.isin(folds[0].row_id.to_pylist(), last[0].row_id.to_pylist())
+    turned = [replace(each, label=np.where(is_last, 1 - each.label, each.label)) for each in folds]
+    stacks = [stack_of_earlier_rows("logistic", each, last) for each in (folds, turned)]
+    assert stacks[0] == stacks[1]
+
+
+def test_a_finished_plan_is_not_done_again(in_finished: Path, run: Run) -> None:
+    again = run(*ARGUMENTS, "--out", "whole")
+    assert again.code == 0, again.err
+    assert "epoch 1/" not in again.out
+    dry = run(*ARGUMENTS, "--out", "whole", "--dry-run").out
+    assert "yes: not" not in dry
+    assert "no: it said reject" in dry
+
+
+def test_a_plan_scores_like_its_last_step(in_finished: Path, run: Run) -> None:
+    for name, test in (("files.csv", ["--test", "raw/test.parquet"]), ("prepared.csv", [])):
+        scored = run("submit", "--run", "whole", *test, "--out", name)
+        assert scored.code == 0, scored.err
+        assert Path(name).read_bytes() == (in_finished / "submission.csv").read_bytes()
+
+
+def test_the_report_needs_nothing_else(in_finished: Path) -> None:
+    page = (in_finished / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(pictures) >= 8
+    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    for title in ("Gates", "Models", "Curves", "Segments", "Sweeps", "Ensemble", "Time and memory", "Submission"):
+        assert f"<h2>{title}</h2>" in page
+    assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['score']:.5f}" in page
+
+
+def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted before a fit, before a verdict, before a stack and before the submission."""
+    for name, place in (("execute", 3), ("judge", 2), ("build_ensemble", 1), ("submit", 1)):
+        original, calls = getattr(pipelines.plan_steps, name), []
+
+        def cut(*args: object, _original=original, _calls=calls, _place=place, **kwargs: object):  # type: ignore[no-untyped-def]
+            _calls.append(1)
+            if len(_calls) == _place:
+                raise KeyboardInterrupt
+            return _original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pipelines.plan_steps, name, cut)
+            assert run(*ARGUMENTS, "--out", "out").code == 130
+    assert run(*ARGUMENTS, "--out", "out").code == 0
+    assert Path("out/submission.csv").read_bytes() == Path("whole/submission.csv").read_bytes()
+    for path in sorted(Path("whole").glob("*/oof.csv")):
+        assert (Path("out") / path.relative_to("whole")).read_bytes() == path.read_bytes(), path
+    for path in sorted(Path("whole/gates").iterdir()):
+        assert (Path("out/gates") / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
+    outcome = run(*ARGUMENTS, "--out", "out", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert not Path("out").exists()
+    for text in ("only if gate A asks for it", "a short trial", "training takes", "2 of 2 points"):
+        assert text in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "tree"}, "reference names 'tree', which no step makes"),
+        ({"steps": STEPS[1::-1]}, "step 1 comes after step 2"),
+        ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A names 'gbdt', which no step before it makes"),
+        ({"gates": {**PLAN["gates"], "A": {"kind": "comparison"}}}, "'gates.A.candidate' is missing"),
+        ({"stesp": []}, "unknown key 'stesp'; did you mean 'steps'"),
+    ],
+)
+def test_wrong_plans_are_named(project: Path, run: Run, change: dict[str, object], message: str) -> None:
+    Path("plan.yaml").write_text(yaml.safe_dump(PLAN | change, sort_keys=False))
+    outcome = run(*ARGUMENTS, "--out", "out")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not Path("out").exists()
+
+
+def test_what_the_settings_of_a_plan_may_be(project: Path, run: Run) -> None:
+    assert "unknown key 'trainer.epoch'" in run(*ARGUMENTS, "--out", "out", "trainer.epoch=1").err
+    assert "must be KEY=VALUE" in run(*ARGUMENTS, "--out", "out", "trainer").err
+    found = load_plan(Path("plan.yaml"), ("batch_size=64", "trainer.batch_size=50"))
+    assert found.batch_size == 64
+    assert found.set == ("trainer.epochs=2", "trainer.batch_size=50")
+    assert for_model("gbdt", found.set) == ()
+    Path("out").mkdir()
+    Path("out/notes.txt").touch()
+    assert "is not a plan's folder" in run(*ARGUMENTS, "--out", "out").err
+    with pytest.raises(InputError, match="is not a file"):
+        load_plan(Path("none.yaml"), ())
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(project: Path, run: Run) -> None:
+    """Killed five times and started again, the plan ends with the same metrics and the same submission."""
+    command = [sys.executable, "-m", "pipelines.plan", *ARGUMENTS[1:], "--out"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(project)}
+    whole = subprocess.run([*command, "whole"], env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        with subprocess.Popen([*command, "out"], env=environment, stdout=subprocess.DEVNULL) as started:
+            try:
+                started.wait(timeout=float(rng.uniform(8, 25)))
+            except subprocess.TimeoutExpired:
+                started.kill()
+    ended = subprocess.run([*command, "out"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert Path("out/submission.csv").read_bytes() == Path("whole/submission.csv").read_bytes()
+    for path in sorted(Path("whole").glob("*/oof.csv")):
+        assert (Path("out") / path.relative_to("whole")).read_bytes() == path.read_bytes(), path
+        overall = [
+            json.loads((Path(o) / path.parent.name / "metrics.json").read_text())["overall"] for o in ("whole", "out")
+        ]
+        assert overall[0] == overall[1]

@@ -1,0 +1,139 @@
+"""The towers: which features they read, what they give, and what they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from retrieval.catalogue import ads_alone
+from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
+from tests.conftest import with_tables
+
+TINY = {"embedding_dim": 4, "output_dim": 6, "user_hidden_dims": (8,), "ad_hidden_dims": (8,), "dropout": 0.0}
+
+
+def towers(dataset: PreparedDataset, **changes: object) -> TwoTower:
+    torch.manual_seed(0)
+    config = TwoTowerConfig.model_validate(TINY | changes)
+    split = dataset.split("holdout" if "holdout" in dataset.split_names else "full")
+    return with_tables(TwoTower(config, split.schema)).eval()
+
+
+def test_features_by_tower(shops: PreparedDataset) -> None:
+    schema = shops.split("holdout").schema
+    user, ad = tower_features(schema, ("user", "context")), tower_features(schema, ("ad",))
+    assert user.categorical == ("color",)
+    assert user.tokens == ("seen",)
+    assert [schema.dense[place] for place in user.dense] == ["x_1", "x_2"]
+    assert ad.categorical == ("shop", "brand")
+    assert ad.tokens == ad.dense == ()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
+def test_logits_are_scaled_cosines(shops: PreparedDataset, pooling: str) -> None:
+    model = towers(shops, pooling=pooling)
+    batch = shops.split("holdout").batch(np.arange(50), model.sequences)
+    user, ad = model.user_vectors(batch, 50), model.ad_vectors(batch)
+    assert user.shape == ad.shape == (50, 7)
+    torch.testing.assert_close(user[:, :6].norm(dim=1), torch.ones(50))
+    torch.testing.assert_close(ad[:, :6].norm(dim=1), torch.ones(50))
+    cosine = torch.nn.functional.cosine_similarity(user[:, :6], ad[:, :6])
+    torch.testing.assert_close(model(batch), cosine / 0.05)
+
+
+def test_the_prior_adds_the_log_of_popularity(shops: PreparedDataset) -> None:
+    model = towers(shops)
+    batch = shops.split("holdout").batch(np.arange(20), model.sequences)
+    plain = model(batch)
+    share = torch.rand(len(model.prior)) + 0.1
+    model.set_popularity(share)
+    ids = batch.sparse["shop"].values().long()
+    torch.testing.assert_close(model(batch), plain + share[ids].log())
+    user, ad = model.user_vectors(batch, 20), model.ad_vectors(batch)
+    torch.testing.assert_close(model.scale * (user * ad).sum(dim=1), model(batch))  # an inner product ranks by it
+
+
+def test_without_a_prior_popularity_plays_no_part(shops: PreparedDataset) -> None:
+    model = towers(shops, popularity_prior=False)
+    batch = shops.split("holdout").batch(np.arange(20), model.sequences)
+    plain = model(batch)
+    model.set_popularity(torch.rand(len(model.prior)))
+    assert torch.equal(model(batch), plain)
+
+
+def test_the_temperature_is_learned(shops: PreparedDataset) -> None:
+    model = towers(shops, temperature=0.1)
+    assert float(model.scale) == pytest.approx(10)
+    model(shops.split("holdout").batch(np.arange(20), model.sequences)).sum().backward()
+    assert model.log_scale.grad is not None
+    assert float(model.log_scale.grad) != 0
+    with torch.no_grad():
+        model.log_scale.fill_(math.log(1e6))
+    assert float(model.scale) == pytest.approx(100)
+
+
+def test_an_ad_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) -> None:
+    model, split = towers(shops), shops.split("holdout")
+    rows = np.arange(30, 40)
+    alone = ads_alone(split, rows, model.sequences, model.ad_sequences)
+    torch.testing.assert_close(model.ad_vectors(alone), model.ad_vectors(split.batch(rows, model.sequences)))
+    assert bool(alone.label.isnan().all())
+    assert alone.row_id.tolist() == [-1] * 10
+    assert alone.sparse["color"].values().numel() == alone.sequences["seen"].values().numel() == 0
+
+
+def test_requests_do_not_depend_on_the_ads_behind_them(shops: PreparedDataset) -> None:
+    model, split = towers(shops, pooling="attention"), shops.split("holdout")
+    batch = split.batch(np.arange(10), model.sequences)
+    longer = batch.followed_by(ads_alone(split, np.arange(50, 55), model.sequences, model.ad_sequences))
+    torch.testing.assert_close(model.user_vectors(longer, 10), model.user_vectors(batch, 10))
+    torch.testing.assert_close(model.ad_vectors(longer)[:10], model.ad_vectors(batch))
+
+
+def test_a_causal_step_sees_what_came_before_it_alone(film_log: PreparedDataset) -> None:
+    model, split = towers(film_log, pooling="causal", user_hidden_dims=(), ad_hidden_dims=()), film_log.split("full")
+    rows = np.arange(40)
+    batch = split.batch(rows, model.sequences)
+    steps, row = model.step_vectors(batch, 40)
+    lengths = batch.sequences["watched"].lengths()
+    assert row.bincount().tolist() == (lengths + 1).tolist()
+    last = (lengths.long() + 1).cumsum(0) - 1
+    torch.testing.assert_close(steps[last], model.user_vectors(batch, 40))
+    # Another last event leaves all earlier steps as they are, and changes the last one.
+    changed = split.batch(rows, model.sequences)
+    ends = lengths.long().cumsum(0)[lengths > 0] - 1
+    changed.sequences.values()[ends] = 2 + (changed.sequences.values()[ends] - 1) % 12
+    others, _ = model.step_vectors(changed, 40)
+    is_last = torch.zeros(len(steps), dtype=torch.bool)
+    is_last[last] = True
+    torch.testing.assert_close(others[~is_last], steps[~is_last])
+    assert bool((others[last][lengths > 0] - steps[last][lengths > 0]).abs().amax(dim=1).min() > 1e-5)
+
+
+def test_history_and_target_share_one_table(film_log: PreparedDataset) -> None:
+    model = towers(film_log, pooling="causal")
+    assert model.shared_ad == ("film",)
+    tables = [name for name, _ in model.named_parameters() if "embeddings" in name]
+    assert len(tables) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_item": None}, "retrieval needs schema.target_item"),
+        ({"towers": {"user": ("color",), "ad": ("brand",)}}, "'shop', the target item, in schema.towers.ad"),
+        ({"towers": {"user": (), "ad": ("shop",)}}, "features of the user in schema.towers.user"),
+    ],
+)
+def test_what_towers_need(shops: PreparedDataset, changes: dict[str, object], message: str) -> None:
+    schema = shops.split("holdout").schema.model_copy(update=changes)
+    with pytest.raises(InputError, match=message):
+        TwoTower(TwoTowerConfig(), schema)
+
+
+def test_causal_needs_a_sequence_of_target_items(shops: PreparedDataset) -> None:
+    with pytest.raises(InputError, match="one sequence of towers.user that shares the table of 'shop', got none"):
+        TwoTower(TwoTowerConfig(pooling="causal"), shops.split("holdout").schema)
