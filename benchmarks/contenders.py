@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
+from benchmarks import two_tower
 from benchmarks.contest import Arrays, Score, Task, load, private_gib, race, sequences_of
 from benchmarks.plain_models import plain_model
 from ranking.dcnv2 import DCNv2Config
@@ -60,7 +61,7 @@ def ours(task: Task) -> Score:
     return Score(report.n_rows * len(epochs) / seconds, waiting, log.points, private_gib())
 
 
-class _Batches(Dataset[tuple[Tensor, ...]]):
+class Batches(Dataset[tuple[Tensor, ...]]):
     """Whole batches by a list of rows: DataLoader's one-by-one collation would take longer than the training step."""
 
     def __init__(self, arrays: Arrays) -> None:
@@ -82,7 +83,7 @@ def plain(task: Task) -> Score:
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     weight = split.prior.pos_weight if settings.loss.pos_weight == "auto" else settings.loss.pos_weight
     loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
-    dataset = _Batches(arrays)
+    dataset = Batches(arrays)
     sampler = BatchSampler(RandomSampler(range(len(arrays))), settings.batch_size, drop_last=False)
     loader = DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=2)
 
@@ -97,7 +98,7 @@ def plain(task: Task) -> Score:
     def judge() -> np.ndarray:
         model.eval()
         order = np.array_split(np.arange(len(held_out)), -(-len(held_out) // settings.eval_batch_size))
-        rows = _Batches(held_out)
+        rows = Batches(held_out)
         return torch.cat([model(*rows[part.tolist()][1:]) for part in order]).numpy()
 
     return race(train_epoch, judge, held_out.label, len(arrays), task)
@@ -147,7 +148,14 @@ def limit(task: Task) -> Score:
     return Score(settings.batch_size / float(np.median(times[2:])))
 
 
-CONTENDERS = {"ours": ours, "plain": plain, "deepctr": deepctr, "limit": limit}
+CONTENDERS = {
+    "ours": ours,
+    "plain": plain,
+    "deepctr": deepctr,
+    "limit": limit,
+    "two_tower": two_tower.ours,
+    "two_tower_plain": two_tower.plain,
+}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.training
 python -m benchmarks.training --model din
+python -m benchmarks.training --model two_tower
 python -m benchmarks.training --data frappe
 """
 
@@ -15,7 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ import typer
 from rich.table import Table
 
 from benchmarks.contest import Score, Task
-from pipelines.cli import CONFIGS, run_pipeline
-from pipelines.config import load_rank_config
+from pipelines.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
+from pipelines.config import load_rank_config, load_retrieval_config
 from pipelines.data import find_prepared
+from ranking.models import ModelName
 from recsys.progress import console
+from retrieval.config import RetrievalLoss
 
 ROUNDS = 2
 TARGET_AUC = 0.9840
@@ -46,6 +49,7 @@ class DeepModel(StrEnum):
     XDEEPFM = "xdeepfm"
     DIN = "din"
     FT_TRANSFORMER = "ft_transformer"
+    TWO_TOWER = "two_tower"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ SIZES = {
     DeepModel.DCNV2: Size(500_000, 16_384),
     DeepModel.XDEEPFM: Size(50_000, 4096),
     DeepModel.DIN: Size(100_000, 4096),
+    DeepModel.TWO_TOWER: Size(100_000, 4096),
     DeepModel.FT_TRANSFORMER: Size(20_000, 2048, ("model.d_model=64", "model.n_layers=2", "model.n_heads=4")),
 }
 LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 products alone"}
@@ -86,6 +91,9 @@ def training(
         return
     usual = SIZES[model]
     n_rows, n_batch = rows or usual.rows, batch_size or usual.batch_size
+    if model == DeepModel.TWO_TOWER:
+        print_towers(n_rows, n_batch)
+        return
     overrides = [*usual.overrides, f"trainer.batch_size={n_batch}", JUDGED]
     task = toss_task(model, [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"])
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
@@ -103,16 +111,30 @@ def training(
         console.print(own_figures(scores["ours"], less, sharded, n_rows))
 
 
+def print_towers(n_rows: int, n_batch: int) -> None:
+    """Ours and plain PyTorch's two towers, by retrieval's config."""
+    overrides = [f"trainer.batch_size={n_batch}", f"generator.n_rows={n_rows}", "trainer.epochs=1"]
+    settings = load_retrieval_config(TOSS_RETRIEVAL_CONFIG, overrides)
+    own, folder = settings.retrieval, find_prepared(settings.data, None).folder
+    # Every row is a hit: the loss has nothing to say of rows that are shown and not clicked.
+    trainer = own.trainer.model_copy(update={"loss": RetrievalLoss()})
+    task = Task(str(folder), "fold_0", own.model.model_dump(), trainer.model_dump())
+    found = contest(task, ["two_tower", "two_tower_plain"])
+    scores = {"ours": found["two_tower"], "plain": found["two_tower_plain"]}
+    title = f"two towers, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
+    console.print(comparison(title, DeepModel.TWO_TOWER, scores))
+
+
 def toss_task(model: DeepModel, overrides: list[str]) -> Task:
     """A model on generated rows, with the plan's defaults but for the overrides."""
-    settings = load_rank_config(CONFIGS / "toss.yaml", model.value, overrides)
+    settings = load_rank_config(CONFIGS / "toss.yaml", cast(ModelName, model.value), overrides)
     folder = find_prepared(settings.data, None).folder
     return Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
 
 
 def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
     """Ours and the others."""
-    wanted = DCNV2_WANTED if model == DeepModel.DCNV2 else WANTED
+    wanted = DCNV2_WANTED if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
     table = Table(title=title, title_justify="left")
     for column in ("", "rows/s", "ROC-AUC", "ours / it", "wanted"):
         table.add_column(column, justify="left" if not column else "right")

@@ -17,7 +17,7 @@ from recsys.progress import console
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
-TOSS_CONFIG = CONFIGS / "toss.yaml"
+TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retrieval.yaml"
 
 ConfigOption = Annotated[
     Path,

@@ -122,8 +122,6 @@ class RetrievalSettings(StrictModel):
 
     hits: HitsOf = "clicked"
     """Which rows name an ad that should have been retrieved."""
-    exclude: str | None = None
-    """A sequence whose items are out of the question for the rows they stand in: what a user has had already."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
     """After so many days a row counts half for the popularity that the towers start from; null counts all alike."""
     model: TwoTowerConfig = TwoTowerConfig()

@@ -94,15 +94,16 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
     """A model over all folds, and on the last day."""
-    settings, scores = state.rank_config(step), {}
-    if step.features_of is not None:
-        joined = with_scores(dataset, state.folder(step.features_of))
-        dataset, scores = joined.dataset, {"scores": joined.fingerprint}
+    settings = state.rank_config(step)
     for judged, folder in state.fits(step):
-        splits = choose_splits(dataset, FOLDS[judged])
-        run = RunFolder(folder, describe(settings, dataset, splits) | scores, world.is_main)
+        splits, data = choose_splits(dataset, FOLDS[judged]), dataset
+        resolved = describe(settings, dataset, splits)
+        if step.features_of is not None:
+            joined = with_scores(dataset, state.folder(step.features_of), splits)
+            data, resolved["scores"] = joined.dataset, joined.fingerprint
+        run = RunFolder(folder, resolved, world.is_main)
         if not run.is_done:
-            execute(run, settings, dataset, splits, world)
+            execute(run, settings, data, splits, world)
             print_summary(run.metrics(), folder.name)
             print_calibration(run.metrics())
 

@@ -86,7 +86,7 @@ def rank(
     splits = choose_splits(dataset, folds)
     resolved = describe(settings, dataset, splits)
     if features is not None:
-        joined = with_scores(dataset, features)
+        joined = with_scores(dataset, features, splits)
         dataset, resolved["scores"] = joined.dataset, joined.fingerprint
     folder = out or default_folder(resolved)
     with world.main_first():

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.table import Table
 
-from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
+from pipelines.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
 from pipelines.config import RetrievalConfig, load_retrieval_config
 from pipelines.data import find_prepared
 from pipelines.rank import RUNS, describe_fit
@@ -53,7 +53,12 @@ _SHOWN = ("recall@1", "recall@10", "recall@50", "recall@100", "recall@500", "ndc
 
 
 def retrieval(
-    config: ConfigOption = TOSS_CONFIG,
+    config: Annotated[
+        Path,
+        typer.Option(
+            help="YAML config: the data's schema and the settings for it.", show_default="configs/toss_retrieval.yaml"
+        ),
+    ] = TOSS_RETRIEVAL_CONFIG,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -95,9 +100,11 @@ def retrieval(
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.agree(run.is_done):
+        console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}): {name}")
         execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
-        print_retrieval(run.metrics(), f"{folder}")
+        print_retrieval(run.metrics(), f"retrieval on {dataset.name}")
+        console.print(f"run folder: {run.folder}")
 
 
 def choose_split(dataset: PreparedDataset, split: str | None) -> str:
@@ -302,7 +309,7 @@ def score_rows(
     if world.is_main:
         found += zip(judged, of_judged, strict=True)
         numbers = np.concatenate([rows(np.arange(len(rows))) for rows, _ in found])
-        write_scores(run.file(SCORES_FILE), split.dataset.row_ids(numbers), np.concatenate([s for _, s in found]))
+        write_scores(run.file(SCORES_FILE), split.dataset, numbers, np.concatenate([s for _, s in found]))
 
 
 class Popularity:

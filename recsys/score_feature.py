@@ -1,6 +1,7 @@
 """A further feature for the rows of a prepared data set: scores that another run wrote, joined by row id."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from recsys.dataset import ExtraColumn, PreparedDataset
 from recsys.errors import InputError
+from recsys.experiment import CONFIG_FILE
 from recsys.files import is_done
 
 SCORES_FILE = "scores.parquet"
 RETRIEVAL_SCORE = "retrieval_score"
 _BLOCK_ROWS = 262_144
+_DATA = "data"
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,19 @@ class Features:
     """Of the file that the column comes from."""
 
 
-def write_scores(path: Path, row_ids: pa.Array, scores: np.ndarray) -> None:
-    """scores.parquet: row_id (text), score (float32)."""
-    table = pa.table({"row_id": pc.cast(row_ids, pa.string()), "score": scores.astype(np.float32)})
-    pq.write_table(table, path, compression="zstd")
+def write_scores(path: Path, dataset: PreparedDataset, rows: np.ndarray, scores: np.ndarray) -> None:
+    """scores.parquet: row_id (text), score (float32) of [n] rows."""
+    ids = pc.cast(dataset.row_ids(rows), pa.string())
+    table = pa.table({"row_id": ids, "score": scores.astype(np.float32)})
+    pq.write_table(table.replace_schema_metadata({_DATA: _size_of(dataset)}), path, compression="zstd")
 
 
-def with_scores(dataset: PreparedDataset, run: Path) -> Features:
+def _size_of(dataset: PreparedDataset) -> str:
+    """Tells data sets apart whose row ids are but numbers."""
+    return f"{dataset.n_rows} rows, {sum(group.n_positive for group in dataset.groups)} clicks"
+
+
+def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> Features:
     """The same rows with a run's scores as one more dense column.
 
     A split standardizes the column by its fitting rows, and needs a score for each of its rows.
@@ -41,14 +51,22 @@ def with_scores(dataset: PreparedDataset, run: Path) -> Features:
     Args:
         dataset: the rows.
         run: a finished run that wrote scores.parquet.
+        splits: those to fit on: the run's own alone is one whose held-out rows the scores have not seen.
 
     Raises:
-        InputError: when the file is missing or broken, repeats a row, or shares none with the data set.
+        InputError: when the file is missing or broken, repeats a row, shares none with the data set, or is of another
+            split.
     """
     path = run / SCORES_FILE
     if not is_done(run) or not path.is_file():
         raise InputError(
             f"{run} is no finished run with {SCORES_FILE}: give the folder of python -m pipelines.retrieval"
+        )
+    own = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8")).get("split")
+    if list(splits) != [own]:
+        raise InputError(
+            f"{run} learned from split {own!r}, so that its scores know rows that {', '.join(splits)} would be judged "
+            f"on: fit on {own} alone"
         )
     try:
         table = pq.read_table(path, columns=["row_id", "score"]).combine_chunks()
@@ -64,7 +82,11 @@ def with_scores(dataset: PreparedDataset, run: Path) -> Features:
         rows = np.arange(start, min(start + _BLOCK_ROWS, dataset.n_rows))
         found = pc.index_in(pc.cast(dataset.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
         values[rows] = scores_of[found.to_numpy()]
-    if np.isnan(values).all():
-        raise InputError(f"{path} and {dataset.folder} share no row: they are of different data")
+    of = (table.schema.metadata or {}).get(_DATA.encode(), b"").decode()
+    if np.isnan(values).all() or of != _size_of(dataset):
+        raise InputError(
+            f"{path} is of other data ({of or 'unknown'}) than {dataset.folder} ({_size_of(dataset)}): give a "
+            "retrieval run of the same raw files"
+        )
     column = ExtraColumn(RETRIEVAL_SCORE, values, str(path))
     return Features(dataset.with_column(column), hashlib.sha256(path.read_bytes()).hexdigest())

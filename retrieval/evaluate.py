@@ -1,6 +1,6 @@
 """How well rankings of a catalogue retrieve the ads that were clicked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 KS = (1, 10, 50, 100, 200, 500)
 N_HEAD = 100
 """Ads that are no tail."""
-_BLOCK = 1024
+_SCORES_AT_ONCE = 1 << 22
 
 Scores = Callable[[np.ndarray], np.ndarray]
 """Of [b] places of requests, the [b, A] scores of all ads."""
@@ -22,29 +22,24 @@ class Ranking:
     """[n] int64, from 1."""
     top: np.ndarray
     """[n, K] int32: the K best ads of each request, best first."""
-    top_score: np.ndarray
-    """[n, K] float32."""
 
 
-def rank_all(scores: Scores, target: np.ndarray, n_ads: int, excluded: Sequence[np.ndarray] | None = None) -> Ranking:
+def rank_all(scores: Scores, target: np.ndarray, n_ads: int) -> Ranking:
     """Ranks all ads for each request; of equal scores the ad that stands first in the catalogue goes first.
 
     Args:
         scores: of blocks of requests.
         target: [n] each request's ad, a place in the catalogue.
         n_ads: A.
-        excluded: for each request the ads that are out of the question; its own is never.
     """
     n_top = min(max(KS), n_ads)
-    ranks, tops, values = [], [], []
-    for places in _blocks(len(target)):
+    ranks, tops = [], []
+    size = max(1, _SCORES_AT_ONCE // n_ads)
+    for start in range(0, len(target), size):
+        places = np.arange(start, min(start + size, len(target)))
         block = scores(places).astype(np.float32, copy=False)
         mine = target[places]
         own = block[np.arange(len(places)), mine]
-        if excluded is not None:
-            for row, place in enumerate(places):
-                block[row, excluded[place]] = -np.inf
-            block[np.arange(len(places)), mine] = own
         is_before = block > own[:, None]
         is_before |= (block == own[:, None]) & (np.arange(n_ads) < mine[:, None])
         ranks.append(1 + is_before.sum(axis=1))
@@ -55,15 +50,8 @@ def rank_all(scores: Scores, target: np.ndarray, n_ads: int, excluded: Sequence[
         )
         best.sort(axis=1)
         order = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1)
-        tops.append(best.astype(np.int32))
-        values.append(np.take_along_axis(block, best, axis=1))
-    return Ranking(np.concatenate(ranks), np.concatenate(tops), np.concatenate(values))
-
-
-def _blocks(n: int) -> Iterator[np.ndarray]:
-    for start in range(0, n, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, n))
+        tops.append(np.take_along_axis(best, order, axis=1).astype(np.int32))
+    return Ranking(np.concatenate(ranks), np.concatenate(tops))
 
 
 def measure_ranks(rank: np.ndarray) -> dict[str, float]:

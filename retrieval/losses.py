@@ -7,20 +7,8 @@ import torch
 from torch import Tensor
 
 
-def softmax_terms(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """[B] ln of the sums over the softmax's terms: all of them, and the negatives' alone.
-
-    Args:
-        own_B: logits of the rows' own ads.
-        other_BC: logits of C candidates for each row.
-        is_hit_BC: candidates that are the row's own ad: accidental hits, never negatives.
-    """
-    negatives_B = other_BC.masked_fill(is_hit_BC, -torch.inf).logsumexp(dim=1)
-    return torch.logaddexp(own_B, negatives_B), negatives_B
-
-
-def sampled_softmax(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> Tensor:
-    """-ln P(own ad) in a softmax over the own ad and the candidates: [B] losses.
+def sampled_softmax(own_B: Tensor, others_B: Tensor) -> Tensor:
+    """-ln P(own ad) in a softmax over the own ad and others: [B] losses.
 
     With candidates' logits less ln of how often each is expected among those that are sampled, the sum estimates that
     over all ads: the own ad stands there once for certain, and needs no correction. Source: Bengio and Senecal,
@@ -29,20 +17,17 @@ def sampled_softmax(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> Tenso
 
     Args:
         own_B: logits of the rows' own ads.
-        other_BC: corrected logits of the candidates.
-        is_hit_BC: candidates that are the row's own ad.
+        others_B: `log_sum_of_others` of corrected logits.
     """
-    all_B, _ = softmax_terms(own_B, other_BC, is_hit_BC)
-    return all_B - own_B
+    return torch.logaddexp(own_B, others_B) - own_B
 
 
-def unlikelihood(own_B: Tensor, other_BC: Tensor, is_hit_BC: Tensor) -> Tensor:
+def unlikelihood(own_B: Tensor, others_B: Tensor) -> Tensor:
     """-ln (1 - P(own ad)) in the same softmax, for ads that were shown and not clicked: [B] losses.
 
     Source: Welleck et al., "Neural text generation with unlikelihood training", ICLR 2020, equation 2.
     """
-    all_B, negatives_B = softmax_terms(own_B, other_BC, is_hit_BC)
-    return all_B - negatives_B
+    return torch.logaddexp(own_B, others_B) - others_B
 
 
 def log_expected_count(share_V: Tensor, n_drawn: int, n_uniform: int, n_ads: int) -> Tensor:
@@ -57,56 +42,57 @@ def log_expected_count(share_V: Tensor, n_drawn: int, n_uniform: int, n_ads: int
     return (n_drawn * share_V + n_uniform / n_ads).clamp(min=1e-12).log()
 
 
-def full_softmax(x_SD: Tensor, ad_AD: Tensor, target_S: Tensor) -> Tensor:
-    """-ln P(target) in a softmax over all ads, [S] losses; 0 where the target is -1.
+def log_sum_of_others(x_BD: Tensor, ad_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:
+    """[B] ln sum_m exp(x_b . ad_m - shift_m) over the candidates that are not the row's own ad, in float32.
 
-    The [S, A] logits are never there as a whole: a few rows at a time fit a cache, and the backward pass makes them
-    again, in the precision that matrix products have here.
+    Candidates with the row's own id are accidental hits: they are no negatives, and get no gradient. The [B, M] logits
+    are never there as a whole: a few rows at a time fit a cache, and the backward pass makes them again, in the
+    precision that matrix products have here.
 
     Args:
-        x_SD: what asks, times 1 / T.
-        ad_AD: all ads.
-        target_S: places among them.
+        x_BD: what asks, times 1 / T.
+        ad_MD: candidates.
+        shift_M: what to take from their logits; infinite for those that are out of the question.
+        id_B: the rows' own ids.
+        id_M: the candidates' ids.
     """
-    device = x_SD.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_SD.dtype
+    device = x_BD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BD.dtype
     with torch.autocast(device, enabled=False):
-        return cast(Tensor, _FullSoftmax.apply(x_SD.to(dtype), ad_AD.to(dtype), target_S))
+        return cast(Tensor, _LogSumOfOthers.apply(x_BD.to(dtype), ad_MD.to(dtype), shift_M.detach(), id_B, id_M))
 
 
 _CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}  # logits at once
 
 
-class _FullSoftmax(torch.autograd.Function):
+class _LogSumOfOthers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_SD: Tensor, ad_AD: Tensor, target_S: Tensor) -> Tensor:
-        log_sum_S = torch.empty(len(x_SD), device=x_SD.device)
-        own_S = torch.empty_like(log_sum_S)
-        place_S = target_S.clamp(min=0)
-        for rows in _chunks(x_SD, ad_AD):
-            logits = (x_SD[rows] @ ad_AD.T).float()
-            own_S[rows] = logits.gather(1, place_S[rows].unsqueeze(1)).squeeze(1)
-            highest = logits.amax(dim=1, keepdim=True)
-            log_sum_S[rows] = logits.sub_(highest).exp_().sum(dim=1).log_() + highest.squeeze(1)
-        ctx.save_for_backward(x_SD, ad_AD, target_S, log_sum_S)
-        return torch.where(target_S >= 0, log_sum_S - own_S, 0.0)
+    def forward(ctx: Any, x_BD: Tensor, ad_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:
+        found_B = torch.empty(len(x_BD), device=x_BD.device)
+        for rows in _chunks(x_BD, ad_MD):
+            found_B[rows] = _logits(x_BD[rows], ad_MD, shift_M, id_B[rows], id_M).logsumexp(dim=1)
+        ctx.save_for_backward(x_BD, ad_MD, shift_M, id_B, id_M, found_B)
+        return found_B
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_SD, ad_AD, target_S, log_sum_S = ctx.saved_tensors
-        gradient_S = torch.where(target_S >= 0, gradients[0], 0.0)
-        place_S = target_S.clamp(min=0)
-        of_x, of_ads = torch.empty_like(x_SD), torch.zeros_like(ad_AD, dtype=torch.float32)
-        for rows in _chunks(x_SD, ad_AD):
-            p = (x_SD[rows] @ ad_AD.T).float().sub_(log_sum_S[rows].unsqueeze(1)).exp_()
-            p.scatter_add_(1, place_S[rows].unsqueeze(1), p.new_full((len(p), 1), -1.0))
-            p = p.mul_(gradient_S[rows].unsqueeze(1)).to(x_SD.dtype)
-            of_x[rows] = p @ ad_AD
-            of_ads += p.T @ x_SD[rows]
-        return of_x, of_ads.to(ad_AD.dtype), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x_BD, ad_MD, shift_M, id_B, id_M, found_B = ctx.saved_tensors
+        sum_B = torch.where(found_B == -torch.inf, 0.0, found_B)  # no negative at all: no gradient
+        of_x, of_ads = torch.empty_like(x_BD), torch.zeros_like(ad_MD, dtype=torch.float32)
+        for rows in _chunks(x_BD, ad_MD):
+            p = _logits(x_BD[rows], ad_MD, shift_M, id_B[rows], id_M).sub_(sum_B[rows].unsqueeze(1)).exp_()
+            p = p.mul_(gradients[0][rows].unsqueeze(1)).to(x_BD.dtype)
+            of_x[rows] = p @ ad_MD
+            of_ads += p.T @ x_BD[rows]
+        return of_x, of_ads.to(ad_MD.dtype), None, None, None
 
 
-def _chunks(x_SD: Tensor, ad_AD: Tensor) -> Iterator[slice]:
-    size = max(1, _CHUNK[x_SD.device.type] // len(ad_AD))
-    for start in range(0, len(x_SD), size):
+def _logits(x_BD: Tensor, ad_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:
+    logits_BM = (x_BD @ ad_MD.T).float().sub_(shift_M)
+    return logits_BM.masked_fill_(id_B.unsqueeze(1) == id_M, -torch.inf)
+
+
+def _chunks(x_BD: Tensor, ad_MD: Tensor) -> Iterator[slice]:
+    size = max(1, _CHUNK[x_BD.device.type] // max(1, len(ad_MD)))
+    for start in range(0, len(x_BD), size):
         yield slice(start, start + size)

@@ -11,7 +11,7 @@ from recsys.training.task import Objective
 from recsys.world import World
 from retrieval.catalogue import Catalogue
 from retrieval.config import RetrievalLoss
-from retrieval.losses import full_softmax, log_expected_count, sampled_softmax, unlikelihood
+from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
 from retrieval.two_tower import TwoTower
 
 _PSEUDO_COUNT = 0.1
@@ -73,24 +73,27 @@ class RowSoftmax(Objective):
             ad_MD, id_M, is_there_M = ad_MD[n_rows:], id_M[n_rows:], is_there_M[n_rows:]
         else:
             ad_MD, id_M, is_there_M = (self._world.gather(x) for x in (ad_MD, id_M, is_there_M))
-        with torch.autocast(user_BD.device.type, enabled=False):
-            own_B = self.model.scale * (user_BD * own_BD).sum(dim=1)
-            other_BM = self.model.scale * user_BD @ ad_MD.T
-            if config.logq_correction and not config.all_ads:
-                size = self._world.size
-                log_q_V = log_expected_count(
-                    self.share, (n_rows + config.popular_negatives) * size, config.uniform_negatives * size, self._n_ads
-                )
-                other_BM = other_BM - log_q_V[id_M]
-            is_hit_BM = (own_id_B.unsqueeze(1) == id_M) | ~is_there_M
-            losses = self._row_losses(own_B, other_BM, is_hit_BM, batch.label[:n_rows])
+        scaled_BD = self.model.scale * user_BD
+        own_B = (scaled_BD * own_BD).sum(dim=1)
+        others_B = log_sum_of_others(scaled_BD, ad_MD, self._shifts(id_M, is_there_M), own_id_B, id_M)
+        losses = self._row_losses(own_B, others_B, batch.label[:n_rows])
         return functional.pad(losses, (0, len(batch) - n_rows))
 
-    def _row_losses(self, own_B: Tensor, other_BM: Tensor, is_hit_BM: Tensor, label_B: Tensor) -> Tensor:
-        losses = sampled_softmax(own_B, other_BM, is_hit_BM)
+    def _shifts(self, id_M: Tensor, is_there_M: Tensor) -> Tensor:
+        """[M] what the candidates' logits are corrected by."""
+        config = self._config
+        shift_M = torch.zeros(len(id_M), device=id_M.device)
+        if config.logq_correction and not config.all_ads:
+            n_uniform = config.uniform_negatives * self._world.size
+            n_drawn = int(is_there_M.sum()) - n_uniform
+            shift_M = log_expected_count(self.share, n_drawn, n_uniform, self._n_ads)[id_M]
+        return shift_M.masked_fill(~is_there_M, torch.inf)
+
+    def _row_losses(self, own_B: Tensor, others_B: Tensor, label_B: Tensor) -> Tensor:
+        losses = sampled_softmax(own_B, others_B)
         if self._is_hit_all or self._config.shown == "ignore":
             return losses
-        shown = unlikelihood(own_B, other_BM, is_hit_BM) if self._config.shown == "negative" else losses
+        shown = unlikelihood(own_B, others_B) if self._config.shown == "negative" else losses
         return torch.where(label_B > 0.5, losses, self._config.shown_weight * shown)
 
 
@@ -124,7 +127,10 @@ class StepSoftmax(Objective):
         next_S[~is_last_S] = history.values().long()
         next_S[is_last_S] = batch.sparse[self.model.target].values()[:n_rows].long()
         entry_S = self.entry[next_S]
-        losses_S = full_softmax(self.model.scale * step_SD, ad_AD, entry_S)
+        scaled_SD, place_A = self.model.scale * step_SD, torch.arange(len(ad_AD), device=row_S.device)
+        own_S = (scaled_SD * ad_AD.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
+        others_S = log_sum_of_others(scaled_SD, ad_AD, torch.zeros(len(ad_AD), device=row_S.device), entry_S, place_A)
+        losses_S = torch.where(entry_S >= 0, sampled_softmax(own_S, others_S), 0.0)
         losses_B = losses_S.new_zeros(n_rows).index_add(0, row_S, losses_S) / self._steps_per_row
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 

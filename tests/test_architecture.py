@@ -52,9 +52,10 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" not in p.stem], ids=lambda path: path.stem)
 def test_committed_configs_are_valid(path: Path) -> None:
-    from pipelines.config import load_rank_config
+    from pipelines.config import load_rank_config, load_retrieval_config
 
     assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # a base gives its name
+    assert path.stem.startswith(load_retrieval_config(path, []).data.name)
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" in p.stem], ids=lambda path: path.stem)

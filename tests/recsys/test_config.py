@@ -65,3 +65,20 @@ def test_unreadable_yaml(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_yaml(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a file"):
         load_yaml(tmp_path / "none.yaml")
+
+
+def test_a_config_stands_over_its_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\nschema: {x: 1, y: [1, 2]}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nschema: {y: [3]}\n")
+    (tmp_path / "c.yaml").write_text("base: b.yaml\nname: c\n")
+    assert load_yaml(tmp_path / "c.yaml") == {"name": "c", "schema": {"x": 1, "y": [3]}}
+
+
+def test_a_config_that_is_its_own_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(InputError, match="is its own base"):
+        load_yaml(tmp_path / "a.yaml")
+    (tmp_path / "d.yaml").write_text("base: gone.yaml\n")
+    with pytest.raises(InputError, match=r"gone.yaml is not a file"):
+        load_yaml(tmp_path / "d.yaml")

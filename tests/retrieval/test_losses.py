@@ -1,47 +1,68 @@
 """Losses against hand-computed cases."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from retrieval.losses import full_softmax, log_expected_count, sampled_softmax, unlikelihood
+from retrieval import losses
+from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
 
 OWN = torch.tensor([1.0, 0.0])
 OTHER = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -1.0]])
 IS_HIT = torch.tensor([[True, False, False], [False, True, False]])
 
 
+def others(logits: Tensor, is_hit: Tensor) -> Tensor:
+    """The candidates' sum: unit vectors stand for candidates, so that their logits are what asks."""
+    own, ids = torch.tensor([0, 1]), torch.tensor([0, 1, 2])
+    assert torch.equal(own[:, None] == ids, is_hit)
+    return log_sum_of_others(logits, torch.eye(3), torch.zeros(3), own, ids)
+
+
 def test_sampled_softmax_by_hand() -> None:
-    found = sampled_softmax(OWN, OTHER, IS_HIT)
+    found = sampled_softmax(OWN, others(OTHER, IS_HIT))
     first = -math.log(math.e / (math.e + 1 + math.e**2))
     second = -math.log(1 / (1 + math.e**3 + math.e**-1))
     assert found.tolist() == pytest.approx([first, second])
 
 
 def test_unlikelihood_by_hand() -> None:
-    found = unlikelihood(OWN, OTHER, IS_HIT)
+    found = unlikelihood(OWN, others(OTHER, IS_HIT))
     p = math.e / (math.e + 1 + math.e**2)
-    assert float(found[0]) == pytest.approx(-math.log(1 - p))
+    assert float(found[0]) == pytest.approx(-math.log(1 - p), rel=1e-5)
 
 
 def test_accidental_hits_are_no_negatives() -> None:
-    """Whatever a masked candidate's logit is, the loss and its gradients are the same."""
+    """Whatever a hit's logit is, the loss is the same, and it gets no gradient."""
     other = OTHER.clone().requires_grad_()
-    loss = sampled_softmax(OWN, other, IS_HIT).sum()
+    loss = sampled_softmax(OWN, others(other, IS_HIT)).sum()
     loss.backward()
     assert other.grad is not None
     assert other.grad[IS_HIT].abs().max() == 0
+    assert other.grad[~IS_HIT].abs().min() > 0
     moved = torch.where(IS_HIT, 50.0, OTHER)
-    assert torch.equal(sampled_softmax(OWN, moved, IS_HIT).sum(), loss)
+    assert torch.equal(sampled_softmax(OWN, others(moved, IS_HIT)).sum(), loss)
 
 
-def test_a_row_without_any_negative_has_no_loss() -> None:
-    found = sampled_softmax(torch.tensor([0.7]), torch.tensor([[2.0]]), torch.tensor([[True]]))
+def test_a_row_without_any_negative_has_no_loss_and_no_gradient() -> None:
+    x, ads, one = torch.ones(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True), torch.tensor([5])
+    found = sampled_softmax(x.sum(dim=1), log_sum_of_others(x, ads, torch.zeros(1), one, one))
+    found.sum().backward()
     assert found.tolist() == [0.0]
+    assert x.grad is not None
+    assert ads.grad is not None
+    assert x.grad.tolist() == [[0.0, 0.0]]
+    assert ads.grad.tolist() == [[0.0, 0.0]]
+
+
+def test_candidates_that_are_out_of_the_question() -> None:
+    shift, no_hit = torch.tensor([0.0, 0.0, torch.inf]), torch.tensor([-1, -1])
+    found = log_sum_of_others(OTHER, torch.eye(3), shift, no_hit, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(found, OTHER[:, :2].logsumexp(dim=1))
 
 
 def test_expected_counts() -> None:
@@ -49,23 +70,24 @@ def test_expected_counts() -> None:
     assert found.exp().tolist() == pytest.approx([8 * 0.5 + 2, 8 * 0.25 + 2, 2])
 
 
-def test_full_softmax_is_cross_entropy_over_all_ads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("retrieval.losses", fromlist=["_CHUNK"])._CHUNK, "cpu", 40)  # several chunks
-    torch.manual_seed(0)
-    target, weight = torch.tensor([0, 3, -1, 8, 2, 2, 5]), torch.rand(7)
+def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses._CHUNK, "cpu", 40)  # several chunks
+    own, ids, shift, weight = torch.tensor([0, 3, 9, 8, 2, 2, 5]), torch.arange(9) // 2, torch.rand(9), torch.rand(7)
 
-    def gradients(loss_of: object) -> tuple[Tensor, Tensor, Tensor]:
+    def gradients(sum_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         torch.manual_seed(1)
         x, ads = torch.randn(7, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
-        losses: Tensor = loss_of(x, ads)  # type: ignore[operator]
-        (losses * weight).sum().backward()
+        found = sum_of(x, ads)
+        (found * weight).sum().backward()
         assert x.grad is not None
         assert ads.grad is not None
-        return losses.detach(), x.grad, ads.grad
+        return found.detach(), x.grad, ads.grad
 
-    ours = gradients(lambda x, ads: full_softmax(x, ads, target))
-    theirs = gradients(lambda x, ads: functional.cross_entropy(x @ ads.T, target, reduction="none", ignore_index=-1))
-    for mine, reference in zip(ours, theirs, strict=True):
+    def plain(x: Tensor, ads: Tensor) -> Tensor:
+        return (x @ ads.T - shift).masked_fill(own[:, None] == ids, -torch.inf).logsumexp(dim=1)
+
+    ours = gradients(lambda x, ads: log_sum_of_others(x, ads, shift, own, ids))
+    for mine, reference in zip(ours, gradients(plain), strict=True):
         torch.testing.assert_close(mine, reference)
 
 
@@ -84,8 +106,9 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
     kept = []
     for step in range(600):
         ad_B = torch.multinomial(SHARES[kind_B], 1, generator=generator).squeeze(1)
-        own_B, other_BB = score[kind_B, ad_B], (score - log_q)[kind_B][:, ad_B]
-        loss = sampled_softmax(own_B, other_BB, ad_B[:, None] == ad_B[None, :]).mean()
+        scores_BA, candidate_BA = score[kind_B], torch.eye(6)[ad_B]
+        others_B = log_sum_of_others(scores_BA, candidate_BA, log_q[ad_B], ad_B, ad_B)
+        loss = sampled_softmax(score[kind_B, ad_B], others_B).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

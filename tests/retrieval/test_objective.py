@@ -66,7 +66,7 @@ def test_in_batch_losses_by_a_loop(shops: PreparedDataset) -> None:
         for other in range(17):
             if ids[other] == ids[row] or other == 11:
                 continue
-            q = 12 * float(share[ids[other]]) + 5 / len(catalogue)
+            q = 11 * float(share[ids[other]]) + 5 / len(catalogue)
             negatives.append(float(model.scale * user[row] @ ad[other]) - np.log(q))
         p = np.exp(own) / (np.exp(own) + np.exp(negatives).sum())
         expected = -np.log(p) if row % 2 == 0 else -0.5 * np.log(1 - p)

@@ -1,0 +1,55 @@
+"""Fits the same towers with tables copied and spread; the tests run it by itself and under torchrun.
+
+python -m tests.retrieval.spread_towers PREPARED OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from recsys.dataset import PreparedDataset
+from recsys.training.log import Log
+from recsys.world import World, join_world
+from retrieval.catalogue import build_catalogue
+from retrieval.config import RetrievalTrainerConfig
+from retrieval.fit import build_retrieval_trainer, load_towers
+from retrieval.two_tower import TwoTowerConfig
+
+SPREAD = {"*": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]}}
+LAYOUTS: dict[str, dict[str, object]] = {"copied": {}, "row_wise": SPREAD}
+
+
+def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
+    """Batches of 45, the last of which has one row: the first of two processes has none of it."""
+    split = dataset.split("full")
+    catalogue = build_catalogue(split, split.fit_rows, [], False)
+    model = TwoTowerConfig(embedding_dim=8, output_dim=8, user_hidden_dims=(16,), ad_hidden_dims=(16,), dropout=0)
+    results = {}
+    for layout, tables in LAYOUTS.items():
+        config = RetrievalTrainerConfig.model_validate(
+            {
+                "epochs": 2,
+                "batch_size": 59,
+                "learning_rate": 0.01,
+                "precision": "fp32",
+                "eval_batch_size": 50,
+                "embeddings": {"tables": tables},
+            }
+        )
+        assert len(split.fit_rows) % config.batch_size % 2 == 1
+        trainer = build_retrieval_trainer(
+            model, config, "all", split, split.fit_rows, catalogue, None, out / layout, Log(), world, layout
+        )
+        report = trainer.fit()
+        towers = load_towers(model, config, split, catalogue, out / layout, world)
+        results[layout] = {
+            "losses": [epoch.loss for epoch in report.progress.epochs],
+            "ads": towers.ad_vectors(catalogue).tolist(),
+            "requests": towers.request_vectors(split.fit_rows)[:99].tolist(),
+        }
+    if world.is_main:
+        (out / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    fit_all(PreparedDataset(Path(sys.argv[1])), Path(sys.argv[2]), join_world())

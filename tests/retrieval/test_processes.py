@@ -1,0 +1,39 @@
+"""The same towers by one process and by two: each row is contrasted with the rows of both."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.dataset import PreparedDataset
+from recsys.world import join_world
+from tests.conftest import prepare_small, small_schema
+from tests.retrieval import spread_towers
+from tests.retrieval.conftest import tower_schema, tower_table
+
+TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """one/ and two/: what each number of processes made."""
+    folder = tmp_path_factory.mktemp("fits")
+    prepare_small(tower_table(1500), folder / "raw", folder / "prepared", small_schema(**tower_schema()))
+    for size in ("one", "two"):
+        (folder / size).mkdir()
+    spread_towers.fit_all(PreparedDataset(folder / "prepared"), folder / "one", join_world())
+    module = ("-m", "tests.retrieval.spread_towers", folder / "prepared", folder / "two")
+    done = subprocess.run([*TORCHRUN, *map(str, module)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder
+
+
+@pytest.mark.parametrize("layout", spread_towers.LAYOUTS)
+def test_negatives_are_gathered_across_processes(fits: Path, layout: str) -> None:
+    one, two = (json.loads((fits / size / "results.json").read_text())[layout] for size in ("one", "two"))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert np.allclose(one["ads"], two["ads"], atol=1e-4)
+    assert np.allclose(one["requests"], two["requests"], atol=1e-4)
