@@ -12,7 +12,7 @@ from recsys.errors import InputError
 from recsys.files import is_done
 from recsys.prepare.config import RawFiles
 from recsys.prepare.layout import SCHEMA_FILE
-from recsys.prepare.run import fingerprint, prepare
+from recsys.prepare.run import Engine, fingerprint, prepare
 from recsys.progress import console
 from recsys.synthetic import generate
 
@@ -21,7 +21,14 @@ DATA_ROOTS = (Path("data"), Path("..", "shared", "data"))
 PREPARED_ROOT = Path("prepared")
 
 
-def prepare_raw(config: DataConfig, train: Sequence[str], valid: Sequence[str], test: Sequence[str], out: Path) -> Path:
+def prepare_raw(
+    config: DataConfig,
+    train: Sequence[str],
+    valid: Sequence[str],
+    test: Sequence[str],
+    out: Path,
+    engine: Engine = "local",
+) -> Path:
     """Prepares files that are named on the command line, relative to the working folder."""
     folder = Path(train[0]).absolute()
     folder = folder if folder.is_dir() else folder.parent
@@ -31,7 +38,7 @@ def prepare_raw(config: DataConfig, train: Sequence[str], valid: Sequence[str], 
         test=tuple(str(Path(path).absolute()) for path in test),
         truth=config.files.truth,
     )
-    return prepare(config.schema_, files, config.prepare, folder, out, config.name)
+    return prepare(config.schema_, files, config.prepare, folder, out, config.name, engine)
 
 
 def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:

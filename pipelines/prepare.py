@@ -13,6 +13,7 @@ from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.config import load_data_config
 from pipelines.data import prepare_raw, print_dataset
 from recsys.dataset import PreparedDataset
+from recsys.prepare.run import Engine
 
 
 def prepare_command(
@@ -20,16 +21,19 @@ def prepare_command(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     valid: Annotated[list[str] | None, typer.Option(help="Validation parquet, where the data has its own.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="Test parquet, with labels or without.")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: the cores of this machine; ray: those of a Ray cluster (RAY_ADDRESS).")
+    ] = "local",
     config: ConfigOption = TOSS_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Prepare raw parquet files for training.
 
-    Two streaming passes: one counts and measures, one encodes. Writes vocab.json, stats.json, the fold indices and
-    memory-mapped Arrow files.
+    The raw files are read once: counted, measured, and kept in a form that is then encoded. Writes vocab.json,
+    stats.json, the fold indices and memory-mapped Arrow files.
     """
     data = load_data_config(config, overrides or [])
-    folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out)
+    folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out, engine=engine)
     print_dataset(PreparedDataset(folder))
 
 

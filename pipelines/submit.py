@@ -18,6 +18,7 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import METRICS_FILE, PLAN_STATE_FILE
 from recsys.files import read_json, write_json
+from recsys.lock import held
 from recsys.metrics import Metrics, measure
 from recsys.progress import console, progress_line
 from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
@@ -72,18 +73,24 @@ def submit(
     scorer = load_scorer(run, found, dataset, join_world())
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
-    scored = Scored([], [])
-    with Writer(partial, names, wanted, scale, scorer.balance) as writer, progress_line("scoring", rows.n_rows) as line:
-        for ids, block in rows.blocks():
-            logit = scorer.natural_logit(block)
-            scored.add(ids, logit)
-            writer.add(ids, logit)
-            line.advance(len(ids))
-        check_unique(scored, rows.origin)
-        writer.finish(scored)
-    partial.rename(out)
+    with held(out):
+        if out.exists():  # by another process, since the first look
+            raise InputError(f"{out} exists: choose another --out, or remove it")
+        partial = out.with_name(out.name + ".partial")
+        names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
+        scored = Scored([], [])
+        with (
+            Writer(partial, names, wanted, scale, scorer.balance) as writer,
+            progress_line("scoring", rows.n_rows) as line,
+        ):
+            for ids, block in rows.blocks():
+                logit = scorer.natural_logit(block)
+                scored.add(ids, logit)
+                writer.add(ids, logit)
+                line.advance(len(ids))
+            check_unique(scored, rows.origin)
+            writer.finish(scored)
+        partial.rename(out)
     report(run, out, scored, scorer.balance, truth, scale)
 
 

@@ -13,7 +13,6 @@ from ranking.scoring import Scorer
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.encode import EncodedRows
-from recsys.prepare.tokens import Jagged
 from recsys.progress import progress_line
 from recsys.schema import Schema
 
@@ -102,7 +101,7 @@ class Reranker:
             codes, n_tokens = dataset.read_tokens(sequence.name, source)
             full = dataset.sequence_lengths(sequence.name, source)
             offsets = np.concatenate([[0], np.cumsum(n_tokens, dtype=np.int64)])
-            tokens[sequence.name] = Jagged(pa.nulls(len(codes)), offsets, full), codes
+            tokens[sequence.name] = offsets, codes
             lengths.append(full)
         n = len(rows)
         return EncodedRows(

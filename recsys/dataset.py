@@ -23,7 +23,6 @@ from recsys.prepare.encode import EncodedRows
 from recsys.prepare.numeric import NumericStats, NumericTransformer
 from recsys.prepare.run import fit_groups_of
 from recsys.prepare.scan import NO_DAY, NO_LABEL, Group
-from recsys.prepare.tokens import Jagged
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.rows import GroupRows, Rows
 from recsys.schema import Schema
@@ -203,19 +202,14 @@ class PreparedDataset:
 
     def encoded(self, rows: np.ndarray) -> EncodedRows:
         """[n] rows, as `holding` takes them."""
-        tokens, lengths = {}, []
-        for sequence in self.manifest.schema_.token_sequences:
-            codes, n_tokens = self.read_tokens(sequence.name, rows)
-            offsets = np.concatenate([[0], np.cumsum(n_tokens, dtype=np.int64)])
-            tokens[sequence.name] = Jagged(pa.nulls(len(codes), pa.string()), offsets, n_tokens), codes
-            lengths.append(n_tokens)
+        schema, none = self.manifest.schema_, np.zeros((len(rows), 0))
+        tokens = {sequence.name: self.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
+        lengths = self._columns[layout.SEQUENCE_LENGTH](rows) if tokens else none.astype(np.int32)
         return EncodedRows(
-            sparse=self.read_sparse(rows) if self.manifest.schema_.categorical else np.zeros((len(rows), 0), np.int32),
-            measured=self.read_measured(rows)
-            if self.manifest.schema_.measured
-            else np.zeros((len(rows), 0), np.float32),
-            sequence_lengths=np.stack(lengths, axis=1) if lengths else np.zeros((len(rows), 0), np.int32),
-            tokens=tokens,
+            sparse=self.read_sparse(rows) if schema.categorical else none.astype(np.int32),
+            measured=self.read_measured(rows) if schema.measured else none.astype(np.float32),
+            sequence_lengths=lengths,
+            tokens={name: (np.concatenate([[0], np.cumsum(n)]), codes) for name, (codes, n) in tokens.items()},
         )
 
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
@@ -240,11 +234,11 @@ class PreparedDataset:
 class _HeldTokens:
     """A token sequence in memory, read as `ListColumn` reads a file."""
 
-    jagged: Jagged
+    offsets: np.ndarray
     codes: np.ndarray
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts, lengths = self.jagged.offsets[:-1][rows], np.diff(self.jagged.offsets)[rows]
+        starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         ends = np.cumsum(lengths)
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return self.codes[places], lengths.astype(np.int32)

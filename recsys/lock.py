@@ -1,9 +1,11 @@
-"""One process writes a folder: a lock that the system takes back however its holder ends."""
+"""One process writes a folder or file: a lock that the system takes back however its holder ends."""
 
 import fcntl
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.errors import InputError
@@ -13,13 +15,18 @@ _held: dict[tuple[int, int], int] = {}
 """File descriptors of this process's locks, by device and inode."""
 
 
-def hold(folder: Path) -> None:
-    """Takes a folder for this process until it ends or calls `release`; a second call changes nothing.
+def lock_of(path: Path) -> Path:
+    """The lock's file: in a folder, or beside a file."""
+    return path / LOCK_FILE if path.is_dir() else path.with_name(path.name + LOCK_FILE)
+
+
+def hold(what: Path) -> None:
+    """Takes a folder or file for this process until it ends or calls `release`; a second call changes nothing.
 
     Raises:
         InputError: when another process has it.
     """
-    path = folder / LOCK_FILE
+    path = lock_of(what)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     place = _place(descriptor)
     if place in _held:
@@ -32,19 +39,29 @@ def hold(folder: Path) -> None:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
         os.close(descriptor)
-        raise InputError(f"{folder} is being written by {holder}: wait for it, or choose another --out") from error
+        raise InputError(f"{what} is being written by {holder}: wait for it, or choose another --out") from error
     if not path.exists() or _place(descriptor) != (path.stat().st_dev, path.stat().st_ino):
         os.close(descriptor)
-        raise InputError(f"{folder} was finished by another process just now: give the same command again")
+        raise InputError(f"{what} was finished by another process just now: give the same command again")
     os.ftruncate(descriptor, 0)
     who = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     os.pwrite(descriptor, who.encode(), 0)
     _held[place] = descriptor
 
 
-def release(folder: Path) -> None:
-    """Gives a folder back and takes the lock's file away; one that this process does not hold is left as it is."""
-    path = folder / LOCK_FILE
+@contextmanager
+def held(what: Path) -> Iterator[None]:
+    """`hold` while the block runs."""
+    hold(what)
+    try:
+        yield
+    finally:
+        release(what)
+
+
+def release(what: Path) -> None:
+    """Gives it back and takes the lock's file away; what this process does not hold is left as it is."""
+    path = lock_of(what)
     if not path.exists():
         return
     stat = path.stat()

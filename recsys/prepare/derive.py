@@ -1,4 +1,4 @@
-"""Columns that no file has: crosses, the ends of sequences, and what a condition makes of a column."""
+"""Columns that no file has: crosses, the ends of lists, and what a condition makes of a column."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.prepare.tokens import as_array, encode_values, parse_delimited, parse_list
+from recsys.prepare.tokens import as_array, encode_values, parse_list
 from recsys.schema import Schema
 from recsys.schema_config import Condition
 
@@ -46,17 +46,13 @@ def cross(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
     return pc.if_else(pa.array(is_empty), None, joined)
 
 
-def end_of_sequence(column: pa.ChunkedArray, delimiter: str | None, which: Literal["first", "last"]) -> pa.Array:
-    """[n] the first or last token of each sequence; null where it has none."""
-    jagged = parse_list(column, 1, which) if delimiter is None else parse_delimited(column, delimiter, 1, which)
+def end_of_list(column: pa.ChunkedArray, which: Literal["first", "last"]) -> pa.Array:
+    """[n] the first or last token of each list; null where it has none."""
+    jagged = parse_list(column, 1, which)
     place = np.where(np.diff(jagged.offsets) > 0, jagged.offsets[:-1], -1)
     return jagged.tokens.take(pa.array(place, mask=place < 0))
 
 
 def derive(name: str, table: pa.Table, schema: Schema) -> pa.Array:
-    """One of `schema.derived_categorical`, from a table that holds the columns it is made of."""
-    if name in schema.crosses:
-        return cross([table[column] for column in schema.crosses[name]])
-    (feature,) = [feature for feature in schema.statistics if name in feature.ends]
-    (sequence,) = [sequence for sequence in schema.token_sequences if sequence.name == feature.sequence]
-    return end_of_sequence(table[sequence.column], sequence.delimiter, feature.ends[name])
+    """One of `schema.crosses`, from a table that holds the columns it is made of."""
+    return cross([table[column] for column in schema.crosses[name]])

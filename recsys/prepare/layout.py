@@ -12,7 +12,6 @@ from recsys.config import StrictModel
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.kinds import Kind
 from recsys.prepare.scan import Group
-from recsys.prepare.tokens import Jagged
 from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
 
@@ -21,7 +20,7 @@ BLOCK_ROWS = 65_536
 """Rows of a record batch; all are full but the last, so that a row's batch is a division."""
 
 SCHEMA_FILE, VOCAB_FILE, STATS_FILE, GROUPS_FILE = "schema.json", "vocab.json", "stats.json", "folds.json"
-ROWS_FILE, IDS_FILE, ITEMS_FILE = "rows.arrow", "ids.arrow", "items.arrow"
+ROWS_FILE, IDS_FILE, ITEMS_FILE, DIGESTS_FILE = "rows.arrow", "ids.arrow", "items.arrow", "digests.arrows"
 COUNTS_FILE, FOLD_INDICES_FILE, TRUTH_FILE = "vocab_counts.npy", "fold_indices.npy", "truth.npy"
 GENERATOR_FILE = "generator.json"
 """What the rows were generated from, where they were."""
@@ -65,14 +64,15 @@ class Groups(StrictModel):
     groups: tuple[Group, ...]
 
 
-def _fixed(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
+def fixed_lists(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
+    """[n, width] numbers as [n] lists of fixed size."""
     width = values.shape[1]
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1), dtype), width)
 
 
 def _pack(dtype: pa.DataType, values: np.ndarray) -> pa.Array:
     if pa.types.is_fixed_size_list(dtype):
-        return _fixed(values, dtype.value_type)
+        return fixed_lists(values, dtype.value_type)
     return pa.array(values, dtype)
 
 
@@ -140,11 +140,11 @@ class JaggedWriter:
         self._writer.close()
         self._sink.close()
 
-    def add(self, jagged: Jagged, codes: np.ndarray) -> None:
-        """Appends rows; `codes` [n_tokens] int32 stands for the tokens of `jagged`."""
+    def add(self, offsets: np.ndarray, codes: np.ndarray) -> None:
+        """Appends n rows: [n + 1] offsets from 0 on, and the int32 codes they point into."""
         self._codes.append(codes)
-        self._lengths.append(np.diff(jagged.offsets))
-        self._n_pending += len(jagged.offsets) - 1
+        self._lengths.append(np.diff(offsets))
+        self._n_pending += len(offsets) - 1
         while self._n_pending >= BLOCK_ROWS:
             self._write(BLOCK_ROWS)
 

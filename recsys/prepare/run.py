@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,20 +12,18 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.prepare import layout
-from recsys.prepare.config import PrepareConfig, RawFiles, by_column
-from recsys.prepare.encode import columns_to_read, encode_source, parse_sequence, read_measured
-from recsys.prepare.hashing import mix
-from recsys.prepare.numeric import NumericCounter, NumericSample
-from recsys.prepare.scan import Group, Scan, order_by_group, sample_hashes, scan_source
+from recsys.prepare import layout, on_ray
+from recsys.prepare import passes as local
+from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.prepare.encode import write_rows
+from recsys.prepare.scan import Group, Scan, order_by_group, scan_source
 from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
-from recsys.prepare.tokens import encode_values
-from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
-from recsys.progress import console, progress_line
+from recsys.prepare.vocabulary import Vocabulary
+from recsys.progress import console
 from recsys.schema import Schema
 from recsys.schema_config import SchemaConfig
 
-_INDICATOR_SEED = 2
+Engine = Literal["local", "ray"]
 
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
@@ -62,7 +62,13 @@ def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
 
 
 def prepare(
-    schema_config: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path, out: Path, name: str
+    schema_config: SchemaConfig,
+    files: RawFiles,
+    config: PrepareConfig,
+    folder: Path,
+    out: Path,
+    name: str,
+    engine: Engine = "local",
 ) -> Path:
     """Prepares raw parquet files; a finished folder made from the same input is left as it is.
 
@@ -73,6 +79,7 @@ def prepare(
         folder: where relative paths start.
         out: the folder to write.
         name: what the data set is called in run folders and tables.
+        engine: local: the threads of this process; ray: the cluster that Ray is told of. The result is the same.
 
     Raises:
         InputError: for anything wrong with the input; nothing is written then that a later command takes for whole.
@@ -89,27 +96,30 @@ def prepare(
 
     partial = begin_folder(out)
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
-    vocabularies, sample, lengths = _fit(source, scan, config)
-    stats = sample.measure(config, splits)
-    encode_source(source, scan, vocabularies, partial)
+    passes = on_ray if engine == "ray" else local
+    fitted = passes.digest_all(source, scan, config, partial)
+    stats = fitted.sample.measure(config, splits)
+    write_rows(passes.encode_all(source, scan, fitted, partial), source.schema, scan, partial)
+    if any(scan.has_id.values()):
+        _write_ids(source, scan, partial)
 
     np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(scan.group, len(scan.groups)))
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
     if truth is not None:
         np.save(partial / layout.TRUTH_FILE, truth)
         _keep_generator(files, folder, partial)
-    _write_vocabularies(partial, source.schema, vocabularies)
+    _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
         {
             "n_rows": {split: sum(group.n_rows for group in scan.groups if group.split == split) for split in SPLITS},
-            "n_sampled_rows": len(sample.values),
-            "sequences": lengths,
+            "n_sampled_rows": len(fitted.sample.values),
+            "sequences": fitted.lengths,
             "numeric": {
                 split: {column: s.model_dump() for column, s in by_name.items()} for split, by_name in stats.items()
             },
             "missing_indicators": {
-                split: sample.missing_indicators(fit_groups, source.schema.numeric)
+                split: fitted.sample.missing_indicators(fit_groups, source.schema.numeric)
                 for split, fit_groups in splits.items()
             },
         },
@@ -132,52 +142,17 @@ def prepare(
     return out
 
 
-def _fit(
-    source: Source, scan: Scan, config: PrepareConfig
-) -> tuple[dict[str, Vocabulary], NumericSample, dict[str, dict[str, float]]]:
-    """The first pass: counts values and samples numbers of the training rows."""
-    schema = source.schema
-    counters = {name: VocabularyCounter(len(scan.groups)) for name in schema.vocabularies}
-    numbers = NumericCounter(schema.measured, len(scan.groups))
-    total_length = dict.fromkeys((sequence.name for sequence in schema.token_sequences), 0)
-    longest, n_empty = dict(total_length), dict(total_length)
-    n_train = int(sum(group.n_rows for group in scan.groups if group.split == "train"))
-    rate = config.n_sampled_rows / n_train
-    train_groups = np.array(fit_groups_of(scan.groups, "full"), np.uint8)
-
-    # A train file may hold valid and test rows by its split column: the vocabulary must not see them.
-    n_done, wanted = 0, columns_to_read(schema)
-    with progress_line("fitting", source.n_rows("train")) as line:
-        for _, raw in source.batches("train", wanted):
-            here = slice(n_done, n_done + raw.num_rows)
-            is_train = np.isin(scan.group[here], train_groups)
-            group, hashes = scan.group[here][is_train], scan.hashes[here][is_train]
-            table = raw if is_train.all() else raw.filter(pa.array(is_train))
-            for column in schema.categorical:
-                counters[column].add(encode_values(table[column], f"column {column!r}"), group)
-            for sequence in schema.token_sequences:
-                jagged = parse_sequence(table, sequence)
-                owner = np.repeat(group, np.diff(jagged.offsets))
-                counters[sequence.vocabulary].add(encode_values(jagged.tokens, f"column {sequence.column!r}"), owner)
-                total_length[sequence.name] += int(jagged.full_lengths.sum(dtype=np.int64))
-                longest[sequence.name] = max(longest[sequence.name], int(jagged.full_lengths.max(initial=0)))
-                n_empty[sequence.name] += int(np.sum(jagged.full_lengths == 0))
-            if schema.measured:
-                is_sampled = sample_hashes(hashes, config.seed) < rate
-                numbers.add(read_measured(table, schema, is_sampled), group, mix(hashes, _INDICATOR_SEED), is_sampled)
-            n_done += raw.num_rows
-            line.advance(raw.num_rows)
-    vocabularies = {}
-    for name, counter in counters.items():
-        vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name))
-        if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in schema.categorical:
-            raise InputError(f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it")
-        vocabularies[name] = vocabulary
-    lengths = {
-        name: {"mean_length": total / n_train, "max_length": longest[name], "n_empty": n_empty[name]}
-        for name, total in total_length.items()
-    }
-    return vocabularies, numbers.finish(), lengths
+def _write_ids(source: Source, scan: Scan, folder: Path) -> None:
+    """The ids of all rows as text; of a split without them, the rows' numbers."""
+    with pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())])) as writer:
+        for split, has_id in scan.has_id.items():
+            if has_id:
+                name = str(source.schema.id)
+                parts: Iterator[pa.Array] = (table[name].combine_chunks() for _, table in source.batches(split, [name]))
+            else:
+                parts = iter([pa.array(np.arange(source.n_rows(split)))])
+            for ids in parts:
+                writer.write_batch(pa.RecordBatch.from_arrays([pc.cast(ids, pa.string())], [layout.ROW_ID]))
 
 
 def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vocabulary]) -> None:

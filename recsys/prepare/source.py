@@ -67,6 +67,18 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Rows of a split that follow each other: some row groups of some of its files."""
+
+    split: SplitName
+    first_row: int
+    """Of the split."""
+    n_rows: int
+    parts: tuple[tuple[Path, tuple[int, ...]], ...]
+    """Files, and which of their row groups."""
+
+
+@dataclass(frozen=True)
 class Source:
     """The raw files of each split, their resolved schema and the side tables in memory."""
 
@@ -90,21 +102,41 @@ class Source:
         """The columns of a split's own files, side tables left out."""
         return set(open_parquet(self.files[split][0]).schema_arrow.names)
 
-    def batches(self, split: SplitName, columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
-        """Streams a split's rows in the order of its files, with side tables joined and derived columns made.
+    def pieces(self, split: SplitName, n_rows: int | None = None) -> list[Piece]:
+        """A split's rows as a whole, or in pieces of at least `n_rows`, but for the last."""
+        found: list[Piece] = []
+        parts: dict[Path, list[int]] = {}
+        first, n = 0, 0
+        for path in self.files[split]:
+            metadata = open_parquet(path).metadata
+            for group in range(metadata.num_row_groups):
+                parts.setdefault(path, []).append(group)
+                n += metadata.row_group(group).num_rows
+                if n_rows is not None and n >= n_rows:
+                    found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
+                    first, n, parts = first + n, 0, {}
+        if n:
+            found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
+        return found
+
+    def batches(
+        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+    ) -> Iterator[tuple[Path, pa.Table]]:
+        """Streams a split's rows, or a piece of them, in the order of its files, with side tables joined and derived
+        columns made.
 
         Raises:
             InputError: when a file's pages cannot be read.
         """
-        made_of = self.schema.derived_categorical
+        made_of = self.schema.crosses
         derived = [name for name in columns if name in made_of]
         logged = [name for name in columns if name in self.schema.logs]
         logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]
         lengths = {length_column(name): name for name in self.schema.logs}
         plain = [c for c in columns if c not in made_of] + [c for name in derived for c in made_of[name]]
-        n_before = 0
+        n_before = piece.first_row if piece is not None else 0
         own = [c for c in dict.fromkeys(plain) if c not in logged and c not in lengths]
-        for path, table in self._joined(split, own):
+        for path, table in self._joined(split, own, piece):
             here = slice(n_before, n_before + table.num_rows)
             for name in logged:
                 table = table.append_column(name, self.histories[name][split].lists(n_before, table.num_rows))
@@ -116,7 +148,9 @@ class Source:
             n_before += table.num_rows
             yield path, table.select(list(columns))
 
-    def _joined(self, split: SplitName, columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
+    def _joined(
+        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+    ) -> Iterator[tuple[Path, pa.Table]]:
         """Columns of the files and of their side tables."""
         brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
         joined = {name: self.side_tables[name] for name, taken in brought.items() if taken}
@@ -124,9 +158,11 @@ class Source:
         from_side = set().union(*brought.values())
         own = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
         roles = roles_of(self.schema)
-        for path in self.files[split]:
+        parts = [(path, None) for path in self.files[split]] if piece is None else piece.parts
+        for path, row_groups in parts:
             try:
-                for batch in open_parquet(path).iter_batches(batch_size=READ_ROWS, columns=own):
+                file = open_parquet(path)
+                for batch in file.iter_batches(batch_size=READ_ROWS, row_groups=row_groups, columns=own):
                     table = settle_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)

@@ -3,44 +3,44 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.prepare.tokens import as_array, expand, find_tokens, list_bounds, text_of, token_keys
+from recsys.prepare.tokens import as_array, expand, list_bounds
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048
 _MAX_CELLS = 1 << 24
 """Counts of a block that are held at once, for tokens so few that each has a column of its own."""
 
 
-def sequence_statistics(column: pa.Array | pa.ChunkedArray, delimiter: str | None) -> np.ndarray:
-    """Describes each row's whole sequence.
+def list_statistics(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Describes each row's whole list; null tokens do not count.
 
     Args:
-        column: [n] delimited strings, or lists.
-        delimiter: None for lists.
+        column: [n] lists.
 
     Returns:
-        [n, 4] float32: length, distinct tokens, distinct / length, and entropy -sum_t c_t / L ln(c_t / L) in nats; all
-        zero for an empty sequence.
+        [n, 4] float32: see `count_statistics`.
     """
-    array = text_of(column) if delimiter is not None else as_array(column)
+    array = as_array(column)
     starts = range(0, max(len(array), 1), _BLOCK_ROWS)
-    return np.concatenate([_of_block(array.slice(start, _BLOCK_ROWS), delimiter) for start in starts])
+    return np.concatenate([_of_block(array.slice(start, _BLOCK_ROWS)) for start in starts])
 
 
-def _of_block(array: pa.Array, delimiter: str | None) -> np.ndarray:
-    if delimiter is not None:
-        found = find_tokens(array, delimiter)
-        keys, row = pa.array(token_keys(found.text, found.starts, found.ends)), found.row
-    else:
-        keys, lengths = list_bounds(array)
-        row, _ = expand(lengths)
+def _of_block(array: pa.Array) -> np.ndarray:
+    keys, lengths = list_bounds(array)
+    row, _ = expand(lengths)
     encoded = keys.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return count_statistics(codes[codes >= 0], row[codes >= 0], len(array), len(encoded.dictionary))
 
 
 def count_statistics(codes: np.ndarray, row: np.ndarray, n_rows: int, n_codes: int) -> np.ndarray:
-    """[n_rows, 4] statistics of [T] tokens, given as codes, in the rows they stand in: see `sequence_statistics`."""
-    cell = row.astype(np.int64) * n_codes + codes
+    """Statistics of [T] tokens, given as codes, in the rows they stand in.
+
+    Returns:
+        [n_rows, 4] float32: length, distinct tokens, distinct / length, and entropy -sum_t c_t / L ln(c_t / L) in nats;
+        all zero for an empty sequence.
+    """
+    cell = row * np.int64(n_codes)
+    cell += codes
     if n_rows * n_codes <= _MAX_CELLS:
         counts = np.bincount(cell, minlength=n_rows * n_codes)
         used = np.flatnonzero(counts)

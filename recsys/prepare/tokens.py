@@ -127,10 +127,10 @@ def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_leng
 def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Jagged:
     found = find_tokens(array, delimiter, max_length, keep)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(found.row, minlength=len(array)))])
-    return Jagged(_slices(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
+    return Jagged(slices_of(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
 
 
-def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int | None = None, keep: str = "last") -> Found:
+def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Found:
     """Where the tokens of delimited strings stand, up to `max_length` at one end of each row."""
     n = len(array)
     _, offset_buffer, data = array.buffers()
@@ -142,29 +142,49 @@ def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int | No
     # cut_bounds[i] counts the delimiters before row i; a row of c delimiters has c + 1 tokens, an empty row none.
     cut_bounds = np.searchsorted(cuts, bounds)
     full_lengths = np.where(np.diff(bounds) > 0, np.diff(cut_bounds) + 1, 0)
-    lengths = full_lengths if max_length is None else np.minimum(full_lengths, max_length)
+    lengths = np.minimum(full_lengths, max_length)
 
     # Token t of a row starts after its delimiter t - 1 or at the row's start, and ends at delimiter t or the row's end.
     row, position = expand(lengths)
     token = kept_places(row, position, lengths, full_lengths, keep)
-    first_cut = cut_bounds[:-1][row]
-    padded = np.append(cuts, -1)  # the place that rows without delimiters point to
-    starts = np.where(token > 0, padded[first_cut + token - 1] + 1, bounds[:-1][row])
-    ends = np.where(token < full_lengths[row] - 1, padded[np.minimum(first_cut + token, len(cuts))], bounds[1:][row])
+    cut = cut_bounds[:-1][row] + token
+    some = cuts if len(cuts) else np.zeros(1, np.int64)  # of places that do not exist the first or last is not used
+    starts = np.where(token > 0, some.take(cut - 1, mode="clip") + 1, bounds[:-1][row])
+    ends = np.where(token < full_lengths[row] - 1, some.take(cut, mode="clip"), bounds[1:][row])
     full = ends > starts
     return Found(text, starts[full], ends[full], row[full], full_lengths)
 
 
-def token_keys(text: np.ndarray, starts: Indices, ends: Indices) -> np.ndarray:
-    """[T] uint64 by which byte ranges are told apart: the bytes themselves up to 8, a hash of longer ones."""
-    sizes = ends - starts
-    keys = np.zeros(len(starts), np.uint64)
-    with np.errstate(over="ignore"):
-        for position in range(int(sizes.max(initial=0))):
-            inside = sizes > position
-            byte = text[np.where(inside, starts + position, 0)].astype(np.uint64)
-            step = (keys << np.uint64(8)) + byte if position < 8 else keys * np.uint64(0x100000001B3) ^ byte
-            keys = np.where(inside, step, keys)
+def token_keys(text: np.ndarray, starts: Indices, sizes: Indices) -> np.ndarray:
+    """[T] unsigned numbers by which byte ranges are told apart: bytes and size of short ones, a hash of longer ones.
+
+    Args:
+        text: [n_bytes] uint8.
+        starts: [T] of the ranges.
+        sizes: [T] of them.
+    """
+    longest = int(sizes.max(initial=0))
+    dtype = np.dtype(np.uint32 if longest < 4 else np.uint64)
+    most = dtype.itemsize - 1
+    padded = np.concatenate([text, np.zeros(dtype.itemsize, np.uint8)])
+    windows = np.lib.stride_tricks.as_strided(padded[: dtype.itemsize].view(dtype), (len(text) + 1,), (1,))
+    # The lowest bytes of a little-endian number are the first of the text; the highest byte is free for the size.
+    masks = np.array([(1 << 8 * size) - 1 for size in range(most + 1)], dtype)
+    short = np.minimum(sizes, most)
+    keys = windows[starts]
+    keys &= masks.take(short)
+    if longest > most or np.any(text == 0):  # else no two texts have the same bytes up to the zeros behind them
+        keys |= short.astype(dtype) << dtype.type(8 * most)
+    if longest > most:
+        rest = np.flatnonzero(sizes > most)
+        hashes, position = keys[rest], most
+        with np.errstate(over="ignore"):
+            while len(rest):
+                hashes = (hashes ^ text[starts[rest] + position]) * np.uint64(0x100000001B3)
+                keys[rest] = hashes
+                position += 1
+                longer = sizes[rest] > position
+                rest, hashes = rest[longer], hashes[longer]
     return keys
 
 
@@ -212,7 +232,7 @@ def kept_places(row: Indices, position: Indices, lengths: Indices, full_lengths:
     return position + (full_lengths - lengths)[row] if keep == "last" else position
 
 
-def _slices(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
+def slices_of(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
     """The byte ranges of a buffer as one string array."""
     sizes = ends - starts
     offsets = np.concatenate([[0], np.cumsum(sizes)])

@@ -90,6 +90,14 @@ class VocabularyCounter:
                 "n": pa.array(counts[used]),
             }
         )
+        self._append(part)
+
+    def merge(self, other: "VocabularyCounter") -> None:
+        """Adds what another counter counted of other rows."""
+        for part in other._parts:
+            self._append(part)
+
+    def _append(self, part: pa.Table) -> None:
         self._parts.append(part)
         self._n_pending += part.num_rows
         if self._n_pending > max(_COMPACT_AT, 4 * self._parts[0].num_rows):

@@ -113,3 +113,20 @@ def test_what_cannot_be_scored_says_why(project: Path, run: Run) -> None:
     refused = run("submit", "--run", "a", "--test", "test.parquet", "--out", "s.csv", "--labels", "labels.parquet")
     assert "does not hold one row for each of the 700" in refused.err
     assert not Path("s.csv").exists()
+
+
+def test_test_rows_that_were_prepared_score_as_their_file_does(project: Path, run: Run) -> None:
+    prepare = ("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--test", "test.parquet")
+    assert run(*prepare, "--out", "prepared/both").code == 0
+    for model in ("dcnv2", "gbdt"):
+        here = ("rank", "--config", "config.yaml", "--data", "prepared/both", "--model", model, "--folds", "0")
+        assert run(*here, "--out", model).code == 0
+        assert run("submit", "--run", model, "--test", "test.parquet", "--out", f"{model}-file.csv").code == 0
+        outcome = run("submit", "--run", model, "--out", f"{model}.csv", "--labels", "labels.parquet")
+        assert outcome.code == 0, outcome.err
+        assert read(f"{model}.csv") == read(f"{model}-file.csv")
+        assert "by the labels" in outcome.out
+    assert run(*RANK, "--model", "gbdt", "--folds", "0", "--out", "untested").code == 0
+    refused = run("submit", "--run", "untested", "--out", "s.csv")
+    assert refused.code == 2
+    assert "has no test rows: name files of rows to score with --test" in refused.err

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from recsys.dataset import PreparedDataset
-from recsys.prepare.derive import cross, end_of_sequence, holds
+from recsys.prepare.delimited import read_delimited
+from recsys.prepare.derive import cross, end_of_list, holds
 from recsys.schema_config import Condition
 from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
@@ -36,9 +37,10 @@ def test_crosses_by_hand() -> None:
 
 def test_ends_by_hand() -> None:
     texts = pa.chunked_array([["9,18,269", "", None, "7"]])
-    assert end_of_sequence(texts, ",", "first").to_pylist() == ["9", None, None, "7"]
-    assert end_of_sequence(texts, ",", "last").to_pylist() == ["269", None, None, "7"]
-    assert end_of_sequence(pa.chunked_array([[[4, 5], []]]), None, "last").to_pylist() == [5, None]
+    found = read_delimited(texts, ",", 1, "last")
+    for codes, expected in ((found.first, ["9", None, None, "7"]), (found.last, ["269", None, None, "7"])):
+        assert [codes.values[code].as_py() if code >= 0 else None for code in codes.codes] == expected
+    assert end_of_list(pa.chunked_array([[[4, 5], []]]), "last").to_pylist() == [5, None]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig
-from recsys.prepare.numeric import NumericCounter, NumericSample, NumericTransformer, measure_column
+from recsys.prepare.numeric import NumericCounter, NumericSample, NumericTransformer, measure_column, quantiles
 
 VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
 
@@ -102,3 +102,10 @@ def test_a_column_without_numbers_is_named() -> None:
     values = np.full((10, 3), np.nan, np.float32)
     with pytest.raises(InputError, match="column 'a' has no number in the training rows: add it to schema.ignore"):
         sample(values, np.arange(10)).measure(PrepareConfig(), {"full": [0, 1]})
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    levels = np.linspace(0, 1, 23)
+    for n in (1, 2, 3, 10, 997):
+        ordered = np.sort(np.random.default_rng(n).normal(size=n))
+        assert np.array_equal(quantiles(ordered, levels), np.quantile(ordered, levels))

@@ -1,0 +1,281 @@
+"""Training and scoring at size: speed and memory at 10.7 million rows beside 1 million, and a request's latency.
+
+python -m benchmarks.scale training
+python -m benchmarks.scale scoring
+python -m benchmarks.scale latency
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+from rich.table import Table
+
+from benchmarks.contest import private_gib
+from benchmarks.tiling import tile
+from pipelines.cli import TOSS_CONFIG, run_pipeline
+from pipelines.config import load_rank_config
+from pipelines.data import find_prepared
+from pipelines.submit import submit
+from ranking.models import ModelName, build_model, config_class
+from ranking.scoring import find_run_data, load_scorer
+from recsys.allocator import keep_freed_memory
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.permutation import Permutation
+from recsys.prepare.digest import columns_to_read
+from recsys.prepare.encode import encode_rows
+from recsys.prepare.source import open_new
+from recsys.progress import console
+from recsys.rows import AllRows
+from recsys.sharding import shard
+from recsys.training.config import TrainerConfig
+from recsys.training.early_stopping import EPOCH_STREAM
+from recsys.training.log import Log
+from recsys.training.predict import predict, sequences_of
+from recsys.training.trainer import Trainer
+from recsys.world import join_world
+
+BASE_ROWS = 100_000
+BATCH_SIZE = 16_384
+CANDIDATES = (1, 32, 512)
+
+
+class Part(StrEnum):
+    """What to measure."""
+
+    TRAINING = "training"
+    SCORING = "scoring"
+    LATENCY = "latency"
+
+
+def scale(
+    part: Annotated[Part, typer.Argument(help="What to measure.")],
+    rows: Annotated[list[int] | None, typer.Option(help="Of training; may be given several times.")] = None,
+    test_rows: Annotated[int, typer.Option(min=1000, help="Of scoring.")] = 100_000,
+    requests: Annotated[int, typer.Option(min=10, help="Of latency, for each number of candidates.")] = 200,
+    data: Annotated[Path, typer.Option(help="Where large data sets go; they are removed at the end.")] = Path(
+        "data/benchmark-scale"
+    ),
+) -> None:
+    """Measure training, scoring or latency.
+
+    Training reads prepared rows: those of 100,000 generated ones, written over and over. It is the place of a row in
+    the file that costs time, not what it holds.
+    """
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    match part:
+        case Part.TRAINING:
+            training(sorted(rows or [1_000_000, 10_700_000]), data)
+        case Part.SCORING:
+            scoring(test_rows, data)
+        case Part.LATENCY:
+            latency(requests, data)
+
+
+def base(n_rows: int = BASE_ROWS) -> PreparedDataset:
+    """Generated rows, prepared once by the Toss config."""
+    settings = load_rank_config(TOSS_CONFIG, "dcnv2", [f"generator.n_rows={n_rows}"])
+    return find_prepared(settings.data, None)
+
+
+def training(sizes: list[int], data: Path) -> None:
+    """One epoch of DCNv2 at each size, in a process of its own."""
+    source, found = base(), []
+    for size in sizes:
+        folder = data / f"prepared-{size}"
+        tile(source, round(size * source.n_rows / len(source.split("full").fit_rows)), folder)
+        gib = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
+        result = in_process("train_epoch", str(folder))
+        found.append({"gib": gib} | result)
+        console.print(f"{size:,} rows: {result['rows_per_s']:,.0f} rows/s")
+        shutil.rmtree(folder)
+    table = Table(title=f"one epoch of DCNv2, batch {BATCH_SIZE:,}", title_justify="left")
+    names = ("rows", "on disk, GiB", "rows/s", "of the first", "wanted", "memory of its own, GiB", "each row once")
+    for column in names:
+        table.add_column(column, justify="right")
+    for f in found:
+        ratio = f"{f['rows_per_s'] / found[0]['rows_per_s']:.2f}"
+        figures = (
+            f"{f['rows_per_s']:,.0f}",
+            ratio,
+            "0.90",
+            f"{f['private_gib']:.2f}",
+            "yes" if f["is_whole"] else "no",
+        )
+        table.add_row(f"{f['n_rows']:,}", f"{f['gib']:.1f}", *figures)
+    console.print(table)
+
+
+def train_epoch(folder: str) -> dict[str, Any]:
+    """Trains one epoch, and says whether its order holds each row once."""
+    keep_freed_memory()
+    split = PreparedDataset(Path(folder)).split("full")
+    config = TrainerConfig(epochs=1, batch_size=BATCH_SIZE, early_stopping=None)
+    torch.manual_seed(config.seed)
+    model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as place:
+        report = Trainer(model, split, None, config, Path(place) / "w", Log(), join_world(), "dcnv2").fit()
+    (epoch,) = report.progress.epochs
+    order, seen = Permutation(report.n_rows, config.seed, EPOCH_STREAM, 0), np.zeros(report.n_rows, bool)
+    for start in range(0, report.n_rows, 1 << 20):
+        seen[order(np.arange(start, min(start + (1 << 20), report.n_rows)))] = True
+    speed = report.n_rows / epoch.seconds
+    return {"n_rows": report.n_rows, "rows_per_s": speed, "private_gib": private_gib(), "is_whole": bool(seen.all())}
+
+
+def scoring(n_rows: int, data: Path) -> None:
+    """`submit` beside the forward pass alone."""
+    run = train_run("dcnv2", data)
+    dataset = base()
+    (raw,) = dataset.manifest.test_files
+    table = pq.read_table(raw)
+    sizes = {"few": 2000, "half": n_rows // 2, "all": n_rows}
+    for name, size in sizes.items():
+        copies = pa.concat_tables([table] * -(-size // table.num_rows)).slice(0, size)
+        ids = pa.array([f"T{i}" for i in range(size)])
+        copies = copies.set_column(copies.column_names.index("ID"), "ID", ids)
+        pq.write_table(copies, data / f"{name}.parquet", row_group_size=20_000)
+        tile(dataset, round(size * dataset.n_rows / len(dataset.given_rows("test"))), data / f"prepared-{name}")
+    forward = in_process("forward_alone", str(data / "prepared-all"))
+    shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
+    for column in ("", "rows/s", "of the forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB"):
+        shown.add_column(column, justify="right" if column else "left")
+    shown.add_row("the forward pass alone", f"{forward['rows_per_s']:,.0f}")
+    for what in ("rows prepared before", "a raw file"):
+        found = {}
+        for name in sizes:
+            test = "" if what == "rows prepared before" else str(data / f"{name}.parquet")
+            prepared = str(data / f"prepared-{name}") if not test else str(dataset.folder)
+            found[name] = in_process("submit_rows", str(run), test, prepared, str(data / "out.csv"))
+        # What comes before the first row is the same for few rows and for many.
+        seconds = found["all"]["seconds"] - found["few"]["seconds"]
+        speed = (found["all"]["n_rows"] - found["few"]["n_rows"]) / seconds
+        memory = [f"{found[name]['private_gib']:.2f}" for name in ("all", "half")]
+        shown.add_row(f"submit, {what}", f"{speed:,.0f}", f"{speed / forward['rows_per_s']:.2f}", "0.70", *memory)
+    console.print(shown)
+    shutil.rmtree(data)
+
+
+def train_run(model: ModelName, data: Path) -> Path:
+    """A finished run of a model: trained a little, for its speed alone."""
+    dataset = base()
+    out = data / f"run-{model}"
+    if not (out / "DONE").is_file():
+        shortly = ["model.n_trees=300"] if model == "gbdt" else ["trainer.epochs=1", "trainer.early_stopping=null"]
+        shortly += [f"generator.n_rows={BASE_ROWS}"]
+        command = [sys.executable, "-m", "pipelines.rank", "--model", model, "--folds", "0", "--out", str(out)]
+        command += ["--data", str(dataset.folder), *shortly]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr[-2000:])
+    return out
+
+
+def forward_alone(folder: str) -> dict[str, Any]:
+    """The model's forward pass over rows that are in memory as batches already."""
+    keep_freed_memory()
+    split = PreparedDataset(Path(folder)).split("fold_0")
+    config = TrainerConfig()
+    model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
+    world = join_world()
+    shard(model, config.embeddings, 0, config.eval_batch_size, world)
+    rows = AllRows(50_000)
+    held = split.over(split.dataset.holding(split.dataset.encoded(rows(np.arange(len(rows))))))
+    predict(model, held, rows, config.eval_batch_size, "bf16", world, is_shown=False)
+    batches = [
+        held.batch(np.arange(start, min(start + config.eval_batch_size, len(rows))), sequences_of(model))
+        for start in range(0, len(rows), config.eval_batch_size)
+    ]
+    best = np.inf
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for _ in range(3):
+            start = time.perf_counter()
+            for batch in batches:
+                model(batch)
+            best = min(best, time.perf_counter() - start)
+    return {"rows_per_s": len(rows) / best, "private_gib": private_gib()}
+
+
+def submit_rows(run: str, test: str, prepared: str, out: str) -> dict[str, Any]:
+    """Scores rows as pipelines.submit does."""
+    path = Path(out)
+    path.unlink(missing_ok=True)
+    dataset = PreparedDataset(Path(prepared))
+    n_rows = pq.ParquetFile(test).metadata.num_rows if test else len(dataset.given_rows("test"))
+    start = time.perf_counter()
+    submit(run=Path(run), out=path, test=[Path(test)] if test else None, data=dataset.folder)
+    return {"n_rows": n_rows, "seconds": time.perf_counter() - start, "private_gib": private_gib()}
+
+
+def latency(requests: int, data: Path) -> None:
+    """Requests of raw rows, from Arrow table to probabilities, for each model."""
+    table = Table(title="one request, milliseconds", title_justify="left")
+    for column in ("model", "candidates", "p50", "p99", "of which encoding, p50"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for model in get_args(ModelName):
+        run = train_run(model, data)
+        for f in in_process("time_requests", str(run), str(requests))["requests"]:
+            table.add_row(model, *(str(f["n"]), f"{f['p50']:.1f}", f"{f['p99']:.1f}", f"{f['encoding']:.1f}"))
+    console.print(table)
+
+
+def time_requests(run: str, requests: str) -> dict[str, Any]:
+    """Milliseconds of single requests."""
+    keep_freed_memory()
+    folder = Path(run)
+    found = find_run_data(folder)
+    dataset = PreparedDataset(found.folder)
+    manifest = dataset.manifest
+    paths = list(manifest.test_files)
+    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())
+    scorer = load_scorer(folder, found, dataset, join_world())
+    _, table = next(source.batches("test", columns_to_read(manifest.schema_)))
+    results = []
+    for n in CANDIDATES:
+        times, encoding = [], []
+        for number in range(int(requests) + 5):
+            request = table.slice(number * 7 % max(1, table.num_rows - n), n)
+            start = time.perf_counter()
+            rows = encode_rows(request, manifest.schema_, dataset.vocabularies)
+            encoded = time.perf_counter()
+            scorer.natural_logit(rows)
+            times.append(1000 * (time.perf_counter() - start))
+            encoding.append(1000 * (encoded - start))
+        times, encoding = times[5:], encoding[5:]
+        p50, p99 = np.quantile(times, [0.5, 0.99])
+        results.append({"n": n, "p50": p50, "p99": p99, "encoding": float(np.median(encoding))})
+    return {"requests": results}
+
+
+def in_process(function: str, *arguments: str) -> dict[str, Any]:
+    """What one of the functions above returns, from a process of its own."""
+    code = f"from benchmarks import scale; scale.tell({function!r}, {list(arguments)!r})"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"{function} failed: {done.stderr.strip()[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def tell(function: str, arguments: list[str]) -> None:
+    """Runs one of the functions above and prints what it returns."""
+    work = {f.__name__: f for f in (train_epoch, forward_alone, submit_rows, time_requests)}[function]
+    print(json.dumps(work(*arguments)))
+
+
+if __name__ == "__main__":
+    run_pipeline(scale)

@@ -1,0 +1,61 @@
+"""A prepared data set of any size, from the rows of a small one written over and over."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from recsys.arrow import ArrowFile, FixedColumn
+from recsys.dataset import PreparedDataset
+from recsys.files import begin_folder, finish_folder, read_json, write_json
+from recsys.prepare import layout
+from recsys.prepare.scan import order_by_group
+
+
+def tile(base: PreparedDataset, n_rows: int, folder: Path) -> None:
+    """Writes `n_rows` rows: all that is fitted to them stays that of the base's rows.
+
+    Args:
+        base: a prepared data set.
+        n_rows: how many rows the new one is to have.
+        folder: the new one.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = begin_folder(folder)
+    for name in (layout.VOCAB_FILE, layout.STATS_FILE, layout.COUNTS_FILE, layout.ITEMS_FILE):
+        if (base.folder / name).is_file():
+            shutil.copy(base.folder / name, partial / name)
+    schema = base.manifest.schema_
+    file = ArrowFile(base.folder / layout.ROWS_FILE)
+    types = {field.name: field.type for field in file.schema}
+    columns = {name: FixedColumn(file, name) for name in types}
+    every = np.arange(base.n_rows)
+    held = {name: read(every) for name, read in columns.items()}
+    tokens = base.encoded(every).tokens
+    n_left = n_rows
+    with layout.RowWriter(partial / layout.ROWS_FILE, types) as writer:
+        while n_left:
+            n = min(n_left, base.n_rows)
+            writer.add({name: values[:n] for name, values in held.items()})
+            n_left -= n
+    for sequence in schema.token_sequences:
+        offsets, codes = tokens[sequence.name]
+        n_left = n_rows
+        with layout.JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
+            while n_left:
+                n = min(n_left, base.n_rows)
+                jagged.add(offsets[: n + 1], codes[: offsets[n]])
+                n_left -= n
+    label, group = (np.resize(held[name], n_rows) for name in (layout.LABEL, layout.GROUP))
+    groups = [
+        found.model_copy(
+            update={"n_rows": int(np.sum(group == index)), "n_positive": int(np.sum(label[group == index] == 1))}
+        )
+        for index, found in enumerate(base.groups)
+    ]
+    np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(group, len(groups)))
+    write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(groups)).model_dump())
+    manifest = read_json(base.folder / layout.SCHEMA_FILE) | {"n_rows": n_rows}
+    write_json(partial / layout.SCHEMA_FILE, manifest)
+    finish_folder(folder)

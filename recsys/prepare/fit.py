@@ -1,0 +1,108 @@
+"""The reduce of preparation: what training rows say, counted and measured over their digests, and merged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.errors import InputError
+from recsys.prepare.config import PrepareConfig, by_column
+from recsys.prepare.digest import categorical_codes, measured, sequence_lengths, token_codes
+from recsys.prepare.hashing import mix
+from recsys.prepare.numeric import NumericCounter, NumericSample
+from recsys.prepare.scan import Group, sample_hashes
+from recsys.prepare.tokens import Codes
+from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
+from recsys.schema import Schema
+
+_INDICATOR_SEED = 2
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What all training rows say."""
+
+    vocabularies: dict[str, Vocabulary]
+    sample: NumericSample
+    lengths: dict[str, dict[str, float]]
+    """By sequence: mean_length, max_length and n_empty."""
+
+
+class Counts:
+    """Counts and measures of some training rows; those of others can be merged into them.
+
+    Args:
+        schema: the roles.
+        groups: all groups of the data set.
+        config: how statistics are taken.
+    """
+
+    def __init__(self, schema: Schema, groups: list[Group], config: PrepareConfig) -> None:
+        self._schema, self._config = schema, config
+        self._train = np.array([index for index, group in enumerate(groups) if group.split == "train"], np.uint8)
+        self._n_train = sum(group.n_rows for group in groups if group.split == "train")
+        self._values = {name: VocabularyCounter(len(groups)) for name in schema.vocabularies}
+        self._numbers = NumericCounter(schema.measured, len(groups))
+        n = len(schema.token_sequences)
+        self._total, self._longest, self._n_empty = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+
+    def add(self, digest: pa.RecordBatch, group: np.ndarray, hashes: np.ndarray) -> None:
+        """Counts [n] rows; those that are no training rows are left out: the vocabulary must not see them.
+
+        Args:
+            digest: of the rows.
+            group: [n] uint8.
+            hashes: [n] uint64 of their ids.
+        """
+        schema = self._schema
+        is_train = np.isin(group, self._train)
+        for name in schema.categorical:
+            codes = categorical_codes(digest, name)
+            self._values[name].add(Codes(codes.codes[is_train], codes.values), group[is_train])
+        for sequence in schema.token_sequences:
+            offsets, codes = token_codes(digest, sequence.name)
+            sizes = np.diff(offsets)
+            kept = np.repeat(is_train, sizes)
+            found = Codes(codes.codes[kept], codes.values)
+            self._values[sequence.vocabulary].add(found, np.repeat(group, sizes)[kept])
+        lengths = sequence_lengths(digest, schema)[is_train].astype(np.int64)
+        self._total += lengths.sum(axis=0)
+        self._longest = np.maximum(self._longest, lengths.max(axis=0, initial=0))
+        self._n_empty += (lengths == 0).sum(axis=0)
+        if schema.measured:
+            hashes, group = hashes[is_train], group[is_train]
+            is_sampled = sample_hashes(hashes, self._config.seed) < self._config.n_sampled_rows / self._n_train
+            values = measured(digest, schema)[is_train]
+            self._numbers.add(values, group, mix(hashes, _INDICATOR_SEED), is_sampled)
+
+    def merge(self, other: "Counts") -> None:
+        """Adds what was counted of other rows."""
+        for name, counter in self._values.items():
+            counter.merge(other._values[name])
+        self._numbers.merge(other._numbers)
+        self._total += other._total
+        self._longest = np.maximum(self._longest, other._longest)
+        self._n_empty += other._n_empty
+
+    def finish(self) -> Fitted:
+        """What comes of all that was counted, in whatever order.
+
+        Raises:
+            InputError: for a column without any value.
+        """
+        config, vocabularies = self._config, {}
+        for name, counter in self._values.items():
+            vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name))
+            if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in self._schema.categorical:
+                raise InputError(
+                    f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it"
+                )
+            vocabularies[name] = vocabulary
+        names = [sequence.name for sequence in self._schema.token_sequences]
+        lengths = {
+            name: {"mean_length": total / self._n_train, "max_length": longest, "n_empty": n_empty}
+            for name, total, longest, n_empty in zip(
+                names, self._total.tolist(), self._longest.tolist(), self._n_empty.tolist(), strict=True
+            )
+        }
+        return Fitted(vocabularies, self._numbers.finish(), lengths)

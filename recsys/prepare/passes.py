@@ -1,0 +1,120 @@
+"""The two passes over the rows, by the threads of this process: raw files to digests, digests to encoded rows.
+
+The rows may be taken in pieces, each of which could be read on another machine: see `on_ray`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.errors import InputError
+from recsys.prepare import layout
+from recsys.prepare.config import PrepareConfig
+from recsys.prepare.digest import columns_to_read, digest_rows, in_threads
+from recsys.prepare.encode import EncodedRows, encode_digest
+from recsys.prepare.fit import Counts, Fitted
+from recsys.prepare.scan import Group, Scan
+from recsys.prepare.source import SPLITS, Piece, Source
+from recsys.prepare.vocabulary import Vocabulary
+from recsys.progress import ProgressLine, progress_line
+from recsys.schema import Schema
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of the rows, with what the scan found of them."""
+
+    piece: Piece
+    group: np.ndarray
+    """[n] uint8."""
+    hashes: np.ndarray
+    """[n] uint64."""
+
+
+def plan_work(source: Source, scan: Scan, n_rows: int | None = None) -> list[Work]:
+    """All rows, in the order of the scan: each split as a whole, or in pieces of about `n_rows`.
+
+    Raises:
+        InputError: when the files do not hold what they held when they were scanned.
+    """
+    work, n_done = [], 0
+    for split in SPLITS:
+        for piece in source.pieces(split, n_rows):
+            here = slice(n_done, n_done + piece.n_rows)
+            work.append(Work(piece, scan.group[here], scan.hashes[here]))
+            n_done += piece.n_rows
+    if n_done != len(scan.label):
+        raise InputError(f"the raw files changed while they were read (they had {len(scan.label)} rows): run again")
+    return work
+
+
+def digest_piece(
+    source: Source,
+    work: Work,
+    groups: list[Group],
+    config: PrepareConfig,
+    path: Path,
+    line: ProgressLine | None = None,
+) -> Counts:
+    """Reads the rows of a piece once: keeps their digests in a file, and returns what was counted of them.
+
+    Raises:
+        InputError: when they cannot be read, or are not as many as the scan found.
+    """
+    schema, n_done = source.schema, 0
+    counts = Counts(schema, groups, config)
+    tables = (table for _, table in source.batches(work.piece.split, columns_to_read(schema), work.piece))
+    with ExitStack() as stack:
+        sink, writer = stack.enter_context(pa.OSFile(str(path), "wb")), None
+        for table, digest in in_threads(lambda table: digest_rows(table, schema), tables):
+            n = table.num_rows
+            if n_done + n > work.piece.n_rows:
+                break
+            counts.add(digest, work.group[n_done : n_done + n], work.hashes[n_done : n_done + n])
+            writer = writer or stack.enter_context(pa.ipc.new_stream(sink, digest.schema))
+            writer.write_batch(digest)
+            n_done += n
+            if line is not None:
+                line.advance(n)
+    if n_done != work.piece.n_rows:
+        raise InputError(f"{work.piece.split} files changed while they were read: run again")
+    return counts
+
+
+def encode_piece(path: Path, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> Iterator[EncodedRows]:
+    """The encoded rows of a piece, from its digests."""
+    for _, rows in in_threads(lambda digest: encode_digest(digest, schema, vocabularies), read_stream(path)):
+        yield rows
+
+
+def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow stream."""
+    if path.stat().st_size == 0:  # of no rows
+        return
+    # Not mapped: what was read is let go of.
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
+
+
+def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) -> Fitted:
+    """The first pass."""
+    counts = Counts(source.schema, scan.groups, config)
+    with progress_line("reading", len(scan.label)) as line:
+        for number, work in enumerate(plan_work(source, scan)):
+            counts.merge(digest_piece(source, work, scan.groups, config, _file(folder, number), line))
+    return counts.finish()
+
+
+def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
+    """The second pass; digests are removed as they are used up."""
+    for number in range(len(plan_work(source, scan))):
+        yield from encode_piece(_file(folder, number), source.schema, fitted.vocabularies)
+        _file(folder, number).unlink()
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{layout.DIGESTS_FILE}-{number}"
