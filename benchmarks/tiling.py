@@ -23,8 +23,9 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = begin_folder(folder)
-    for name in (layout.VOCAB_FILE, layout.STATS_FILE, layout.COUNTS_FILE):
-        shutil.copy(base.folder / name, partial / name)
+    for name in (layout.VOCAB_FILE, layout.STATS_FILE, layout.COUNTS_FILE, layout.ITEMS_FILE):
+        if (base.folder / name).is_file():
+            shutil.copy(base.folder / name, partial / name)
     schema = base.manifest.schema_
     file = ArrowFile(base.folder / layout.ROWS_FILE)
     types = {field.name: field.type for field in file.schema}

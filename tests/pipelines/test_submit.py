@@ -129,4 +129,4 @@ def test_test_rows_that_were_prepared_score_as_their_file_does(project: Path, ru
     assert run(*RANK, "--model", "gbdt", "--folds", "0", "--out", "untested").code == 0
     refused = run("submit", "--run", "untested", "--out", "s.csv")
     assert refused.code == 2
-    assert "was prepared without test files: name some with --test" in refused.err
+    assert "has no test rows: name files of rows to score with --test" in refused.err
