@@ -74,7 +74,7 @@ def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(pipelines.rank, "calibrate_parts", read_only)
-        refused(run(*TREES, "--out", "a"), "Read-only file system: 'a.partial/oof.csv': allow writing there, or choose")
+        refused(run(*TREES, "--out", "a"), "Read-only file system (a.partial/oof.csv): allow writing there, or choose")
     assert run(*TREES, "--out", "a").code == 0
 
 
