@@ -55,7 +55,10 @@ COMMANDS = {
     ),
     "rank": Command(
         "rank",
-        ("--model", "dcnv2", "--data", "prepared", "--folds", "0,1", "trainer.checkpoint_every_s=0.5"),
+        (
+            *("--model", "dcnv2", "--data", "prepared", "--folds", "0,1", "trainer.checkpoint_every_s=0.5"),
+            *("trainer.epochs=3", "trainer.early_stopping=null"),
+        ),
         ("oof.csv", "calibration.json"),
     ),
     "ensemble": Command("ensemble", ("runs/a", "runs/b", "--replicates", "2000"), ("oof.csv", "stack.json")),

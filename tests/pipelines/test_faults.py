@@ -78,6 +78,16 @@ def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: py
     assert run(*TREES, "--out", "a").code == 0
 
 
+def test_too_little_memory(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs_more(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pipelines.rank, "calibrate_parts", needs_more)
+    refused(
+        run(*TREES, "--out", "a"), "the machine has too little memory: end other programs, or take a larger machine"
+    )
+
+
 def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise FileNotFoundError(2, "gone", "a")
