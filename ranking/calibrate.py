@@ -14,7 +14,7 @@ from recsys.config import StrictModel
 from recsys.cross_fitting import cross_fit
 from recsys.metrics import Metrics, measure, weighted_log_loss
 
-CalibrationKind = Literal["none", "temperature", "isotonic"]
+CalibrationKind = Literal["none", "temperature", "isotonic", "centered_isotonic"]
 CALIBRATIONS: tuple[CalibrationKind, ...] = get_args(CalibrationKind)
 _LOG_TEMPERATURES = (-3.0, 3.0)
 _TIE_BREAK = 1e-7
@@ -28,9 +28,9 @@ class Calibrator(StrictModel):
     balance: float = 0.0
     """Of temperature: ln (N_neg / N_pos), for the balanced logit is what it divides."""
     knots: tuple[float, ...] = ()
-    """Of isotonic: rising natural logits."""
+    """Of isotonic kinds: rising natural logits."""
     rates: tuple[float, ...] = ()
-    """Of isotonic: the click rates there; between them they are interpolated."""
+    """Of isotonic kinds: the click rates there; between them they are interpolated."""
 
     def natural_logit(self, logit: np.ndarray) -> np.ndarray:
         """[n] natural logits to [n] calibrated ones."""
@@ -39,7 +39,7 @@ class Calibrator(StrictModel):
                 return logit
             case "temperature":
                 return (logit + self.balance) / self.temperature - self.balance
-            case "isotonic":
+            case "isotonic" | "centered_isotonic":
                 # the second term keeps rows of one step in their order
                 return logit_of(np.interp(logit, self.knots, self.rates)) + _TIE_BREAK * logit
 
@@ -49,8 +49,10 @@ def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) 
 
     temperature: T where the WLL of the balanced logit / T is lowest (Guo et al., "On calibration of modern neural
     networks", ICML 2017). isotonic: the rising steps of least squares (Zadrozny and Elkan, "Transforming classifier
-    scores into accurate multiclass probability estimates", KDD 2002). NOTE[DIFF]: a step of k rows is drawn to the base
-    rate by one row's weight, for a rate of zero would make a click there infinitely surprising.
+    scores into accurate multiclass probability estimates", KDD 2002). centered_isotonic: the same steps, each a point
+    at its rows' mean logit, with straight lines between them (Oron and Flournoy, "Centered isotonic regression",
+    Statistics in Biopharmaceutical Research 2017): within a step the rate rises too. NOTE[DIFF]: a step of k rows is
+    drawn to the base rate by one row's weight, for a rate of zero would make a click there infinitely surprising.
 
     Args:
         kind: which.
@@ -70,10 +72,13 @@ def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) 
                 options={"xatol": 1e-6},
             )
             return Calibrator(kind=kind, temperature=float(np.exp(found.x)), balance=balance)
-        case "isotonic":
+        case "isotonic" | "centered_isotonic":
             model = IsotonicRegression(out_of_bounds="clip").fit(logit, label)
-            steps, n_rows = np.unique(model.predict(logit), return_counts=True)
+            steps, step, n_rows = np.unique(model.predict(logit), return_inverse=True, return_counts=True)
             smoothed = np.maximum.accumulate((steps * n_rows + label.mean()) / (n_rows + 1))
+            if kind == "centered_isotonic":
+                centres = np.bincount(step, weights=logit) / n_rows
+                return Calibrator(kind=kind, knots=tuple(centres.tolist()), rates=tuple(smoothed.tolist()))
             rates = smoothed[np.searchsorted(steps, model.y_thresholds_).clip(max=len(steps) - 1)]
             return Calibrator(kind=kind, knots=tuple(model.X_thresholds_.tolist()), rates=tuple(rates.tolist()))
 

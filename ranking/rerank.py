@@ -38,12 +38,13 @@ class Reranker:
         dataset: what the scorer's run was trained on; it holds the requests, and rows that show the candidates.
 
     Raises:
-        InputError: when the schema does not say which columns are the ad's, or mixes them with others in a cross.
+        InputError: when the schema does not say which columns are the ad's, or mixes them with others in a
+            cross that the scorer reads.
     """
 
     def __init__(self, scorer: Scorer, dataset: PreparedDataset) -> None:
         self._scorer, self._dataset = scorer, dataset
-        self._of_ad = _ad_columns(dataset.manifest.schema_)
+        self._of_ad = _ad_columns(dataset.manifest.schema_, scorer.categorical)
         self._row_of_item = _first_rows(dataset)
         self._row_ids: pa.Array = pc.cast(dataset.row_ids(np.arange(dataset.n_rows)), pa.string())
 
@@ -111,11 +112,13 @@ class Reranker:
         )
 
 
-def _ad_columns(schema: Schema) -> _AdColumns:
+def _ad_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
     names = set(schema.towers.get("ad", ()))
     if schema.target_item is None or schema.target_item not in names:
         raise InputError("reranking needs schema.target_item and the ad's columns in schema.towers.ad: name them")
     for cross, columns in schema.crosses.items():
+        if cross not in read:
+            continue
         if names & set(columns) and not names.issuperset(columns):
             raise InputError(f"reranking cannot put an ad into the cross {cross!r} of the ad's and other columns")
         if names.issuperset(columns):

@@ -35,6 +35,8 @@ class Scorer(Protocol):
 
     balance: float
     """ln (N_neg / N_pos) of the training rows: what takes a natural logit to the class-balanced one."""
+    categorical: frozenset[str]
+    """The categorical features that it reads."""
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """[n] logits of p."""
@@ -115,6 +117,7 @@ class RunScorer:
         self._dataset = dataset
         self._calibrator = _read_calibrator(run) if is_calibrated else Calibrator()
         self.balance = float(np.mean([np.log(link.balancing_weight) for _, link, _ in self._fits]))
+        self.categorical = frozenset(name for split, _, _ in self._fits for name in split.schema.categorical)
 
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
@@ -139,6 +142,7 @@ class EnsembleScorer:
         self._members = [RunScorer(members[name], dataset, world, is_calibrated=False) for name in self._stack.members]
         self._calibrator = _read_calibrator(run)
         self.balance = float(np.mean([member.balance for member in self._members]))
+        self.categorical = frozenset().union(*(member.categorical for member in self._members))
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """[n] logits of p."""

@@ -40,8 +40,14 @@ def make_project(folder: Path) -> None:
     config = {
         "name": "small",
         "files": {"train": ["train.parquet"], "test": ["test.parquet"]},
-        "schema": SMALL_SCHEMA | {"target_item": "shop"},
+        "schema": SMALL_SCHEMA
+        | {
+            "target_item": "shop",
+            "crosses": {"cross_shop": ["color", "shop"]},
+            "towers": {"user": ["seen", "x_*"], "ad": ["shop"], "context": ["color"]},
+        },
         "prepare": {"min_count": 3, "n_folds": 3},
+        "features": {"leave_out": ["cross_*"]},
         "models": {"dcnv2": {"model": tiny}, "din": {"model": tiny | {"attention_dims": [4]}}},
         "trainer": {"batch_size": 200},
     }
@@ -84,7 +90,7 @@ def test_what_a_plan_leaves(in_finished: Path) -> None:
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
         *("1-data", "2-dcnv2", "2-dcnv2-last-day", "2-focal", "3-gbdt", "3-gbdt-last-day", "3-ablation"),
         *("3-dcnv2-features", "3-dcnv2-features-last-day", "6-din", "6-din-last-day"),
-        *("8-ensemble", "8-ensemble-last-day", "9-final"),
+        *("7-retrieval", "7-dcnv2-retrieval-last-day", "8-ensemble", "8-ensemble-last-day", "9-final"),
     }
     with (in_finished / "submission.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -98,7 +104,9 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
     assert read(in_finished / "6-din/config.yaml")["trainer"]["loss"]["name"] == "focal"
     assert read(in_finished / "2-dcnv2/config.yaml")["trainer"]["loss"]["name"] == "log_loss"
     assert (said["A"], said["A-again"]) == ("retry", "reject")
-    assert read(in_finished / "3-dcnv2-features/config.yaml")["features"]["min_count"] == 5
+    features = {run: read(in_finished / f"{run}/config.yaml")["features"] for run in ("2-dcnv2", "3-dcnv2-features")}
+    assert features["2-dcnv2"]["leave_out"] == ["cross_*"]
+    assert features["3-dcnv2-features"] == {"leave_out": [], "min_count": 5, "min_count_by_column": {}}
     assert said["distribution"] == "adopt"
     # a rejected model is left out of the best, but not out of the ensemble
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
@@ -110,6 +118,19 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
         trained = read(Path(member) / "config.yaml")
         assert trained["splits"] == ["full"]
         assert trained["trainer"]["early_stopping"] is None
+
+
+def test_retrieval_and_its_score(in_finished: Path) -> None:
+    towers = read(in_finished / "7-retrieval/metrics.json")
+    verdict = read(in_finished / "gates/E.json")
+    recall, *gains = verdict["checks"]
+    assert recall["value"] == pytest.approx(towers["two_tower"]["recall@10"] - towers["popularity"]["recall@10"])
+    without, scored = (
+        read(in_finished / f"{run}-last-day/metrics.json")["overall"] for run in ("2-dcnv2", "7-dcnv2-retrieval")
+    )
+    assert gains[0]["value"] == pytest.approx(scored["ap"] - without["ap"])
+    assert without["n_rows"] == scored["n_rows"]
+    assert "recall@10" in towers["reranked"]
 
 
 def test_the_point_of_a_sweep_is_chosen_by_rows_that_are_not_reported(in_finished: Path) -> None:
@@ -158,7 +179,17 @@ def test_the_report_needs_nothing_else(in_finished: Path) -> None:
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert len(pictures) >= 8
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
-    for title in ("Gates", "Models", "Curves", "Segments", "Sweeps", "Ensemble", "Time and memory", "Submission"):
+    for title in (
+        "Gates",
+        "Models",
+        "Curves",
+        "Segments",
+        "Sweeps",
+        "Retrieval",
+        "Ensemble",
+        "Time and memory",
+        "Submission",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['score']:.5f}" in page
 

@@ -57,6 +57,16 @@ def test_isotonic_is_scikit_learns_but_for_one_rows_weight() -> None:
     assert found.max() < 1
 
 
+def test_centered_isotonic_is_isotonic_at_the_middle_of_its_steps_and_rises_within_them() -> None:
+    logit, label, _ = overconfident()
+    centered, plain = (fit_calibrator(kind, logit, label) for kind in ("centered_isotonic", "isotonic"))
+    middle = np.array(centered.knots)
+    assert np.allclose(probability(centered.natural_logit(middle)), probability(plain.natural_logit(middle)), rtol=1e-4)
+    between = (middle[:-1] + middle[1:]) / 2
+    expected = (np.array(centered.rates)[:-1] + np.array(centered.rates)[1:]) / 2
+    assert np.allclose(probability(centered.natural_logit(between)), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", CALIBRATIONS)
 def test_the_order_of_rows_stays(kind: CalibrationKind) -> None:
     logit, label, _ = overconfident(5000)
@@ -71,7 +81,7 @@ def test_no_row_is_calibrated_by_its_own_fold() -> None:
     logit, label, fold = overconfident(8000)
     mine = fold == "1"
     turned = np.where(mine, 1 - label, label)
-    for kind in ("temperature", "isotonic"):
+    for kind in ("temperature", "isotonic", "centered_isotonic"):
         before, after = (cross_calibrate(kind, logit, y, fold) for y in (label, turned))
         assert np.array_equal(before[mine], after[mine])
         assert not np.array_equal(before[~mine], after[~mine])
