@@ -1,7 +1,7 @@
 """Faults, brought about for real: what each pipeline says, what it leaves, and whether a second attempt succeeds.
 
 python -m benchmarks.faults
-python -m benchmarks.faults --kills 20
+python -m benchmarks.faults --kills 1 --rows 2000
 """
 
 import filecmp
@@ -30,7 +30,6 @@ from recsys.progress import console
 from recsys.seal import seal
 
 ROOT = Path(__file__).parent.parent
-ROWS = 20_000
 TIMEOUT_S = 600
 
 
@@ -56,7 +55,10 @@ COMMANDS = {
     ),
     "rank": Command(
         "rank",
-        ("--model", "dcnv2", "--data", "prepared", "--folds", "0,1", "trainer.checkpoint_every_s=0.5"),
+        (
+            *("--model", "dcnv2", "--data", "prepared", "--folds", "0,1", "trainer.checkpoint_every_s=0.5"),
+            *("trainer.epochs=3", "trainer.early_stopping=null"),
+        ),
         ("oof.csv", "calibration.json"),
     ),
     "ensemble": Command("ensemble", ("runs/a", "runs/b", "--replicates", "2000"), ("oof.csv", "stack.json")),
@@ -88,7 +90,8 @@ class Row:
 
 
 def faults(
-    kills: Annotated[int, typer.Option(min=0, help="Times that each pipeline is killed, at random moments.")] = 4,
+    kills: Annotated[int, typer.Option(min=1, help="Times that each pipeline is killed, at random moments.")] = 5,
+    rows: Annotated[int, typer.Option(min=1000, help="Generated rows to work on.")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the moments.")] = 0,
     keep: Annotated[bool, typer.Option(help="Leave the working folder.")] = False,
 ) -> None:
@@ -98,7 +101,7 @@ def faults(
     here = Path.cwd()
     try:
         os.chdir(folder)
-        rows = list(_rows(kills))
+        found = list(bring_about(rows, kills))
     finally:
         os.chdir(here)
         if not keep:
@@ -106,18 +109,19 @@ def faults(
     table = Table(title="faults", title_justify="left", show_lines=True)
     for column in ("fault", "what was said", "state left", "second attempt"):
         table.add_column(column, overflow="fold")
-    for row in rows:
+    for row in found:
         table.add_row(row.fault, row.said, row.left, row.second, style=None if row.is_fine else "red")
     console.print(table)
-    wrong = sum(not row.is_fine for row in rows)
-    console.print(f"{len(rows)} faults, {wrong} that did not end as they should")
+    wrong = sum(not row.is_fine for row in found)
+    console.print(f"{len(found)} faults, {wrong} that did not end as they should")
     if wrong:
         raise typer.Exit(1)
 
 
-def _rows(kills: int) -> Iterator[Row]:
+def bring_about(rows: int, kills: int) -> Iterator[Row]:
+    """Every fault in turn, in the working folder."""
     console.print("undisturbed runs to compare with")
-    _must(run([sys.executable, "-m", "pipelines.generate", "--rows", str(ROWS), "--out", "raw"]))
+    _must(run([sys.executable, "-m", "pipelines.generate", "--rows", str(rows), "--out", "raw"]))
     _must(run(COMMANDS["prepare"].line(Path("prepared"))))
     Path("runs").mkdir()
     for name, more in (("a", ()), ("b", ("model.embedding_dim=4",))):
@@ -131,7 +135,7 @@ def _rows(kills: int) -> Iterator[Row]:
         whole.setdefault(name, out)
     for name, command in COMMANDS.items():
         yield kill(command, whole[name], seconds[name], kills)
-        yield interrupt(command, whole[name], seconds[name])
+        yield interrupt(command, whole[name])
     for name, command in COMMANDS.items():
         yield full_disk(command, whole[name])
     yield read_only(COMMANDS["rank"], whole["rank"], seconds["rank"])
@@ -190,11 +194,11 @@ def _remove(*paths: Path) -> None:
                 one.unlink()
 
 
-def _state(out: Path) -> tuple[str, bool]:
-    """What a disturbed run left, and whether it can be taken for a finished one."""
+def _state(out: Path) -> str:
+    """What a disturbed run left under its names."""
     if out.exists():
-        return "finished before", True
-    return ("an unfinished .partial" if partial_folder(out).exists() else "nothing"), True
+        return "the finished output"
+    return "an unfinished .partial" if partial_folder(out).exists() else "nothing"
 
 
 def kill(command: Command, whole: Path, seconds: float, kills: int) -> Row:
@@ -205,7 +209,7 @@ def kill(command: Command, whole: Path, seconds: float, kills: int) -> Row:
         out = Path(f"{command.name}-killed-{number}{'' if command.results else '.csv'}")
         moment = random.uniform(0.2, 1.0) * seconds
         run(command.line(out), lambda process, moment=moment: _after(process, moment, signal.SIGKILL))  # type: ignore[misc]
-        state, _ = _state(out)
+        state = _state(out)
         states[state] = states.get(state, 0) + 1
         said, same = again(command, out, whole)
         n_same += same
@@ -222,14 +226,26 @@ def _after(process: "subprocess.Popen[str]", moment: float, what: signal.Signals
         process.send_signal(what)
 
 
-def interrupt(command: Command, whole: Path, seconds: float) -> Row:
-    """Ctrl-C in the middle of the work."""
+def interrupt(command: Command, whole: Path) -> Row:
+    """Ctrl-C as soon as something is being written."""
     out = Path(f"{command.name}-interrupted{'' if command.results else '.csv'}")
-    ended = run(command.line(out), lambda process: _after(process, 0.7 * seconds, signal.SIGINT))
-    state, _ = _state(out)
+
+    def press(process: "subprocess.Popen[str]") -> None:
+        _wait_for_lock(out, process)
+        process.send_signal(signal.SIGINT)
+
+    ended = run(command.line(out), press)
+    state = _state(out)
     second, same = again(command, out, whole)
     is_fine = same and ended.code in (0, 130) and not ended.has_traceback
     return Row(f"{command.name}: SIGINT", f"exit code {ended.code}: {ended.said}", state, second, is_fine)
+
+
+def _wait_for_lock(out: Path, process: "subprocess.Popen[str]") -> None:
+    """Until a process holds what it writes, or has ended."""
+    locks = (partial_folder(out) / LOCK_FILE, out.with_name(out.name + LOCK_FILE))
+    while not any(lock.exists() for lock in locks) and process.poll() is None:
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -261,7 +277,7 @@ def full_disk(command: Command, whole: Path) -> Row:
         if command.name == "ensemble":
             filler.write_bytes(b"\0" * 500_000)
         ended = run(command.line(out))
-        state, _ = _state(out)
+        state = _state(out)
         filler.unlink(missing_ok=True)
         remount(disk, "size=1g")
         second, same = again(command, out, whole)
@@ -283,7 +299,7 @@ def read_only(command: Command, whole: Path, seconds: float) -> Row:
         run(command.line(out), lambda process: _after(process, 0.6 * seconds, signal.SIGKILL))
         remount(disk, "ro")
         ended = run(command.line(out))
-        state, _ = _state(out)
+        state = _state(out)
         remount(disk, "rw")
         second, same = again(command, out, whole)
     is_fine = ended.code == 2 and not ended.has_traceback and same
@@ -303,7 +319,7 @@ def flipped() -> Iterator[Row]:
         kept = path.read_bytes()
         path.write_bytes(data)
         ended = run(command.line(out))
-        state, _ = _state(out)
+        state = _state(out)
         path.write_bytes(kept)
         second, same = again(command, out, whole)
         is_fine = ended.code == 2 and not ended.has_traceback and same
@@ -314,7 +330,7 @@ def other_schema() -> Row:
     """Prepared data of another schema."""
     command, out = COMMANDS["rank"], Path("other-schema")
     ended = run(command.line(out, "schema.sequences.seq.max_length=10"))
-    state, _ = _state(out)
+    state = _state(out)
     second, same = again(command, out, Path("runs/a"))
     is_fine = ended.code == 2 and not ended.has_traceback and same
     return Row("rank: prepared data of another schema", f"exit code {ended.code}: {ended.said}", state, second, is_fine)
@@ -328,7 +344,7 @@ def other_version() -> Row:
     seal(path.parent)
     command = COMMANDS["rank"]
     ended = run(command.line(out))
-    state, _ = _state(out)
+    state = _state(out)
     path.write_bytes(kept)
     Path("prepared/DONE").write_bytes(done)
     second, same = again(command, out, Path("runs/a"))
@@ -343,8 +359,7 @@ def two_processes(command: Command, whole: Path) -> Row:
     out, said = Path("twice"), []
 
     def start_another(first: "subprocess.Popen[str]") -> None:
-        while not (partial_folder(out) / LOCK_FILE).exists() and first.poll() is None:
-            time.sleep(0.05)
+        _wait_for_lock(out, first)
         said.append(run(command.line(out)))
 
     first = run(command.line(out), start_another)

@@ -60,7 +60,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
         except (OSError, MemoryError) as error:
             if (cure := _cure(error)) is None:
                 raise
-            print(f"error: {one_line(error)}: {cure}, then give the same command again", file=sys.stderr)
+            print(f"error: {_what(error)}: {cure}, then give the same command again", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
             print(
@@ -77,10 +77,18 @@ def run_pipeline(command: Callable[..., None]) -> None:
     app()
 
 
+def _what(error: OSError | MemoryError) -> str:
+    """What the machine refused; libraries say it in many ways."""
+    if isinstance(error, MemoryError):
+        return "the machine has too little memory"
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{os.strerror(error.errno or 0)}{where}"
+
+
 def _cure(error: OSError | MemoryError) -> str | None:
     """What a user can do about a machine that refuses; None where the fault is ours."""
     if isinstance(error, MemoryError):
-        return "the machine has too little memory: end other programs, or take a larger one"
+        return "end other programs, or take a larger machine"
     return next((cure for numbers, cure in _CURES.items() if error.errno in numbers), None)
 
 

@@ -22,7 +22,10 @@ SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 READ_ROWS = 16_384
-"""Rows decoded at once: with 531 tokens a row, a batch of strings stays near 35 MB."""
+"""Rows decoded at once, at most: with 531 tokens a row, a batch of strings stays near 35 MB."""
+_BATCH_BYTES = 64 << 20
+"""Of a batch, by what the file says of its columns: rows of a hundred thousand tokens are decoded a few at a time."""
+_LEAST_ROWS = 64
 
 
 def length_column(sequence: str) -> str:
@@ -162,7 +165,8 @@ class Source:
         for path, row_groups in parts:
             try:
                 file = open_parquet(path)
-                for batch in file.iter_batches(batch_size=READ_ROWS, row_groups=row_groups, columns=own):
+                n_rows = _batch_rows(file, own)
+                for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=own):
                     table = settle_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)
@@ -170,6 +174,18 @@ class Source:
             except (pa.ArrowInvalid, OSError) as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"{path} cannot be read to its end ({reason}): write or copy it again") from error
+
+
+def _batch_rows(file: pq.ParquetFile, columns: Sequence[str]) -> int:
+    """How many rows of a file are decoded at once."""
+    metadata, wanted = file.metadata, set(columns)
+    widest = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = [group.column(index) for index in range(group.num_columns)]
+        n_bytes = sum(c.total_uncompressed_size for c in parts if c.path_in_schema.split(".")[0] in wanted)
+        widest = max(widest, n_bytes // max(group.num_rows, 1))
+    return min(READ_ROWS, max(_LEAST_ROWS, _BATCH_BYTES // max(widest, 1)))
 
 
 def with_histories(source: Source) -> Source:

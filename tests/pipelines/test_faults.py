@@ -74,8 +74,18 @@ def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(pipelines.rank, "calibrate_parts", read_only)
-        refused(run(*TREES, "--out", "a"), "Read-only file system: 'a.partial/oof.csv': allow writing there, or choose")
+        refused(run(*TREES, "--out", "a"), "Read-only file system (a.partial/oof.csv): allow writing there, or choose")
     assert run(*TREES, "--out", "a").code == 0
+
+
+def test_too_little_memory(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs_more(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pipelines.rank, "calibrate_parts", needs_more)
+    refused(
+        run(*TREES, "--out", "a"), "the machine has too little memory: end other programs, or take a larger machine"
+    )
 
 
 def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

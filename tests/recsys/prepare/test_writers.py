@@ -13,7 +13,7 @@ from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
-from recsys.prepare.source import open_new
+from recsys.prepare.source import open_new, open_source
 from recsys.schema_config import SchemaConfig
 from tests.conftest import prepare_small, small_schema, small_table
 
@@ -268,3 +268,16 @@ def test_numbers_of_any_size(tmp_path: Path) -> None:
     dense = dataset.split("full").batch(np.arange(4), []).dense.numpy()
     assert dense[:, 0] == pytest.approx((tiny[:4] - tiny.mean()) / tiny.std(), rel=1e-5)
     assert dense[0, 1] == dense[3, 1]
+
+
+def test_rows_of_many_bytes_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
+    text = ",".join(map(str, np.random.default_rng(0).integers(0, 10**6, 50_000)))
+    table = pa.table({"s": [text + str(i) for i in range(200)], "x": np.arange(200), "click": [0, 1] * 100})
+    pq.write_table(table, tmp_path / "train.parquet", use_dictionary=False)
+    sequences = {"s": {"kind": "delimited", "max_length": 2}}
+    schema = SchemaConfig.model_validate({"label": "click", "numeric": ["x"], "sequences": sequences})
+    source = open_source(schema, RawFiles(train=("train.parquet",)), tmp_path)
+    sizes = [part.num_rows for _, part in source.batches("train", ["s"])]
+    assert sum(sizes) == 200
+    assert max(sizes) < 200  # 340 kB a row
+    assert [part.num_rows for _, part in source.batches("train", ["x"])] == [200]
