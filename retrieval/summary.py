@@ -14,7 +14,7 @@ from retrieval.catalogue import Catalogue
 from retrieval.evaluate import KS, N_HEAD, Ranking, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
 
-_SHOWN = ("recall@1", "recall@10", "recall@50", "recall@100", "recall@500", "ndcg@10", "mrr", "coverage@100")
+_SHOWN = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 
 
 def summarize(
