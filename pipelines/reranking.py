@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 
 from ranking.rerank import Reranker
 from ranking.scoring import find_run_data, load_scorer
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import METRICS_FILE, RunFolder
 from recsys.files import read_json
 from recsys.rows import Rows
+from recsys.split import Split
 from recsys.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalogue import Catalogue

@@ -18,12 +18,13 @@ from pipelines.data import find_prepared
 from pipelines.rank import RUNS, describe_fit
 from pipelines.reranking import check_reranker, rerank
 from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import RunFolder
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.score_feature import SCORES_FILE, write_scores
+from recsys.split import Split
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from recsys.world import World, join_world

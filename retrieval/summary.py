@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
-from recsys.dataset import Split
 from recsys.progress import console
 from recsys.rows import Rows
+from recsys.split import Split
 from retrieval.catalogue import Catalogue
 from retrieval.evaluate import KS, N_HEAD, Ranking, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
