@@ -112,6 +112,8 @@ def build_retrieval_trainer(
         seed=config.seed,
     )
     if loss.name == "logistic":
+        if hits == "all":
+            raise InputError("trainer.loss.name=logistic tells clicks from other rows: set hits=clicked")
         log_loss, link = build_loss(LossConfig(), split.prior)
         objective = RowLoss(model, log_loss)
     elif model.causal_over is not None:

@@ -182,6 +182,7 @@ def test_a_killed_run_goes_on_without_training_again(project: Path, run: Run, mo
         (("trainer.early_stopping={}",), "needs a valid split"),
         (("trainer.loss.all_ads=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
         (("model.pooling=causal",), "set score_parts=null"),
+        (("hits=all", "trainer.loss={name: logistic, shown: ignore}"), "set hits=clicked"),
         (("--reranker", "nothing"), "nothing is not a finished run"),
     ],
 )
