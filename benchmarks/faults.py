@@ -269,7 +269,7 @@ def remount(folder: Path, option: str) -> None:
 def full_disk(command: Command, whole: Path) -> Row:
     """Too little room for the output, then enough."""
     fault = f"{command.name}: disk full"
-    with tmpfs("48k" if not command.results else "600k") as disk:
+    with tmpfs("8k" if not command.results else "600k") as disk:
         if disk is None:
             return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
         out = disk / f"out{'' if command.results else '.csv'}"
