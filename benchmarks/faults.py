@@ -360,7 +360,9 @@ def two_processes(command: Command, whole: Path) -> Row:
 
     def start_another(first: "subprocess.Popen[str]") -> None:
         _wait_for_lock(out, first)
+        first.send_signal(signal.SIGSTOP)  # else it might be through before the other has begun
         said.append(run(command.line(out)))
+        first.send_signal(signal.SIGCONT)
 
     first = run(command.line(out), start_another)
     second = said[0]
