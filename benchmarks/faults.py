@@ -138,7 +138,7 @@ def bring_about(rows: int, kills: int) -> Iterator[Row]:
         yield interrupt(command, whole[name])
     for name, command in COMMANDS.items():
         yield full_disk(command, whole[name])
-    yield read_only(COMMANDS["rank"], whole["rank"], seconds["rank"])
+    yield read_only(COMMANDS["rank"], whole["rank"])
     yield from flipped()
     yield other_schema()
     yield other_version()
@@ -289,14 +289,19 @@ def _short(said: str, folder: Path) -> str:
     return said.replace(str(folder), "OUT")
 
 
-def read_only(command: Command, whole: Path, seconds: float) -> Row:
+def read_only(command: Command, whole: Path) -> Row:
     """An unfinished run whose folder can no longer be written."""
     fault = f"{command.name}: run folder read-only"
     with tmpfs("1g") as disk:
         if disk is None:
             return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
         out = disk / "out"
-        run(command.line(out), lambda process: _after(process, 0.6 * seconds, signal.SIGKILL))
+
+        def begin(process: "subprocess.Popen[str]") -> None:
+            _wait_for_lock(out, process)
+            process.kill()
+
+        run(command.line(out), begin)
         remount(disk, "ro")
         ended = run(command.line(out))
         state = _state(out)
