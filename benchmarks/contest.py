@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from ranking.din import DINConfig
 from ranking.gbdt import GBDTConfig
 from ranking.models import DeepModelConfig, config_class
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.rows import Rows
+from recsys.split import Split
 from recsys.training.config import TrainerConfig
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from pipelines.config import RankConfig
 from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_trainer
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.permutation import Permutation
 from recsys.progress import console
 from recsys.rows import PermutedSlice
+from recsys.split import Split
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.world import World

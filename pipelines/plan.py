@@ -80,15 +80,15 @@ def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
     """
     text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     path = out / PLAN_FILE
+    temporary = path.with_suffix(".tmp")  # all that a process leaves which was killed here
     if path.is_file():
         if path.read_text(encoding="utf-8") != text:
             raise InputError(f"{out} holds a plan of another config: choose another --out, or remove it")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or set(out.iterdir()) - {temporary}):
         raise InputError(f"{out} exists and is not a plan's folder: choose another --out, or remove it")
     if is_writer:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.rename(path)
 

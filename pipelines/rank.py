@@ -20,12 +20,13 @@ from pipelines.data import find_prepared
 from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import ModelName, build_trainer
 from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import Part, RunFolder, forget_peak_rss, join, peak_rss_gib
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.score_feature import with_scores
+from recsys.split import Split
 from recsys.summary import print_summary, summarize
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log

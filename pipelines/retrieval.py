@@ -10,46 +10,36 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import typer
-from rich.table import Table
 
 from pipelines.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
 from pipelines.config import RetrievalConfig, load_retrieval_config
 from pipelines.data import find_prepared
 from pipelines.rank import RUNS, describe_fit
-from ranking.rerank import Reranker
-from ranking.scoring import find_run_data, load_scorer
+from pipelines.reranking import check_reranker, rerank
 from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.experiment import METRICS_FILE, RunFolder
-from recsys.files import read_json
+from recsys.experiment import RunFolder
 from recsys.progress import console
 from recsys.rows import Rows
 from recsys.score_feature import SCORES_FILE, write_scores
+from recsys.split import Split
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from recsys.world import World, join_world
+from retrieval.baselines import Popularity, Random
+from retrieval.candidates import CANDIDATES_FILE, write_candidates
 from retrieval.catalogue import Catalogue, build_catalogue
-from retrieval.evaluate import KS, N_HEAD, Ranking, Scores, measure_ranking, measure_ranks, rank_all, ranks_among
+from retrieval.evaluate import N_HEAD, Scores, rank_all
 from retrieval.fit import Towers, build_retrieval_trainer, hits_among, load_towers
-from retrieval.index import (
-    N_RECALLED,
-    AdIndex,
-    build_index,
-    exact_search,
-    queries_per_s,
-    recall_of,
-)
+from retrieval.index import INDEX_FILE, N_RECALLED, AdIndex, build_index, exact_search, queries_per_s, recall_of
 from retrieval.plots import plot_recall, plot_segments
+from retrieval.summary import print_retrieval, summarize
 from retrieval.truth import true_preferences
 from retrieval.vectors import InnerProducts
 
-CANDIDATES_FILE, RERANKED_FILE = "candidates.parquet", "reranked.parquet"
-_SHOWN = ("recall@1", "recall@10", "recall@50", "recall@100", "recall@500", "ndcg@10", "mrr", "coverage@100")
+RECALL_PLOT, SEGMENTS_PLOT = "recall.png", "segments.png"
 
 
 def retrieval(
@@ -188,7 +178,7 @@ def execute(
     metrics = summarize(rankings, target, split, requests, catalogue)
     index, metrics["index"] = index_ads(settings, user, ads)
     index.save(run.file("."), towers.identity)
-    metrics["index"]["bytes"] = run.file("index.faiss").stat().st_size
+    metrics["index"]["bytes"] = run.file(INDEX_FILE).stat().st_size
     metrics["train"] = run.load_fit(split_name)[1]
     metrics["data"] = {"folder": str(dataset.folder.resolve()), "n_ads": len(catalogue), "n_requests": len(requests)}
     write_candidates(run.file(CANDIDATES_FILE), split, requests, catalogue, index, user, own.candidates, towers.scale)
@@ -196,56 +186,10 @@ def execute(
         metrics |= rerank(run, reranker, split, requests, catalogue, target, world)
     panels = {"all clicks" if own.hits == "clicked" else "all requests": {k: metrics[k] for k in rankings}}
     panels[f"ads outside the {N_HEAD} most popular"] = {k: metrics["tail"][k] for k in rankings}
-    plot_recall(panels, run.file("recall.png"))
+    plot_recall(panels, run.file(RECALL_PLOT))
     if metrics["segments"]:
-        plot_segments(metrics["segments"], "recall@100", run.file("segments.png"))
+        plot_segments(metrics["segments"], "recall@100", run.file(SEGMENTS_PLOT))
     run.close(metrics)
-
-
-def check_reranker(reranker: Path, split: str, world: World) -> None:
-    """Refuses a ranking run that may have seen the rows that are judged here.
-
-    Raises:
-        InputError: when it is no finished ranking run, or one of another split.
-    """
-    if world.size > 1:
-        raise InputError("--reranker scores in one process: give the command without torchrun")
-    found = find_run_data(reranker)
-    for run in found.members.values() or [reranker]:
-        fitted = read_json(run / METRICS_FILE)["train"].get("fits", {})
-        if list(fitted) != [split]:
-            raise InputError(
-                f"{run} was fitted on {', '.join(fitted) or 'nothing'}, and reranking needs a run of {split}: the rows "
-                "that are judged must be new to it"
-            )
-
-
-def rerank(
-    run: RunFolder,
-    reranker: Path,
-    split: Split,
-    requests: Rows,
-    catalogue: Catalogue,
-    target: np.ndarray,
-    world: World,
-) -> dict[str, Any]:
-    """The figures of candidates in the order of a ranking model, and in that of both scores together.
-
-    The towers' logit is that of being shown and clicked among all ads, up to a constant a request, where they learn
-    from all that was shown: ln of the click probability adds what the ranking model knows.
-    """
-    data = find_run_data(reranker)
-    theirs = PreparedDataset(data.folder)
-    Reranker(load_scorer(reranker, data, theirs, world), theirs).rerank(
-        run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
-    )
-    table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
-    ids = pc.cast(split.dataset.row_ids(requests(np.arange(len(requests)))), pa.string())
-    request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
-    entry = pc.index_in(table["item"], value_set=catalogue.names).to_numpy()
-    logit = table["logit"].to_numpy().astype(np.float64)
-    scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
-    return {name: measure_ranks(ranks_among(request, entry, score, target)) for name, score in scores.items()}
 
 
 def judged_rows(split: Split) -> tuple[Rows, Rows | None]:
@@ -312,57 +256,6 @@ def score_rows(
         write_scores(run.file(SCORES_FILE), split.dataset, numbers, np.concatenate([s for _, s in found]))
 
 
-class Popularity:
-    """Ranks ads by [A] counts, whoever asks."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        self._scores = counts.astype(np.float32)
-
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """[b] places of requests to [b, A]."""
-        return np.tile(self._scores, (len(places), 1))
-
-
-class Random:
-    """Ranks ads by chance."""
-
-    def __init__(self, n_ads: int, seed: int) -> None:
-        self._n_ads, self._seed = n_ads, seed
-
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """[b] places of requests to [b, A]."""
-        return np.random.default_rng([self._seed, int(places[0])]).random((len(places), self._n_ads), np.float32)
-
-
-def summarize(
-    rankings: dict[str, Ranking], target: np.ndarray, split: Split, requests: Rows, catalogue: Catalogue
-) -> dict[str, Any]:
-    """The figures of all rankings: overall, by segment, and of the clicks on ads that are not popular."""
-    metrics: dict[str, Any] = {name: measure_ranking(ranking, len(catalogue)) for name, ranking in rankings.items()}
-    is_tail = target >= N_HEAD  # the catalogue stands in the order of popularity
-    metrics["tail"] = {"n_requests": int(is_tail.sum())}
-    metrics["tail"] |= {name: measure_ranks(ranking.rank[is_tail]) for name, ranking in rankings.items()}
-    metrics["segments"] = {}
-    for name, labels in split.dataset.segments(requests(np.arange(len(requests)))).items():
-        found = metrics["segments"][name] = {}
-        for label in sorted(pc.unique(labels).to_pylist()):
-            mine = np.asarray(pc.equal(labels, pa.scalar(label)))
-            figures: dict[str, Any] = {key: measure_ranks(ranking.rank[mine]) for key, ranking in rankings.items()}
-            found[label] = {"n_requests": int(mine.sum())} | figures
-    if "truth" in rankings:
-        metrics["closed"] = {
-            f"recall@{k}": closed(metrics["two_tower"], metrics["popularity"], metrics["truth"], f"recall@{k}")
-            for k in KS
-        }
-    return metrics
-
-
-def closed(ours: dict[str, float], popularity: dict[str, float], bound: dict[str, float], metric: str) -> float | None:
-    """The share of the distance from popularity to the bound that is covered; None where there is none."""
-    distance = bound[metric] - popularity[metric]
-    return (ours[metric] - popularity[metric]) / distance if distance > 0 else None
-
-
 def index_ads(settings: RetrievalConfig, user: np.ndarray, ads: np.ndarray) -> tuple[AdIndex, dict[str, Any]]:
     """An index of all ads, and how it compares with exact search."""
     index = build_index(ads, settings.retrieval.index, settings.retrieval.trainer.seed, user)
@@ -373,69 +266,6 @@ def index_ads(settings: RetrievalConfig, user: np.ndarray, ads: np.ndarray) -> t
         f"ann_recall@{N_RECALLED}": recall_of(index, user, exact),
         "queries_per_s": queries_per_s(index, user, exact.shape[1]),
     }
-
-
-def write_candidates(
-    path: Path,
-    split: Split,
-    requests: Rows,
-    catalogue: Catalogue,
-    index: AdIndex,
-    user: np.ndarray,
-    n_candidates: int,
-    scale: float,
-) -> None:
-    """candidates.parquet: row_id, rank (from 1), item, score (the towers' logit) of each request's best ads."""
-    scores, places = index.search(user, min(n_candidates, len(catalogue)))
-    n, k = places.shape
-    is_found = places.reshape(-1) >= 0
-    ids = pc.cast(split.dataset.row_ids(requests(np.arange(n))), pa.string())
-    table = pa.table(
-        {
-            "row_id": ids.take(pa.array(np.repeat(np.arange(n), k)[is_found])),
-            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n)[is_found],
-            "item": catalogue.names.take(pa.array(places.reshape(-1)[is_found])),
-            "score": (scale * scores).reshape(-1)[is_found],
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
-
-
-def print_retrieval(metrics: dict[str, Any], title: str) -> None:
-    """Shows metrics.json as a table."""
-    counts = metrics["data"]
-    table = Table(title=f"{title}: {counts['n_requests']:,} requests, {counts['n_ads']:,} ads", title_justify="left")
-    for column in ("ranking", *_SHOWN):
-        table.add_column(column, justify="left" if column == "ranking" else "right")
-    styles = {"two_tower": "bold", "truth": "green"}
-    order = ("random", "popularity", "recent", "two_tower", "reranked", "reranked_jointly", "truth")
-    names = [name for name in order if name in metrics]
-    for name in names:
-        figures = metrics[name]
-        table.add_row(
-            name, *[f"{figures[key]:.4f}" if key in figures else "-" for key in _SHOWN], style=styles.get(name)
-        )
-    for name in names:
-        figures = metrics["tail"].get(name)
-        if figures:
-            table.add_row(
-                f"tail: {name}", *[f"{figures[key]:.4f}" if key in figures else "-" for key in _SHOWN], style="dim"
-            )
-    console.print(table)
-    tail = metrics["tail"]
-    console.print(f"tail: the {tail['n_requests']:,} requests whose ad is outside the {N_HEAD} most popular")
-    if "closed" in metrics:
-        shares = [
-            f"K={k} {metrics['closed'][f'recall@{k}']:.0%}" for k in (10, 100) if metrics["closed"][f"recall@{k}"]
-        ]
-        console.print(f"of the distance from popularity to the true preferences, closed at {', '.join(shares)}")
-    index = metrics["index"]
-    console.print(
-        f"index {index['kind']} {index['parameters']}: recall@{N_RECALLED} against exact search "
-        f"{index[f'ann_recall@{N_RECALLED}']:.4f}, {index['queries_per_s']:,.0f} queries/s, {index['bytes']:,} bytes"
-    )
-    train = metrics["train"]
-    console.print(f"trained {train['n_rows_trained']:,} rows at {train['rows_per_s']:,.0f} rows/s")
 
 
 if __name__ == "__main__":

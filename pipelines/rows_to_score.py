@@ -13,9 +13,8 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read, in_threads
 from recsys.prepare.encode import EncodedRows, encode_rows
-from recsys.prepare.source import open_new
-
-_BLOCK_ROWS = 16_384
+from recsys.prepare.layout import IDS_FILE
+from recsys.prepare.source import READ_ROWS, open_new
 
 
 class RowsToScore(Protocol):
@@ -99,17 +98,23 @@ class PreparedRows:
 
     def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
         """See `RowsToScore`."""
-        for start in range(0, self.n_rows, _BLOCK_ROWS):
-            rows = self._numbers[start : start + _BLOCK_ROWS]
-            yield pc.cast(self._dataset.row_ids(rows), pa.string()), self._dataset.encoded(rows)
+        for start in range(0, self.n_rows, READ_ROWS):
+            here = slice(start, start + READ_ROWS)
+            yield self._ids(here), self._dataset.encoded(self._numbers[here])
 
     def ids(self) -> pa.Array:
         """See `RowsToScore`."""
-        return pc.cast(self._dataset.row_ids(self._numbers), pa.string())
+        return self._ids(slice(0, self.n_rows))
 
     def labels(self) -> np.ndarray | None:
         """[n] 0 / 1, where the data brought them."""
         return self._dataset.labels(self._numbers) if "test" in self._dataset.given_splits else None
+
+    def _ids(self, here: slice) -> pa.Array:
+        has_ids = (self._dataset.folder / IDS_FILE).is_file()
+        if not has_ids and self._dataset.manifest.test_files:  # numbered as `FileRows` numbers them
+            return pc.cast(pa.array(np.arange(self.n_rows)[here]), pa.string())
+        return pc.cast(self._dataset.row_ids(self._numbers[here]), pa.string())
 
     @cached_property
     def _numbers(self) -> np.ndarray:

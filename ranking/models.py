@@ -11,10 +11,10 @@ from ranking.din import DIN, DINConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
-from recsys.dataset import Split
 from recsys.errors import InputError
 from recsys.rows import Rows
 from recsys.schema import Schema
+from recsys.split import Split
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer

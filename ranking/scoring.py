@@ -15,7 +15,7 @@ from ranking.models import DeepModelConfig, build_model, config_class
 from ranking.stacking import Stack
 from recsys.calibration import LogitLink
 from recsys.config import validate
-from recsys.dataset import PreparedDataset, Split
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
 from recsys.feature_selection import FeatureConfig
@@ -24,6 +24,7 @@ from recsys.prepare.encode import EncodedRows
 from recsys.rows import AllRows
 from recsys.seal import verify
 from recsys.sharding import shard
+from recsys.split import Split
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import Precision, TrainerConfig
 from recsys.training.predict import predict

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from recsys.dataset import ExtraColumn, PreparedDataset
+from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import CONFIG_FILE
 from recsys.files import is_done
+from recsys.split import ExtraColumn
 
 SCORES_FILE = "scores.parquet"
 RETRIEVAL_SCORE = "retrieval_score"

@@ -9,9 +9,9 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.batch import Batch
-from recsys.dataset import Split
 from recsys.errors import InputError
 from recsys.rows import Rows
+from recsys.split import Split
 
 _BLOCK_ROWS = 65_536
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recsys.dataset import Split
 from recsys.errors import InputError
 from recsys.rows import ListedRows, Rows
 from recsys.sharding import shard
+from recsys.split import Split
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import LossConfig
 from recsys.training.log import Log

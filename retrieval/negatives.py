@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from recsys.batch import Batch
-from recsys.dataset import Split
+from recsys.split import Split
 from retrieval.catalogue import Catalogue, ads_alone
 
 

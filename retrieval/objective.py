@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.batch import Batch
-from recsys.dataset import Split
+from recsys.split import Split
 from recsys.training.task import Objective
 from recsys.world import World
 from retrieval.catalogue import Catalogue

@@ -16,6 +16,8 @@ _STYLE = {
     "reranked": "tab:purple",
     "popularity": "tab:orange",
     "random": "tab:grey",
+    "recent": "tab:red",
+    "reranked_jointly": "tab:pink",
     "truth": "tab:green",
 }
 

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from recsys.dataset import Split
 from recsys.loader import Loader
 from recsys.progress import progress_line
 from recsys.rows import Rows
+from recsys.split import Split
 from recsys.training.config import Precision
 from recsys.training.precision import autocast
 from recsys.world import World

@@ -1,4 +1,4 @@
-"""Delimited sequences read whole, once: their kept end, their first and last tokens, and their statistics."""
+"""Delimited sequences read whole, once: their kept tokens, their first and last tokens, and their statistics."""
 
 from dataclasses import dataclass
 

@@ -54,9 +54,11 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
             values[:, [place[name] for name in feature.numeric]] = found.statistics
             single |= {name: found.first if which == "first" else found.last for name, which in feature.ends.items()}
 
-    arrays: dict[str, pa.Array] = {f"{layout.SPARSE}/{name}": _dictionary(single[name]) for name in schema.categorical}
+    arrays: dict[str, pa.Array] = {
+        f"{layout.SPARSE}/{name}": dictionary_of(single[name]) for name in schema.categorical
+    }
     for name, (offsets, codes) in tokens.items():
-        arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), _dictionary(codes))
+        arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), dictionary_of(codes))
     if schema.measured:
         arrays[layout.DENSE] = layout.fixed_lists(values, pa.float32())
     if lengths:
@@ -83,13 +85,13 @@ def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, is_described
 
 def categorical_codes(digest: pa.RecordBatch, name: str) -> Codes:
     """A categorical column of a digest."""
-    return _codes(digest.column(f"{layout.SPARSE}/{name}"))
+    return codes_of(digest.column(f"{layout.SPARSE}/{name}"))
 
 
 def token_codes(digest: pa.RecordBatch, name: str) -> tuple[np.ndarray, Codes]:
     """The [n + 1] offsets of a sequence's rows, and their tokens."""
     column = digest.column(f"{_TOKENS}/{name}")
-    return np.asarray(column.offsets), _codes(column.values)
+    return np.asarray(column.offsets), codes_of(column.values)
 
 
 def measured(digest: pa.RecordBatch, schema: Schema) -> np.ndarray:
@@ -108,12 +110,14 @@ def _matrix(digest: pa.RecordBatch, name: str, width: int, dtype: type[np.generi
     return np.asarray(digest.column(name).flatten()).reshape(-1, width)
 
 
-def _dictionary(codes: Codes) -> pa.DictionaryArray:
+def dictionary_of(codes: Codes) -> pa.DictionaryArray:
+    """Codes as an Arrow array."""
     indices = pa.array(codes.codes, pa.int32(), mask=codes.codes < 0)
     return pa.DictionaryArray.from_arrays(indices, codes.values, safe=False)
 
 
-def _codes(column: pa.DictionaryArray) -> Codes:
+def codes_of(column: pa.DictionaryArray) -> Codes:
+    """The codes that `dictionary_of` made an array of."""
     return Codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
 
 

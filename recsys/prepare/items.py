@@ -18,7 +18,8 @@ class ItemList:
 
     def number(self, items: Codes) -> np.ndarray:
         """[n] int32 numbers of an array's entries; -1 for null."""
-        names = pc.unique(items.values)
+        used, first = np.unique(items.codes[items.codes >= 0], return_index=True)
+        names = pc.unique(items.values.take(pa.array(used[np.argsort(first)])))
         known = pc.is_in(names, value_set=self._names)
         self._names = pa.concat_arrays([self._names, names.filter(pc.invert(known))])
         found = pc.index_in(items.values, value_set=self._names).to_numpy(zero_copy_only=False)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig
+from recsys.prepare.digest import codes_of, dictionary_of
 from recsys.prepare.encode import EncodedRows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.passes import digest_piece, encode_piece, plan_work, read_stream
@@ -102,6 +103,8 @@ def _as_batch(rows: EncodedRows) -> pa.RecordBatch:
             arrays[name] = layout.fixed_lists(values, pa.from_numpy_dtype(values.dtype))
     for name, (offsets, codes) in rows.tokens.items():
         arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(codes))
+    if rows.items is not None:
+        arrays[layout.ITEM] = dictionary_of(rows.items)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
@@ -120,4 +123,5 @@ def _from_batch(batch: pa.RecordBatch) -> EncodedRows:
             name.removeprefix(f"{_TOKENS}/"): (np.asarray(column.offsets), np.asarray(column.values))
             for name, column in lists.items()
         },
+        items=codes_of(batch.column(layout.ITEM)) if layout.ITEM in batch.schema.names else None,
     )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.calibration import LogitLink
-from recsys.dataset import Prior
+from recsys.split import Prior
 from recsys.training.config import LossConfig
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from recsys.calibration import LogitLink
-from recsys.dataset import Split
 from recsys.loader import Loader
 from recsys.metrics import Metrics, measure
 from recsys.progress import progress_line
 from recsys.rows import Rows
+from recsys.split import Split
 from recsys.training.config import Precision
 from recsys.training.precision import autocast
 from recsys.world import World

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from recsys.batch import Batch
 from recsys.calibration import LogitLink
-from recsys.dataset import Split
 from recsys.errors import InputError
 from recsys.loader import Batches
 from recsys.rows import Rows
+from recsys.split import Split
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import set_aside
 from recsys.training.losses import build_loss

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from recsys.batch import Batch
-from recsys.dataset import Split
 from recsys.embeddings import Embeddings
 from recsys.errors import InputError
 from recsys.loader import Loader
@@ -19,6 +18,7 @@ from recsys.permutation import Permutation
 from recsys.progress import ProgressLine, console, progress_line
 from recsys.rows import Rows
 from recsys.sharding import shard
+from recsys.split import Split
 from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig

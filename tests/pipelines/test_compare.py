@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.seal import seal
 from tests.pipelines.conftest import Run
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
@@ -19,6 +20,7 @@ def runs(project: Path, run: Run) -> tuple[Path, Path]:
 def test_differences_join_by_id_and_agree_with_metrics(runs: tuple[Path, Path], run: Run) -> None:
     lines = Path("good/oof.csv").read_text().splitlines()
     Path("good/oof.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # another order, the same rows
+    seal(Path("good"))
     outcome = run("compare", runs[0], runs[1], "--out", "differences.json")
     assert outcome.code == 0, outcome.err
     assert "2,000 shared rows" in outcome.out
@@ -36,6 +38,7 @@ def test_what_cannot_be_compared_is_refused(runs: tuple[Path, Path], run: Run) -
     assert "no-such is not a finished run" in run("compare", runs[0], "no-such").err
     text = Path("good/oof.csv").read_text()
     Path("good/oof.csv").write_text(text.replace("row-", "other-"))
+    seal(Path("good"))
     outcome = run("compare", runs[0], runs[1])
     assert outcome.code == 2
     assert "poor, good share no row" in outcome.err

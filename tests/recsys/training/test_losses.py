@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from scipy.optimize import minimize_scalar
 
 from recsys.calibration import LogitLink, focal_posterior_logit, logit_of, probability
-from recsys.dataset import Prior
+from recsys.split import Prior
 from recsys.training.config import LossConfig
 from recsys.training.losses import FocalLoss, WeightedLogLoss, build_loss
 

@@ -1,0 +1,70 @@
+"""The step after retrieval: a finished ranking run puts the candidates in its own order."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ranking.rerank import Reranker
+from ranking.scoring import find_run_data, load_scorer
+from recsys.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.experiment import METRICS_FILE, RunFolder
+from recsys.files import read_json
+from recsys.rows import Rows
+from recsys.split import Split
+from recsys.world import World
+from retrieval.candidates import CANDIDATES_FILE
+from retrieval.catalogue import Catalogue
+from retrieval.evaluate import measure_ranks, ranks_among
+
+RERANKED_FILE = "reranked.parquet"
+
+
+def check_reranker(reranker: Path, split: str, world: World) -> None:
+    """Refuses a ranking run that may have seen the rows that are judged here.
+
+    Raises:
+        InputError: when it is no finished ranking run, or one of another split.
+    """
+    if world.size > 1:
+        raise InputError("--reranker scores in one process: give the command without torchrun")
+    found = find_run_data(reranker)
+    for run in found.members.values() or [reranker]:
+        fitted = read_json(run / METRICS_FILE)["train"].get("fits", {})
+        if list(fitted) != [split]:
+            raise InputError(
+                f"{run} was fitted on {', '.join(fitted) or 'nothing'}, and reranking needs a run of {split}: the rows "
+                "that are judged must be new to it"
+            )
+
+
+def rerank(
+    run: RunFolder,
+    reranker: Path,
+    split: Split,
+    requests: Rows,
+    catalogue: Catalogue,
+    target: np.ndarray,
+    world: World,
+) -> dict[str, Any]:
+    """The figures of candidates in the order of a ranking model, and in that of both scores together.
+
+    The towers' logit is that of being shown and clicked among all ads, up to a constant a request, where they learn
+    from all that was shown: ln of the click probability adds what the ranking model knows.
+    """
+    data = find_run_data(reranker)
+    theirs = PreparedDataset(data.folder)
+    Reranker(load_scorer(reranker, data, theirs, world), theirs).rerank(
+        run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
+    )
+    table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
+    ids = pc.cast(split.dataset.row_ids(requests(np.arange(len(requests)))), pa.string())
+    request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
+    entry = pc.index_in(table["item"], value_set=catalogue.names).to_numpy()
+    logit = table["logit"].to_numpy().astype(np.float64)
+    scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
+    return {name: measure_ranks(ranks_among(request, entry, score, target)) for name, score in scores.items()}
