@@ -138,7 +138,7 @@ def bring_about(rows: int, kills: int) -> Iterator[Row]:
         yield interrupt(command, whole[name])
     for name, command in COMMANDS.items():
         yield full_disk(command, whole[name])
-    yield read_only(COMMANDS["rank"], whole["rank"], seconds["rank"])
+    yield read_only(COMMANDS["rank"], whole["rank"])
     yield from flipped()
     yield other_schema()
     yield other_version()
@@ -269,7 +269,7 @@ def remount(folder: Path, option: str) -> None:
 def full_disk(command: Command, whole: Path) -> Row:
     """Too little room for the output, then enough."""
     fault = f"{command.name}: disk full"
-    with tmpfs("48k" if not command.results else "600k") as disk:
+    with tmpfs("8k" if not command.results else "600k") as disk:
         if disk is None:
             return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
         out = disk / f"out{'' if command.results else '.csv'}"
@@ -289,14 +289,19 @@ def _short(said: str, folder: Path) -> str:
     return said.replace(str(folder), "OUT")
 
 
-def read_only(command: Command, whole: Path, seconds: float) -> Row:
+def read_only(command: Command, whole: Path) -> Row:
     """An unfinished run whose folder can no longer be written."""
     fault = f"{command.name}: run folder read-only"
     with tmpfs("1g") as disk:
         if disk is None:
             return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
         out = disk / "out"
-        run(command.line(out), lambda process: _after(process, 0.6 * seconds, signal.SIGKILL))
+
+        def begin(process: "subprocess.Popen[str]") -> None:
+            _wait_for_lock(out, process)
+            process.kill()
+
+        run(command.line(out), begin)
         remount(disk, "ro")
         ended = run(command.line(out))
         state = _state(out)
@@ -360,7 +365,9 @@ def two_processes(command: Command, whole: Path) -> Row:
 
     def start_another(first: "subprocess.Popen[str]") -> None:
         _wait_for_lock(out, first)
+        first.send_signal(signal.SIGSTOP)  # else it might be through before the other has begun
         said.append(run(command.line(out)))
+        first.send_signal(signal.SIGCONT)
 
     first = run(command.line(out), start_another)
     second = said[0]

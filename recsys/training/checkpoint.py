@@ -22,6 +22,7 @@ from recsys.world import World
 
 PROGRESS_FILE = "progress.json"
 _INDEX_FILE = ".metadata"
+_PROBE_BYTES = 1 << 20
 
 
 class _IndexUnpickler(pickle.Unpickler):
@@ -107,7 +108,10 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     world.agree(None)  # the others wait for the folder
-    dcp.save(dict(tensors), storage_writer=_TensorWriter(partial, single_file_per_rank=True))
+    try:
+        dcp.save(dict(tensors), storage_writer=_TensorWriter(partial, single_file_per_rank=True))
+    except (RuntimeError, dcp.api.CheckpointException) as error:
+        raise _refused(error, partial) from error
     if world.is_main:
         if progress is not None:
             write_json(partial / PROGRESS_FILE, progress)
@@ -115,6 +119,21 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     world.agree(None)
+
+
+def _refused(error: BaseException, folder: Path) -> BaseException:
+    """What the system refuses where a checkpoint was to be written; else the error.
+
+    Torch's own word for a full disk is an unexpected position in a file: so one more write is tried.
+    """
+    probe = folder / "probe"
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+        probe.unlink()
+    except OSError as refusal:
+        probe.unlink(missing_ok=True)
+        return OSError(refusal.errno, refusal.strerror, str(folder))
+    return error
 
 
 def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:

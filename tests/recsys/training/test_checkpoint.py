@@ -1,4 +1,5 @@
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,19 @@ def test_prepared_data_that_changed_is_another_run(tmp_path: Path) -> None:
     a = prepare_small(small_table(), tmp_path / "raw", tmp_path / "a")
     b = prepare_small(small_table(seed=1), tmp_path / "other", tmp_path / "b")
     assert a.manifest.fingerprint != b.manifest.fingerprint
+
+
+@pytest.mark.parametrize("n_bytes", [100, 5000, 50_000])
+def test_a_full_disk_is_what_is_said(tmp_path: Path, n_bytes: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))  # to a write, what a full disk is
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_tensors(tmp_path / "w", {"a": torch.zeros(100_000)}, join_world())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "w").exists()
+    save_tensors(tmp_path / "w", {"a": torch.ones(100_000)}, join_world())
+    found = torch.zeros(100_000)
+    load_tensors(tmp_path / "w", {"a": found})
+    assert found.all()
