@@ -3,7 +3,7 @@
 Every replicate draws a Poisson(1) weight for each row, the same for both models (Hanley and MacGibbon, "Creating
 non-parametric bootstrap samples using Poisson frequencies", 2006). Positives are drawn one by one. Negatives enter
 ranking metrics only through how many stand above each positive, so that those which both models rank alike are drawn
-together: the sum of k weights is Poisson(k). Ten million rows take seconds, and a few ten thousand are exact.
+together: the sum of k weights is Poisson(k). Ten million rows take some minutes, and a few ten thousand are exact.
 """
 
 from collections.abc import Callable
