@@ -44,9 +44,9 @@ def try_speed(settings: RankConfig, dataset: PreparedDataset, world: World) -> S
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
+        n, passes = _TRIAL_ROWS, _TRIAL_TREES / trainer.trees_per_epoch
         model = model.model_copy(update={"n_trees": _TRIAL_TREES})
         trainer = trainer.model_copy(update={"early_stopping": None, "trees_per_epoch": _TRIAL_TREES})
-        n, passes = _TRIAL_ROWS, _TRIAL_TREES / settings.trainer.trees_per_epoch  # type: ignore[union-attr]
     else:
         assert isinstance(trainer, TrainerConfig)
         n, passes = _TRIAL_BATCHES * trainer.batch_size, 1.0

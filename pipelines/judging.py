@@ -76,17 +76,8 @@ def compare(state: PlanState, candidate: str, baseline: str, judged: Judged) -> 
 def compare_segments(
     state: PlanState, candidate: str, baseline: str, judged: Judged, dataset: PreparedDataset, segmentation: str
 ) -> Mapping[str, Differences | None]:
-    """Candidate - baseline within each segment; None for segments of one class.
-
-    Raises:
-        InputError: for a segmentation that the schema does not have.
-    """
+    """Candidate - baseline within each segment; None for segments of one class."""
     both = read_both(state, candidate, baseline, judged)
-    known = dataset.manifest.schema_.segments
-    if segmentation not in known:
-        raise InputError(
-            f"segmentation {segmentation!r} is none of schema.segments ({', '.join(known) or 'there is none'})"
-        )
     if both is None:
         return {"all": None}
     labels = segment_labels(dataset, both[0].row_id, segmentation)
@@ -100,6 +91,14 @@ def compare_segments(
         else:
             found[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
     return found
+
+
+def check_segmentation(dataset: PreparedDataset, segmentation: str) -> None:
+    """Refuses a segmentation that the schema does not have."""
+    known = dataset.manifest.schema_.segments
+    if segmentation not in known:
+        names = ", ".join(known) or "there is none"
+        raise InputError(f"segmentation {segmentation!r} is none of schema.segments ({names}): correct the gate")
 
 
 def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str) -> pa.Array:

@@ -15,6 +15,7 @@ from pipelines.cli import CONFIGS, Overrides, run_pipeline
 from pipelines.data import find_prepared
 from pipelines.dry_run import print_dry_run
 from pipelines.estimates import as_text
+from pipelines.judging import check_segmentation
 from pipelines.plan_config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
 from pipelines.plan_report import write_report
 from pipelines.plan_state import PlanState
@@ -26,6 +27,7 @@ from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.experiment import PLAN_STATE_FILE
 from recsys.files import DONE, write_json
+from recsys.gates import SegmentGate
 from recsys.progress import console
 from recsys.world import join_world
 
@@ -55,12 +57,13 @@ def plan(
     if world.size > 1:
         raise InputError("a plan runs in one process: start it without torchrun")
     keep_freed_memory()
-    claim(out, chosen, is_writer=not dry_run)
+    claim(out, chosen, is_writer=False)  # before data is prepared, which may take long
     dataset = find_prepared(state.data_config(), data)
-    check_splits(chosen, dataset)
+    check_data(chosen, dataset)
     if dry_run:
         print_dry_run(state, dataset, world)
         return
+    claim(out, chosen, is_writer=True)
     for step in chosen.steps:
         if not isinstance(step, GateStep) and state.is_wanted(step.name) is False:
             continue
@@ -111,8 +114,11 @@ def check_settings(state: PlanState) -> None:
                 state.rank_config(step, tuple(space.overrides(point)))
 
 
-def check_splits(chosen: PlanConfig, dataset: PreparedDataset) -> None:
-    """Refuses data without the folds or the last day that a plan is judged on."""
+def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
+    """Refuses data without the folds, the last day or the segments that a plan is judged on."""
+    for gate in chosen.gates.values():
+        if isinstance(gate, SegmentGate):
+            check_segmentation(dataset, gate.segmentation)
     for step in chosen.steps:
         if isinstance(step, RankStep):
             for judged in step.judged:

@@ -118,7 +118,7 @@ class PlanConfig(StrictModel):
     """Of the submission."""
     bootstrap: Bootstrap = Bootstrap()
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
-    gates: dict[str, Gate] = {}
+    gates: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Gate] = {}
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "PlanConfig":
@@ -142,6 +142,9 @@ class PlanConfig(StrictModel):
                     raise ValueError(f"{what} names {name!r}, which no step before it makes{nearest(name, seen)}")
             if not isinstance(step, GateStep):
                 seen[step.name] = step
+        for name, gate in self.gates.items():
+            if (retry := getattr(gate, "retry", None)) is not None and retry not in seen:
+                raise ValueError(f"gate {name} would try {retry!r}, which no step makes{nearest(retry, seen)}")
         if self.reference not in seen:
             raise ValueError(f"reference names {self.reference!r}, which no step makes{nearest(self.reference, seen)}")
         return self

@@ -231,6 +231,11 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
         ({"steps": STEPS[1::-1]}, "step 1 comes after step 2"),
         ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A names 'gbdt', which no step before it makes"),
         ({"gates": {**PLAN["gates"], "A": {"kind": "comparison"}}}, "'gates.A.candidate' is missing"),
+        (
+            {"gates": {**PLAN["gates"], "A": {**PLAN["gates"]["A"], "retry": "other"}}},
+            "would try 'other', which no step",
+        ),
+        ({"gates": {**PLAN["gates"], "D": {**PLAN["gates"]["D"], "segmentation": "usr"}}}, "'usr' is none of schema"),
         ({"stesp": []}, "unknown key 'stesp'; did you mean 'steps'"),
     ],
 )

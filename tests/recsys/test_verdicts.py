@@ -30,6 +30,11 @@ def gate_a(retry: str | None = None) -> ComparisonGate:
     )
 
 
+def gate_d() -> SegmentGate:
+    gain = Criterion(metric="ap", gain=0)
+    return SegmentGate(kind="segments", candidate="din", baselines=("dcnv2",), segmentation="user", any_of=(gain,))
+
+
 @pytest.mark.parametrize(
     ("ap", "wll", "outcome"),
     [
@@ -76,13 +81,7 @@ def test_no_gate_passes_on_a_missing_number() -> None:
         verdict = judge_comparison("A", gate_a(), "dcnv2", "gbdt", found)
         assert verdict.outcome == "reject"
         assert [check.value for check in verdict.checks] == [None, None]
-    segments = SegmentGate(
-        kind="segments",
-        candidate="din",
-        baselines=("dcnv2",),
-        segmentation="user",
-        any_of=(Criterion(metric="ap", gain=0),),
-    )
+    segments = gate_d()
     assert judge_segments("D", segments, "dcnv2", {"new": None, "returning": None}).outcome == "reject"
     spread = DistributionGate(kind="distribution", run="r", mean=0.0191, mean_tolerance=0.005, min_std=0.05)
     assert judge_distribution("d", spread, {}).outcome == "reject"
@@ -93,13 +92,7 @@ def test_no_gate_passes_on_a_missing_number() -> None:
 
 
 def test_segments_gain_somewhere_and_lose_nowhere() -> None:
-    gate = SegmentGate(
-        kind="segments",
-        candidate="din",
-        baselines=("dcnv2",),
-        segmentation="user",
-        any_of=(Criterion(metric="ap", gain=0),),
-    )
+    gate = gate_d()
     better, same, worse = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001, -0.004))
     assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": better}).outcome == "adopt"
     assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": same}).outcome == "reject"
