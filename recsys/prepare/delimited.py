@@ -1,17 +1,22 @@
-"""Delimited sequences read whole, once: their kept tokens, their first and last tokens, and their statistics."""
+"""Delimited sequences, read in one pass over their bytes: the tokens that are kept, and what the whole sequence says.
+
+A sequence may hold hundreds of tokens of which fifty are kept. The pass is compiled (Numba): as array operations, each
+step of it would be a pass over all tokens of its own.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numba import njit
 
-from recsys.prepare.statistics import count_statistics
-from recsys.prepare.tokens import Codes, canonical_text, expand, kept_places, slices_of, text_of, token_keys
+from recsys.prepare.tokens import Codes, canonical_text, slices_of, text_of
 
-_BLOCK_BYTES = 1 << 19
-"""Text looked at together: what is made of it stays in a core's cache."""
-_LEAST_ROWS = 64
+KEEPS = ("first", "last", "spread")
+_PACKED_BYTES = 8
+_FNV_PRIME, _MIX = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
+_LEAST_CODES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -31,77 +36,219 @@ class WholeSequences:
     """[n, 4] float32: see `count_statistics`."""
 
 
-def read_delimited(column: pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> WholeSequences:
+def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> WholeSequences:
     """Reads [n] delimited strings; null is an empty one.
 
     An empty token (`"a,,b"`) is no token, though it takes a place in the cut and in the length before it.
+
+    Args:
+        column: the strings.
+        delimiter: one byte.
+        max_length: tokens to keep of a row.
+        keep: which ones: see `KEEPS` and `kept_place`.
     """
     array = text_of(column)
-    n_rows = max(_LEAST_ROWS, len(array) * _BLOCK_BYTES // max(array.nbytes, 1))
-    starts = range(0, max(len(array), 1), n_rows)
-    blocks = [_read_block(array.slice(start, n_rows), delimiter, max_length, keep) for start in starts]
-    lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
-    return WholeSequences(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        kept=_end_to_end([block.kept for block in blocks]),
-        first=_end_to_end([block.first for block in blocks]),
-        last=_end_to_end([block.last for block in blocks]),
-        full_lengths=np.concatenate([block.full_lengths for block in blocks]),
-        statistics=np.concatenate([block.statistics for block in blocks]),
-    )
-
-
-def _end_to_end(parts: list[Codes]) -> Codes:
-    """One array of codes; a value of several parts stands in it several times."""
-    shifts = np.cumsum([0, *(len(part.values) for part in parts)])[:-1]
-    codes = [np.where(part.codes < 0, -1, part.codes + shift) for part, shift in zip(parts, shifts, strict=True)]
-    return Codes(np.concatenate(codes).astype(np.int32), pa.concat_arrays([part.values for part in parts]))
-
-
-def _read_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> WholeSequences:
     n = len(array)
-    if n == 0:
-        none = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
-        zeros = np.zeros(0, np.int32)
-        return WholeSequences(np.zeros(1, np.int64), none, none, none, zeros, np.zeros((0, 4), np.float32))
-    # A delimiter after every row: each token then ends at one, and an empty row is an empty token.
-    nothing, after = (pa.scalar(text, pa.large_string()) for text in ("", delimiter))
-    _, offset_buffer, data = pc.binary_join_element_wise(array, nothing, after).buffers()
-    bounds = np.frombuffer(offset_buffer, np.int64, n + 1)
-    text = np.frombuffer(data, np.uint8)[: bounds[-1]]
-    ends = np.flatnonzero(text == ord(delimiter))
-    starts = np.empty_like(ends)
-    starts[0], starts[1:] = 0, ends[:-1] + 1
-    sizes = ends - starts
-    bound_n = np.searchsorted(ends, bounds[1:])
-    n_tokens = np.diff(bound_n, prepend=0)
-    first_n = bound_n - n_tokens
-
-    encoded = pa.array(token_keys(text, starts, sizes)).dictionary_encode()
-    codes, n_codes = np.asarray(encoded.indices), len(encoded.dictionary)
-    row = np.repeat(np.arange(n), n_tokens)
-    is_there = sizes > 0 if sizes.min() == 0 else slice(None)
-    full_lengths = np.where(np.diff(bounds) > 1, n_tokens, 0)
-    lengths = np.minimum(full_lengths, max_length)
-    kept_row, position = expand(lengths)
-    kept = first_n[kept_row] + kept_places(kept_row, position, lengths, full_lengths, keep)
-    is_full = sizes[kept] > 0
-    kept, kept_row = kept[is_full], kept_row[is_full]
-
-    # Only tokens that are kept need their text: that of the first place of each.
-    wanted = np.concatenate([kept, first_n, bound_n - 1])
-    place = np.full(n_codes, -1)
-    place[codes[wanted]] = wanted
-    used = np.flatnonzero(place >= 0)
-    values = canonical_text(slices_of(text, starts[place[used]], ends[place[used]]))
-    code_of = np.zeros(n_codes, np.int32)
-    code_of[used] = np.arange(len(used))
-    found = np.where(sizes[wanted] > 0, code_of[codes[wanted]], -1)
-    return WholeSequences(
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(kept_row, minlength=n))]),
-        kept=Codes(found[: len(kept)], values),
-        first=Codes(found[len(kept) : -n], values),
-        last=Codes(found[-n:], values),
-        full_lengths=full_lengths.astype(np.int32),
-        statistics=count_statistics(codes[is_there], row[is_there], n, n_codes),
+    _, offset_buffer, data = array.buffers()
+    bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8) if n else np.zeros(1, np.int64)
+    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    n_bytes = np.diff(bounds)
+    found = _Found(
+        offsets=np.zeros(n + 1, np.int64),
+        kept=np.empty(np.minimum(n_bytes + 1, max_length).sum(), np.int32),
+        ends=np.full((n, 2), -1, np.int32),
+        full_lengths=np.zeros(n, np.int32),
+        statistics=np.zeros((n, 4), np.float32),
     )
+    longest = int(n_bytes.max(initial=0)) + 1
+    in_row = np.empty((2, longest), np.int32)
+    table, row, n_codes = _empty_table(_LEAST_CODES), 0, 0
+    while row < n:
+        row, n_codes = _read_rows(
+            text, bounds, ord(delimiter), max_length, KEEPS.index(keep), found, in_row, table, row, n_codes
+        )
+        if row < n:
+            table = _larger_table(table, n_codes, longest)
+    # Only tokens that are kept need their text.
+    used = np.flatnonzero(table.is_used[:n_codes])
+    values = canonical_text(slices_of(text, table.start[used], table.start[used] + table.size[used]))
+    number = np.full(n_codes + 1, -1, np.int32)  # the last entry is that of no token
+    number[used] = np.arange(len(used))
+    first, last = (Codes(number[codes], values) for codes in found.ends.T)
+    kept = Codes(number[found.kept[: found.offsets[-1]]], values)
+    return WholeSequences(found.offsets, kept, first, last, found.full_lengths, found.statistics)
+
+
+class _Found(NamedTuple):
+    """What is read of rows."""
+
+    offsets: np.ndarray
+    kept: np.ndarray
+    """[most] int32 codes of the kept tokens, end to end."""
+    ends: np.ndarray
+    """[n, 2] int32 codes of the first and the last token."""
+    full_lengths: np.ndarray
+    statistics: np.ndarray
+
+
+class _Table(NamedTuple):
+    """An open-addressing table: slots hold codes, half as many as slots, and the rest is known of each code."""
+
+    slots: np.ndarray
+    """int32; their number is a power of two."""
+    key: np.ndarray
+    """uint64."""
+    start: np.ndarray
+    """int64 where the token first stands."""
+    size: np.ndarray
+    """int64 bytes."""
+    times: np.ndarray
+    """int64 how often it stands in the row that is being read."""
+    is_used: np.ndarray
+    """bool whether it is among the kept, first or last tokens of any row."""
+
+
+def _empty_table(n_codes: int) -> _Table:
+    """A table with room for so many codes."""
+    start, size, times = (np.zeros(n_codes, np.int64) for _ in range(3))
+    slots, key = np.full(2 * n_codes, -1, np.int32), np.zeros(n_codes, np.uint64)
+    return _Table(slots, key, start, size, times, np.zeros(n_codes, np.bool_))
+
+
+def _larger_table(table: _Table, n_codes: int, n_more: int) -> _Table:
+    """The table of so many codes, with room for more."""
+    larger = _empty_table(1 << int(n_codes + n_more).bit_length())
+    for mine, held in zip(larger[1:], table[1:], strict=True):
+        mine[:n_codes] = held[:n_codes]
+    _fill_slots(larger.slots, larger.key, n_codes)
+    return larger
+
+
+@njit(nogil=True, cache=True)
+def kept_place(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def]
+    """Where in its sequence the token at a position of the kept ones stands.
+
+    Args:
+        position: among the tokens that are kept.
+        n_kept: tokens that are kept.
+        n_tokens: of the sequence.
+        keep: 0 for the first ones, 1 for the last ones, 2 for some that are spread evenly.
+    """
+    if keep == 2:
+        return (2 * position + 1) * n_tokens // (2 * n_kept)
+    return position + (n_tokens - n_kept if keep == 1 else 0)
+
+
+@njit(nogil=True, cache=True)
+def _read_rows(  # type: ignore[no-untyped-def]
+    text, bounds, delimiter, max_length, keep, found, in_row, table, row, n_codes
+):
+    """Reads rows into `found`, from the given one on, while the table has room for all tokens of the next.
+
+    Tokens get codes in the order in which they are first met.
+
+    Args:
+        text: [n_bytes] uint8.
+        bounds: [n + 1] of the rows in it.
+        delimiter: a byte.
+        max_length: tokens to keep.
+        keep: as `kept_place` takes it.
+        found: filled.
+        in_row: [2, longest row] int32 of scratch: a row's tokens, and the distinct ones among them.
+        table: of the tokens met so far.
+        row: to begin with.
+        n_codes: met so far.
+
+    Returns:
+        The row to go on with, and the number of codes.
+    """
+    tokens, distinct = in_row
+    last_slot, room, n = len(table.slots) - 1, len(table.key), len(bounds) - 1
+    n_kept_before = found.offsets[row]
+    while row < n and n_codes + bounds[row + 1] - bounds[row] + 1 <= room:
+        position, end = bounds[row], bounds[row + 1]
+        n_tokens, n_full, n_distinct = 0, 0, 0
+        if position == end:
+            position += 1  # an empty row has no token, not an empty one
+        while position <= end:
+            start, key = position, np.uint64(0)
+            while position < end and text[position] != delimiter:
+                byte = np.uint64(text[position])
+                # The first bytes are the key itself; what follows is hashed into it.
+                key = key << np.uint64(8) | byte if position - start < _PACKED_BYTES else (key ^ byte) * _FNV_PRIME
+                position += 1
+            size = position - start
+            position += 1
+            code = -1
+            if size > 0:
+                slot = _slot(key, last_slot)
+                code = table.slots[slot]
+                while code >= 0 and not (
+                    table.key[code] == key
+                    and table.size[code] == size
+                    and (size <= _PACKED_BYTES or _are_equal(text, table.start[code], start, size))
+                ):
+                    slot = (slot + 1) & last_slot
+                    code = table.slots[slot]
+                if code < 0:
+                    code = n_codes
+                    n_codes += 1
+                    table.slots[slot] = code
+                    table.key[code], table.start[code], table.size[code] = key, start, size
+                if table.times[code] == 0:
+                    distinct[n_distinct] = code
+                    n_distinct += 1
+                table.times[code] += 1
+                n_full += 1
+            tokens[n_tokens] = code
+            n_tokens += 1
+
+        found.full_lengths[row] = n_tokens
+        n_kept = min(n_tokens, max_length)
+        for place in range(n_kept):
+            code = tokens[kept_place(place, n_kept, n_tokens, keep)]
+            if code >= 0:
+                found.kept[n_kept_before] = code
+                table.is_used[code] = True
+                n_kept_before += 1
+        found.offsets[row + 1] = n_kept_before
+        if n_tokens > 0:
+            for side, code in enumerate((tokens[0], tokens[n_tokens - 1])):
+                found.ends[row, side] = code
+                if code >= 0:
+                    table.is_used[code] = True
+        surprise = 0.0
+        for code in distinct[:n_distinct]:
+            surprise += table.times[code] * np.log(table.times[code])
+            table.times[code] = 0
+        if n_full > 0:
+            statistics = found.statistics[row]
+            statistics[0], statistics[1], statistics[2] = n_full, n_distinct, n_distinct / n_full
+            statistics[3] = max(np.log(n_full) - surprise / n_full, 0.0)
+        row += 1
+    return row, n_codes
+
+
+@njit(nogil=True, cache=True)
+def _fill_slots(slots, keys, n_codes):  # type: ignore[no-untyped-def]
+    """Puts codes into empty slots."""
+    for code in range(n_codes):
+        slot = _slot(keys[code], len(slots) - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (len(slots) - 1)
+        slots[slot] = code
+
+
+@njit(nogil=True, cache=True)
+def _slot(key, last_slot):  # type: ignore[no-untyped-def]
+    """Where the search for a key begins."""
+    return np.int64((key * _MIX) >> np.uint64(32)) & last_slot
+
+
+@njit(nogil=True, cache=True)
+def _are_equal(text, one, other, size):  # type: ignore[no-untyped-def]
+    """Whether the bytes at two places are the same."""
+    place = 0
+    while place < size and text[one + place] == text[other + place]:
+        place += 1
+    return place == size

@@ -21,7 +21,7 @@ from recsys.prepare.derive import end_of_list
 from recsys.prepare.numeric import MAX_NUMBER
 from recsys.prepare.source import length_column
 from recsys.prepare.statistics import list_statistics
-from recsys.prepare.tokens import Codes, as_array, encode_values, parse_delimited, parse_list
+from recsys.prepare.tokens import Codes, as_array, encode_values, parse_list
 from recsys.schema import Schema, TokenFeature
 
 ItemT = TypeVar("ItemT")
@@ -68,13 +68,10 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
 
 def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, is_described: bool) -> WholeSequences:
     """A sequence's kept tokens, and, where it is described, the rest."""
-    name = f"column {sequence.column!r}"
-    if sequence.delimiter is not None and is_described:
-        return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
     if sequence.delimiter is not None:
-        jagged = parse_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
-    else:
-        jagged = parse_list(column, sequence.max_length, sequence.keep)
+        return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
+    name = f"column {sequence.column!r}"
+    jagged = parse_list(column, sequence.max_length, sequence.keep)
     nothing = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
     first = encode_values(end_of_list(column, "first"), name) if is_described else nothing
     last = encode_values(end_of_list(column, "last"), name) if is_described else nothing

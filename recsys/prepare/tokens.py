@@ -12,7 +12,6 @@ Indices = np.ndarray
 
 _EXACT_BITS = {16: 11, 32: 24, 64: 53}
 """By a float's bits: up to 2 to this power it holds every whole number."""
-_PARSED_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -82,20 +81,6 @@ def encode_values(column: pa.Array | pa.ChunkedArray, name: str = "a column") ->
     return Codes(codes, canonical_text(encoded.dictionary, name))
 
 
-@dataclass(frozen=True)
-class Found:
-    """Tokens as byte ranges of a buffer, row after row."""
-
-    text: np.ndarray
-    """[n_bytes] uint8."""
-    starts: Indices
-    ends: Indices
-    row: Indices
-    """[T] the row of each token."""
-    full_lengths: np.ndarray
-    """[n] tokens before the cut."""
-
-
 def as_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column in one piece."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -104,88 +89,6 @@ def as_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 def text_of(column: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
     """A column of strings without nulls, in one piece."""
     return pc.fill_null(as_array(column).cast(pa.large_string()), "")
-
-
-def parse_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> Jagged:
-    """Splits strings at a delimiter and keeps one end of each: see `TokenFeature`.
-
-    Only the kept tokens are copied. A null or empty string has no tokens; an empty token (`"a,,b"`) is dropped, though
-    it takes a place in the cut and in the length.
-    """
-    array = text_of(column)
-    # The places of all delimiters take several times the text's own memory: a few rows at a time are enough.
-    starts = range(0, max(len(array), 1), _PARSED_ROWS)
-    parts = [_parse_block(array.slice(start, _PARSED_ROWS), delimiter, max_length, keep) for start in starts]
-    counts = np.concatenate([np.diff(part.offsets) for part in parts])
-    return Jagged(
-        pa.concat_arrays([part.tokens for part in parts]),
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.concatenate([part.full_lengths for part in parts]),
-    )
-
-
-def _parse_block(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Jagged:
-    found = find_tokens(array, delimiter, max_length, keep)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(found.row, minlength=len(array)))])
-    return Jagged(slices_of(found.text, found.starts, found.ends), offsets, found.full_lengths.astype(np.int32))
-
-
-def find_tokens(array: pa.LargeStringArray, delimiter: str, max_length: int, keep: str) -> Found:
-    """Where the tokens of delimited strings stand, up to `max_length` at one end of each row."""
-    n = len(array)
-    _, offset_buffer, data = array.buffers()
-    bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8)
-    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    first_byte = int(bounds[0])
-    cuts = np.flatnonzero(text[first_byte : bounds[-1]] == ord(delimiter)) + first_byte
-
-    # cut_bounds[i] counts the delimiters before row i; a row of c delimiters has c + 1 tokens, an empty row none.
-    cut_bounds = np.searchsorted(cuts, bounds)
-    full_lengths = np.where(np.diff(bounds) > 0, np.diff(cut_bounds) + 1, 0)
-    lengths = np.minimum(full_lengths, max_length)
-
-    # Token t of a row starts after its delimiter t - 1 or at the row's start, and ends at delimiter t or the row's end.
-    row, position = expand(lengths)
-    token = kept_places(row, position, lengths, full_lengths, keep)
-    cut = cut_bounds[:-1][row] + token
-    some = cuts if len(cuts) else np.zeros(1, np.int64)  # of places that do not exist the first or last is not used
-    starts = np.where(token > 0, some.take(cut - 1, mode="clip") + 1, bounds[:-1][row])
-    ends = np.where(token < full_lengths[row] - 1, some.take(cut, mode="clip"), bounds[1:][row])
-    full = ends > starts
-    return Found(text, starts[full], ends[full], row[full], full_lengths)
-
-
-def token_keys(text: np.ndarray, starts: Indices, sizes: Indices) -> np.ndarray:
-    """[T] unsigned numbers by which byte ranges are told apart: bytes and size of short ones, a hash of longer ones.
-
-    Args:
-        text: [n_bytes] uint8.
-        starts: [T] of the ranges.
-        sizes: [T] of them.
-    """
-    longest = int(sizes.max(initial=0))
-    dtype = np.dtype(np.uint32 if longest < 4 else np.uint64)
-    most = dtype.itemsize - 1
-    padded = np.concatenate([text, np.zeros(dtype.itemsize, np.uint8)])
-    windows = np.lib.stride_tricks.as_strided(padded[: dtype.itemsize].view(dtype), (len(text) + 1,), (1,))
-    # The lowest bytes of a little-endian number are the first of the text; the highest byte is free for the size.
-    masks = np.array([(1 << 8 * size) - 1 for size in range(most + 1)], dtype)
-    short = np.minimum(sizes, most)
-    keys = windows[starts]
-    keys &= masks.take(short)
-    if longest > most or np.any(text == 0):  # else no two texts have the same bytes up to the zeros behind them
-        keys |= short.astype(dtype) << dtype.type(8 * most)
-    if longest > most:
-        rest = np.flatnonzero(sizes > most)
-        hashes, position = keys[rest], most
-        with np.errstate(over="ignore"):
-            while len(rest):
-                hashes = (hashes ^ text[starts[rest] + position]) * np.uint64(0x100000001B3)
-                keys[rest] = hashes
-                position += 1
-                longer = sizes[rest] > position
-                rest, hashes = rest[longer], hashes[longer]
-    return keys
 
 
 def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -> Jagged:

@@ -78,9 +78,11 @@ def test_days_are_numbered_in_their_order(small: PreparedDataset) -> None:
 
 @pytest.mark.parametrize("text", ["1,2,3,4,5,6,7,8,9,10", "1,2,3"])
 def test_tokens_spread_over_the_whole_sequence(text: str) -> None:
-    from recsys.prepare.tokens import parse_delimited, parse_list
+    from recsys.prepare.delimited import read_delimited
+    from recsys.prepare.tokens import parse_list
 
     whole = text.split(",")
     expected = whole if len(whole) <= 4 else [whole[(2 * k + 1) * len(whole) // 8] for k in range(4)]
-    assert parse_delimited(pa.array([text]), ",", 4, "spread").tokens.to_pylist() == expected
+    kept = read_delimited(pa.array([text]), ",", 4, "spread").kept
+    assert kept.values.take(pa.array(kept.codes)).to_pylist() == expected
     assert parse_list(pa.array([whole]), 4, "spread").tokens.to_pylist() == expected

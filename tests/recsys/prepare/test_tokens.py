@@ -1,45 +1,12 @@
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.prepare.tokens import Jagged, canonical_text, encode_values, parse_delimited, parse_list
+from recsys.prepare.tokens import Jagged, canonical_text, encode_values, parse_list
 
 
 def rows_of(jagged: Jagged) -> list[list[str]]:
     tokens = jagged.tokens.to_pylist()
     return [tokens[a:b] for a, b in zip(jagged.offsets[:-1], jagged.offsets[1:], strict=True)]
-
-
-def plain_parse(text: str | None, max_length: int, keep: str) -> list[str]:
-    tokens = text.split(",") if text else []
-    kept = tokens[-max_length:] if keep == "last" else tokens[:max_length]
-    return [token for token in kept if token]
-
-
-@pytest.mark.parametrize("keep", ["first", "last"])
-@pytest.mark.parametrize("max_length", [1, 2, 50])
-def test_delimited_by_hand(keep: str, max_length: int) -> None:
-    texts = ["9,18,269", "", None, "7", "a,,b", ",", "é,ü", "1,2,3,4,", "x" * 300 + ",y"]
-    jagged = parse_delimited(pa.array(texts), ",", max_length, keep)
-    assert rows_of(jagged) == [plain_parse(text, max_length, keep) for text in texts]
-    assert jagged.full_lengths.tolist() == [len(text.split(",")) if text else 0 for text in texts]
-
-
-def test_delimited_against_a_plain_parser_on_random_rows() -> None:
-    rng = np.random.default_rng(0)
-    texts = [",".join(map(str, rng.integers(0, 2000, rng.integers(0, 30)))) for _ in range(500)]
-    for keep in ("first", "last"):
-        assert rows_of(parse_delimited(pa.array(texts), ",", 7, keep)) == [plain_parse(t, 7, keep) for t in texts]
-
-
-def test_delimited_reads_slices_and_chunks() -> None:
-    chunked = pa.chunked_array([["1,2"], ["3", "4,5,6"]])
-    assert rows_of(parse_delimited(chunked.slice(1), ",", 2, "last")) == [["3"], ["5", "6"]]
-
-
-def test_delimited_without_rows_or_tokens() -> None:
-    assert rows_of(parse_delimited(pa.array([], pa.string()), ",", 5, "last")) == []
-    assert rows_of(parse_delimited(pa.array(["", None], pa.string()), ",", 5, "last")) == [[], []]
 
 
 @pytest.mark.parametrize(("keep", "expected"), [("last", [[2, 3], [], [], [5]]), ("first", [[1, 2], [], [], [5]])])
