@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.prepare.digest import columns_to_read, in_threads
+from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import EncodedRows, encode_rows
 from recsys.prepare.layout import IDS_FILE
 from recsys.prepare.source import READ_ROWS, open_new
+from recsys.threads import in_threads
 
 
 class RowsToScore(Protocol):

@@ -5,12 +5,6 @@ values, the raw numbers, and the lengths of sequences. What follows (counting, m
 of digests, so that raw files are read once, by any number of threads or machines.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,8 +18,6 @@ from recsys.prepare.statistics import list_statistics
 from recsys.prepare.tokens import Codes, as_array, encode_values, parse_list
 from recsys.schema import Schema, TokenFeature
 
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
 _TOKENS = "tokens"
 
 
@@ -127,25 +119,3 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     if np.any(np.abs(numbers) > MAX_NUMBER):
         numbers = np.where(np.abs(numbers) > MAX_NUMBER, np.copysign(np.inf, numbers), numbers)
     return numbers
-
-
-def in_threads(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[tuple[ItemT, ResultT]]:
-    """Each item and what `work` made of it, in their order; as many at a time as there are cores.
-
-    NumPy and Arrow let go of Python's lock while they work.
-    """
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[tuple[ItemT, Future[ResultT]]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > n_threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()

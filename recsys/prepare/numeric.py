@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
+from recsys.threads import in_threads
 
 N_KNOTS = 257
 """Quantiles that a quantile-normal transform is interpolated between."""
@@ -118,22 +119,32 @@ class NumericSample:
         Raises:
             InputError: for a column without a number in some split's fitting rows.
         """
-        stats: dict[str, dict[str, NumericStats]] = {name: {} for name in splits}
         in_split = {name: np.isin(self.group, fit_groups) for name, fit_groups in splits.items()}
-        for index, column in enumerate(self.columns):
-            values = self.values[:, index].astype(np.float64)
-            order = np.argsort(values, kind="stable")[: int(np.sum(np.isfinite(values) | np.isinf(values)))]
-            transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
-            for name, fit_groups in splits.items():
-                ordered = values[order[in_split[name][order]]]
-                finite = ordered[np.isfinite(ordered)]
-                if len(finite) == 0 and name == "full":
-                    raise InputError(
-                        f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
-                    )
-                n_null = int(self.n_null[fit_groups, index].sum())
-                stats[name][column] = measure_column(finite, transform, config.clip_quantile, n_null)
+        stats: dict[str, dict[str, NumericStats]] = {name: {} for name in splits}
+        work = in_threads(lambda index: self._measure(index, config, splits, in_split), range(len(self.columns)))
+        for index, found in work:
+            for name in splits:
+                stats[name][self.columns[index]] = found[name]
         return stats
+
+    def _measure(
+        self, index: int, config: PrepareConfig, splits: dict[str, list[int]], in_split: dict[str, np.ndarray]
+    ) -> dict[str, NumericStats]:
+        """One column's statistics by split: it is sorted once for all of them."""
+        column, values = self.columns[index], np.ascontiguousarray(self.values[:, index])
+        transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
+        order = np.argsort(values)
+        order = order[np.isfinite(values[order])]
+        ordered, found = values[order].astype(np.float64), {}
+        for name, fit_groups in splits.items():
+            mine = ordered[in_split[name][order]]
+            if len(mine) == 0 and name == "full":
+                raise InputError(
+                    f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
+                )
+            n_null = int(self.n_null[fit_groups, index].sum())
+            found[name] = measure_column(mine, transform, config.clip_quantile, n_null)
+        return found
 
     def missing_indicators(self, fit_groups: Sequence[int], columns: Sequence[str]) -> list[tuple[str, ...]]:
         """Sets of columns that are null in the same fitting rows, each worth one indicator, in the columns' order."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig
-from recsys.prepare.digest import columns_to_read, digest_rows, in_threads
+from recsys.prepare.digest import columns_to_read, digest_rows
 from recsys.prepare.encode import EncodedRows, encode_digest
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.scan import Group, Scan
@@ -22,6 +22,7 @@ from recsys.prepare.source import SPLITS, Piece, Source
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.progress import ProgressLine, progress_line
 from recsys.schema import Schema
+from recsys.threads import in_threads
 
 
 @dataclass(frozen=True)
