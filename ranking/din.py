@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
+from ranking.matching import Matching, MatchingConfig
 from recsys.batch import Batch
 from recsys.config import StrictModel
 from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
@@ -34,6 +35,9 @@ class DINConfig(StrictModel):
     campaign or brand may know."""
     match_scores: bool = False
     """Hands the mean score of each behaviour field, before any softmax, to the logit itself, beside the MLP."""
+    matching: MatchingConfig | None = None
+    """Learns, beside the clicks, which target is shown to which behaviours, and hands that match to the logit itself;
+    null for no such network."""
     cross_depth: int = Field(default=0, ge=0)
     """Cross layers of a DCN V2 beside the MLP, over the same inputs; the paper has none."""
     cross_rank: int | None = Field(default=None, ge=1)
@@ -153,15 +157,27 @@ class DIN(nn.Module):
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory, config.activation)
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank) if config.cross_depth else None
         self.has_match_scores = config.match_scores
-        beside = [*([width] if self.cross else []), *([len(self.sequences)] if config.match_scores else [])]
-        self.head = LogitHead(self.mlp.d_out, *beside)
+        self.matching = Matching(config.matching, len(self.sequences) * dim, dim) if config.matching else None
+        self.auxiliary_weight = config.matching.loss_weight if config.matching else 0.0
+        n_scores = len(self.sequences) * config.match_scores + (self.matching is not None)
+        self.head = LogitHead(self.mlp.d_out, *([width] if self.cross else []), *([n_scores] if n_scores else []))
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits."""
+        return self._forward(batch)[0]
+
+    def with_auxiliary(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[B] logits, and the [B] losses of the matching network."""
+        assert self.matching is not None
+        logits, vectors = self._forward(batch)
+        return logits, self.matching.losses(*vectors, batch.sparse[self.target].values())
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """[B] logits, and the vectors of the matching network, if there is one."""
         events = self.events(batch)
         item = [events[name].values() for name in self.item]
         target_BD = torch.stack(item).sum(0) if len(item) > 1 else item[0]
-        pooled, match = [], []
+        pooled, scores, means = [], [], []
         for name in self.sequences:
             if (key := module_name(name)) in self.steps:
                 found = batch.sequences[name]
@@ -171,12 +187,19 @@ class DIN(nn.Module):
                 behaviour_TD = found.values()
             sum_BD, match_B1 = self.pool(key, behaviour_TD, found.lengths(), target_BD)
             pooled.append(sum_BD)
-            match.append(match_B1)
+            if self.has_match_scores:
+                scores.append(match_B1)
+            if self.matching is not None:
+                means.append(mean_of_rows(behaviour_TD, found.lengths()))
         x0_BX = concat([self.features(batch), *item, *pooled, batch.dense])
         beside = [self.cross(x0_BX)] if self.cross else []
-        if self.has_match_scores:
-            beside.append(torch.cat(match, dim=1))
-        return self.head(self.mlp(x0_BX), *beside)
+        vectors: tuple[Tensor, ...] = ()
+        if self.matching is not None:
+            vectors = self.matching(torch.cat(means, dim=1), target_BD)
+            scores.append((vectors[0] * vectors[1]).sum(dim=1, keepdim=True))
+        if scores:
+            beside.append(torch.cat([score.float() for score in scores], dim=1))
+        return self.head(self.mlp(x0_BX), *beside), vectors
 
     def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> tuple[Tensor, Tensor]:
         """[T, D] behaviours, end to end, to [B, D], their weighted sum in each row, and [B, 1], their mean score."""
@@ -195,6 +218,16 @@ class DIN(nn.Module):
                 weight_T1 = softmax_of_rows(weight_T1, row_T, n_rows)
         sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1])
         return sums_BD.index_add(0, row_T, weight_T1 * behaviour_TD), match_B1
+
+
+def mean_of_rows(behaviour_TD: Tensor, length_B: Tensor) -> Tensor:
+    """[T, D] behaviours, end to end, to [B, D] means; zeros where a row has none."""
+    n_rows = len(length_B)
+    row_T = torch.repeat_interleave(
+        torch.arange(n_rows, device=length_B.device), length_B.long(), output_size=len(behaviour_TD)
+    )
+    sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1]).index_add(0, row_T, behaviour_TD)
+    return sums_BD / length_B.clamp(min=1).to(sums_BD.dtype).unsqueeze(1)
 
 
 def softmax_of_rows(score_T1: Tensor, row_T: Tensor, n_rows: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -34,10 +35,11 @@ class Objective(nn.Module):
 
 
 class RowLoss(Objective):
-    """A loss of each row's logit and label alone.
+    """A loss of each row's logit and label alone, and, weighted, what the model itself wants learned beside it.
 
     Args:
-        model: `forward(batch) -> [B] logits`.
+        model: `forward(batch) -> [B] logits`. Where it has an `auxiliary_weight` above zero, `with_auxiliary(batch)`
+            gives [B] losses of its own with the logits.
         loss: `forward(logits, label) -> [B] losses`.
     """
 
@@ -47,8 +49,11 @@ class RowLoss(Objective):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses."""
-        losses: Tensor = self.loss(self.model(batch), batch.label)
-        return losses
+        weight: float = getattr(self.model, "auxiliary_weight", 0.0)
+        if not weight:
+            return cast(Tensor, self.loss(self.model(batch), batch.label))
+        logits, auxiliary = self.model.with_auxiliary(batch)
+        return cast(Tensor, self.loss(logits, batch.label) + weight * auxiliary)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""How well a target goes with a row's behaviours, learned from all that was shown and not from the clicks alone."""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from recsys.config import StrictModel
+from recsys.layers import MLP, concat
+from recsys.sampled_softmax import log_sum_of_others, sampled_softmax
+
+
+class MatchingConfig(StrictModel):
+    """Sizes of the matching network, and how much its own loss counts."""
+
+    loss_weight: float = Field(default=1.0, gt=0)
+    """Of the matching loss, beside a click loss of weight one."""
+    dim: int = Field(default=16, ge=1)
+    """D of the vectors whose inner product is the match."""
+    hidden_dims: tuple[int, ...] = ()
+    """Of an MLP between the pooled behaviours and their vector."""
+    max_negatives: int = Field(default=512, ge=1)
+    """Targets of other rows of the batch that each row's own is told from."""
+
+
+class Matching(nn.Module):
+    """r = u . v of the behaviours' vector u and the target's v.
+
+    Its loss is a softmax over the row's own target and those of other rows of the batch. They come as often as they are
+    shown, so that r tends to ln P(target | behaviours) / P(target), up to a constant of the row: what the behaviours say
+    of the target beyond its popularity. Every row shown teaches it, clicked or not, which tells of rare targets long
+    before their clicks do.
+
+    Source: the user-to-item network of DMR (Lyu et al., "Deep match to rank model for personalized click-through rate
+    prediction", AAAI 2020, section 3.3).
+    NOTE[DIFF]: DMR learns to find a user's last click among sampled items; here behaviours need not be of the targets'
+    kind, and the target that was shown is found among those shown to others.
+
+    Args:
+        config: sizes.
+        d_behaviours: width of the pooled behaviours.
+        d_target: width of the target's embedding.
+    """
+
+    def __init__(self, config: MatchingConfig, d_behaviours: int, d_target: int) -> None:
+        super().__init__()
+        hidden = MLP(d_behaviours, config.hidden_dims, dropout=0.0)
+        self.of_behaviours = nn.Sequential(hidden, nn.Linear(hidden.d_out, config.dim))
+        self.of_target = nn.Linear(d_target, config.dim, bias=False)
+        self._max_negatives = config.max_negatives
+
+    def forward(self, behaviours_BX: Tensor, target_BX: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, D] vectors u and v of the rows, in float32."""
+        return self.of_behaviours(concat([behaviours_BX])).float(), self.of_target(concat([target_BX])).float()
+
+    def losses(self, u_BD: Tensor, v_BD: Tensor, id_B: Tensor) -> Tensor:
+        """[B] losses.
+
+        Args:
+            u_BD: of the behaviours.
+            v_BD: of the targets.
+            id_B: the targets' ids: the same target in another row is no negative.
+        """
+        step = max(1, -(-len(v_BD) // self._max_negatives))
+        v_MD, id_M = v_BD[::step], id_B[::step]  # spread over the batch, whose rows stand in the order of the file
+        others_B = log_sum_of_others(u_BD, v_MD, torch.zeros(len(v_MD), device=v_MD.device), id_B, id_M)
+        return sampled_softmax((u_BD * v_BD).sum(dim=1), others_B)
