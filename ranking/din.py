@@ -168,11 +168,12 @@ class DIN(nn.Module):
 
     def with_auxiliary(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B] logits, and the [B] losses of the matching network."""
-        assert self.matching is not None
         logits, vectors = self._forward(batch)
-        return logits, self.matching.losses(*vectors, batch.sparse[self.target].values())
+        assert self.matching is not None
+        assert vectors is not None
+        return logits, self.matching.losses(*vectors)
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """[B] logits, and the vectors of the matching network, if there is one."""
         events = self.events(batch)
         item = [events[name].values() for name in self.item]
@@ -193,7 +194,7 @@ class DIN(nn.Module):
                 means.append(mean_of_rows(behaviour_TD, found.lengths()))
         x0_BX = concat([self.features(batch), *item, *pooled, batch.dense])
         beside = [self.cross(x0_BX)] if self.cross else []
-        vectors: tuple[Tensor, ...] = ()
+        vectors = None
         if self.matching is not None:
             vectors = self.matching(torch.cat(means, dim=1), target_BD)
             scores.append((vectors[0] * vectors[1]).sum(dim=1, keepdim=True))

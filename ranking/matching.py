@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from recsys.config import StrictModel
 from recsys.layers import MLP, concat
-from recsys.sampled_softmax import log_sum_of_others, sampled_softmax
 
 
 class MatchingConfig(StrictModel):
@@ -19,16 +18,17 @@ class MatchingConfig(StrictModel):
     hidden_dims: tuple[int, ...] = ()
     """Of an MLP between the pooled behaviours and their vector."""
     max_negatives: int = Field(default=512, ge=1)
-    """Targets of other rows of the batch that each row's own is told from."""
+    """Targets of the batch that each row's own is told from."""
 
 
 class Matching(nn.Module):
     """r = u . v of the behaviours' vector u and the target's v.
 
-    Its loss is a softmax over the row's own target and those of other rows of the batch. They come as often as they are
-    shown, so that r tends to ln P(target | behaviours) / P(target), up to a constant of the row: what the behaviours say
-    of the target beyond its popularity. Every row shown teaches it, clicked or not, which tells of rare targets long
-    before their clicks do.
+    Its loss is a softmax over the row's own target and those of other rows of the batch. These come as often as they
+    are shown, the own one among them, so that r tends to ln P(target | behaviours) / P(target), up to a constant of the
+    row: what behaviours say of a target beyond its popularity (van den Oord et al., "Representation learning with
+    contrastive predictive coding", 2018, section 2.3). Every row that was shown teaches it, clicked or not, long before
+    the clicks of rare targets could.
 
     Source: the user-to-item network of DMR (Lyu et al., "Deep match to rank model for personalized click-through rate
     prediction", AAAI 2020, section 3.3).
@@ -52,15 +52,9 @@ class Matching(nn.Module):
         """[B, D] vectors u and v of the rows, in float32."""
         return self.of_behaviours(concat([behaviours_BX])).float(), self.of_target(concat([target_BX])).float()
 
-    def losses(self, u_BD: Tensor, v_BD: Tensor, id_B: Tensor) -> Tensor:
-        """[B] losses.
-
-        Args:
-            u_BD: of the behaviours.
-            v_BD: of the targets.
-            id_B: the targets' ids: the same target in another row is no negative.
-        """
+    def losses(self, u_BD: Tensor, v_BD: Tensor) -> Tensor:
+        """[B] losses of rows with vectors u and targets with vectors v."""
         step = max(1, -(-len(v_BD) // self._max_negatives))
-        v_MD, id_M = v_BD[::step], id_B[::step]  # spread over the batch, whose rows stand in the order of the file
-        others_B = log_sum_of_others(u_BD, v_MD, torch.zeros(len(v_MD), device=v_MD.device), id_B, id_M)
-        return sampled_softmax((u_BD * v_BD).sum(dim=1), others_B)
+        v_MD = v_BD[::step]  # spread over the batch, whose rows stand in the order of the file
+        own_B, others_B = (u_BD * v_BD).sum(dim=1), (u_BD @ v_MD.T).logsumexp(dim=1)
+        return torch.logaddexp(own_B, others_B) - own_B

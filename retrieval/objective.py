@@ -6,13 +6,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.batch import Batch
-from recsys.sampled_softmax import log_sum_of_others, sampled_softmax
 from recsys.split import Split
 from recsys.training.task import Objective
 from recsys.world import World
 from retrieval.catalogue import Catalogue
 from retrieval.config import RetrievalLoss
-from retrieval.losses import log_expected_count, unlikelihood
+from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
 from retrieval.two_tower import TwoTower
 
 _PSEUDO_COUNT = 0.1

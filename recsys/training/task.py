@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class RowLoss(Objective):
         weight: float = getattr(self.model, "auxiliary_weight", 0.0)
         if not weight:
             return cast(Tensor, self.loss(self.model(batch), batch.label))
-        logits, auxiliary = self.model.with_auxiliary(batch)
+        logits, auxiliary = cast(Any, self.model).with_auxiliary(batch)
         return cast(Tensor, self.loss(logits, batch.label) + weight * auxiliary)
 
 

@@ -11,7 +11,7 @@ from recsys.world import join_world
 from retrieval.catalogue import build_catalogue
 from retrieval.config import RetrievalLoss
 from retrieval.index import IndexConfig, build_index
-from recsys.sampled_softmax import log_sum_of_others
+from retrieval.losses import log_sum_of_others
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, share_by_id
 from tests.retrieval.conftest import shops  # noqa: F401

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys import sampled_softmax as shared
-from recsys.sampled_softmax import log_sum_of_others, sampled_softmax
-from retrieval.losses import log_expected_count, unlikelihood
+from retrieval import losses
+from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
 
 OWN = torch.tensor([1.0, 0.0])
 OTHER = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -1.0]])
@@ -74,8 +73,8 @@ def test_expected_counts() -> None:
 @pytest.mark.parametrize("most_kept", [0, 1000])
 def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPatch, most_kept: int) -> None:
     """Whether the probabilities are kept or made again."""
-    monkeypatch.setattr(shared, "_MOST_KEPT", most_kept)
-    monkeypatch.setitem(shared._CHUNK, "cpu", 40)  # several chunks
+    monkeypatch.setattr(losses, "_MOST_KEPT", most_kept)
+    monkeypatch.setitem(losses._CHUNK, "cpu", 40)  # several chunks
     own, ids, shift, weight = torch.tensor([0, 3, 9, 8, 2, 2, 5]), torch.arange(9) // 2, torch.rand(9), torch.rand(7)
 
     def gradients(sum_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,82 @@
+import numpy as np
+import torch
+
+from ranking.din import DIN, DINConfig
+from ranking.matching import Matching, MatchingConfig
+from recsys.dataset import PreparedDataset
+from recsys.training.losses import WeightedLogLoss
+from recsys.training.task import RowLoss
+from tests.conftest import with_tables
+
+
+def test_losses_by_a_loop() -> None:
+    """The own target against every second row's here."""
+    torch.manual_seed(0)
+    matching = Matching(MatchingConfig(dim=3, max_negatives=4), 5, 2)
+    u, v = torch.randn(8, 3), torch.randn(8, 3)
+    found = matching.losses(u, v)
+    for row in range(8):
+        own, others = float(u[row] @ v[row]), [float(u[row] @ v[k]) for k in range(0, 8, 2)]
+        expected = np.log(np.exp(own) + np.exp(others).sum()) - own
+        assert abs(float(found[row]) - expected) < 1e-5
+
+
+SHARES = torch.tensor([[0.70, 0.10, 0.10, 0.10], [0.40, 0.30, 0.15, 0.15]])
+"""P(target | behaviours) of two kinds of rows, as many of each."""
+
+
+def test_it_learns_what_behaviours_say_beyond_popularity() -> None:
+    """r of two targets differs by the difference of their ln P(target | behaviours) / P(target)."""
+    torch.manual_seed(0)
+    matching = Matching(MatchingConfig(dim=4), 2, 4)
+    optimizer, kept = torch.optim.Adam(matching.parameters(), lr=0.02), []
+    kind_B = torch.arange(256) % 2
+    for step in range(800):
+        target_B = torch.multinomial(SHARES[kind_B], 1).squeeze(1)
+        losses = matching.losses(*matching(torch.eye(2)[kind_B], torch.eye(4)[target_B]))
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+        if step >= 400:
+            u, _ = matching(torch.eye(2), torch.eye(4)[:2])
+            _, v = matching(torch.eye(2)[[0, 0, 0, 0]], torch.eye(4))
+            kept.append((u @ v.T).detach())
+    found = torch.stack(kept).mean(dim=0)
+    expected = (SHARES / SHARES.mean(dim=0)).log()
+    assert torch.allclose(found - found[:, :1], expected - expected[:, :1], atol=0.12)
+
+
+def test_the_match_goes_to_the_logit_past_the_mlp(with_target: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(embedding_dim=4, embedding_init_std=0.5, matching=MatchingConfig(dim=3))
+    model = with_tables(DIN(config, split.schema)).eval()
+    deep: list[torch.Tensor] = []
+    model.mlp.register_forward_hook(lambda _, args, out: deep.append(out))
+    batch = split.batch(np.arange(30), model.sequences)
+    with torch.no_grad():
+        found, events = model(batch), model.events(batch)
+        means = torch.zeros(30, 8)
+        steps = batch.sequences["steps"]
+        at_step = model.steps["steps"](steps.values().long(), steps.weights()).split(steps.lengths().tolist())
+        for row, own in enumerate(events["seen"].to_dense()):
+            means[row, :4] = own.mean(0) if len(own) else 0.0
+            means[row, 4:] = at_step[row].mean(0)
+        assert model.matching is not None
+        u, v = model.matching(means, events["shop"].values())
+        match = (u * v).sum(dim=1, keepdim=True)
+        expected = torch.cat([deep[0], match], dim=1) @ model.head.linear.weight[0] + model.head.linear.bias
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_its_loss_stands_beside_that_of_the_clicks(with_target: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    split = with_target.split("full")
+    config = DINConfig(embedding_dim=4, embedding_init_std=0.5, matching=MatchingConfig(loss_weight=0.5))
+    model, clicks = with_tables(DIN(config, split.schema)).eval(), WeightedLogLoss(3.0)
+    batch = split.batch(np.arange(30), model.sequences)
+    logits, auxiliary = model.with_auxiliary(batch)
+    assert torch.equal(logits, model(batch))
+    assert bool((auxiliary > 0).any())
+    expected = clicks(logits, batch.label) + 0.5 * auxiliary
+    assert torch.equal(RowLoss(model, clicks)(batch), expected)
