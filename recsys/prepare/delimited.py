@@ -16,7 +16,8 @@ from recsys.prepare.tokens import Codes, canonical_text, slices_of, text_of
 KEEPS = ("first", "last", "spread")
 _PACKED_BYTES = 8
 _FNV_PRIME, _MIX = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
-_LEAST_CODES = 1 << 15
+_LEAST_CODES = 1 << 10
+_X_LN_X = np.arange(1024) * np.log(np.maximum(np.arange(1024), 1))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_lengt
             text, bounds, ord(delimiter), max_length, KEEPS.index(keep), found, in_row, table, row, n_codes
         )
         if row < n:
-            table = _larger_table(table, n_codes, longest)
+            table = _larger_table(table)
     # Only tokens that are kept need their text.
     used = np.flatnonzero(table.is_used[:n_codes])
     values = canonical_text(slices_of(text, table.start[used], table.start[used] + table.size[used]))
@@ -115,12 +116,13 @@ def _empty_table(n_codes: int) -> _Table:
     return _Table(slots, key, start, size, times, np.zeros(n_codes, np.bool_))
 
 
-def _larger_table(table: _Table, n_codes: int, n_more: int) -> _Table:
-    """The table of so many codes, with room for more."""
-    larger = _empty_table(1 << int(n_codes + n_more).bit_length())
+def _larger_table(table: _Table) -> _Table:
+    """A full table, with twice the room."""
+    n_codes = len(table.key)
+    larger = _empty_table(2 * n_codes)
     for mine, held in zip(larger[1:], table[1:], strict=True):
-        mine[:n_codes] = held[:n_codes]
-    _fill_slots(larger.slots, larger.key, n_codes)
+        mine[:n_codes] = held
+    _fill_slots(larger.slots, table.key)
     return larger
 
 
@@ -143,7 +145,7 @@ def kept_place(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def
 def _read_rows(  # type: ignore[no-untyped-def]
     text, bounds, delimiter, max_length, keep, found, in_row, table, row, n_codes
 ):
-    """Reads rows into `found`, from the given one on, while the table has room for all tokens of the next.
+    """Reads rows into `found`, from the given one on, up to one whose tokens the table has no room for.
 
     Tokens get codes in the order in which they are first met.
 
@@ -165,18 +167,14 @@ def _read_rows(  # type: ignore[no-untyped-def]
     tokens, distinct = in_row
     last_slot, room, n = len(table.slots) - 1, len(table.key), len(bounds) - 1
     n_kept_before = found.offsets[row]
-    while row < n and n_codes + bounds[row + 1] - bounds[row] + 1 <= room:
+    while row < n:
         position, end = bounds[row], bounds[row + 1]
         n_tokens, n_full, n_distinct = 0, 0, 0
         if position == end:
             position += 1  # an empty row has no token, not an empty one
         while position <= end:
-            start, key = position, np.uint64(0)
-            while position < end and text[position] != delimiter:
-                byte = np.uint64(text[position])
-                # The first bytes are the key itself; what follows is hashed into it.
-                key = key << np.uint64(8) | byte if position - start < _PACKED_BYTES else (key ^ byte) * _FNV_PRIME
-                position += 1
+            start = position
+            key, position = _read_token(text, position, end, delimiter)
             size = position - start
             position += 1
             code = -1
@@ -191,13 +189,15 @@ def _read_rows(  # type: ignore[no-untyped-def]
                     slot = (slot + 1) & last_slot
                     code = table.slots[slot]
                 if code < 0:
+                    if n_codes == room:
+                        table.times[distinct[:n_distinct]] = 0  # the row is read again
+                        return row, n_codes
                     code = n_codes
                     n_codes += 1
                     table.slots[slot] = code
                     table.key[code], table.start[code], table.size[code] = key, start, size
-                if table.times[code] == 0:
-                    distinct[n_distinct] = code
-                    n_distinct += 1
+                distinct[n_distinct] = code  # overwritten by the next one where it is not new
+                n_distinct += table.times[code] == 0
                 table.times[code] += 1
                 n_full += 1
             tokens[n_tokens] = code
@@ -219,7 +219,8 @@ def _read_rows(  # type: ignore[no-untyped-def]
                     table.is_used[code] = True
         surprise = 0.0
         for code in distinct[:n_distinct]:
-            surprise += table.times[code] * np.log(table.times[code])
+            times = table.times[code]
+            surprise += _X_LN_X[times] if times < len(_X_LN_X) else times * np.log(times)
             table.times[code] = 0
         if n_full > 0:
             statistics = found.statistics[row]
@@ -230,9 +231,31 @@ def _read_rows(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _fill_slots(slots, keys, n_codes):  # type: ignore[no-untyped-def]
-    """Puts codes into empty slots."""
-    for code in range(n_codes):
+def _read_token(text, position, end, delimiter):  # type: ignore[no-untyped-def]
+    """The key of the token at a position, and where it ends.
+
+    The first eight bytes are the key itself, the lowest first; what follows is hashed into it.
+    """
+    start, key = position, np.uint64(0)
+    if position + 3 < end:
+        # Of up to three bytes, as most are: without a jump that depends on how many, which no processor could foresee.
+        second, third = text[position + 1], text[position + 2]
+        has_second = second != delimiter
+        has_third = has_second & (third != delimiter)
+        if text[position] != delimiter and not (has_third and text[position + 3] != delimiter):
+            key = np.uint64(text[position]) | np.uint64(second * has_second) << np.uint64(8)
+            return key | np.uint64(third * has_third) << np.uint64(16), position + 1 + has_second + has_third
+    while position < end and text[position] != delimiter:
+        byte, place = np.uint64(text[position]), np.uint64(position - start)
+        key = key | byte << np.uint64(8) * place if place < _PACKED_BYTES else (key ^ byte) * _FNV_PRIME
+        position += 1
+    return key, position
+
+
+@njit(nogil=True, cache=True)
+def _fill_slots(slots, keys):  # type: ignore[no-untyped-def]
+    """Puts the codes of keys into empty slots."""
+    for code in range(len(keys)):
         slot = _slot(keys[code], len(slots) - 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & (len(slots) - 1)

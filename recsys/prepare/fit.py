@@ -56,23 +56,24 @@ class Counts:
         """
         schema = self._schema
         is_train = np.isin(group, self._train)
+        mine = slice(None) if is_train.all() else is_train
         for name in schema.categorical:
             codes = categorical_codes(digest, name)
-            self._values[name].add(Codes(codes.codes[is_train], codes.values), group[is_train])
+            self._values[name].add(Codes(codes.codes[mine], codes.values), group[mine])
         for sequence in schema.token_sequences:
             offsets, codes = token_codes(digest, sequence.name)
             sizes = np.diff(offsets)
-            kept = np.repeat(is_train, sizes)
+            kept = slice(None) if is_train.all() else np.repeat(is_train, sizes)
             found = Codes(codes.codes[kept], codes.values)
             self._values[sequence.vocabulary].add(found, np.repeat(group, sizes)[kept])
-        lengths = sequence_lengths(digest, schema)[is_train].astype(np.int64)
+        lengths = sequence_lengths(digest, schema)[mine].astype(np.int64)
         self._total += lengths.sum(axis=0)
         self._longest = np.maximum(self._longest, lengths.max(axis=0, initial=0))
         self._n_empty += (lengths == 0).sum(axis=0)
         if schema.measured:
-            hashes, group = hashes[is_train], group[is_train]
+            hashes, group = hashes[mine], group[mine]
             is_sampled = sample_hashes(hashes, self._config.seed) < self._config.n_sampled_rows / self._n_train
-            values = measured(digest, schema)[is_train]
+            values = measured(digest, schema)[mine]
             self._numbers.add(values, group, mix(hashes, _INDICATOR_SEED), is_sampled)
 
     def merge(self, other: "Counts") -> None:

@@ -83,7 +83,9 @@ def encode_values(column: pa.Array | pa.ChunkedArray, name: str = "a column") ->
 
 def as_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column in one piece."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def text_of(column: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:

@@ -65,13 +65,13 @@ def test_tokens_whose_keys_collide_stay_apart() -> None:
     prime = 0x100000001B3
 
     def key(text: bytes) -> int:
-        value = int.from_bytes(text[:8], "big")
+        value = int.from_bytes(text[:8], "little")
         for byte in text[8:]:
             value = (value ^ byte) * prime % 2**64
         return value
 
-    # key = (head ^ tail) * prime: another tail is made up for by another last byte of the head.
-    one, other = b"abcdefgh" + b"x", b"abcdefg" + bytes([ord("h") ^ ord("x") ^ ord("y")]) + b"y"
+    # key = (head ^ tail) * prime: another tail is made up for by another first byte of the head.
+    one, other = b"abcdefgh" + b"x", bytes([ord("a") ^ ord("x") ^ ord("y")]) + b"bcdefgh" + b"y"
     assert key(one) == key(other)
     texts = [f"{one.decode()},{other.decode()},{one.decode()}"]
     found = read_delimited(pa.array(texts), ",", 5, "last")
