@@ -141,7 +141,7 @@ def scoring(n_rows: int, data: Path) -> None:
     """`submit` beside the forward pass alone."""
     run = train_run("dcnv2", data)
     dataset = base()
-    (raw,) = dataset.manifest.test_files
+    (raw,), test = dataset.manifest.test_files, dataset.given_rows("test")
     table = pq.read_table(raw)
     sizes = {"few": 2000, "half": n_rows // 2, "all": n_rows}
     for name, size in sizes.items():
@@ -149,7 +149,7 @@ def scoring(n_rows: int, data: Path) -> None:
         ids = pa.array([f"T{i}" for i in range(size)])
         copies = copies.set_column(copies.column_names.index("ID"), "ID", ids)
         pq.write_table(copies, data / f"{name}.parquet", row_group_size=20_000)
-        tile(dataset, round(size * dataset.n_rows / len(dataset.given_rows("test"))), data / f"prepared-{name}")
+        tile(dataset, size, data / f"prepared-{name}", test(np.arange(len(test))))
     forward = in_process("forward_alone", str(data / "prepared-all"))
     shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
     for column in ("", "rows/s", "of the forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB"):
@@ -158,9 +158,9 @@ def scoring(n_rows: int, data: Path) -> None:
     for what in ("rows prepared before", "a raw file"):
         found = {}
         for name in sizes:
-            test = "" if what == "rows prepared before" else str(data / f"{name}.parquet")
-            prepared = str(data / f"prepared-{name}") if not test else str(dataset.folder)
-            found[name] = in_process("submit_rows", str(run), test, prepared, str(data / "out.csv"))
+            file = "" if what == "rows prepared before" else str(data / f"{name}.parquet")
+            prepared = str(data / f"prepared-{name}") if not file else str(dataset.folder)
+            found[name] = in_process("submit_rows", str(run), file, prepared, str(data / "out.csv"))
         # What comes before the first row is the same for few rows and for many.
         seconds = found["all"]["seconds"] - found["few"]["seconds"]
         speed = (found["all"]["n_rows"] - found["few"]["n_rows"]) / seconds

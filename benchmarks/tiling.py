@@ -12,14 +12,16 @@ from recsys.prepare import layout
 from recsys.prepare.scan import order_by_group
 
 
-def tile(base: PreparedDataset, n_rows: int, folder: Path) -> None:
+def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | None = None) -> None:
     """Writes `n_rows` rows: all that is fitted to them stays that of the base's rows.
 
     Args:
         base: a prepared data set.
         n_rows: how many rows the new one is to have.
         folder: the new one.
+        rows: those of the base that are written over and over; None for all.
     """
+    every = np.arange(base.n_rows) if rows is None else rows
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = begin_folder(folder)
@@ -30,13 +32,12 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path) -> None:
     file = ArrowFile(base.folder / layout.ROWS_FILE)
     types = {field.name: field.type for field in file.schema}
     columns = {name: FixedColumn(file, name) for name in types}
-    every = np.arange(base.n_rows)
     held = {name: read(every) for name, read in columns.items()}
     tokens = base.encoded(every).tokens
     n_left = n_rows
     with layout.RowWriter(partial / layout.ROWS_FILE, types) as writer:
         while n_left:
-            n = min(n_left, base.n_rows)
+            n = min(n_left, len(every))
             writer.add({name: values[:n] for name, values in held.items()})
             n_left -= n
     for sequence in schema.token_sequences:
@@ -44,7 +45,7 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path) -> None:
         n_left = n_rows
         with layout.JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
             while n_left:
-                n = min(n_left, base.n_rows)
+                n = min(n_left, len(every))
                 jagged.add(offsets[: n + 1], codes[: offsets[n]])
                 n_left -= n
     label, group = (np.resize(held[name], n_rows) for name in (layout.LABEL, layout.GROUP))

@@ -99,7 +99,7 @@ def training(
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
     if model != DeepModel.FT_TRANSFORMER:  # of which it has none
         if importlib.util.find_spec("deepctr_torch") is None:
-            console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'")
+            console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
         else:
             names.append("deepctr")
     scores = contest(task, names)

@@ -119,25 +119,24 @@ class NumericSample:
         Raises:
             InputError: for a column without a number in some split's fitting rows.
         """
-        in_split = {name: np.isin(self.group, fit_groups) for name, fit_groups in splits.items()}
         stats: dict[str, dict[str, NumericStats]] = {name: {} for name in splits}
-        work = in_threads(lambda index: self._measure(index, config, splits, in_split), range(len(self.columns)))
+        work = in_threads(lambda index: self._measure(index, config, splits), range(len(self.columns)))
         for index, found in work:
             for name in splits:
                 stats[name][self.columns[index]] = found[name]
         return stats
 
-    def _measure(
-        self, index: int, config: PrepareConfig, splits: dict[str, list[int]], in_split: dict[str, np.ndarray]
-    ) -> dict[str, NumericStats]:
+    def _measure(self, index: int, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, NumericStats]:
         """One column's statistics by split: it is sorted once for all of them."""
         column, values = self.columns[index], np.ascontiguousarray(self.values[:, index])
         transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
         order = np.argsort(values)
         order = order[np.isfinite(values[order])]
-        ordered, found = values[order].astype(np.float64), {}
+        ordered, group, found = values[order].astype(np.float64), self.group[order], {}
         for name, fit_groups in splits.items():
-            mine = ordered[in_split[name][order]]
+            is_fitted = np.zeros(len(self.n_null), bool)
+            is_fitted[fit_groups] = True
+            mine = ordered[is_fitted[group]]
             if len(mine) == 0 and name == "full":
                 raise InputError(
                     f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"

@@ -66,24 +66,36 @@ def digest_piece(
     Raises:
         InputError: when they cannot be read, or are not as many as the scan found.
     """
-    schema, n_done = source.schema, 0
+    schema = source.schema
     counts = Counts(schema, groups, config)
-    tables = (table for _, table in source.batches(work.piece.split, columns_to_read(schema), work.piece))
+
+    def digest(part: tuple[slice, pa.Table]) -> tuple[pa.RecordBatch, Counts]:
+        here, table = part
+        found, own = digest_rows(table, schema), Counts(schema, groups, config)
+        own.add(found, work.group[here], work.hashes[here])
+        return found, own
+
     with ExitStack() as stack:
         sink, writer = stack.enter_context(pa.OSFile(str(path), "wb")), None
-        for table, digest in in_threads(lambda table: digest_rows(table, schema), tables):
-            n = table.num_rows
-            if n_done + n > work.piece.n_rows:
-                break
-            counts.add(digest, work.group[n_done : n_done + n], work.hashes[n_done : n_done + n])
-            writer = writer or stack.enter_context(pa.ipc.new_stream(sink, digest.schema))
-            writer.write_batch(digest)
-            n_done += n
+        for (here, _), (found, own) in in_threads(digest, _parts(source, work.piece)):
+            counts.merge(own)
+            writer = writer or stack.enter_context(pa.ipc.new_stream(sink, found.schema))
+            writer.write_batch(found)
             if line is not None:
-                line.advance(n)
-    if n_done != work.piece.n_rows:
-        raise InputError(f"{work.piece.split} files changed while they were read: run again")
+                line.advance(here.stop - here.start)
     return counts
+
+
+def _parts(source: Source, piece: Piece) -> Iterator[tuple[slice, pa.Table]]:
+    """The tables of a piece, and which of its rows they are."""
+    n_done = 0
+    for _, table in source.batches(piece.split, columns_to_read(source.schema), piece):
+        here = slice(n_done, n_done + table.num_rows)
+        n_done = here.stop
+        if n_done <= piece.n_rows:
+            yield here, table
+    if n_done != piece.n_rows:
+        raise InputError(f"{piece.split} files changed while they were read: run again")
 
 
 def encode_piece(path: Path, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> Iterator[EncodedRows]:
