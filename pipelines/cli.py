@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.interrupt import EXIT_INTERRUPTED, MESSAGE, raise_from_here
 from recsys.errors import InputError
 from recsys.progress import console
 
@@ -40,7 +41,6 @@ _CURES = {
 }
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def run_pipeline(command: Callable[..., None]) -> None:
@@ -52,6 +52,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def guarded(*args: object, **kwargs: object) -> None:
         try:
+            raise_from_here()
             command(*args, **kwargs)
         except InputError as error:
             whose = "error" if RANK == "0" else f"error (rank {RANK})"
@@ -63,10 +64,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
             print(f"error: {_what(error)}: {cure}, then give the same command again", file=sys.stderr)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except KeyboardInterrupt as error:
-            print(
-                "interrupted: give the same command again; what is unfinished has no final name",
-                file=sys.stderr,
-            )
+            print(MESSAGE, file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
     if RANK != "0":
