@@ -17,7 +17,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from benchmarks.forked import Ended, ended, run
+from benchmarks.forked import Ended, run
 from pipelines.cli import EXIT_BAD_INPUT, TOSS_CONFIG, run_pipeline
 from pipelines.interrupt import EXIT_INTERRUPTED
 from recsys.files import partial_folder
@@ -70,8 +71,8 @@ PREPARE = Command(
 RANK = Command(
     "rank",
     (
-        *("--model", "dcnv2", "--data", "prepare-whole", "--folds", "0,1", "trainer.checkpoint_every_s=0.1"),
-        *("trainer.epochs=3", "trainer.batch_size=256", "trainer.early_stopping=null"),
+        *("--model", "dcnv2", "--data", "prepare-whole", "--folds", "0,1", "trainer.checkpoint_every_s=0.2"),
+        *("trainer.epochs=2", "trainer.batch_size=256", "trainer.early_stopping=null"),
     ),
     ("oof.csv", "calibration.json"),
 )
@@ -80,7 +81,7 @@ SUBMIT = Command("submit", ("--run", "ensemble-whole", "--test", "raw/test.parqu
 RETRIEVAL = Command(
     "retrieval",
     (
-        *("--config", str(TOSS_CONFIG), "--data", "prepare-whole", "trainer.checkpoint_every_s=0.1"),
+        *("--config", str(TOSS_CONFIG), "--data", "prepare-whole", "trainer.checkpoint_every_s=0.2"),
         *("trainer.epochs=2", "trainer.batch_size=256"),
     ),
     ("scores.parquet", "candidates.parquet", "index.faiss"),
@@ -148,7 +149,10 @@ def bring_about(rows: int, kills: int, seed: int) -> Iterator[Row]:
     for command in COMMANDS:
         times = max(1, kills // 4)
         yield at_random(command, signal.SIGINT, [moments.uniform(0, seconds[command]) for _ in range(times)])
-        yield while_importing(command, moments.random())
+    imports = _must(interrupted_after(60, ["prepare", "--help"])).seconds
+    for command in COMMANDS:
+        # Python itself takes the first tenth of a second, in which nothing of ours can answer
+        yield while_importing(command, moments.uniform(0.2, 0.7 * imports))
     for command in COMMANDS:
         yield full_disk(command)
     for command in (RANK, RETRIEVAL, ENSEMBLE):
@@ -203,50 +207,53 @@ def at_random(command: Command, what: signal.Signals, moments: list[float]) -> R
     said, left, second, fine = [], [], [], []
     for number, moment in enumerate(moments):
         out = command.out(f"{what.name}-{number}")
-        first = command.run(out, meanwhile=lambda process, moment=moment: _send_after(process, moment, what))  # type: ignore[misc]
+        first = command.run(out, meanwhile=partial(_send_after, moment, what))
         expected = -signal.SIGKILL if what is signal.SIGKILL else EXIT_INTERRUPTED
         said.append("hit" if first.code == expected else f"exit code {first.code}")
         if first.said != "-":
             said[-1] += f": {first.said}"
+        if first.has_traceback:
+            console.print(first.stderr)
         left.append(_state(out))
         answer, same = again(command, out)
         second.append(answer)
         fine.append(same and first.code in (expected, 0) and not first.has_traceback)
-    fault = f"{command.name}: {what.name}, {len(moments)} random moments"
+    fault = f"{command.name}: {what.name}, {len(moments)} random moment{'s' * (len(moments) > 1)}"
     return Row(fault, _count(said), _count(left), _count(second), all(fine))
 
 
-def _send_after(process: BaseProcess, moment: float, what: signal.Signals) -> None:
+def _send_after(moment: float, what: signal.Signals, process: BaseProcess) -> None:
     process.join(moment)
     if process.exitcode is None and process.pid is not None:
         os.kill(process.pid, what)
 
 
 def while_importing(command: Command, moment: float) -> Row:
-    """Ctrl-C before a pipeline has begun; `moment` from 0 to 1."""
+    """Ctrl-C before a pipeline has begun, some seconds after its start."""
     out = command.out("importing")
-    line = [sys.executable, "-m", f"pipelines.{command.name}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    subprocess.run([*line, "--help"], env=environment, check=True, capture_output=True)
-    seconds = time.perf_counter() - start
-    moment = 0.2 + 0.9 * moment * (seconds - 0.2)  # Python itself needs some hundredths of a second
-    with subprocess.Popen(
-        [*line, *command.arguments, "--out", out],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        time.sleep(moment)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate()
-    first = ended(process.returncode, stderr, moment)
+    first = interrupted_after(moment, [command.name, *command.arguments, "--out", str(out)])
     left = _state(out)
     second, same = again(command, out)
     is_fine = first.code == EXIT_INTERRUPTED and not first.has_traceback and same
-    fault = f"{command.name}: SIGINT {moment:.1f} s into the {seconds:.1f} s of its imports"
+    fault = f"{command.name}: SIGINT in its imports, after {moment:.1f} s"
     return Row(fault, f"exit code {first.code}: {first.said}", left, second, is_fine)
+
+
+def interrupted_after(moment: float, arguments: list[str]) -> Ended:
+    """Runs a pipeline as a user does; SIGINT after some seconds, if it has not ended by then."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", f"pipelines.{arguments[0]}", *arguments[1:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    return Ended(process.returncode, stderr, time.perf_counter() - start)
 
 
 def refused(fault: str, command: Command, first: Ended, out: Path, mend: Callable[[], object] = lambda: None) -> Row:
@@ -283,7 +290,7 @@ def _skipped(fault: str) -> Row:
 
 def full_disk(command: Command) -> Row:
     """Room for a tenth, a half and nine tenths of the output, then for all of it."""
-    whole = command.out("whole")
+    whole, fault = command.out("whole"), "disk full at 10, 50 and 90 % of its output"
     n_bytes = sum(path.stat().st_size for path in [whole, *whole.rglob("*")] if path.is_file())
     rows = []
     for share in (0.1, 0.5, 0.9):
@@ -291,12 +298,9 @@ def full_disk(command: Command) -> Row:
             if disk is None:
                 return _skipped(f"{command.name}: disk full")
             out = disk / command.out("out")
-            rows.append(
-                refused("disk full", command, command.run(out), out, lambda disk=disk: remount(disk, "size=1g"))
-            )  # type: ignore[misc]
-    fault = f"{command.name}: disk full at 10, 50 and 90 % of its output"
+            rows.append(refused(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
     said, left, second = (_count([getattr(row, name) for row in rows]) for name in ("said", "left", "second"))
-    return Row(fault, said, left, second, all(row.is_fine for row in rows))
+    return Row(rows[0].fault, said, left, second, all(row.is_fine for row in rows))
 
 
 def read_only(command: Command) -> Row:
@@ -305,9 +309,14 @@ def read_only(command: Command) -> Row:
         if disk is None:
             return _skipped(f"{command.name}: run folder read-only")
         out = disk / command.out("out")
-        command.run(out, meanwhile=lambda process: (_wait_for_lock(out, process), process.kill()))
+
+        def kill_at_once(process: BaseProcess) -> None:
+            _wait_for_lock(out, process)
+            process.kill()
+
+        command.run(out, meanwhile=kill_at_once)
         remount(disk, "ro")
-        return refused("run folder read-only", command, command.run(out), out, lambda: remount(disk, "rw"))
+        return refused("run folder read-only", command, command.run(out), out, partial(remount, disk, "rw"))
 
 
 def two_processes(command: Command) -> Row:
@@ -369,7 +378,8 @@ def flipped() -> Iterator[Row]:
 
 def flipped_checkpoint() -> Row:
     """One flipped bit in each checkpoint of an unfinished fit: it goes on from another, or begins anew."""
-    out = RANK.out("flipped")
+    command = replace(RANK, arguments=(*RANK.arguments, "trainer.checkpoint_every_s=0.001"))
+    out = command.out("flipped")
     checkpoints = partial_folder(out) / "ckpt"
 
     def kill_after_two(process: BaseProcess) -> None:
@@ -377,12 +387,13 @@ def flipped_checkpoint() -> Row:
             time.sleep(0.001)
         process.kill()
 
-    RANK.run(out, meanwhile=kill_after_two)
-    left, files = _state(out), list(checkpoints.glob("fold_0-*/*.distcp"))
+    command.run(out, meanwhile=kill_after_two)
+    left, files = _state(out), list(checkpoints.glob("fold_0-[ab]/*.distcp"))
     for path in files:
         path.write_bytes(flip(path))
-    second, same = again(RANK, out)
-    return Row(f"rank: a flipped bit in {len(files)} checkpoints of an unfinished run", "a warning", left, second, same)
+    second, same = again(command, out)
+    fault = f"rank: a flipped bit in {len(files)} checkpoints of an unfinished run"
+    return Row(fault, "a warning", left, second, same and len(files) > 0)
 
 
 def other_schema(command: Command) -> Row:

@@ -24,10 +24,19 @@ class Ended:
 
     code: int
     """The exit code; that of a signal is negative."""
-    said: str
-    """Its last line on stderr."""
+    stderr: str
     seconds: float
-    has_traceback: bool
+
+    @property
+    def said(self) -> str:
+        """Its last line on stderr."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else "-"
+
+    @property
+    def has_traceback(self) -> bool:
+        """Whether it ended in our own fault."""
+        return "Traceback" in self.stderr
 
 
 def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
@@ -54,13 +63,7 @@ def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BasePro
         if process.exitcode is None:
             process.kill()
             raise TimeoutError(f"{name} {' '.join(map(str, arguments))} has not ended after {TIMEOUT_S} s")
-        return ended(process.exitcode, stderr.read(), time.perf_counter() - start)
-
-
-def ended(code: int, stderr: str, seconds: float) -> Ended:
-    """What is told of a process."""
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    return Ended(code, lines[-1] if lines else "-", seconds, "Traceback" in stderr)
+        return Ended(process.exitcode, stderr.read(), time.perf_counter() - start)
 
 
 def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: Event) -> None:
