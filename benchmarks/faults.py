@@ -1,9 +1,10 @@
 """Faults, brought about for real: what each pipeline says, what it leaves, and whether a second attempt succeeds.
 
 python -m benchmarks.faults
-python -m benchmarks.faults --kills 1 --rows 2000
+python -m benchmarks.faults --kills 1
 """
 
+import contextlib
 import filecmp
 import json
 import os
@@ -14,23 +15,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pipelines.cli import TOSS_CONFIG, run_pipeline
+from benchmarks.forked import Ended, run
+from pipelines.cli import EXIT_BAD_INPUT, TOSS_CONFIG, run_pipeline
+from pipelines.interrupt import EXIT_INTERRUPTED
 from recsys.files import partial_folder
 from recsys.lock import LOCK_FILE
 from recsys.progress import console
-from recsys.seal import seal
+from recsys.seal import DONE, seal
 
 ROOT = Path(__file__).parent.parent
-TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
@@ -40,42 +44,50 @@ class Command:
     name: str
     arguments: tuple[str, ...]
     results: tuple[str, ...]
-    """Files in its --out folder; empty where --out is the file."""
+    """Files in its --out folder; empty where --out is a file."""
 
-    def line(self, out: Path, *more: str) -> list[str]:
-        """The command line."""
-        return [sys.executable, "-m", f"pipelines.{self.name}", *self.arguments, "--out", str(out), *more]
+    def out(self, fault: str) -> Path:
+        """A name for its output."""
+        return Path(f"{self.name}-{fault}{'' if self.results else '.csv'}")
+
+    def run(self, out: Path, *more: str, meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
+        """To its end, or until it is disturbed."""
+        return run(self.name, [*self.arguments, "--out", out, *more], meanwhile)
+
+    def is_same(self, out: Path) -> bool:
+        """Whether an output is that of the undisturbed run."""
+        whole = self.out("whole")
+        if self.results:
+            return all(filecmp.cmp(out / name, whole / name, shallow=False) for name in self.results)
+        suffixes = (".csv", ".json")
+        return all(filecmp.cmp(out.with_suffix(s), whole.with_suffix(s), shallow=False) for s in suffixes)
 
 
-COMMANDS = {
-    "prepare": Command(
-        "prepare",
-        ("--train", "raw/train.parquet", "--test", "raw/test.parquet"),
-        ("vocab.json", "stats.json", "rows.arrow", "tokens_seq.arrow", "fold_indices.npy"),
+PREPARE = Command(
+    "prepare",
+    ("--train", "raw/train.parquet", "--test", "raw/test.parquet"),
+    ("schema.json", "vocab.json", "stats.json", "rows.arrow", "tokens_seq.arrow", "fold_indices.npy"),
+)
+RANK = Command(
+    "rank",
+    (
+        *("--model", "dcnv2", "--data", "prepare-whole", "--folds", "0,1", "trainer.checkpoint_every_s=0.2"),
+        *("trainer.epochs=2", "trainer.batch_size=256", "trainer.early_stopping=null"),
     ),
-    "rank": Command(
-        "rank",
-        (
-            *("--model", "dcnv2", "--data", "prepared", "--folds", "0,1", "trainer.checkpoint_every_s=0.5"),
-            *("trainer.epochs=3", "trainer.early_stopping=null"),
-        ),
-        ("oof.csv", "calibration.json"),
+    ("oof.csv", "calibration.json"),
+)
+ENSEMBLE = Command("ensemble", ("rank-whole", "other", "--replicates", "1000"), ("oof.csv", "stack.json"))
+SUBMIT = Command("submit", ("--run", "ensemble-whole", "--test", "raw/test.parquet"), ())
+RETRIEVAL = Command(
+    "retrieval",
+    (
+        *("--config", str(TOSS_CONFIG), "--data", "prepare-whole", "trainer.checkpoint_every_s=0.2"),
+        *("trainer.epochs=2", "trainer.batch_size=256"),
     ),
-    "ensemble": Command("ensemble", ("runs/a", "runs/b", "--replicates", "2000"), ("oof.csv", "stack.json")),
-    "submit": Command("submit", ("--run", "runs/both", "--test", "raw/test.parquet"), ()),
-}
-"""A new pipeline takes its place here."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process that has ended."""
-
-    code: int
-    said: str
-    """Its last line on stderr."""
-    seconds: float
-    has_traceback: bool = False
+    ("scores.parquet", "candidates.parquet", "index.faiss"),
+)
+COMMANDS = (PREPARE, RANK, ENSEMBLE, SUBMIT, RETRIEVAL)
+"""In an order in which each finds what the ones before it made. A new pipeline takes its place here."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,23 @@ class Row:
 
 
 def faults(
-    kills: Annotated[int, typer.Option(min=1, help="Times that each pipeline is killed, at random moments.")] = 5,
-    rows: Annotated[int, typer.Option(min=1000, help="Generated rows to work on.")] = 20_000,
+    kills: Annotated[int, typer.Option(min=1, help="Times that each pipeline is killed, at random moments.")] = 20,
+    rows: Annotated[int, typer.Option(min=1000, help="Generated rows to work on.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the moments.")] = 0,
     keep: Annotated[bool, typer.Option(help="Leave the working folder.")] = False,
 ) -> None:
     """Bring faults about and print what came of them; exit code 1 when one did not end as it should."""
-    random.seed(seed)
+    start = time.perf_counter()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     here = Path.cwd()
+    found = []
     try:
         os.chdir(folder)
-        found = list(bring_about(rows, kills))
+        for row in bring_about(rows, kills, seed):
+            console.print(
+                f"{time.perf_counter() - start:4.0f} s  {'as it should' if row.is_fine else 'NOT':12}  {row.fault}"
+            )
+            found.append(row)
     finally:
         os.chdir(here)
         if not keep:
@@ -113,144 +130,145 @@ def faults(
         table.add_row(row.fault, row.said, row.left, row.second, style=None if row.is_fine else "red")
     console.print(table)
     wrong = sum(not row.is_fine for row in found)
-    console.print(f"{len(found)} faults, {wrong} that did not end as they should")
+    console.print(f"{len(found)} faults, {wrong} that did not end as they should; {time.perf_counter() - start:.0f} s")
     if wrong:
         raise typer.Exit(1)
 
 
-def bring_about(rows: int, kills: int) -> Iterator[Row]:
+def bring_about(rows: int, kills: int, seed: int) -> Iterator[Row]:
     """Every fault in turn, in the working folder."""
-    console.print("undisturbed runs to compare with")
-    _must(run([sys.executable, "-m", "pipelines.generate", "--rows", str(rows), "--out", "raw"]))
-    _must(run(COMMANDS["prepare"].line(Path("prepared"))))
-    Path("runs").mkdir()
-    for name, more in (("a", ()), ("b", ("model.embedding_dim=4",))):
-        _must(run(COMMANDS["rank"].line(Path("runs", name), *more)))
-    _must(run(COMMANDS["ensemble"].line(Path("runs/both"))))
-    whole = {"prepare": Path("prepared"), "rank": Path("runs/a"), "ensemble": Path("runs/both")}
+    moments = random.Random(seed)
+    _must(run("generate", ["--rows", str(rows), "--out", "raw"]))
     seconds = {}
-    for name, command in COMMANDS.items():
-        out = Path(f"{name}-whole{'' if command.results else '.csv'}")
-        seconds[name] = _must(run(command.line(out))).seconds
-        whole.setdefault(name, out)
-    for name, command in COMMANDS.items():
-        yield kill(command, whole[name], seconds[name], kills)
-        yield interrupt(command, whole[name])
-    for name, command in COMMANDS.items():
-        yield full_disk(command, whole[name])
-    yield read_only(COMMANDS["rank"], whole["rank"])
+    for command in COMMANDS:
+        seconds[command] = _must(command.run(command.out("whole"))).seconds
+        if command is RANK:
+            _must(command.run(Path("other"), "model.embedding_dim=4"))
+    for command in COMMANDS:
+        yield at_random(command, signal.SIGKILL, [moments.uniform(0, seconds[command]) for _ in range(kills)])
+    for command in COMMANDS:
+        times = max(1, kills // 4)
+        yield at_random(command, signal.SIGINT, [moments.uniform(0, seconds[command]) for _ in range(times)])
+    imports = _must(interrupted_after(60, ["prepare", "--help"])).seconds
+    for command in COMMANDS:
+        # Python itself takes the first tenth of a second, in which nothing of ours can answer
+        yield while_importing(command, moments.uniform(0.2, 0.7 * imports))
+    for command in COMMANDS:
+        yield full_disk(command)
+    for command in (RANK, RETRIEVAL, ENSEMBLE):
+        yield read_only(command)
+    for command in COMMANDS:
+        yield two_processes(command)
     yield from flipped()
-    yield other_schema()
-    yield other_version()
-    yield two_processes(COMMANDS["rank"], whole["rank"])
+    yield flipped_checkpoint()
+    for command in (RANK, RETRIEVAL):
+        yield other_schema(command)
+        yield other_version(command)
 
 
-def run(line: list[str], after: Callable[["subprocess.Popen[str]"], None] | None = None) -> Ended:
-    """Runs a command to its end; `after` it has started something may be done to it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    with subprocess.Popen(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        if after is not None:
-            after(process)
-        _, stderr = process.communicate(timeout=TIMEOUT_S)
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    said = lines[-1] if lines else "-"
-    return Ended(process.returncode, said, time.perf_counter() - start, "Traceback" in stderr)
+def _must(undisturbed: Ended) -> Ended:
+    if undisturbed.code != 0:
+        raise RuntimeError(f"an undisturbed run failed: {undisturbed.said}")
+    return undisturbed
 
 
-def _must(ended: Ended) -> Ended:
-    if ended.code != 0:
-        raise RuntimeError(f"an undisturbed run failed: {ended.said}")
-    return ended
+def again(command: Command, out: Path) -> tuple[str, bool]:
+    """The second attempt, and whether it left what the undisturbed run did, and nothing else."""
+    was_finished = out.exists()
+    attempt = command.run(out)
+    if attempt.code != (EXIT_BAD_INPUT if was_finished and not command.results else 0):
+        return f"exit code {attempt.code}: {attempt.said}", False
+    same = command.is_same(out)
+    beside = [path.name for path in (partial_folder(out), _lock_beside(out)) if path.exists()]
+    beside += [path.name for path in out.glob(".lock")]
+    for path in (out, out.with_suffix(".json")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    said = "was finished" if was_finished else "same result" if same else "another result"
+    return said + "".join(f"; {name} is left over" for name in beside), same and not beside
 
 
-def is_same(command: Command, out: Path, whole: Path) -> bool:
-    """Whether an output is that of the undisturbed run."""
-    if not command.results:
-        return filecmp.cmp(out, whole, shallow=False)
-    return all(filecmp.cmp(out / name, whole / name, shallow=False) for name in command.results)
-
-
-def again(command: Command, out: Path, whole: Path) -> tuple[str, bool]:
-    """The second attempt, and whether it made what the undisturbed run did."""
-    ended = run(command.line(out))
-    if ended.code == 2 and not command.results and out.exists():
-        ended = Ended(0, "-", 0.0)  # a submission that was finished before is not written over
-    if ended.code != 0:
-        return f"exit code {ended.code}: {ended.said}", False
-    same = is_same(command, out, whole)
-    _remove(out)
-    return ("same result" if same else "another result"), same
-
-
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        for one in (path, partial_folder(path), path.with_suffix(".json"), path.with_name(path.name + LOCK_FILE)):
-            if one.is_dir():
-                shutil.rmtree(one)
-            elif one.exists():
-                one.unlink()
+def _lock_beside(out: Path) -> Path:
+    return out.with_name(out.name + LOCK_FILE)
 
 
 def _state(out: Path) -> str:
     """What a disturbed run left under its names."""
     if out.exists():
-        return "the finished output"
-    return "an unfinished .partial" if partial_folder(out).exists() else "nothing"
+        return "finished"
+    return "unfinished .partial" if partial_folder(out).exists() else "nothing"
 
 
-def kill(command: Command, whole: Path, seconds: float, kills: int) -> Row:
-    """kill -9 at random moments, each followed by a second attempt."""
-    states: dict[str, int] = {}
-    n_same = 0
-    for number in range(kills):
-        out = Path(f"{command.name}-killed-{number}{'' if command.results else '.csv'}")
-        moment = random.uniform(0.2, 1.0) * seconds
-        run(command.line(out), lambda process, moment=moment: _after(process, moment, signal.SIGKILL))  # type: ignore[misc]
-        state = _state(out)
-        states[state] = states.get(state, 0) + 1
-        said, same = again(command, out, whole)
-        n_same += same
-        console.print(f"{command.name}: killed after {moment:.1f} s of {seconds:.1f}: {state}; then {said}")
-    left = ", ".join(f"{n} x {state}" for state, n in states.items())
-    fault = f"{command.name}: kill -9, {kills} random moments"
-    return Row(fault, "-", left, f"{n_same} of {kills}: same result", n_same == kills)
+def _count(what: list[str]) -> str:
+    return ", ".join(f"{n} x {one}" for one, n in Counter(what).items())
 
 
-def _after(process: "subprocess.Popen[str]", moment: float, what: signal.Signals) -> None:
-    try:
-        process.wait(moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(what)
+def at_random(command: Command, what: signal.Signals, moments: list[float]) -> Row:
+    """A signal at each moment (seconds from the start of a run), and a second attempt after each."""
+    said, left, second, fine = [], [], [], []
+    for number, moment in enumerate(moments):
+        out = command.out(f"{what.name}-{number}")
+        first = command.run(out, meanwhile=partial(_send_after, moment, what))
+        expected = -signal.SIGKILL if what is signal.SIGKILL else EXIT_INTERRUPTED
+        said.append("hit" if first.code == expected else f"exit code {first.code}")
+        if first.said != "-":
+            said[-1] += f": {first.said}"
+        if first.has_traceback:
+            console.print(first.stderr)
+        left.append(_state(out))
+        answer, same = again(command, out)
+        second.append(answer)
+        fine.append(same and first.code in (expected, 0) and not first.has_traceback)
+    fault = f"{command.name}: {what.name}, {len(moments)} random moment{'s' * (len(moments) > 1)}"
+    return Row(fault, _count(said), _count(left), _count(second), all(fine))
 
 
-def interrupt(command: Command, whole: Path) -> Row:
-    """Ctrl-C as soon as something is being written."""
-    out = Path(f"{command.name}-interrupted{'' if command.results else '.csv'}")
+def _send_after(moment: float, what: signal.Signals, process: BaseProcess) -> None:
+    process.join(moment)
+    if process.exitcode is None and process.pid is not None:
+        os.kill(process.pid, what)
 
-    def press(process: "subprocess.Popen[str]") -> None:
-        _wait_for_lock(out, process)
+
+def while_importing(command: Command, moment: float) -> Row:
+    """Ctrl-C before a pipeline has begun, some seconds after its start."""
+    out = command.out("importing")
+    first = interrupted_after(moment, [command.name, *command.arguments, "--out", str(out)])
+    left = _state(out)
+    second, same = again(command, out)
+    is_fine = first.code == EXIT_INTERRUPTED and not first.has_traceback and same
+    fault = f"{command.name}: SIGINT in its imports, after {moment:.1f} s"
+    return Row(fault, f"exit code {first.code}: {first.said}", left, second, is_fine)
+
+
+def interrupted_after(moment: float, arguments: list[str]) -> Ended:
+    """Runs a pipeline as a user does; SIGINT after some seconds, if it has not ended by then."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", f"pipelines.{arguments[0]}", *arguments[1:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
         process.send_signal(signal.SIGINT)
-
-    ended = run(command.line(out), press)
-    state = _state(out)
-    second, same = again(command, out, whole)
-    is_fine = same and ended.code in (0, 130) and not ended.has_traceback
-    return Row(f"{command.name}: SIGINT", f"exit code {ended.code}: {ended.said}", state, second, is_fine)
+        _, stderr = process.communicate()
+    return Ended(process.returncode, stderr, time.perf_counter() - start)
 
 
-def _wait_for_lock(out: Path, process: "subprocess.Popen[str]") -> None:
-    """Until a process holds what it writes, or has ended."""
-    locks = (partial_folder(out) / LOCK_FILE, out.with_name(out.name + LOCK_FILE))
-    while not any(lock.exists() for lock in locks) and process.poll() is None:
-        time.sleep(0.02)
+def refused(fault: str, command: Command, first: Ended, out: Path, mend: Callable[[], object] = lambda: None) -> Row:
+    """What became of a run that had to be refused, and of a second attempt once the fault is mended."""
+    left = _state(out)
+    mend()
+    second, same = again(command, out)
+    is_fine = first.code == EXIT_BAD_INPUT and not first.has_traceback and same
+    said = first.said.replace(f"{out.parent}/", "") if out.is_absolute() else first.said
+    return Row(f"{command.name}: {fault}", f"exit code {first.code}: {said}", left, second, is_fine)
 
 
-@contextmanager
-def tmpfs(size: str) -> Iterator[Path | None]:
-    """A small file system in memory, or None where it cannot be mounted."""
+@contextlib.contextmanager
+def tmpfs(size: int) -> Iterator[Path | None]:
+    """A small file system in memory, of some bytes, or None where it cannot be mounted."""
     folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -258,7 +276,7 @@ def tmpfs(size: str) -> Iterator[Path | None]:
         yield folder if mounted else None
     finally:
         if mounted:
-            subprocess.run(["umount", str(folder)], check=False)
+            subprocess.run(["umount", str(folder)], check=True)
 
 
 def remount(folder: Path, option: str) -> None:
@@ -266,118 +284,135 @@ def remount(folder: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
 
 
-def full_disk(command: Command, whole: Path) -> Row:
-    """Too little room for the output, then enough."""
-    fault = f"{command.name}: disk full"
-    with tmpfs("8k" if not command.results else "600k") as disk:
-        if disk is None:
-            return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
-        out = disk / f"out{'' if command.results else '.csv'}"
-        filler = disk / "filler"
-        if command.name == "ensemble":
-            filler.write_bytes(b"\0" * 500_000)
-        ended = run(command.line(out))
-        state = _state(out)
-        filler.unlink(missing_ok=True)
-        remount(disk, "size=1g")
-        second, same = again(command, out, whole)
-    is_fine = ended.code == 2 and not ended.has_traceback and same
-    return Row(fault, f"exit code {ended.code}: {_short(ended.said, disk)}", state, second, is_fine)
+def _skipped(fault: str) -> Row:
+    return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
 
 
-def _short(said: str, folder: Path) -> str:
-    return said.replace(str(folder), "OUT")
+def full_disk(command: Command) -> Row:
+    """Room for a tenth, a half and nine tenths of the output, then for all of it."""
+    whole, fault = command.out("whole"), "disk full at 10, 50 and 90 % of its output"
+    n_bytes = sum(path.stat().st_size for path in [whole, *whole.rglob("*")] if path.is_file())
+    rows = []
+    for share in (0.1, 0.5, 0.9):
+        with tmpfs(int(share * n_bytes)) as disk:
+            if disk is None:
+                return _skipped(f"{command.name}: disk full")
+            out = disk / command.out("out")
+            rows.append(refused(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
+    said, left, second = (_count([getattr(row, name) for row in rows]) for name in ("said", "left", "second"))
+    return Row(rows[0].fault, said, left, second, all(row.is_fine for row in rows))
 
 
-def read_only(command: Command, whole: Path) -> Row:
+def read_only(command: Command) -> Row:
     """An unfinished run whose folder can no longer be written."""
-    fault = f"{command.name}: run folder read-only"
-    with tmpfs("1g") as disk:
+    with tmpfs(1 << 30) as disk:
         if disk is None:
-            return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
-        out = disk / "out"
+            return _skipped(f"{command.name}: run folder read-only")
+        out = disk / command.out("out")
 
-        def begin(process: "subprocess.Popen[str]") -> None:
+        def kill_at_once(process: BaseProcess) -> None:
             _wait_for_lock(out, process)
             process.kill()
 
-        run(command.line(out), begin)
+        command.run(out, meanwhile=kill_at_once)
         remount(disk, "ro")
-        ended = run(command.line(out))
-        state = _state(out)
-        remount(disk, "rw")
-        second, same = again(command, out, whole)
-    is_fine = ended.code == 2 and not ended.has_traceback and same
-    return Row(fault, f"exit code {ended.code}: {_short(ended.said, disk)}", state, second, is_fine)
+        return refused("run folder read-only", command, command.run(out), out, partial(remount, disk, "rw"))
+
+
+def two_processes(command: Command) -> Row:
+    """The same command twice at the same time."""
+    out, others = command.out("twice"), []
+
+    def start_another(first: BaseProcess) -> None:
+        _wait_for_lock(out, first)
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGSTOP)  # else it might be through before the other has begun
+        others.append(command.run(out))
+        os.kill(first.pid, signal.SIGCONT)
+
+    first, other = command.run(out, meanwhile=start_another), others[0]
+    same = first.code == 0 and command.is_same(out)
+    left = "the first goes on: " + ("same result" if same else f"exit code {first.code}: {first.said}")
+    row = refused("two processes with one --out", command, other, out)
+    return Row(row.fault, row.said, left, row.second, row.is_fine and same)
+
+
+def _wait_for_lock(out: Path, process: BaseProcess) -> None:
+    """Until a process holds what it writes, or has ended."""
+    while not (partial_folder(out) / LOCK_FILE).exists() and not _lock_beside(out).exists() and process.is_alive():
+        time.sleep(0.001)
+
+
+def flip(path: Path) -> bytes:
+    """A file's bytes with one bit flipped."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+@contextlib.contextmanager
+def changed(path: Path, data: bytes) -> Iterator[None]:
+    """A file with other bytes while the block runs."""
+    kept = path.read_bytes()
+    path.write_bytes(data)
+    try:
+        yield
+    finally:
+        path.write_bytes(kept)
 
 
 def flipped() -> Iterator[Row]:
-    """One flipped bit in the weights of a run, and one in prepared data."""
-    submit, rank = COMMANDS["submit"], COMMANDS["rank"]
-    weights = max(Path("runs/a/ckpt/fold_0").glob("*.distcp"))
-    for what, path, command, out, whole in (
-        ("weights", weights, submit, Path("flipped.csv"), Path("submit-whole.csv")),
-        ("prepared data", Path("prepared/vocab.json"), rank, Path("flipped"), Path("runs/a")),
+    """One flipped bit in what a pipeline reads."""
+    for command, what, path in (
+        (SUBMIT, "the weights", max(Path("rank-whole/ckpt/fold_0").glob("*.distcp"))),
+        (SUBMIT, "the stack", Path("ensemble-whole/stack.json")),
+        (ENSEMBLE, "the predictions", Path("rank-whole/oof.csv")),
+        (RANK, "prepared data", Path("prepare-whole/rows.arrow")),
+        (RETRIEVAL, "prepared data", Path("prepare-whole/vocab.json")),
     ):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        kept = path.read_bytes()
-        path.write_bytes(data)
-        ended = run(command.line(out))
-        state = _state(out)
-        path.write_bytes(kept)
-        second, same = again(command, out, whole)
-        is_fine = ended.code == 2 and not ended.has_traceback and same
-        yield Row(f"{command.name}: a flipped bit in {what}", f"exit code 2: {ended.said}", state, second, is_fine)
+        out = command.out("flipped")
+        with changed(path, flip(path)):
+            first = command.run(out)
+        yield refused(f"a flipped bit in {what}", command, first, out)
 
 
-def other_schema() -> Row:
+def flipped_checkpoint() -> Row:
+    """One flipped bit in each checkpoint of an unfinished fit: it goes on from another, or begins anew."""
+    command = replace(RANK, arguments=(*RANK.arguments, "trainer.checkpoint_every_s=0.001"))
+    out = command.out("flipped")
+    checkpoints = partial_folder(out) / "ckpt"
+
+    def kill_after_two(process: BaseProcess) -> None:
+        while process.is_alive() and len(list(checkpoints.glob(f"fold_0-*/{DONE}"))) < 2:
+            time.sleep(0.001)
+        process.kill()
+
+    command.run(out, meanwhile=kill_after_two)
+    left, files = _state(out), list(checkpoints.glob("fold_0-[ab]/*.distcp"))
+    for path in files:
+        path.write_bytes(flip(path))
+    second, same = again(command, out)
+    fault = f"rank: a flipped bit in {len(files)} checkpoints of an unfinished run"
+    return Row(fault, "a warning", left, second, same and len(files) > 0)
+
+
+def other_schema(command: Command) -> Row:
     """Prepared data of another schema."""
-    command, out = COMMANDS["rank"], Path("other-schema")
-    ended = run(command.line(out, "schema.sequences.seq.max_length=10"))
-    state = _state(out)
-    second, same = again(command, out, Path("runs/a"))
-    is_fine = ended.code == 2 and not ended.has_traceback and same
-    return Row("rank: prepared data of another schema", f"exit code {ended.code}: {ended.said}", state, second, is_fine)
+    out = command.out("other-schema")
+    first = command.run(out, "schema.sequences.seq.max_length=10")
+    return refused("prepared data of another schema", command, first, out)
 
 
-def other_version() -> Row:
+def other_version(command: Command) -> Row:
     """Prepared data of another version."""
-    path, out = Path("prepared/schema.json"), Path("other-version")
-    kept, done = path.read_bytes(), Path("prepared/DONE").read_bytes()
-    path.write_text(json.dumps(json.loads(kept) | {"format_version": 1}))
-    seal(path.parent)
-    command = COMMANDS["rank"]
-    ended = run(command.line(out))
-    state = _state(out)
-    path.write_bytes(kept)
-    Path("prepared/DONE").write_bytes(done)
-    second, same = again(command, out, Path("runs/a"))
-    is_fine = ended.code == 2 and not ended.has_traceback and same
-    return Row(
-        "rank: prepared data of another version", f"exit code {ended.code}: {ended.said}", state, second, is_fine
-    )
-
-
-def two_processes(command: Command, whole: Path) -> Row:
-    """The same command twice at the same time."""
-    out, said = Path("twice"), []
-
-    def start_another(first: "subprocess.Popen[str]") -> None:
-        _wait_for_lock(out, first)
-        first.send_signal(signal.SIGSTOP)  # else it might be through before the other has begun
-        said.append(run(command.line(out)))
-        first.send_signal(signal.SIGCONT)
-
-    first = run(command.line(out), start_another)
-    second = said[0]
-    same = first.code == 0 and is_same(command, out, whole)
-    is_fine = same and second.code == 2 and not second.has_traceback
-    left = "the first goes on: " + ("same result" if same else f"exit code {first.code}: {first.said}")
-    shown, _ = again(command, out, whole)
-    return Row("rank: two processes on a run folder", f"exit code {second.code}: {second.said}", left, shown, is_fine)
+    out, prepared = command.out("other-version"), PREPARE.out("whole")
+    manifest, done = prepared / "schema.json", prepared / DONE
+    older = json.loads(manifest.read_text(encoding="utf-8")) | {"format_version": 1}
+    with changed(done, done.read_bytes()), changed(manifest, json.dumps(older).encode()):
+        seal(prepared)
+        first = command.run(out)
+    return refused("prepared data of another version", command, first, out)
 
 
 if __name__ == "__main__":
-    assert TOSS_CONFIG.is_absolute(), "the working folder is another"
     run_pipeline(faults)

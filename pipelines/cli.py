@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.interrupt import EXIT_INTERRUPTED, MESSAGE, is_interrupt, raise_from_here
 from recsys.errors import InputError
 from recsys.progress import console
 
@@ -40,7 +41,6 @@ _CURES = {
 }
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def run_pipeline(command: Callable[..., None]) -> None:
@@ -52,22 +52,14 @@ def run_pipeline(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def guarded(*args: object, **kwargs: object) -> None:
         try:
+            raise_from_here()
             command(*args, **kwargs)
-        except InputError as error:
-            whose = "error" if RANK == "0" else f"error (rank {RANK})"
-            print(f"{whose}: {one_line(error)}", file=sys.stderr)
-            raise typer.Exit(EXIT_BAD_INPUT) from error
-        except (OSError, MemoryError) as error:
-            if (cure := _cure(error)) is None:
+        except BaseException as error:  # KeyboardInterrupt is one, and what torch makes of it is another
+            if (end := _end_by(error)) is None:
                 raise
-            print(f"error: {_what(error)}: {cure}, then give the same command again", file=sys.stderr)
-            raise typer.Exit(EXIT_BAD_INPUT) from error
-        except KeyboardInterrupt as error:
-            print(
-                "interrupted: give the same command again; what is unfinished has no final name",
-                file=sys.stderr,
-            )
-            raise typer.Exit(EXIT_INTERRUPTED) from error
+            message, code = end
+            print(message, file=sys.stderr)
+            raise typer.Exit(code) from error
 
     if RANK != "0":
         console.quiet = True  # of torchrun's processes one speaks
@@ -75,6 +67,18 @@ def run_pipeline(command: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
+
+
+def _end_by(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code that an error ends in; None where the fault is ours."""
+    if is_interrupt(error):
+        return MESSAGE, EXIT_INTERRUPTED
+    if isinstance(error, InputError):
+        whose = "error" if RANK == "0" else f"error (rank {RANK})"
+        return f"{whose}: {one_line(error)}", EXIT_BAD_INPUT
+    if isinstance(error, OSError | MemoryError) and (cure := _cure(error)) is not None:
+        return f"error: {_what(error)}: {cure}, then give the same command again", EXIT_BAD_INPUT
+    return None
 
 
 def _what(error: OSError | MemoryError) -> str:

@@ -90,8 +90,9 @@ def submit(
                 line.advance(len(ids))
             check_unique(scored, rows.origin)
             writer.finish(scored)
-        partial.rename(out)
-    report(run, out, scored, scorer.balance, truth, scale)
+        report(run, out, scored, scorer.balance, truth, scale)
+        partial.rename(out)  # last: a file of the final name is refused next time
+    console.print(f"{rows.n_rows:,} rows written to {out}")
 
 
 def final_run(run: Path) -> Path:
@@ -141,7 +142,6 @@ def report(run: Path, out: Path, scored: Scored, balance: float, truth: Labels |
         console.print(table)
         found["metrics"] = {name: metrics.model_dump() for name, metrics in rows.items()}
     write_json(out.with_suffix(".json"), found)
-    console.print(f"{len(logit):,} rows written to {out}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import shutil
 import sys
 import zipfile
 import zlib
@@ -17,14 +18,13 @@ import yaml
 
 from recsys.calibration import probability
 from recsys.errors import InputError
-from recsys.files import begin_folder, check_free, finish_folder, is_done, partial_folder, read_json, write_json
-from recsys.seal import verify
+from recsys.files import begin_folder, check_free, give_final_name, is_done, partial_folder, read_json, write_json
+from recsys.seal import PARTS, seal, verify
 
 CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
 CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
 PLAN_STATE_FILE = "plan.json"
 """Of a finished plan: names its final run folder."""
-_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,10 @@ class RunFolder:
                 raise InputError(
                     f"{self._partial} holds an unfinished run of another config: choose another --out, or remove it"
                 )
+            if is_done(self._partial):
+                self._give_name()
             return
-        (self._partial / _PARTS).mkdir(exist_ok=True)
+        (self._partial / PARTS).mkdir(exist_ok=True)
         (self._partial / "ckpt").mkdir(exist_ok=True)
         temporary = self._partial / f"{CONFIG_FILE}.tmp"
         temporary.write_text(self._config, encoding="utf-8")
@@ -118,21 +120,21 @@ class RunFolder:
 
     def has_fit(self, fit: str) -> bool:
         """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
-        return (self._partial / _PARTS / f"{fit}.json").is_file()
+        return (self._partial / PARTS / f"{fit}.json").is_file()
 
     def save_fit(self, fit: str, parts: list[Part], report: Any) -> None:
         """Keeps a fitted model's predictions; the report comes last and marks the fit as whole."""
         for part in parts:
             arrays = {key: value for key, value in asdict(part).items() if key != "name"}
-            np.savez(self._partial / _PARTS / f"{fit}.{part.name}.npz", **arrays)
-        write_json(self._partial / _PARTS / f"{fit}.json", {"parts": [part.name for part in parts], "report": report})
+            np.savez(self._partial / PARTS / f"{fit}.{part.name}.npz", **arrays)
+        write_json(self._partial / PARTS / f"{fit}.json", {"parts": [part.name for part in parts], "report": report})
 
     def load_fit(self, fit: str) -> tuple[list[Part], dict[str, Any]]:
         """The predictions and the report of a fitted model."""
-        saved = read_json(self._partial / _PARTS / f"{fit}.json")
+        saved = read_json(self._partial / PARTS / f"{fit}.json")
         parts = []
         for name in saved["parts"]:
-            path = self._partial / _PARTS / f"{fit}.{name}.npz"
+            path = self._partial / PARTS / f"{fit}.{name}.npz"
             try:
                 with np.load(path, allow_pickle=False) as arrays:
                     parts.append(Part(name=name, **{key: arrays[key] for key in arrays.files}))
@@ -156,10 +158,12 @@ class RunFolder:
     def close(self, metrics: dict[str, Any]) -> None:
         """Writes metrics.json and gives the folder its final name."""
         write_json(self._partial / METRICS_FILE, metrics)
-        for path in (self._partial / _PARTS).iterdir():
-            path.unlink()
-        (self._partial / _PARTS).rmdir()
-        finish_folder(self.folder)
+        seal(self._partial)  # before the parts go: a run that is killed between the two has all it needs
+        self._give_name()
+
+    def _give_name(self) -> None:
+        shutil.rmtree(self._partial / PARTS, ignore_errors=True)
+        give_final_name(self.folder)
 
 
 def write_oof(path: Path, parts: list[Part], row_ids: pa.Array) -> None:

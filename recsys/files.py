@@ -45,9 +45,14 @@ def begin_folder(folder: Path, is_fresh: bool = True) -> Path:
 
 def finish_folder(folder: Path) -> None:
     """Seals the partial folder, which marks it as whole, and gives it its final name."""
+    seal(partial_folder(folder))
+    give_final_name(folder)
+
+
+def give_final_name(folder: Path) -> None:
+    """Renames the partial folder, which is sealed, and gives it back."""
     partial = partial_folder(folder)
     release(partial)
-    seal(partial)
     os.rename(partial, folder)
 
 

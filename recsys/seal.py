@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
+from recsys.lock import LOCK_FILE
 
 DONE = "DONE"
 VERSION = 1
@@ -18,7 +19,9 @@ _SAMPLED_SUFFIXES = {".arrow", ".parquet"}
 """Of data files: large ones are checked in places, for to read all of one takes as long as an epoch."""
 _SAMPLED_FROM = 64 << 20
 _N_SAMPLES, _SAMPLE_BYTES = 64, 64 << 10
-_UNSEALED_FOLDERS = {"tensorboard"}
+PARTS = "parts"
+"""What an unfinished run has of its fits; a finished one has none."""
+_UNSEALED_FOLDERS = {"tensorboard", PARTS}
 
 
 class SealedFile(StrictModel):
@@ -98,7 +101,7 @@ def _files(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if path.name not in _UNSEALED_FOLDERS:
                 yield from _files(path)
-        elif path.name != f"{DONE}.tmp" and not (path.parent == folder and path.name == DONE):
+        elif path.name not in (f"{DONE}.tmp", LOCK_FILE) and not (path.parent == folder and path.name == DONE):
             yield path
 
 

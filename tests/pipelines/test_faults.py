@@ -3,6 +3,7 @@
 `python -m benchmarks.faults` brings them about for real; here they are few and fast.
 """
 
+import errno
 import json
 import os
 import resource
@@ -10,14 +11,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from torch.distributed.checkpoint.api import CheckpointException, _wrap_exception
 
 import pipelines.rank
+from pipelines.interrupt import MESSAGE
 from recsys.seal import seal
 from tests.conftest import small_table
 from tests.pipelines.conftest import Outcome, Run
@@ -196,6 +200,83 @@ def test_damaged_parts_of_an_unfinished_run(project: Path, run: Run, monkeypatch
     assert run(*TREES, "--out", "a").code == 0
 
 
+@pytest.mark.parametrize("step", ["shutil.rmtree", "give_final_name"])
+def test_a_run_killed_after_its_last_file_is_not_fitted_again(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def killed(*args: object, **kwargs: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(f"recsys.experiment.{step}", killed)
+        assert run(*TREES, "--out", "a").code == 130
+    assert not Path("a").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines.rank, "fit_split", killed)
+        outcome = run(*TREES, "--out", "a")
+    assert outcome.code == 0, outcome
+    names = {path.name for path in Path("a").iterdir()}
+    assert {"DONE", "metrics.json", "oof.csv"} < names
+    assert names.isdisjoint({"parts", ".lock"})
+    assert not Path("a.partial").exists()
+
+
+def test_a_submission_has_no_name_before_all_of_it_is_written(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*TREES, "--out", "a").code == 0
+    submit = ("submit", "--run", "a", "--test", "raw/train.parquet", "--out", "s.csv")
+    with monkeypatch.context() as patch:
+
+        def full(*args: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr("pipelines.submit.write_json", full)
+        refused(run(*submit), "free some space")
+    assert not Path("s.csv").exists()
+    assert run(*submit).code == 0
+    assert Path("s.json").exists()
+
+
+def test_ctrl_c_that_a_library_turns_into_an_error_of_its_own(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*args: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except BaseException as error:
+            raise CheckpointException("save", {0: _wrap_exception(error)}) from error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines.rank, "calibrate_parts", save)
+        outcome = run(*TREES, "--out", "a")
+    assert (outcome.code, outcome.err) == (130, f"{MESSAGE}\n")
+    assert run(*TREES, "--out", "a").code == 0
+
+
+def test_ctrl_c_while_a_pipeline_is_imported() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.rank", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as process:
+        while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", f"{MESSAGE}\n")
+        assert process.returncode == 130
+
+
+def test_ctrl_c_is_left_to_who_imports_pipelines_as_a_library() -> None:
+    code = "import pipelines, signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
 def test_ctrl_c_ends_with_130(project: Path) -> None:
     command = [sys.executable, "-m", "pipelines.rank", *RANK[1:], "--model", "dcnv2", "--out", "a"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
@@ -213,8 +294,6 @@ def test_ctrl_c_ends_with_130(project: Path) -> None:
                 break
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-        assert (
-            process.stderr.read() == "interrupted: give the same command again; what is unfinished has no final name\n"
-        )
+        assert process.stderr.read() == f"{MESSAGE}\n"
     assert not Path("a").exists()
     assert Path("a.partial").is_dir()
