@@ -149,8 +149,8 @@ def scoring(n_rows: int, data: Path) -> None:
         ids = pa.array([f"T{i}" for i in range(size)])
         copies = copies.set_column(copies.column_names.index("ID"), "ID", ids)
         pq.write_table(copies, data / f"{name}.parquet", row_group_size=20_000)
-        tile(dataset, size, data / f"prepared-{name}", test(np.arange(len(test))))
-    forward = in_process("forward_alone", str(data / "prepared-all"))
+        tile(dataset, dataset.n_rows - len(test) + size, data / f"prepared-{name}", test(np.arange(len(test))))
+    forward = in_process("forward_alone", str(dataset.folder))
     shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
     for column in ("", "rows/s", "of the forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB"):
         shown.add_column(column, justify="right" if column else "left")

@@ -19,9 +19,8 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | No
         base: a prepared data set.
         n_rows: how many rows the new one is to have.
         folder: the new one.
-        rows: those of the base that are written over and over; None for all.
+        rows: those of the base that are written over and over once all have been written; None for all.
     """
-    every = np.arange(base.n_rows) if rows is None else rows
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = begin_folder(folder)
@@ -32,23 +31,19 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | No
     file = ArrowFile(base.folder / layout.ROWS_FILE)
     types = {field.name: field.type for field in file.schema}
     columns = {name: FixedColumn(file, name) for name in types}
-    held = {name: read(every) for name, read in columns.items()}
-    tokens = base.encoded(every).tokens
-    n_left = n_rows
+    every = np.arange(base.n_rows)
+    pieces, n_left = [every[:n_rows]], n_rows - base.n_rows
+    while n_left > 0:
+        pieces.append((every if rows is None else rows)[:n_left])
+        n_left -= len(pieces[-1])
     with layout.RowWriter(partial / layout.ROWS_FILE, types) as writer:
-        while n_left:
-            n = min(n_left, len(every))
-            writer.add({name: values[:n] for name, values in held.items()})
-            n_left -= n
+        for piece in pieces:
+            writer.add({name: read(piece) for name, read in columns.items()})
     for sequence in schema.token_sequences:
-        offsets, codes = tokens[sequence.name]
-        n_left = n_rows
         with layout.JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
-            while n_left:
-                n = min(n_left, len(every))
-                jagged.add(offsets[: n + 1], codes[: offsets[n]])
-                n_left -= n
-    label, group = (np.resize(held[name], n_rows) for name in (layout.LABEL, layout.GROUP))
+            for piece in pieces:
+                jagged.add(*base.encoded(piece).tokens[sequence.name])
+    label, group = (columns[name](np.concatenate(pieces)) for name in (layout.LABEL, layout.GROUP))
     groups = [
         found.model_copy(
             update={"n_rows": int(np.sum(group == index)), "n_positive": int(np.sum(label[group == index] == 1))}
