@@ -50,7 +50,7 @@ def test_needs_no_torch(module: str) -> None:
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" not in p.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in CONFIGS if not p.stem.startswith("plan")], ids=lambda path: path.stem)
 def test_committed_configs_are_valid(path: Path) -> None:
     from pipelines.config import load_rank_config, load_retrieval_config
 
@@ -58,7 +58,7 @@ def test_committed_configs_are_valid(path: Path) -> None:
     assert path.stem.startswith(load_retrieval_config(path, []).data.name)
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if "plan" in p.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem.startswith("plan")], ids=lambda path: path.stem)
 def test_committed_plans_are_valid(path: Path, tmp_path: Path) -> None:
     from pipelines.plan import check_settings
     from pipelines.plan_config import load_plan
