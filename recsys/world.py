@@ -1,5 +1,7 @@
 """The processes of one training run: one by itself, or those that torchrun started."""
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +83,7 @@ def join_world() -> World:
     """
     has_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
+        atexit.register(leave_world)
         backend = "cuda:nccl,cpu:gloo" if has_gpu else "gloo"
         if "WORLD_SIZE" in os.environ:
             dist.init_process_group(backend)
@@ -94,6 +97,11 @@ def join_world() -> World:
 
 
 def leave_world() -> None:
-    """Lets go of the process group, if there is one."""
+    """Lets go of the process group, if there is one, and thereby of its threads.
+
+    A thread of Gloo that outlives the interpreter, and has a tensor of Python's to free, aborts the process. The group
+    ends with the last that refers to it: models, some in cycles, do.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
