@@ -32,8 +32,6 @@ def test_no_thread_of_the_group_outlives_the_program(tmp_path: Path) -> None:
     """One that does aborts the process, if it has a tensor to free when the interpreter is gone."""
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
-    done = subprocess.run(
-        [*torchrun, tmp_path / "script.py"], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*torchrun, tmp_path / "script.py"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "at work True\nat exit False\n"
