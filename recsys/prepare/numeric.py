@@ -8,19 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import ndtri
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
 from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
+from recsys.prepare.quantile_normal import N_KNOTS, QuantileNormal
 from recsys.threads import in_threads
 
-N_KNOTS = 257
-"""Quantiles that a quantile-normal transform is interpolated between."""
 MAX_NUMBER = 1e37
 """Larger numbers count as infinite: differences of smaller ones stay finite in float32."""
-_MAX_NORMAL = 3.0
-"""A quantile-normal value's bound, in standard deviations: the normal score of the .13 % quantile."""
 
 
 class NumericStats(StrictModel):
@@ -217,23 +213,14 @@ class NumericTransformer:
             [factor if scaled else 1.0 for factor, scaled in zip(scale, is_scaled, strict=True)], np.float32
         )
         self.log_columns = [i for i, s in enumerate(stats) if s.transform == "log"]
-        self.quantile_columns = {i: _quantile_grid(s.knots) for i, s in enumerate(stats) if s.knots}
+        self.to_normal = QuantileNormal({i: s.knots for i, s in enumerate(stats) if s.knots})
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """[n, n_columns] float32 raw values to transformed ones, in place; NaN stays NaN."""
         np.clip(values, self.low, self.high, out=values)
         if self.log_columns:
             values[:, self.log_columns] = signed_log(values[:, self.log_columns])
-        for index, (knots, scores) in self.quantile_columns.items():
-            values[:, index] = np.interp(values[:, index], knots, scores)
+        self.to_normal(values)
         values -= self.mean
         values *= self.inv_std
         return values
-
-
-def _quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct knots and their normal scores; a run of equal knots (an atom) gets the score of its middle rank."""
-    values, first, count = np.unique(np.array(knots), return_index=True, return_counts=True)
-    middle = (first + (count - 1) / 2) / (len(knots) - 1)
-    scores = np.clip(ndtri(middle), -_MAX_NORMAL, _MAX_NORMAL)
-    return values, scores

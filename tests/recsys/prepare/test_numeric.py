@@ -6,6 +6,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.numeric import NumericCounter, NumericSample, NumericTransformer, measure_column, quantiles
+from recsys.prepare.quantile_normal import N_KNOTS, QuantileNormal, quantile_grid
 
 VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
 
@@ -44,6 +45,27 @@ def test_quantile_normal_gives_an_atom_the_score_of_its_middle() -> None:
     stats = measure_column(ordered, "quantile_normal", 0.0, 0)
     zero = NumericTransformer([stats])(np.zeros((1, 1), np.float32))[0, 0]
     assert zero == pytest.approx(norm.ppf(0.25), abs=0.02)
+
+
+def test_quantile_normal_agrees_with_numpy_between_knots() -> None:
+    rng = np.random.default_rng(1)
+    columns = {
+        0: tuple(np.sort(rng.lognormal(size=N_KNOTS))),
+        2: tuple(np.sort(rng.integers(0, 9, N_KNOTS)).astype(float)),
+        3: (4.0,) * N_KNOTS,
+        4: (0.0, *[5e-324] * (N_KNOTS - 1)),
+    }
+    values = rng.normal(2, 3, (1000, 5)).astype(np.float32)
+    values[::7] = np.nan
+    values[1::7] = np.round(values[1::7])
+    values[2::7] = 0
+    found = values.copy()
+    QuantileNormal(columns)(found)
+    assert np.array_equal(found[:, 1], values[:, 1], equal_nan=True)
+    for column, knots in columns.items():
+        expected = np.interp(values[:, column], *quantile_grid(knots))
+        expected[np.isnan(values[:, column])] = np.nan
+        assert np.allclose(found[:, column], expected, atol=1e-6, equal_nan=True)
 
 
 def test_clipping_tames_a_heavy_tail() -> None:
