@@ -40,12 +40,11 @@ from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
 from recsys.prepare.source import open_new
 from recsys.progress import console
-from recsys.rows import AllRows
 from recsys.sharding import shard
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM
 from recsys.training.log import Log
-from recsys.training.predict import predict, sequences_of
+from recsys.training.predict import sequences_of
 from recsys.training.trainer import Trainer
 from recsys.world import join_world
 
@@ -152,9 +151,11 @@ def scoring(n_rows: int, data: Path) -> None:
         tile(dataset, dataset.n_rows - len(test) + size, data / f"prepared-{name}", test(np.arange(len(test))))
     forward = in_process("forward_alone", str(dataset.folder))
     shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
-    for column in ("", "rows/s", "of the forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB"):
+    columns = ("rows/s", "of training's forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB")
+    for column in ("", *columns):
         shown.add_column(column, justify="right" if column else "left")
-    shown.add_row("the forward pass alone", f"{forward['rows_per_s']:,.0f}")
+    shown.add_row("training's forward pass alone", f"{forward['training']:,.0f}")
+    shown.add_row("the same without gradients", f"{forward['scoring']:,.0f}")
     for what in ("rows prepared before", "a raw file"):
         found = {}
         for name in sizes:
@@ -165,7 +166,7 @@ def scoring(n_rows: int, data: Path) -> None:
         seconds = found["all"]["seconds"] - found["few"]["seconds"]
         speed = (found["all"]["n_rows"] - found["few"]["n_rows"]) / seconds
         memory = [f"{found[name]['private_gib']:.2f}" for name in ("all", "half")]
-        shown.add_row(f"submit, {what}", f"{speed:,.0f}", f"{speed / forward['rows_per_s']:.2f}", "0.70", *memory)
+        shown.add_row(f"submit, {what}", f"{speed:,.0f}", f"{speed / forward['training']:.2f}", "0.70", *memory)
     console.print(shown)
     shutil.rmtree(data)
 
@@ -186,28 +187,28 @@ def train_run(model: ModelName, data: Path) -> Path:
 
 
 def forward_alone(folder: str) -> dict[str, Any]:
-    """The model's forward pass over rows that are in memory as batches already."""
+    """The model's forward pass over rows that are in memory as batches already: as training does it, and as scoring."""
     keep_freed_memory()
     split = PreparedDataset(Path(folder)).split("fold_0")
     config = TrainerConfig()
     model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
-    world = join_world()
-    shard(model, config.embeddings, 0, config.eval_batch_size, world)
-    rows = AllRows(50_000)
-    held = split.over(split.dataset.holding(split.dataset.encoded(rows(np.arange(len(rows))))))
-    predict(model, held, rows, config.eval_batch_size, "bf16", world, is_shown=False)
-    batches = [
-        held.batch(np.arange(start, min(start + config.eval_batch_size, len(rows))), sequences_of(model))
-        for start in range(0, len(rows), config.eval_batch_size)
-    ]
-    best = np.inf
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for _ in range(3):
-            start = time.perf_counter()
-            for batch in batches:
-                model(batch)
-            best = min(best, time.perf_counter() - start)
-    return {"rows_per_s": len(rows) / best, "private_gib": private_gib()}
+    shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
+    numbers = np.arange(50_000)
+    held = split.over(split.dataset.holding(split.dataset.encoded(numbers)))
+    found = {}
+    for what, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
+        model.train(what == "training")
+        parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+        batches = [held.batch(part, sequences_of(model)) for part in parts]
+        best = np.inf
+        with torch.set_grad_enabled(model.training), torch.autocast("cpu", torch.bfloat16):
+            for _ in range(4):
+                start = time.perf_counter()
+                for batch in batches:
+                    model(batch)
+                best = min(best, time.perf_counter() - start)
+        found[what] = len(numbers) / best
+    return found
 
 
 def submit_rows(run: str, test: str, prepared: str, out: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipelines.cli import run_pipeline
 from pipelines.rows_to_score import FileRows, PreparedRows
-from ranking.scoring import find_run_data, load_scorer
+from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.allocator import keep_freed_memory
 from recsys.calibration import logit_of, probability
 from recsys.dataset import PreparedDataset
@@ -83,8 +83,7 @@ def submit(
             Writer(partial, names, wanted, scale, scorer.balance) as writer,
             progress_line("scoring", rows.n_rows) as line,
         ):
-            for ids, block in rows.blocks():
-                logit = scorer.natural_logit(block)
+            for (ids, _), logit in score_blocks(scorer, rows.blocks(), lambda block: block[1]):
                 scored.add(ids, logit)
                 writer.add(ids, logit)
                 line.advance(len(ids))

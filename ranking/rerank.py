@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ranking.scoring import Scorer
+from ranking.scoring import Scorer, score_blocks
 from recsys.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.encode import EncodedRows
@@ -60,9 +60,9 @@ class Reranker:
         """
         schema = pa.schema([*[pa.field(*column) for column in _COLUMNS.items()], pa.field("logit", pa.float32())])
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-            for table in self._blocks(candidates):
-                logit = self._scorer.natural_logit(self._pairs(table, candidates)).astype(np.float32)
-                writer.write_table(pa.table([*table.columns, pa.array(logit)], schema=schema))
+            blocks = self._blocks(candidates)
+            for table, logit in score_blocks(self._scorer, blocks, lambda table: self._pairs(table, candidates)):
+                writer.write_table(pa.table([*table.columns, pa.array(logit.astype(np.float32))], schema=schema))
 
     def _blocks(self, path: Path) -> Iterator[pa.Table]:
         try:

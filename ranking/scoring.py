@@ -1,8 +1,9 @@
 """Finished runs as scorers of rows that no model has seen: fold models averaged, members stacked, calibrated."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import lightgbm as lgb
 import numpy as np
@@ -25,10 +26,13 @@ from recsys.rows import AllRows
 from recsys.seal import verify
 from recsys.sharding import shard
 from recsys.split import Split
+from recsys.threads import in_threads, n_cores
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import Precision, TrainerConfig
 from recsys.training.predict import predict
 from recsys.world import World
+
+BlockT = TypeVar("BlockT")
 
 
 class Scorer(Protocol):
@@ -66,7 +70,7 @@ class _DeepFit:
         load_tensors(weights, sharded.state_dict())
 
     def logit(self, split: Split) -> np.ndarray:
-        rows, size = AllRows(split.dataset.n_rows), self._trainer.eval_batch_size
+        rows, size = AllRows(split.dataset.n_rows), max(1, self._trainer.eval_batch_size // _blocks_at_once())
         return predict(self.model, split, rows, size, self._precision, self._world, is_shown=False)
 
 
@@ -186,6 +190,30 @@ def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World
     if data.members:
         return EnsembleScorer(run, data.members, dataset, world)
     return RunScorer(run, dataset, world)
+
+
+def score_blocks(
+    scorer: Scorer, blocks: Iterable[BlockT], encode: Callable[[BlockT], EncodedRows]
+) -> Iterator[tuple[BlockT, np.ndarray]]:
+    """Each block and its rows' natural logits.
+
+    Every core works on a block of its own: of a small model's operations few are large enough to be shared.
+    """
+    rest = iter(blocks)
+    for first in rest:  # alone: TorchRec completes a model in its first forward pass
+        yield first, scorer.natural_logit(encode(first))
+        break
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from in_threads(lambda block: scorer.natural_logit(encode(block)), rest, _blocks_at_once())
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _blocks_at_once() -> int:
+    """A GPU needs one block to work on and one that is made ready."""
+    return 2 if torch.cuda.is_available() else n_cores()
 
 
 def _read_config(run: Path) -> dict[str, Any]:

@@ -10,12 +10,19 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-def in_threads(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[tuple[ItemT, ResultT]]:
-    """Each item and what `work` made of it, in their order; as many at a time as there are cores.
+def n_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    NumPy, Arrow and compiled code let go of Python's lock while they work.
+
+def in_threads(
+    work: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_threads: int | None = None
+) -> Iterator[tuple[ItemT, ResultT]]:
+    """Each item and what `work` made of it, in their order; as many at a time as there are cores, or as is said.
+
+    NumPy, Arrow, Torch and compiled code let go of Python's lock while they work.
     """
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_threads = n_threads or n_cores()
     waiting: deque[tuple[ItemT, Future[ResultT]]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:
