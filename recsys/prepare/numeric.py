@@ -124,11 +124,11 @@ class NumericSample:
 
     def _measure(self, index: int, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, NumericStats]:
         """One column's statistics by split: it is sorted once for all of them."""
-        column, values = self.columns[index], np.ascontiguousarray(self.values[:, index])
+        column, values = self.columns[index], self.values[:, index]
         transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
-        order = np.argsort(values)
-        order = order[np.isfinite(values[order])]
-        ordered, group, found = values[order].astype(np.float64), self.group[order], {}
+        is_finite = np.isfinite(values)
+        values, group = sort_with(values[is_finite], self.group[is_finite])
+        ordered, found = values.astype(np.float64), {}
         for name, fit_groups in splits.items():
             is_fitted = np.zeros(len(self.n_null), bool)
             is_fitted[fit_groups] = True
@@ -152,6 +152,19 @@ class NumericSample:
             if n_null:
                 shared.setdefault((n_null, rows), []).append(column)
         return [tuple(names) for names in shared.values()]
+
+
+def sort_with(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[n] float32 values, rising, and the [n] uint8 groups of theirs.
+
+    Both are packed into one integer: sorting those takes a tenth of the time of finding the values' order.
+    """
+    bits = values.view(np.uint32)
+    sign = np.uint32(1 << 31)
+    rising = np.where(bits & sign, ~bits, bits | sign).astype(np.uint64)
+    ordered = np.sort(rising << np.uint64(8) | group)
+    rising = (ordered >> np.uint64(8)).astype(np.uint32)
+    return np.where(rising & sign, rising ^ sign, ~rising).view(np.float32), ordered.astype(np.uint8)
 
 
 def measure_column(ordered: np.ndarray, transform: NumericTransform, clip_quantile: float, n_null: int) -> NumericStats:

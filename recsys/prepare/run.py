@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -98,8 +99,10 @@ def prepare(
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     passes = on_ray if engine == "ray" else local
     fitted = passes.digest_all(source, scan, config, partial)
-    stats = fitted.sample.measure(config, splits)
-    write_rows(passes.encode_all(source, scan, fitted, partial), source.schema, scan, partial)
+    with ThreadPoolExecutor(1) as beside:  # rows are written by one thread: there are cores left
+        measuring = beside.submit(fitted.sample.measure, config, splits)
+        write_rows(passes.encode_all(source, scan, fitted, partial), source.schema, scan, partial)
+    stats = measuring.result()
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 

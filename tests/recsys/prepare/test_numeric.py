@@ -5,7 +5,14 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from recsys.errors import InputError
 from recsys.prepare.config import PrepareConfig
-from recsys.prepare.numeric import NumericCounter, NumericSample, NumericTransformer, measure_column, quantiles
+from recsys.prepare.numeric import (
+    NumericCounter,
+    NumericSample,
+    NumericTransformer,
+    measure_column,
+    quantiles,
+    sort_with,
+)
 from recsys.prepare.quantile_normal import N_KNOTS, QuantileNormal, quantile_grid
 
 VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
@@ -66,6 +73,16 @@ def test_quantile_normal_agrees_with_numpy_between_knots() -> None:
         expected = np.interp(values[:, column], *quantile_grid(knots))
         expected[np.isnan(values[:, column])] = np.nan
         assert np.allclose(found[:, column], expected, atol=1e-6, equal_nan=True)
+
+
+def test_values_are_sorted_with_their_groups() -> None:
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.normal(size=500), [0, -0.0, 1e37, -1e37, 1e-45, -1e-45]]).astype(np.float32)
+    group = rng.integers(0, 256, len(values)).astype(np.uint8)
+    ordered, mine = sort_with(values, group)
+    order = np.lexsort((group, np.signbit(values) == 0, values))
+    assert np.array_equal(ordered, values[order])
+    assert np.array_equal(mine, group[order])
 
 
 def test_clipping_tames_a_heavy_tail() -> None:
