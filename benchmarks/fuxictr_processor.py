@@ -21,7 +21,7 @@ processor.fit(frame, min_categr_count=config["min_count"])
 table = frame.collect()
 for number, part in enumerate(table.iter_slices(100_000)):
     batch = processor.transform({name: part[name].to_numpy() for name in part.columns})
-    columns = {name: list(value) if value.ndim > 1 else value for name, value in batch.items()}
+    columns = {name: list(value) if getattr(value, "ndim", 1) > 1 else value for name, value in batch.items()}
     pandas.DataFrame(columns).to_parquet(f"{work}/out/{number}.parquet")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps([time.perf_counter() - start, peak]))
