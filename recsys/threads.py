@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -37,3 +38,23 @@ def in_threads(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """`work` as a function that returns at once: it is done in a thread, one call after another.
+
+    A second call waits for the first; what a call raises, the next one does, or the end of the block.
+    """
+    last: list[Future[None]] = []
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def call(*arguments: object) -> None:
+            if last:
+                last.pop().result()
+            last.append(pool.submit(work, *arguments))
+
+        yield call
+        if last:
+            last.pop().result()

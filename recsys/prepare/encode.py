@@ -16,6 +16,7 @@ from recsys.prepare.tokens import Codes
 from recsys.prepare.vocabulary import Vocabulary
 from recsys.progress import progress_line
 from recsys.schema import Schema
+from recsys.threads import in_background
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,15 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
     items, n_done = ItemList(), 0
     with ExitStack() as stack:
         writer = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
-        tokens = {
-            sequence.name: stack.enter_context(
-                layout.JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
-            )
-            for sequence in schema.token_sequences
-        }
+        add_rows, add_tokens = stack.enter_context(in_background(writer.add)), {}
+        for sequence in schema.token_sequences:
+            jagged = layout.JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
+            add_tokens[sequence.name] = stack.enter_context(in_background(stack.enter_context(jagged).add))
         line = stack.enter_context(progress_line("encoding", len(scan.label)))
         for found in rows:
             n = len(found.sparse)
             for name, (offsets, codes) in found.tokens.items():
-                tokens[name].add(offsets, codes)
+                add_tokens[name](offsets, codes)
             here = slice(n_done, n_done + n)
             batch = {layout.LABEL: scan.label[here], layout.GROUP: scan.group[here], layout.SPARSE: found.sparse}
             batch |= {layout.DENSE: found.measured, layout.SEQUENCE_LENGTH: found.sequence_lengths}
@@ -86,7 +85,7 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
                 batch[layout.DAY] = scan.day[here]
             if found.items is not None:
                 batch[layout.ITEM] = items.number(found.items)
-            writer.add(batch)
+            add_rows(batch)
             n_done += n
             line.advance(n)
     assert n_done == len(scan.label)
