@@ -71,7 +71,8 @@ def _din(config: DINConfig, schema: Schema, sizes: dict[str, Any]) -> Peer:
     columns.append(VarLenSparseFeat(events, maxlen=sequence.max_length, length_name="n_events"))
     columns += [DenseFeat(name, 1) for name in schema.dense]
     activation = {"dice": "Dice", "prelu": "prelu", "relu": "relu"}[config.activation]
-    sizes |= {"att_hidden_size": config.attention_dims, "att_activation": activation, "dnn_activation": activation}
+    plain = "prelu" if activation == "Dice" else activation  # its Dice works on sequences alone
+    sizes |= {"att_hidden_size": config.attention_dims, "att_activation": activation, "dnn_activation": plain}
 
     def inputs(of: Arrays) -> dict[str, np.ndarray]:
         n_events = (of.sequences[0] > 0).sum(axis=1)

@@ -137,7 +137,7 @@ class Block(nn.Module):
         q, k, v = (part.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for part in (q, k, v))
         if self.training and x_BTD.device.type == "cpu":
             # torch has no fast kernel for this: its own takes a third longer, most of that for the dropout
-            weights = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).softmax(3)
+            weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3)
             found = self.attention_dropout(weights) @ v
         else:
             dropout = self.attention_dropout.probability if self.training else 0.0
