@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from recsys.dice import Dice
+
 _LANES = 4  # 16-bit numbers in one of 64 bits
 
 
@@ -123,26 +125,6 @@ class BatchNorm(nn.BatchNorm1d):
             weights = (self.running_mean, self.running_var, self.weight, self.bias)
             return functional.batch_norm(x_BD, *weights, training=False, eps=self.eps)
         return super().forward(x_BD)
-
-
-class Dice(nn.Module):
-    """p x + (1 - p) a x with p = sigmoid of the standardized x: a PReLU that bends where the data lies.
-
-    Source: Zhou et al., "Deep Interest Network", KDD 2018, equation 9.
-
-    Args:
-        width: D.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.standardize = BatchNorm(width, affine=False)
-        self.slope = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, D] to the same."""
-        p_BD, slope = torch.sigmoid(self.standardize(x_BD)), self.slope.to(x_BD.dtype)  # mixed types are slow
-        return x_BD * torch.addcmul(slope, p_BD, 1 - slope)
 
 
 Activation = Literal["relu", "prelu", "dice"]

@@ -4,8 +4,8 @@ import torch
 
 from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps, softmax_of_rows
 from recsys.dataset import PreparedDataset
+from recsys.dice import Dice
 from recsys.errors import InputError
-from recsys.layers import Dice
 from tests.conftest import with_tables
 
 
@@ -33,6 +33,23 @@ def test_dice_by_numpy() -> None:
     p = 1 / (1 + np.exp(-(z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5)))
     expected = p * z + (1 - p) * np.array([0.1, -0.5]) * z
     assert np.allclose(dice(x).detach().numpy(), expected, atol=1e-5)
+    assert np.allclose(dice.standardize.running_mean, 0.1 * z.mean(0), atol=1e-5)
+    assert np.allclose(dice.standardize.running_var, 0.9 + 0.1 * z.var(0, ddof=1), atol=1e-5)
+    p = 1 / (1 + np.exp(-(z - dice.standardize.running_mean.numpy()) / np.sqrt(dice.standardize.running_var + 1e-5)))
+    expected = p * z + (1 - p) * np.array([0.1, -0.5]) * z
+    assert np.allclose(dice.eval()(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_dice_learns_as_its_formula_does() -> None:
+    torch.manual_seed(0)
+    dice, x, g = Dice(3), (torch.randn(40, 3) * 2 + 1).requires_grad_(), torch.randn(40, 3)
+    with torch.no_grad():
+        dice.slope.copy_(torch.tensor([0.1, -0.5, 2.0]))
+    found = torch.autograd.grad(dice(x), (x, dice.slope), g)
+    p = ((x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()).sigmoid()
+    expected = torch.autograd.grad(p * x + (1 - p) * dice.slope * x, (x, dice.slope), g)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
 
 
 def test_numeric_steps_by_hand() -> None:
