@@ -40,13 +40,19 @@ def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Voca
     return encode_digest(digest_rows(table, schema), schema, vocabularies)
 
 
-def encode_digest(digest: pa.RecordBatch, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
-    """Encodes [n] rows by their digest."""
-    codes = [vocabularies[name].encode(categorical_codes(digest, name)) for name in schema.categorical]
+def encode_digest(
+    digest: pa.RecordBatch, schema: Schema, vocabularies: Mapping[str, Vocabulary] | None = None
+) -> EncodedRows:
+    """Encodes [n] rows by their digest; without vocabularies, by numbers of the digest's own values."""
+
+    def encode(codes: Codes, vocabulary: str) -> np.ndarray:
+        return codes.codes if vocabularies is None else vocabularies[vocabulary].encode(codes)
+
+    codes = [encode(categorical_codes(digest, name), name) for name in schema.categorical]
     tokens = {}
     for sequence in schema.token_sequences:
         offsets, found = token_codes(digest, sequence.name)
-        tokens[sequence.name] = offsets, vocabularies[sequence.vocabulary].encode(found)
+        tokens[sequence.name] = offsets, encode(found, sequence.vocabulary)
     return EncodedRows(
         sparse=np.stack(codes, axis=1) if codes else np.zeros((digest.num_rows, 0), np.int32),
         measured=measured(digest, schema),
@@ -56,8 +62,8 @@ def encode_digest(digest: pa.RecordBatch, schema: Schema, vocabularies: Mapping[
     )
 
 
-def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: Path) -> None:
-    """Writes the rows of all splits, in the order of the scan."""
+def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: Path, what: str = "encoding") -> None:
+    """Writes the rows of all splits, in the order of the scan; `what` is shown on the progress line."""
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
     if schema.day is not None:
         columns[layout.DAY] = pa.int16()
@@ -73,7 +79,7 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
         for sequence in schema.token_sequences:
             jagged = layout.JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
             add_tokens[sequence.name] = stack.enter_context(in_background(stack.enter_context(jagged).add))
-        line = stack.enter_context(progress_line("encoding", len(scan.label)))
+        line = stack.enter_context(progress_line(what, len(scan.label)))
         for found in rows:
             n = len(found.sparse)
             for name, (offsets, codes) in found.tokens.items():

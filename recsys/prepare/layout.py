@@ -20,7 +20,7 @@ BLOCK_ROWS = 65_536
 """Rows of a record batch; all are full but the last, so that a row's batch is a division."""
 
 SCHEMA_FILE, VOCAB_FILE, STATS_FILE, GROUPS_FILE = "schema.json", "vocab.json", "stats.json", "folds.json"
-ROWS_FILE, IDS_FILE, ITEMS_FILE, DIGESTS_FILE = "rows.arrow", "ids.arrow", "items.arrow", "digests.arrows"
+ROWS_FILE, IDS_FILE, ITEMS_FILE, VALUES_FILE = "rows.arrow", "ids.arrow", "items.arrow", "values.arrows"
 COUNTS_FILE, FOLD_INDICES_FILE, TRUTH_FILE = "vocab_counts.npy", "fold_indices.npy", "truth.npy"
 GENERATOR_FILE = "generator.json"
 """What the rows were generated from, where they were."""

@@ -16,7 +16,7 @@ from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.digest import codes_of, dictionary_of
-from recsys.prepare.encode import EncodedRows
+from recsys.prepare.encode import EncodedRows, write_rows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.passes import digest_piece, encode_piece, plan_work, read_stream
 from recsys.prepare.scan import Scan
@@ -61,8 +61,12 @@ def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) 
     return counts.finish()
 
 
-def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
-    """The second pass: maps `encode_piece`, and hands the rows on in their order."""
+def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> None:
+    """The second pass: maps `encode_piece`, and writes the rows in their order."""
+    write_rows(_encoded(source, scan, fitted, folder), source.schema, scan, folder)
+
+
+def _encoded(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
     ray = _ray()
     schema, vocabularies, place = source.schema, ray.put(fitted.vocabularies), (folder / _FOLDER).resolve()
     n_pieces = len(plan_work(source, scan, PIECE_ROWS))

@@ -15,12 +15,13 @@ from recsys.errors import InputError
 from recsys.prepare import layout
 from recsys.prepare.config import PrepareConfig
 from recsys.prepare.digest import columns_to_read, digest_rows
-from recsys.prepare.encode import EncodedRows, encode_digest
+from recsys.prepare.encode import EncodedRows, encode_digest, write_rows
 from recsys.prepare.fit import Counts, Fitted
+from recsys.prepare.in_place import settle_codes, values_of
 from recsys.prepare.scan import Group, Scan
 from recsys.prepare.source import SPLITS, Piece, Source
 from recsys.prepare.vocabulary import Vocabulary
-from recsys.progress import ProgressLine, progress_line
+from recsys.progress import progress_line
 from recsys.schema import Schema
 from recsys.threads import in_threads
 
@@ -59,7 +60,6 @@ def digest_piece(
     groups: list[Group],
     config: PrepareConfig,
     path: Path,
-    line: ProgressLine | None = None,
 ) -> Counts:
     """Reads the rows of a piece once: keeps their digests in a file, and returns what was counted of them.
 
@@ -77,12 +77,10 @@ def digest_piece(
 
     with ExitStack() as stack:
         sink, writer = stack.enter_context(pa.OSFile(str(path), "wb")), None
-        for (here, _), (found, own) in in_threads(digest, _parts(source, work.piece)):
+        for _, (found, own) in in_threads(digest, _parts(source, work.piece)):
             counts.merge(own)
             writer = writer or stack.enter_context(pa.ipc.new_stream(sink, found.schema))
             writer.write_batch(found)
-            if line is not None:
-                line.advance(here.stop - here.start)
     return counts
 
 
@@ -114,20 +112,33 @@ def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) -> Fitted:
-    """The first pass."""
-    counts = Counts(source.schema, scan.groups, config)
-    with progress_line("reading", len(scan.label)) as line:
-        for number, work in enumerate(plan_work(source, scan)):
-            counts.merge(digest_piece(source, work, scan.groups, config, _file(folder, number), line))
+    """The first pass: the rows are counted, and written with codes of their batches."""
+    schema, counts = source.schema, Counts(source.schema, scan.groups, config)
+
+    def digest(part: tuple[Work, slice, pa.Table]) -> tuple[EncodedRows, pa.RecordBatch, Counts]:
+        work, here, table = part
+        found, own = digest_rows(table, schema), Counts(schema, scan.groups, config)
+        own.add(found, work.group[here], work.hashes[here])
+        return encode_digest(found, schema), values_of(found, schema), own
+
+    def rows() -> Iterator[EncodedRows]:
+        parts = ((work, *part) for work in plan_work(source, scan) for part in _parts(source, work.piece))
+        with ExitStack() as stack:
+            sink, writer = stack.enter_context(pa.OSFile(str(folder / layout.VALUES_FILE), "wb")), None
+            for _, (found, values, own) in in_threads(digest, parts):
+                counts.merge(own)
+                writer = writer or stack.enter_context(pa.ipc.new_stream(sink, values.schema))
+                writer.write_batch(values)
+                yield found
+
+    write_rows(rows(), schema, scan, folder, "reading")
     return counts.finish()
 
 
-def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
-    """The second pass; digests are removed as they are used up."""
-    for number in range(len(plan_work(source, scan))):
-        yield from encode_piece(_file(folder, number), source.schema, fitted.vocabularies)
-        _file(folder, number).unlink()
-
-
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{layout.DIGESTS_FILE}-{number}"
+def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> None:
+    """The second pass: the rows get the codes of the vocabularies."""
+    path = folder / layout.VALUES_FILE
+    with progress_line("encoding", len(scan.label)) as line:
+        for n_rows in settle_codes(read_stream(path), source.schema, fitted.vocabularies, folder):
+            line.advance(n_rows)
+    path.unlink()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,6 @@ from recsys.files import begin_folder, check_free, finish_folder, is_done, read_
 from recsys.prepare import layout, on_ray
 from recsys.prepare import passes as local
 from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.prepare.encode import write_rows
 from recsys.prepare.scan import Group, Scan, order_by_group, scan_source
 from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
 from recsys.prepare.vocabulary import Vocabulary
@@ -99,10 +97,8 @@ def prepare(
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     passes = on_ray if engine == "ray" else local
     fitted = passes.digest_all(source, scan, config, partial)
-    with ThreadPoolExecutor(1) as beside:  # rows are written by one thread: there are cores left
-        measuring = beside.submit(fitted.sample.measure, config, splits)
-        write_rows(passes.encode_all(source, scan, fitted, partial), source.schema, scan, partial)
-    stats = measuring.result()
+    stats = fitted.sample.measure(config, splits)
+    passes.encode_all(source, scan, fitted, partial)
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 
