@@ -7,6 +7,7 @@ from recsys.dataset import PreparedDataset
 from recsys.dice import Dice
 from recsys.errors import InputError
 from tests.conftest import with_tables
+from tests.ranking.din_parts import forward
 
 
 def test_attention_weights_by_numpy() -> None:
@@ -119,30 +120,24 @@ def test_crosses_stand_beside_the_mlp_over_the_same_inputs(with_target: Prepared
 @pytest.mark.parametrize("softmax", [False, True])
 def test_match_scores_go_to_the_logit_past_the_mlp(with_target: PreparedDataset, softmax: bool) -> None:
     """The mean of each row's scores, by a loop; zero without behaviours."""
-    torch.manual_seed(0)
-    split = with_target.split("full")
     config = DINConfig(
         embedding_dim=4, embedding_init_std=0.5, attention_dims=(6,), attention_softmax=softmax, match_scores=True
     )
-    model = with_tables(DIN(config, split.schema)).eval()
-    deep: list[torch.Tensor] = []
-    model.mlp.register_forward_hook(lambda _, args, out: deep.append(out))
-    batch = split.batch(np.arange(30), model.sequences)
+    found = forward(config, with_target, 30)
+    model, target_BD = found.model, found.events["shop"].values()
     with torch.no_grad():
-        found, events = model(batch), model.events(batch)
         scores = torch.zeros(30, 2)
-        for row, own in enumerate(events["seen"].to_dense()):
-            target, own_rows = events["shop"].values()[row : row + 1], torch.zeros(len(own), dtype=torch.long)
+        for row, own in enumerate(found.events["seen"].to_dense()):
+            target, own_rows = target_BD[row : row + 1], torch.zeros(len(own), dtype=torch.long)
             scores[row, 0] = model.units["seen"](own, target, own_rows).mean() if len(own) else 0.0
-        steps = batch.sequences["steps"]
+        steps = found.batch.sequences["steps"]
         place, value = steps.values().long(), steps.weights()
         row_T = torch.repeat_interleave(torch.arange(30), steps.lengths().long())
-        weights = model.units["steps"](model.steps["steps"](place, value), events["shop"].values(), row_T)
+        weights = model.units["steps"](model.steps["steps"](place, value), target_BD, row_T)
         for row in range(30):
             scores[row, 1] = weights[row_T == row].mean()
-        expected = torch.cat([deep[0], scores], dim=1) @ model.head.linear.weight[0] + model.head.linear.bias
         assert (scores[:, 0] == 0).any()
-        assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(found.logit, found.logit_with(scores), atol=1e-5)
 
 
 def test_what_stands_with_the_target_is_added_to_it(with_target: PreparedDataset) -> None:

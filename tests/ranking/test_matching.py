@@ -7,6 +7,7 @@ from recsys.dataset import PreparedDataset
 from recsys.training.losses import WeightedLogLoss
 from recsys.training.task import RowLoss
 from tests.conftest import with_tables
+from tests.ranking.din_parts import forward
 
 
 def test_losses_by_a_loop() -> None:
@@ -47,26 +48,19 @@ def test_it_learns_what_behaviours_say_beyond_popularity() -> None:
 
 
 def test_the_match_goes_to_the_logit_past_the_mlp(with_target: PreparedDataset) -> None:
-    torch.manual_seed(0)
-    split = with_target.split("full")
     config = DINConfig(embedding_dim=4, embedding_init_std=0.5, matching=MatchingConfig(dim=3))
-    model = with_tables(DIN(config, split.schema)).eval()
-    deep: list[torch.Tensor] = []
-    model.mlp.register_forward_hook(lambda _, args, out: deep.append(out))
-    batch = split.batch(np.arange(30), model.sequences)
+    found = forward(config, with_target, 30)
+    model, means = found.model, torch.zeros(30, 8)
     with torch.no_grad():
-        found, events = model(batch), model.events(batch)
-        means = torch.zeros(30, 8)
-        steps = batch.sequences["steps"]
+        steps = found.batch.sequences["steps"]
         at_step = model.steps["steps"](steps.values().long(), steps.weights()).split(steps.lengths().tolist())
-        for row, own in enumerate(events["seen"].to_dense()):
+        for row, own in enumerate(found.events["seen"].to_dense()):
             means[row, :4] = own.mean(0) if len(own) else 0.0
             means[row, 4:] = at_step[row].mean(0)
         assert model.matching is not None
-        u, v = model.matching(means, events["shop"].values())
+        u, v = model.matching(means, found.events["shop"].values())
         match = (u * v).sum(dim=1, keepdim=True)
-        expected = torch.cat([deep[0], match], dim=1) @ model.head.linear.weight[0] + model.head.linear.bias
-    assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(found.logit, found.logit_with(match), atol=1e-5)
 
 
 def test_its_loss_stands_beside_that_of_the_clicks(with_target: PreparedDataset) -> None:
