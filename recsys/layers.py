@@ -45,9 +45,13 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return functional.dropout(x, self.probability)
         n_dropped = round(self.probability * 2**16)
+        factor = torch.tensor(2**16 / (2**16 - n_dropped), dtype=x.dtype)
         drawn = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
-        is_kept = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= n_dropped - 2**15
-        return x * (is_kept.to(x.dtype) * (2**16 / (2**16 - n_dropped)))
+        # ones and zeros as integers: bools would take several times as long to become numbers
+        kept = drawn.view(torch.int16)[: x.numel()].view(x.shape).ge_(n_dropped - 2**15)
+        if x.element_size() == kept.element_size():  # the factor's own bits, times 1 or 0
+            return x * kept.mul_(factor.view(kept.dtype)).view(x.dtype)
+        return x * kept.to(x.dtype).mul_(factor)
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
