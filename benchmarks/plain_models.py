@@ -161,7 +161,7 @@ class PlainFTTransformer(nn.Module):
         self.bias = nn.Parameter(torch.randn(len(self.fields) + n_dense, width) * width**-0.5)
         self.cls = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
         self.token_dropout = nn.Dropout1d(config.token_dropout)
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(_Layer(config, number) for number in range(config.n_layers))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 1))
 
     def forward(self, ids: Tensor, dense: Tensor, *sequences: Tensor) -> Tensor:
@@ -179,10 +179,11 @@ class PlainFTTransformer(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: FTTransformerConfig) -> None:
+    def __init__(self, config: FTTransformerConfig, number: int) -> None:
         super().__init__()
         width, d_ffn = config.d_model, round(config.ffn_factor * config.d_model)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.skip_prob = config.stochastic_depth * (number + 1) / config.n_layers
+        self.norms = nn.ModuleList([nn.Identity() if number == 0 else nn.LayerNorm(width), nn.LayerNorm(width)])
         self.attention = nn.MultiheadAttention(width, config.n_heads, config.attention_dropout, batch_first=True)
         self.into, self.out = nn.Linear(width, 2 * d_ffn), nn.Linear(d_ffn, width)
         self.dropout = nn.Dropout(config.ffn_dropout)
@@ -190,9 +191,15 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] to the same."""
         y = self.norms[0](x)
-        x = x + self.attention(y, y, y, need_weights=False)[0]
+        x = x + self.keep_rows(self.attention(y, y, y, need_weights=False)[0])
         value, gate = self.into(self.norms[1](x)).chunk(2, dim=2)
-        return x + self.out(self.dropout(value * gate.relu()))
+        return x + self.keep_rows(self.out(self.dropout(value * gate.relu())))
+
+    def keep_rows(self, branch: Tensor) -> Tensor:
+        """Stochastic depth."""
+        if not self.training:
+            return branch
+        return branch * torch.empty(len(branch), 1, 1).bernoulli_(1 - self.skip_prob) / (1 - self.skip_prob)
 
 
 class PlainDIN(nn.Module):
