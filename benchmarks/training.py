@@ -95,15 +95,19 @@ def training(
         print_towers(n_rows, n_batch)
         return
     overrides = [*usual.overrides, f"trainer.batch_size={n_batch}", JUDGED]
-    task = toss_task(model, [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"])
+    epoch = [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"]
+    task, title = toss_task(model, epoch), f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
-    if model != DeepModel.FT_TRANSFORMER:  # of which it has none
-        if importlib.util.find_spec("deepctr_torch") is None:
-            console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
-        else:
-            names.append("deepctr")
+    has_peer = model != DeepModel.FT_TRANSFORMER and importlib.util.find_spec("deepctr_torch") is not None
+    if has_peer and model != DeepModel.DIN:
+        names.append("deepctr")
     scores = contest(task, names)
-    console.print(comparison(f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}", model, scores))
+    console.print(comparison(title, model, scores))
+    if has_peer and model == DeepModel.DIN:  # its own reads token sequences alone
+        scores = contest(toss_task(model, [*epoch, "model.behaviours=[seq]"]), ["ours", "deepctr"])
+        console.print(comparison(f"{title}, seq alone", model, scores))
+    if not has_peer and model != DeepModel.FT_TRANSFORMER:  # of which it has none
+        console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
     if model == DeepModel.DCNV2:
         # a fifth of the rows, five times over: as many steps
         less = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))

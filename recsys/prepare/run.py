@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -97,8 +98,10 @@ def prepare(
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     passes = on_ray if engine == "ray" else local
     fitted = passes.digest_all(source, scan, config, partial)
-    stats = fitted.sample.measure(config, splits)
-    passes.encode_all(source, scan, fitted, partial)
+    with ThreadPoolExecutor(1) as beside:  # one computes, the other mostly reads and writes
+        measuring = beside.submit(fitted.sample.measure, config, splits)
+        passes.encode_all(source, scan, fitted, partial)
+    stats = measuring.result()
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 
