@@ -69,6 +69,21 @@ def test_an_ensemble_of_fold_models_scores_unseen_rows(project: Path, run: Run) 
     assert told["metrics"]["estimated by the run"] == json.loads(Path("both/metrics.json").read_text())["overall"]
 
 
+def test_rows_in_many_pieces_score_as_in_one(project: Path, run: Run) -> None:
+    """Pieces are scored side by side, and written in their order."""
+    assert run(*RANK, "--model", "dcnv2", "--folds", "0", "--out", "a", "trainer.precision=fp32").code == 0
+    table, pieces = pq.read_table(project / "test.parquet"), []
+    for number, start in enumerate(range(0, 700, 60)):
+        pq.write_table(table.slice(start, 60), project / f"piece-{number:02}.parquet")
+        pieces += ["--test", f"piece-{number:02}.parquet"]
+    assert run("submit", "--run", "a", "--test", "test.parquet", "--out", "one.csv").code == 0
+    outcome = run("submit", "--run", "a", *pieces, "--out", "many.csv")
+    assert outcome.code == 0, outcome.err
+    one, many = read("one.csv"), read("many.csv")
+    assert list(many) == list(one)
+    assert list(many.values()) == pytest.approx(list(one.values()), rel=1e-5)
+
+
 def test_the_order_and_names_of_a_sample(project: Path, run: Run) -> None:
     assert run(*RANK, "--model", "dcnv2", "--folds", "0", "--out", "a").code == 0
     submit = ("submit", "--run", "a", "--test", "test.parquet")
