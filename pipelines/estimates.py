@@ -18,7 +18,7 @@ from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.world import World
 
-_TRIAL_BATCHES, _TRIAL_ROWS, _TRIAL_TREES = 6, 20_000, 20
+_TRIAL_BATCHES, _CPU_BATCH, _TRIAL_ROWS, _TRIAL_TREES = 6, 1024, 20_000, 20
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,11 @@ def try_speed(settings: RankConfig, dataset: PreparedDataset, world: World) -> S
         trainer = trainer.model_copy(update={"early_stopping": None, "trees_per_epoch": _TRIAL_TREES})
     else:
         assert isinstance(trainer, TrainerConfig)
-        n, passes = _TRIAL_BATCHES * trainer.batch_size, 1.0
-        trainer = trainer.model_copy(update={"early_stopping": None, "epochs": 1, "weight_average": 0.0})
+        # a laptop may look at the plan of a large GPU, whose batches it could not hold
+        size = trainer.batch_size if world.device.type == "cuda" else min(trainer.batch_size, _CPU_BATCH)
+        n, passes = _TRIAL_BATCHES * size, 1.0
+        changes = {"early_stopping": None, "epochs": 1, "weight_average": 0.0, "batch_size": size}
+        trainer = trainer.model_copy(update=changes)
     trial = _few_rows(split, n)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(settings, model=model, trainer=trainer)
