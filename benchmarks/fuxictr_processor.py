@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recsys.patterns import match_columns
-from recsys.schema_config import DelimitedSequence, SchemaConfig
+from recsys.schema.config import DelimitedSequence, SchemaConfig
 
 MIN_COUNT = 10
 

@@ -16,11 +16,12 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from pipelines.cli import run_pipeline
+from pipelines.common.cli import run_pipeline
 from recsys.config import validate
 from recsys.errors import InputError
-from recsys.experiment import peak_rss_gib
-from recsys.progress import console
+from recsys.system.memory import peak_rss_gib
+from recsys.system.progress import console
+from retrieval.evaluation.plots import plot_index
 from retrieval.index import (
     N_RECALLED,
     AdIndex,
@@ -31,7 +32,6 @@ from retrieval.index import (
     queries_per_s,
     recall_of,
 )
-from retrieval.plots import plot_index
 
 _BLOCK = 65_536
 _SPREAD = 0.6

@@ -21,14 +21,14 @@ import typer
 from rich.table import Table
 
 from benchmarks.fuxictr_processor import SCRIPT, fuxictr_config
-from pipelines.cli import TOSS_CONFIG, run_pipeline
-from pipelines.config import load_data_config
-from pipelines.data import prepare_raw
+from pipelines.common.cli import TOSS_CONFIG, run_pipeline
+from pipelines.common.config import load_data_config
+from pipelines.common.data import prepare_raw
 from recsys.errors import InputError
-from recsys.experiment import peak_rss_gib
-from recsys.prepare.source import READ_ROWS, find_files, open_parquet
-from recsys.progress import console
+from recsys.raw.files import READ_ROWS, find_files, open_parquet
 from recsys.synthetic import GeneratorConfig, generate
+from recsys.system.memory import peak_rss_gib
+from recsys.system.progress import console
 
 FILE_ROWS = 100_000
 N_FILES = 10

@@ -24,29 +24,29 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.contest import private_gib
+from benchmarks.speed.contest import private_gib
 from benchmarks.tiling import tile
-from pipelines.cli import TOSS_CONFIG, run_pipeline
-from pipelines.config import load_rank_config
-from pipelines.data import find_prepared
+from pipelines.common.cli import TOSS_CONFIG, run_pipeline
+from pipelines.common.config import load_rank_config
+from pipelines.common.data import find_prepared
 from pipelines.submit import submit
 from ranking.models import ModelName, build_model, config_class
 from ranking.scoring import find_run_data, load_scorer
-from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.permutation import Permutation
+from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.permutation import Permutation
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
-from recsys.prepare.source import open_new
-from recsys.progress import console
-from recsys.sharding import shard
+from recsys.raw.source import open_new
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.progress import console
+from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM
 from recsys.training.log import Log
 from recsys.training.predict import sequences_of
 from recsys.training.trainer import Trainer
-from recsys.world import join_world
 
 BASE_ROWS = 100_000
 BATCH_SIZE = 16_384

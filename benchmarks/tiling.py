@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.arrow import ArrowFile, FixedColumn
-from recsys.dataset import PreparedDataset
-from recsys.files import begin_folder, finish_folder, read_json, write_json
-from recsys.prepare import layout
+from recsys.data import layout
+from recsys.data.arrow import ArrowFile, FixedColumn
+from recsys.data.dataset import PreparedDataset
 from recsys.prepare.scan import order_by_group
+from recsys.prepare.writers import JaggedWriter, RowWriter
+from recsys.system.files import begin_folder, finish_folder, read_json, write_json
 
 
 def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | None = None) -> None:
@@ -36,11 +37,11 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | No
     while n_left > 0:
         pieces.append((every if rows is None else rows)[:n_left])
         n_left -= len(pieces[-1])
-    with layout.RowWriter(partial / layout.ROWS_FILE, types) as writer:
+    with RowWriter(partial / layout.ROWS_FILE, types) as writer:
         for piece in pieces:
             writer.add({name: read(piece) for name, read in columns.items()})
     for sequence in schema.token_sequences:
-        with layout.JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
+        with JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
             for piece in pieces:
                 jagged.add(*base.encoded(piece).tokens[sequence.name])
     label, group = (columns[name](np.concatenate(pieces)) for name in (layout.LABEL, layout.GROUP))

@@ -23,12 +23,12 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.contest import Score, Task
-from pipelines.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
-from pipelines.config import load_rank_config, load_retrieval_config
-from pipelines.data import find_prepared
+from benchmarks.speed.contest import Score, Task
+from pipelines.common.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
+from pipelines.common.config import load_rank_config, load_retrieval_config
+from pipelines.common.data import find_prepared
 from ranking.models import ModelName
-from recsys.progress import console
+from recsys.system.progress import console
 from retrieval.config import RetrievalLoss
 
 ROUNDS = 2
@@ -211,7 +211,7 @@ def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"
         path.write_text(json.dumps(asdict(task), default=_plain))
-        command = [*launcher, "-m", "benchmarks.contenders", name, str(path)]
+        command = [*launcher, "-m", "benchmarks.speed.contenders", name, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipelines.cli import run_pipeline
-from recsys.comparison import COMPARED, Difference, paired_bootstrap
+from pipelines.common.cli import run_pipeline
 from recsys.errors import InputError
-from recsys.files import write_json
-from recsys.metrics import LOWER_IS_BETTER
-from recsys.predictions import join_predictions, read_predictions
-from recsys.progress import console, progress_line
+from recsys.evaluation.comparison import COMPARED, Difference, paired_bootstrap
+from recsys.evaluation.metrics import LOWER_IS_BETTER
+from recsys.runs.predictions import join_predictions, read_predictions
+from recsys.system.files import write_json
+from recsys.system.progress import console, progress_line
 
 
 def compare(

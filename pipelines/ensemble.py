@@ -15,19 +15,19 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from pipelines.calibration import calibrate_parts, print_calibration
-from pipelines.cli import run_pipeline
+from pipelines.common.cli import run_pipeline
 from pipelines.compare import print_differences
-from ranking.stacking import STACK_METHODS, Members, StackMethod
-from recsys.calibration import LogitLink
-from recsys.comparison import Difference, Scores, paired_bootstrap
 from recsys.errors import InputError
-from recsys.experiment import OOF_FILE, STACK_FILE, Part, RunFolder
-from recsys.files import write_json
-from recsys.metrics import LOWER_IS_BETTER, MetricName, Metrics
-from recsys.predictions import Predictions, join_predictions, read_predictions
-from recsys.progress import console, progress_line
-from recsys.summary import measure_part, spread
+from recsys.evaluation.comparison import Difference, Scores, paired_bootstrap
+from recsys.evaluation.logits import LogitLink
+from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName, Metrics
+from recsys.evaluation.stacking import STACK_METHODS, Members, StackMethod
+from recsys.runs.calibration import calibrate_parts, print_calibration
+from recsys.runs.folder import OOF_FILE, STACK_FILE, Part, RunFolder
+from recsys.runs.predictions import Predictions, join_predictions, read_predictions
+from recsys.runs.summary import measure_part, spread
+from recsys.system.files import write_json
+from recsys.system.progress import console, progress_line
 
 _SHOWN: tuple[MetricName, ...] = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 

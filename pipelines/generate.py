@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipelines.cli import run_pipeline
+from pipelines.common.cli import run_pipeline
 from recsys.errors import InputError
-from recsys.progress import console
 from recsys.synthetic import GeneratorConfig, generate, read_bayes
 from recsys.synthetic.generate import BLOCK_ROWS, MOST_BLOCK_ROWS
+from recsys.system.progress import console
 
 
 def generate_command(

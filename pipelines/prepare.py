@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
-from pipelines.config import load_data_config
-from pipelines.data import prepare_raw, print_dataset
-from recsys.dataset import PreparedDataset
+from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
+from pipelines.common.config import load_data_config
+from pipelines.common.data import prepare_raw, print_dataset
+from recsys.data.dataset import PreparedDataset
 from recsys.prepare.run import Engine
 
 

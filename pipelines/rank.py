@@ -13,25 +13,26 @@ import numpy as np
 import torch
 import typer
 
-from pipelines.calibration import calibrate_parts, print_calibration
-from pipelines.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
-from pipelines.config import RankConfig, load_rank_config
-from pipelines.data import find_prepared
+from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
+from pipelines.common.config import RankConfig, load_rank_config
+from pipelines.common.data import find_prepared
 from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import ModelName, build_trainer
-from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.experiment import Part, RunFolder, forget_peak_rss, join, peak_rss_gib
-from recsys.progress import console
-from recsys.rows import Rows
-from recsys.score_feature import with_scores
-from recsys.split import Split
-from recsys.summary import print_summary, summarize
+from recsys.runs.calibration import calibrate_parts, print_calibration
+from recsys.runs.folder import Part, RunFolder, join
+from recsys.runs.score_feature import with_scores
+from recsys.runs.summary import print_summary, summarize
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.memory import forget_peak_rss, peak_rss_gib
+from recsys.system.progress import console
+from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from recsys.training.state import FitReport, OnEpoch, ignore_epoch
-from recsys.world import World, join_world
 
 RUNS = Path("runs")
 

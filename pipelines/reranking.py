@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 
 from ranking.rerank import Reranker
 from ranking.scoring import find_run_data, load_scorer
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.experiment import METRICS_FILE, RunFolder
-from recsys.files import read_json
-from recsys.rows import Rows
-from recsys.split import Split
-from recsys.world import World
+from recsys.runs.folder import METRICS_FILE, RunFolder
+from recsys.system.files import read_json
+from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalogue import Catalogue
-from retrieval.evaluate import measure_ranks, ranks_among
+from retrieval.evaluation.ranks import measure_ranks, ranks_among
 
 RERANKED_FILE = "reranked.parquet"
 

@@ -12,31 +12,31 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pipelines.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
-from pipelines.config import RetrievalConfig, load_retrieval_config
-from pipelines.data import find_prepared
+from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
+from pipelines.common.config import RetrievalConfig, load_retrieval_config
+from pipelines.common.data import find_prepared
 from pipelines.rank import RUNS, describe_fit
 from pipelines.reranking import check_reranker, rerank
-from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.experiment import RunFolder
-from recsys.progress import console
-from recsys.rows import Rows
-from recsys.score_feature import SCORES_FILE, write_scores
-from recsys.split import Split
+from recsys.runs.folder import RunFolder
+from recsys.runs.score_feature import SCORES_FILE, write_scores
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.progress import console
+from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
-from recsys.world import World, join_world
-from retrieval.baselines import Popularity, Random
 from retrieval.candidates import CANDIDATES_FILE, write_candidates
 from retrieval.catalogue import Catalogue, build_catalogue
-from retrieval.evaluate import N_HEAD, Scores, rank_all
+from retrieval.evaluation.baselines import Popularity, Random
+from retrieval.evaluation.plots import plot_recall, plot_segments
+from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
+from retrieval.evaluation.summary import print_retrieval, summarize
+from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import Towers, build_retrieval_trainer, hits_among, load_towers
 from retrieval.index import INDEX_FILE, N_RECALLED, AdIndex, build_index, exact_search, queries_per_s, recall_of
-from retrieval.plots import plot_recall, plot_segments
-from retrieval.summary import print_retrieval, summarize
-from retrieval.truth import true_preferences
 from retrieval.vectors import InnerProducts
 
 RECALL_PLOT, SEGMENTS_PLOT = "recall.png", "segments.png"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pipelines.config import RankConfig
-from pipelines.data import find_prepared
+from pipelines.common.config import RankConfig
+from pipelines.common.data import find_prepared
 from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_model
+from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
 from recsys.patterns import nearest
-from recsys.planning import Cluster, PlanEstimate, estimate_plan
-from recsys.progress import console
-from recsys.schema import Schema, resolve_schema
+from recsys.schema.resolved import Schema, resolve_schema
+from recsys.system.progress import console
 
 GPUS_PER_MACHINE = 8
 

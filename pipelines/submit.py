@@ -9,20 +9,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pipelines.cli import run_pipeline
-from pipelines.rows_to_score import FileRows, PreparedRows
+from pipelines.common.cli import run_pipeline
 from ranking.scoring import find_run_data, load_scorer, score_blocks
-from recsys.allocator import keep_freed_memory
-from recsys.calibration import logit_of, probability
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.experiment import METRICS_FILE, PLAN_STATE_FILE
-from recsys.files import read_json, write_json
-from recsys.lock import held
-from recsys.metrics import Metrics, measure
-from recsys.progress import console, progress_line
-from recsys.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
-from recsys.world import join_world
+from recsys.evaluation.logits import logit_of, probability
+from recsys.evaluation.metrics import Metrics, measure
+from recsys.runs.folder import METRICS_FILE, PLAN_STATE_FILE
+from recsys.runs.rows_to_score import FileRows, PreparedRows
+from recsys.runs.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.files import read_json, write_json
+from recsys.system.lock import held
+from recsys.system.progress import console, progress_line
+from recsys.system.world import join_world
 
 _SHOWN = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 

@@ -15,21 +15,21 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from pipelines.cli import TOSS_CONFIG, ConfigOption, run_pipeline
-from pipelines.config import load_rank_config
-from pipelines.data import find_prepared
+from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
+from pipelines.common.config import load_rank_config
+from pipelines.common.data import find_prepared
 from pipelines.rank import RUNS, choose_splits, describe, execute
 from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import ModelName
-from recsys.allocator import keep_freed_memory
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.experiment import RunFolder
-from recsys.files import partial_folder, write_json
-from recsys.metrics import LOWER_IS_BETTER, MetricName
-from recsys.plots import plot_sweep
-from recsys.progress import console
-from recsys.world import World, join_world
+from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
+from recsys.report.plots import plot_sweep
+from recsys.runs.folder import RunFolder
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.files import partial_folder, write_json
+from recsys.system.progress import console
+from recsys.system.world import World, join_world
 
 _SHOWN = ("ap", "wll", "roc_auc", "logloss", "score")
 _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -5,11 +5,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings
-from recsys.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
-from recsys.schema import Schema
+from recsys.data.batch import Batch
+from recsys.nn.embeddings import PooledEmbeddings
+from recsys.nn.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
+from recsys.schema.resolved import Schema
 
 
 class DCNv2Config(StrictModel):

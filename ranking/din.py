@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from ranking.matching import Matching, MatchingConfig
-from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
+from recsys.data.batch import Batch
 from recsys.errors import InputError
-from recsys.layers import MLP, Activation, LogitHead, activation_of, concat
-from recsys.schema import Schema
+from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
+from recsys.nn.layers import MLP, Activation, LogitHead, activation_of, concat
+from recsys.schema.resolved import Schema
 
 
 class DINConfig(StrictModel):

@@ -7,11 +7,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings
-from recsys.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
-from recsys.schema import Schema
+from recsys.data.batch import Batch
+from recsys.nn.embeddings import PooledEmbeddings
+from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
+from recsys.schema.resolved import Schema
 
 
 class FTTransformerConfig(StrictModel):

@@ -9,13 +9,13 @@ import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
-from recsys.calibration import logit_of
 from recsys.config import StrictModel
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.metrics import measure
-from recsys.progress import console, progress_line
-from recsys.rows import Rows
-from recsys.split import Split
+from recsys.evaluation.logits import logit_of
+from recsys.evaluation.metrics import measure
+from recsys.system.progress import console, progress_line
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.early_stopping import composite, set_aside
 from recsys.training.log import Log

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys.config import StrictModel
-from recsys.layers import MLP, concat
+from recsys.nn.layers import MLP, concat
 
 
 class MatchingConfig(StrictModel):

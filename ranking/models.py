@@ -11,14 +11,14 @@ from ranking.din import DIN, DINConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.rows import Rows
-from recsys.schema import Schema
-from recsys.split import Split
+from recsys.schema.resolved import Schema
+from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
-from recsys.world import World
 
 DeepModelName = Literal["dcnv2", "xdeepfm", "ft_transformer", "din"]
 ModelName = Literal[DeepModelName, "gbdt"]

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ranking.scoring import Scorer, score_blocks
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.store import EncodedRows
 from recsys.errors import InputError
-from recsys.prepare.encode import EncodedRows
-from recsys.progress import progress_line
-from recsys.schema import Schema
+from recsys.schema.resolved import Schema
+from recsys.system.progress import progress_line
 
 _BLOCK_PAIRS = 65_536
 _BLOCK_ROWS = 262_144

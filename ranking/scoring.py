@@ -10,27 +10,28 @@ import numpy as np
 import torch
 import yaml
 
-from ranking.calibrate import Calibrator
 from ranking.gbdt import MODEL_FILE, GBDTConfig, predict_trees
 from ranking.models import DeepModelConfig, build_model, config_class
-from ranking.stacking import Stack
-from recsys.calibration import LogitLink
 from recsys.config import validate
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import AllRows
+from recsys.data.split import Split
+from recsys.data.store import EncodedRows
+from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.experiment import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
-from recsys.feature_selection import FeatureConfig
-from recsys.files import is_done, read_json
-from recsys.prepare.encode import EncodedRows
-from recsys.rows import AllRows
-from recsys.seal import verify
-from recsys.sharding import shard
-from recsys.split import Split
-from recsys.threads import in_threads, n_cores
+from recsys.evaluation.calibration import Calibrator
+from recsys.evaluation.logits import LogitLink
+from recsys.evaluation.stacking import Stack
+from recsys.nn.precision import Precision
+from recsys.runs.folder import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
+from recsys.schema.feature_selection import FeatureConfig
+from recsys.system.files import is_done, read_json
+from recsys.system.seal import verify
+from recsys.system.threads import in_threads, n_cores
+from recsys.system.world import World
 from recsys.training.checkpoint import load_tensors
-from recsys.training.config import Precision, TrainerConfig
+from recsys.training.config import TrainerConfig
 from recsys.training.predict import predict
-from recsys.world import World
 
 BlockT = TypeVar("BlockT")
 

@@ -7,11 +7,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings
-from recsys.layers import MLP, LogitHead, concat
-from recsys.schema import Schema
+from recsys.data.batch import Batch
+from recsys.nn.embeddings import PooledEmbeddings
+from recsys.nn.layers import MLP, LogitHead, concat
+from recsys.schema.resolved import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; their mean is an id's weight
 

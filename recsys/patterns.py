@@ -4,8 +4,11 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Collection, Iterable
+from typing import TypeVar
 
 from recsys.errors import InputError
+
+ValueT = TypeVar("ValueT")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -43,3 +46,11 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
             )
         found.update(dict.fromkeys(matched))
     return list(found)
+
+
+def by_column(default: ValueT, overrides: dict[str, ValueT], column: str) -> ValueT:
+    """The setting of one column: the last of the names and patterns that match it, else the default."""
+    for pattern, value in overrides.items():
+        if fnmatch.fnmatchcase(column, pattern):
+            default = value
+    return default

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.rows import Rows
-from recsys.split import Split
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from retrieval.catalogue import Catalogue
 from retrieval.index import AdIndex
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import torch
 from torchrec import KeyedJaggedTensor
 
-from recsys.batch import Batch
+from recsys.data.batch import Batch
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.rows import Rows
-from recsys.split import Split
 
 _BLOCK_ROWS = 65_536
 

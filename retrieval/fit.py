@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recsys.data.rows import ListedRows, Rows
+from recsys.data.split import Split
+from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.rows import ListedRows, Rows
-from recsys.sharding import shard
-from recsys.split import Split
+from recsys.system.world import World
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import LossConfig
 from recsys.training.log import Log
@@ -17,10 +18,9 @@ from recsys.training.losses import build_loss
 from recsys.training.predict import predict
 from recsys.training.task import Judge, Objective, RowLoss, Task
 from recsys.training.trainer import Trainer
-from recsys.world import World
 from retrieval.catalogue import Catalogue
 from retrieval.config import HitsOf, RetrievalLoss, RetrievalTrainerConfig
-from retrieval.evaluate import measure_ranks, rank_all
+from retrieval.evaluation.ranks import measure_ranks, rank_all
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
 from retrieval.two_tower import TwoTower, TwoTowerConfig

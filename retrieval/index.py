@@ -14,7 +14,7 @@ from pydantic import Field
 
 from recsys.config import StrictModel, validate
 from recsys.errors import InputError
-from recsys.files import read_json, write_json
+from recsys.system.files import read_json, write_json
 
 INDEX_FILE, DESCRIPTION_FILE = "index.faiss", "index.json"
 IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]

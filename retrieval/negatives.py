@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys.batch import Batch
-from recsys.split import Split
+from recsys.data.batch import Batch
+from recsys.data.split import Split
 from retrieval.catalogue import Catalogue, ads_alone
 
 

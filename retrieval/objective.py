@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recsys.batch import Batch
-from recsys.split import Split
+from recsys.data.batch import Batch
+from recsys.data.split import Split
+from recsys.system.world import World
 from recsys.training.task import Objective
-from recsys.world import World
 from retrieval.catalogue import Catalogue
 from retrieval.config import RetrievalLoss
 from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood

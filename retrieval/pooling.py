@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config import StrictModel
-from recsys.layers import Dropout
+from recsys.nn.layers import Dropout
 
 
 def pool_sequence(

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
 
-from recsys.batch import Batch
 from recsys.config import StrictModel
-from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.data.batch import Batch
 from recsys.errors import InputError
-from recsys.layers import MLP, concat
-from recsys.schema import Schema
-from recsys.schema_config import TowerName
+from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.nn.layers import MLP, concat
+from recsys.schema.config import TowerName
+from recsys.schema.resolved import Schema
 from retrieval.pooling import CausalConfig, CausalEncoder, pool_sequence
 
 Pooling = Literal["mean", "attention", "last", "causal"]

@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 
-from recsys.loader import Loader
-from recsys.progress import progress_line
-from recsys.rows import Rows
-from recsys.split import Split
-from recsys.training.config import Precision
-from recsys.training.precision import autocast
-from recsys.world import World
+from recsys.data.loader import Loader
+from recsys.data.rows import Rows
+from recsys.data.split import Split
+from recsys.nn.precision import Precision, autocast
+from recsys.system.progress import progress_line
+from recsys.system.world import World
 from retrieval.catalogue import Catalogue, ads_alone
 from retrieval.two_tower import TwoTower
 

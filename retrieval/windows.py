@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from recsys.data.rows import ListedRows, Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.rows import ListedRows, Rows
-from recsys.split import Split
 
 _BLOCK_ROWS = 65_536
 

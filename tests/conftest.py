@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from torch import nn
 
-from recsys.dataset import PreparedDataset
-from recsys.prepare.config import PrepareConfig, RawFiles
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
+from recsys.distributed.config import EmbeddingTraining
+from recsys.distributed.sharding import shard
 from recsys.prepare.run import prepare
-from recsys.schema_config import SchemaConfig
-from recsys.sharding import shard
+from recsys.schema.config import SchemaConfig
 from recsys.synthetic import GeneratorConfig, generate
-from recsys.training.config import EmbeddingTraining
-from recsys.world import join_world
+from recsys.system.world import join_world
 
 SMALL_SCHEMA = {
     "label": "click",

@@ -34,10 +34,10 @@ def test_imports_run_one_way(package: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "recsys.metrics",
-        "recsys.calibration",
-        "recsys.verdicts",
-        "recsys.report",
+        "recsys.evaluation.metrics",
+        "recsys.evaluation.logits",
+        "recsys.evaluation.verdicts",
+        "recsys.report.html",
         "recsys.prepare.run",
         "recsys.synthetic",
     ],
@@ -52,7 +52,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if not p.stem.startswith("plan")], ids=lambda path: path.stem)
 def test_committed_configs_are_valid(path: Path) -> None:
-    from pipelines.config import load_rank_config, load_retrieval_config
+    from pipelines.common.config import load_rank_config, load_retrieval_config
 
     assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # a base gives its name
     assert path.stem.startswith(load_retrieval_config(path, []).data.name)
@@ -60,9 +60,9 @@ def test_committed_configs_are_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem.startswith("plan")], ids=lambda path: path.stem)
 def test_committed_plans_are_valid(path: Path, tmp_path: Path) -> None:
-    from pipelines.plan import check_settings
-    from pipelines.plan_config import load_plan
-    from pipelines.plan_state import PlanState
+    from pipelines.plan.command import check_settings
+    from pipelines.plan.config import load_plan
+    from pipelines.plan.state import PlanState
 
     plan = load_plan(path, ())
     assert {step.step for step in plan.steps} == set(range(1, 10))

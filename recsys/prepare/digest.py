@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.prepare import layout
-from recsys.prepare.delimited import WholeSequences, read_delimited
-from recsys.prepare.derive import end_of_list
-from recsys.prepare.numeric import MAX_NUMBER
-from recsys.prepare.source import length_column
-from recsys.prepare.statistics import list_statistics
-from recsys.prepare.tokens import Codes, as_array, encode_values, parse_list
-from recsys.schema import Schema, TokenFeature
+from recsys.data import layout
+from recsys.data.transforms import MAX_NUMBER
+from recsys.data.vocabulary import Codes
+from recsys.prepare.writers import fixed_lists
+from recsys.raw.delimited import WholeSequences, read_delimited
+from recsys.raw.derive import end_of_list
+from recsys.raw.source import length_column
+from recsys.raw.statistics import list_statistics
+from recsys.raw.tokens import as_array, encode_values, parse_list
+from recsys.schema.resolved import Schema, TokenFeature
 
 _TOKENS = "tokens"
 
@@ -52,9 +54,9 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     for name, (offsets, codes) in tokens.items():
         arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), dictionary_of(codes))
     if schema.measured:
-        arrays[layout.DENSE] = layout.fixed_lists(values, pa.float32())
+        arrays[layout.DENSE] = fixed_lists(values, pa.float32())
     if lengths:
-        arrays[layout.SEQUENCE_LENGTH] = layout.fixed_lists(np.stack(lengths, axis=1), pa.int32())
+        arrays[layout.SEQUENCE_LENGTH] = fixed_lists(np.stack(lengths, axis=1), pa.int32())
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 

@@ -2,37 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.prepare import layout
+from recsys.data import layout
+from recsys.data.store import EncodedRows
+from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.prepare.digest import categorical_codes, digest_rows, measured, sequence_lengths, token_codes
 from recsys.prepare.items import ItemList
 from recsys.prepare.scan import Scan
-from recsys.prepare.tokens import Codes
-from recsys.prepare.vocabulary import Vocabulary
-from recsys.progress import progress_line
-from recsys.schema import Schema
-from recsys.threads import in_background
-
-
-@dataclass(frozen=True)
-class EncodedRows:
-    """Rows as a prepared data set keeps them: nothing in them was fitted to a split."""
-
-    sparse: np.ndarray
-    """[n, n_categorical] int32 codes."""
-    measured: np.ndarray
-    """[n, n_measured] float32 raw numbers, NaN where null."""
-    sequence_lengths: np.ndarray
-    """[n, n_token_sequences] int32 lengths before any cut."""
-    tokens: dict[str, tuple[np.ndarray, np.ndarray]]
-    """By sequence: the [n + 1] offsets of its rows, and their int32 codes end to end."""
-    items: Codes | None = None
-    """[n] target items, whatever the frequency floor leaves of them; None where they are not asked for."""
+from recsys.prepare.writers import JaggedWriter, RowWriter
+from recsys.schema.resolved import Schema
+from recsys.system.progress import progress_line
+from recsys.system.threads import in_background
 
 
 def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
@@ -74,10 +58,10 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
         columns[layout.ITEM] = pa.int32()
     items, n_done = ItemList(), 0
     with ExitStack() as stack:
-        writer = stack.enter_context(layout.RowWriter(folder / layout.ROWS_FILE, columns))
+        writer = stack.enter_context(RowWriter(folder / layout.ROWS_FILE, columns))
         add_rows, add_tokens = stack.enter_context(in_background(writer.add)), {}
         for sequence in schema.token_sequences:
-            jagged = layout.JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
+            jagged = JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
             add_tokens[sequence.name] = stack.enter_context(in_background(stack.enter_context(jagged).add))
         line = stack.enter_context(progress_line(what, len(scan.label)))
         for found in rows:

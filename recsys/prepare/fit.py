@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from recsys.data.config import PrepareConfig
+from recsys.data.groups import Group
+from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.errors import InputError
-from recsys.prepare.config import PrepareConfig, by_column
+from recsys.patterns import by_column
 from recsys.prepare.digest import categorical_codes, measured, sequence_lengths, token_codes
 from recsys.prepare.hashing import mix
 from recsys.prepare.numeric import NumericCounter, NumericSample
-from recsys.prepare.scan import Group, sample_hashes
-from recsys.prepare.tokens import Codes
-from recsys.prepare.vocabulary import Vocabulary, VocabularyCounter
-from recsys.schema import Schema
+from recsys.prepare.scan import sample_hashes
+from recsys.prepare.vocabulary import VocabularyCounter
+from recsys.schema.resolved import Schema
 
 _INDICATOR_SEED = 2
 

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recsys.arrow import ArrowFile
-from recsys.prepare import layout
+from recsys.data import layout
+from recsys.data.arrow import ArrowFile
+from recsys.data.layout import BLOCK_ROWS
+from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.prepare.digest import categorical_codes, token_codes
-from recsys.prepare.layout import BLOCK_ROWS
-from recsys.prepare.tokens import Codes
-from recsys.prepare.vocabulary import Vocabulary
-from recsys.schema import Schema
-from recsys.threads import in_threads
+from recsys.schema.resolved import Schema
+from recsys.system.threads import in_threads
 
 _N_ROWS = "n_rows"
 _INT32 = np.dtype(np.int32)

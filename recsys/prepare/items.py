@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.prepare import layout
-from recsys.prepare.tokens import Codes
+from recsys.data import layout
+from recsys.data.vocabulary import Codes
 
 
 class ItemList:

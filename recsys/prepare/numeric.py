@@ -9,29 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys.config import StrictModel
+from recsys.data.config import NumericTransform, PrepareConfig
+from recsys.data.transforms import N_KNOTS, NumericStats, signed_log
 from recsys.errors import InputError
-from recsys.prepare.config import NumericTransform, PrepareConfig, by_column
-from recsys.prepare.quantile_normal import N_KNOTS, QuantileNormal
-from recsys.threads import in_threads
-
-MAX_NUMBER = 1e37
-"""Larger numbers count as infinite: differences of smaller ones stay finite in float32."""
-
-
-class NumericStats(StrictModel):
-    """What one column's transform needs, measured on one split's fitting rows. Units are the column's own, but for
-    `mean` and `std` of a `log` column, which are taken after the logarithm."""
-
-    transform: NumericTransform
-    n_null: int
-    low: float
-    high: float
-    """Values are clipped to [low, high] first."""
-    mean: float
-    std: float
-    knots: tuple[float, ...] = ()
-    """Rising quantiles of a quantile-normal column."""
+from recsys.patterns import by_column
+from recsys.system.threads import in_threads
 
 
 @dataclass
@@ -203,37 +185,3 @@ def quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
     share = place - low
     a, b = ordered[low], ordered[np.minimum(low + 1, len(ordered) - 1)]
     return np.where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
-
-
-def signed_log(values: np.ndarray) -> np.ndarray:
-    """sign(x) ln(1 + |x|): a logarithm for either sign that leaves zero at zero."""
-    return np.sign(values) * np.log1p(np.abs(values))
-
-
-class NumericTransformer:
-    """Turns raw measured values into model inputs with one split's statistics."""
-
-    def __init__(self, stats: Sequence[NumericStats]) -> None:
-        self.low = np.array([s.low for s in stats], np.float32)
-        self.high = np.array([s.high for s in stats], np.float32)
-        is_scaled = [s.transform in ("standardize", "log") for s in stats]
-        self.mean = np.array(
-            [s.mean if scaled else 0.0 for s, scaled in zip(stats, is_scaled, strict=True)], np.float32
-        )
-        # A constant column becomes zero: it says nothing, and a tiny std would only blow rounding up.
-        scale = [1.0 / s.std if s.std > max(1e-6 * abs(s.mean), 1 / MAX_NUMBER) else 0.0 for s in stats]
-        self.inv_std = np.array(
-            [factor if scaled else 1.0 for factor, scaled in zip(scale, is_scaled, strict=True)], np.float32
-        )
-        self.log_columns = [i for i, s in enumerate(stats) if s.transform == "log"]
-        self.to_normal = QuantileNormal({i: s.knots for i, s in enumerate(stats) if s.knots})
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """[n, n_columns] float32 raw values to transformed ones, in place; NaN stays NaN."""
-        np.clip(values, self.low, self.high, out=values)
-        if self.log_columns:
-            values[:, self.log_columns] = signed_log(values[:, self.log_columns])
-        self.to_normal(values)
-        values -= self.mean
-        values *= self.inv_std
-        return values

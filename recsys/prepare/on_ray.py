@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys.data import layout
+from recsys.data.config import PrepareConfig
+from recsys.data.store import EncodedRows
 from recsys.errors import InputError
-from recsys.prepare import layout
-from recsys.prepare.config import PrepareConfig
 from recsys.prepare.digest import codes_of, dictionary_of
-from recsys.prepare.encode import EncodedRows, write_rows
+from recsys.prepare.encode import write_rows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.passes import digest_piece, encode_piece, plan_work, read_stream
 from recsys.prepare.scan import Scan
-from recsys.prepare.source import Source
-from recsys.progress import progress_line
+from recsys.prepare.writers import fixed_lists
+from recsys.raw.source import Source
+from recsys.system.progress import progress_line
 
 PIECE_ROWS = 200_000
 _FOLDER = "pieces"
@@ -104,7 +106,7 @@ def _as_batch(rows: EncodedRows) -> pa.RecordBatch:
     matrices = {layout.SPARSE: rows.sparse, layout.DENSE: rows.measured, layout.SEQUENCE_LENGTH: rows.sequence_lengths}
     for name, values in matrices.items():
         if values.shape[1]:
-            arrays[name] = layout.fixed_lists(values, pa.from_numpy_dtype(values.dtype))
+            arrays[name] = fixed_lists(values, pa.from_numpy_dtype(values.dtype))
     for name, (offsets, codes) in rows.tokens.items():
         arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(codes))
     if rows.items is not None:

@@ -11,19 +11,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys.data import layout
+from recsys.data.config import PrepareConfig
+from recsys.data.groups import SPLITS, Group
+from recsys.data.store import EncodedRows
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
-from recsys.prepare import layout
-from recsys.prepare.config import PrepareConfig
 from recsys.prepare.digest import columns_to_read, digest_rows
-from recsys.prepare.encode import EncodedRows, encode_digest, write_rows
+from recsys.prepare.encode import encode_digest, write_rows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.in_place import settle_codes, values_of
-from recsys.prepare.scan import Group, Scan
-from recsys.prepare.source import SPLITS, Piece, Source
-from recsys.prepare.vocabulary import Vocabulary
-from recsys.progress import progress_line
-from recsys.schema import Schema
-from recsys.threads import in_threads
+from recsys.prepare.scan import Scan
+from recsys.raw.source import Piece, Source
+from recsys.schema.resolved import Schema
+from recsys.system.progress import progress_line
+from recsys.system.threads import in_threads
 
 
 @dataclass(frozen=True)

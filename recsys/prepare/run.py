@@ -11,17 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.data import layout
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.groups import SPLITS, SplitName, fit_groups_of
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
-from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.prepare import layout, on_ray
+from recsys.prepare import on_ray
 from recsys.prepare import passes as local
-from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.prepare.scan import Group, Scan, order_by_group, scan_source
-from recsys.prepare.source import SPLITS, Source, SplitName, find_files, open_parquet, open_source, with_histories
-from recsys.prepare.vocabulary import Vocabulary
-from recsys.progress import console
-from recsys.schema import Schema
-from recsys.schema_config import SchemaConfig
+from recsys.prepare.scan import Scan, order_by_group, scan_source
+from recsys.raw.files import find_files, open_parquet
+from recsys.raw.source import Source, open_source, with_histories
+from recsys.schema.config import SchemaConfig
+from recsys.schema.resolved import Schema
+from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
+from recsys.system.progress import console
 
 Engine = Literal["local", "ray"]
 
@@ -36,21 +39,6 @@ def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, fo
         raw.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     settings = [layout.FORMAT_VERSION, schema.model_dump(mode="json"), config.model_dump(mode="json"), raw]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def fit_groups_of(groups: tuple[Group, ...] | list[Group], split: str) -> list[int]:
-    """The groups whose rows a split's model may see.
-
-    Args:
-        groups: all groups of the data set.
-        split: `full`, `holdout` or `fold_K`.
-    """
-    train = [(index, group) for index, group in enumerate(groups) if group.split == "train"]
-    if split == "holdout":
-        return [index for index, group in train if not group.last_day]
-    if split.startswith("fold_"):
-        return [index for index, group in train if f"fold_{group.fold}" != split]
-    return [index for index, _ in train]
 
 
 def split_names(scan: Scan, config: PrepareConfig) -> list[str]:

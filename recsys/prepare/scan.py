@@ -12,32 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.config import StrictModel
+from recsys.data.config import PrepareConfig
+from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, SPLITS, Group, SplitName
 from recsys.errors import InputError
-from recsys.prepare.config import PrepareConfig
-from recsys.prepare.derive import holds
 from recsys.prepare.hashing import as_fraction, hash_ids, mix
-from recsys.prepare.last_out import last_places
-from recsys.prepare.source import SPLITS, Source, SplitName
-from recsys.prepare.tokens import encode_values
-from recsys.schema import Schema
-from recsys.schema_config import Condition, LeaveLastOut, TimeSplit
+from recsys.raw.derive import holds
+from recsys.raw.last_out import last_places
+from recsys.raw.source import Source
+from recsys.raw.tokens import encode_values
+from recsys.schema.config import Condition, LeaveLastOut, TimeSplit
+from recsys.schema.resolved import Schema
 
-NO_LABEL = 255
-NO_FOLD = -1
-NO_DAY = -1
 _FOLD_SEED, _SAMPLE_SEED = 0, 1  # streams of one user seed
-
-
-class Group(StrictModel):
-    """Rows that every split treats alike."""
-
-    split: SplitName
-    fold: int
-    """0 .. n_folds - 1 for training rows, -1 for others."""
-    last_day: bool
-    n_rows: int
-    n_positive: int
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from recsys.calibration import logit_of
 from recsys.config import StrictModel
 from recsys.errors import InputError
-from recsys.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.metrics import Metrics, measure
-from recsys.progress import console, progress_line
+from recsys.evaluation.logits import logit_of
+from recsys.evaluation.metrics import Metrics, measure
 from recsys.synthetic import columns
 from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
+from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
+from recsys.system.progress import console, progress_line
 
 ROW_GROUP = 16_384
 BLOCK_ROWS = 1024

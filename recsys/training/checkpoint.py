@@ -15,10 +15,10 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from recsys.errors import InputError
-from recsys.files import is_done, partial_folder, read_json, write_json
-from recsys.progress import console
-from recsys.seal import seal, verify
-from recsys.world import World
+from recsys.system.files import is_done, partial_folder, read_json, write_json
+from recsys.system.progress import console
+from recsys.system.seal import seal, verify
+from recsys.system.world import World
 
 PROGRESS_FILE = "progress.json"
 _INDEX_FILE = ".metadata"

@@ -1,9 +1,9 @@
 """Early stopping: the rows it looks at, and the composite metric it maximises."""
 
+from recsys.data.permutation import Permutation
+from recsys.data.rows import PermutedSlice, Rows
 from recsys.errors import InputError
-from recsys.metrics import Metrics
-from recsys.permutation import Permutation
-from recsys.rows import PermutedSlice, Rows
+from recsys.evaluation.metrics import Metrics
 from recsys.training.config import EarlyStopping
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # streams of one seed

@@ -9,7 +9,7 @@ import torch
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.utils.tensorboard import SummaryWriter
 
-from recsys.calibration import probability
+from recsys.evaluation.logits import probability
 
 
 class Log:

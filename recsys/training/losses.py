@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.calibration import LogitLink
-from recsys.split import Prior
+from recsys.data.split import Prior
+from recsys.evaluation.logits import LogitLink
 from recsys.training.config import LossConfig
 
 

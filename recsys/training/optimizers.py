@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torchrec.distributed import DistributedModelParallel
 
-from recsys.embeddings import Embeddings
+from recsys.distributed.fused import RowL2
+from recsys.nn.embeddings import Embeddings
 from recsys.training.config import FitConfig
-from recsys.training.fused import RowL2
 
 
 class Optimizers:

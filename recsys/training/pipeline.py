@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from recsys.batch import Batch
+from recsys.data.batch import Batch
 from recsys.training.optimizers import Optimizers
 from recsys.training.step import LookedUp, Step
 

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from recsys.calibration import LogitLink
-from recsys.loader import Loader
-from recsys.metrics import Metrics, measure
-from recsys.progress import progress_line
-from recsys.rows import Rows
-from recsys.split import Split
-from recsys.training.config import Precision
-from recsys.training.precision import autocast
-from recsys.world import World
+from recsys.data.loader import Loader
+from recsys.data.rows import Rows
+from recsys.data.split import Split
+from recsys.evaluation.logits import LogitLink
+from recsys.evaluation.metrics import Metrics, measure
+from recsys.nn.precision import Precision, autocast
+from recsys.system.progress import progress_line
+from recsys.system.world import World
 
 
 def sequences_of(model: nn.Module) -> tuple[str, ...]:

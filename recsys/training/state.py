@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.calibration import LogitLink
-from recsys.training.config import Precision
+from recsys.evaluation.logits import LogitLink
+from recsys.nn.precision import Precision
 
 OnEpoch = Callable[[float | None], None]
 """Told each epoch's monitored value, where there is one; it may raise to end the fit."""

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchrec import EmbeddingCollection, JaggedTensor
 
-from recsys.batch import Batch
-from recsys.embeddings import Embeddings
+from recsys.data.batch import Batch
 from recsys.errors import InputError
-from recsys.progress import console
-from recsys.training.config import Precision
+from recsys.nn.embeddings import Embeddings
+from recsys.nn.precision import Precision, autocast
+from recsys.system.progress import console
+from recsys.system.world import World
 from recsys.training.mixout import Mixout
-from recsys.training.precision import autocast
 from recsys.training.task import Objective
-from recsys.world import World
 
 Output = Tensor | dict[str, JaggedTensor]
 

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from recsys.batch import Batch
-from recsys.calibration import LogitLink
+from recsys.data.batch import Batch
+from recsys.data.loader import Batches
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.loader import Batches
-from recsys.rows import Rows
-from recsys.split import Split
+from recsys.evaluation.logits import LogitLink
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import set_aside
 from recsys.training.losses import build_loss

@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.batch import Batch
-from recsys.embeddings import Embeddings
+from recsys.data.batch import Batch
+from recsys.data.loader import Loader
+from recsys.data.permutation import Permutation
+from recsys.data.rows import Rows
+from recsys.data.split import Split
+from recsys.distributed.fused import set_fused_step
+from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.loader import Loader
-from recsys.permutation import Permutation
-from recsys.progress import ProgressLine, console, progress_line
-from recsys.rows import Rows
-from recsys.sharding import shard
-from recsys.split import Split
+from recsys.nn.embeddings import Embeddings
+from recsys.nn.precision import supports_bf16
+from recsys.system.progress import ProgressLine, console, progress_line
+from recsys.system.world import World
 from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite
-from recsys.training.fused import set_fused_step
 from recsys.training.log import Log
 from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers, dense_state
 from recsys.training.pipeline import Pipeline
-from recsys.training.precision import supports_bf16
 from recsys.training.predict import evaluate, predict, sequences_of
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
 from recsys.training.step import Step
 from recsys.training.task import Task, click_task
-from recsys.world import World
 
 _LOG_EVERY = 10
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import bring_about
+from benchmarks.faults.__main__ import bring_about
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.tiling import tile
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 
 
 @pytest.mark.parametrize("n_rows", [700, 2000, 70_003])

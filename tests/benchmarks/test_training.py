@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.contenders import limit, ours, plain
-from benchmarks.contest import Score, Task, load
+from benchmarks.speed.contenders import limit, ours, plain
+from benchmarks.speed.contest import Score, Task, load
 from ranking.dcnv2 import DCNv2Config
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from tests.recsys.training.conftest import quick
 
 

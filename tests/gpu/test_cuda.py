@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ranking.dcnv2 import DCNv2
-from recsys.batch import Batch
-from recsys.dataset import PreparedDataset
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import join_world
 from recsys.training.predict import evaluate
-from recsys.world import join_world
 from tests.recsys.training.conftest import fit, quick
 from tests.recsys.training.test_checkpoint import (  # noqa: F401
     test_a_killed_fit_resumes_to_the_same_bits,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.dataset import PreparedDataset
-from recsys.world import join_world
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import join_world
 from retrieval.catalogue import build_catalogue
 from retrieval.config import RetrievalLoss
 from retrieval.index import IndexConfig, build_index

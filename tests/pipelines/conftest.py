@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipelines.cli import run_pipeline
+from pipelines.common.cli import run_pipeline
 from tests.conftest import SMALL_SCHEMA, small_table
 
 COMMANDS = {
@@ -37,7 +37,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """`run("rank", "--model", "dcnv2")`: the exit code and what was printed."""
 
     def run_in_process(name: str, *args: str | Path) -> Outcome:
-        module = importlib.import_module(f"pipelines.{name}")
+        module = importlib.import_module("pipelines.plan.command" if name == "plan" else f"pipelines.{name}")
         monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
         with pytest.raises(SystemExit) as stopped:
             run_pipeline(getattr(module, COMMANDS.get(name, name)))

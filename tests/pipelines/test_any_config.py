@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.cli import TOSS_CONFIG
-from pipelines.config import load_rank_config
+from pipelines.common.cli import TOSS_CONFIG
+from pipelines.common.config import load_rank_config
 from ranking.models import ModelName
 from recsys.errors import InputError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.seal import seal
+from recsys.system.seal import seal
 from tests.pipelines.conftest import Run
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")

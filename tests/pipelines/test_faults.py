@@ -21,8 +21,8 @@ import pytest
 from torch.distributed.checkpoint.api import CheckpointException, _wrap_exception
 
 import pipelines.rank
-from pipelines.interrupt import MESSAGE
-from recsys.seal import seal
+from pipelines.common.interrupt import MESSAGE
+from recsys.system.seal import seal
 from tests.conftest import small_table
 from tests.pipelines.conftest import Outcome, Run
 
@@ -209,7 +209,7 @@ def test_a_run_killed_after_its_last_file_is_not_fitted_again(
         def killed(*args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(f"recsys.experiment.{step}", killed)
+        patch.setattr(f"recsys.runs.folder.{step}", killed)
         assert run(*TREES, "--out", "a").code == 130
     assert not Path("a").exists()
     with monkeypatch.context() as patch:

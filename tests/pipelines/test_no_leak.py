@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from ranking.calibrate import CALIBRATIONS, cross_calibrate
-from recsys.predictions import join_predictions, read_predictions
+from recsys.evaluation.calibration import CALIBRATIONS, cross_calibrate
+from recsys.runs.predictions import join_predictions, read_predictions
 from tests.conftest import prepare_small, small_table
 from tests.pipelines.conftest import Run
 

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import pipelines.plan_steps
-from pipelines.plan import plan
-from pipelines.plan_config import load_plan
-from pipelines.plan_state import PlanState, for_model
-from pipelines.plan_steps import stack_of_earlier_rows
+import pipelines.plan.steps
+from pipelines.plan.command import plan
+from pipelines.plan.config import load_plan
+from pipelines.plan.state import PlanState, for_model
+from pipelines.plan.steps import stack_of_earlier_rows
 from recsys.errors import InputError
-from recsys.predictions import join_predictions, read_predictions
+from recsys.runs.predictions import join_predictions, read_predictions
 from tests.conftest import SMALL_SCHEMA, small_table
 from tests.pipelines.conftest import Run
 
@@ -197,7 +197,7 @@ def test_the_report_needs_nothing_else(in_finished: Path) -> None:
 def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted before a fit, before a verdict, before a stack and before the submission."""
     for name, place in (("execute", 3), ("judge", 2), ("build_ensemble", 1), ("submit", 1)):
-        original, calls = getattr(pipelines.plan_steps, name), []
+        original, calls = getattr(pipelines.plan.steps, name), []
 
         def cut(*args: object, _original=original, _calls=calls, _place=place, **kwargs: object):  # type: ignore[no-untyped-def]
             _calls.append(1)
@@ -206,7 +206,7 @@ def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatc
             return _original(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(pipelines.plan_steps, name, cut)
+            patch.setattr(pipelines.plan.steps, name, cut)
             assert run(*ARGUMENTS, "--out", "out").code == 130
     assert run(*ARGUMENTS, "--out", "out").code == 0
     assert Path("out/submission.csv").read_bytes() == Path("whole/submission.csv").read_bytes()

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pipelines.rank
-from recsys.experiment import RunFolder
+from recsys.runs.folder import RunFolder
 from recsys.training.checkpoint import names_in
 from recsys.training.trainer import Trainer
 from tests.pipelines.conftest import Run

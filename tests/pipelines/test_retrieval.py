@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import SMALL_SCHEMA
 from tests.pipelines.conftest import Run
 from tests.retrieval.conftest import tower_schema, tower_table

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import load_rank_config
+from pipelines.common.config import load_rank_config
 from pipelines.sharding_plan import suppose_schema
 from ranking.models import build_model
+from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
-from recsys.planning import Cluster, PlanEstimate, estimate_plan
 from tests.pipelines.conftest import Run
 
 BILLION = Path(__file__).parents[2] / "configs" / "billion.yaml"

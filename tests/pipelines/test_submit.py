@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score
 
-from recsys.metrics import weighted_log_loss
+from recsys.evaluation.metrics import weighted_log_loss
 from tests.conftest import small_table
 from tests.pipelines.conftest import Run
 

@@ -7,7 +7,7 @@ import torch
 import pipelines.sweep
 from pipelines.search_space import Grid, Range, parse_space
 from recsys.errors import InputError
-from recsys.world import World
+from recsys.system.world import World
 from tests.pipelines.conftest import Run
 
 SWEEP = ("sweep", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "0", "--out", "swept")

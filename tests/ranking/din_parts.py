@@ -8,8 +8,8 @@ from torch import Tensor
 from torchrec import JaggedTensor
 
 from ranking.din import DIN, DINConfig
-from recsys.batch import Batch
-from recsys.dataset import PreparedDataset
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import with_tables
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ranking.dcnv2 import CrossNet, DCNv2, DCNv2Config
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import with_tables
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps, softmax_of_rows
-from recsys.dataset import PreparedDataset
-from recsys.dice import Dice
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.nn.dice import Dice
 from tests.conftest import with_tables
 from tests.ranking.din_parts import forward
 

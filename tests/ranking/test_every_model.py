@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ranking.models import build_model, config_class
-from recsys.batch import Batch
-from recsys.dataset import PreparedDataset
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import with_tables
 
 MODELS = {

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ranking.ft_transformer import Block, FourierTokens, FTTransformer, FTTransformerConfig, LinearTokens
-from recsys.dataset import PreparedDataset
-from recsys.layers import TokenDropout
+from recsys.data.dataset import PreparedDataset
+from recsys.nn.layers import TokenDropout
 from tests.conftest import with_tables
 from tests.recsys.training.conftest import quick, trainer_of
 

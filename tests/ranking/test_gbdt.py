@@ -9,12 +9,12 @@ import torch
 
 from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig, TableSequence
 from ranking.models import build_trainer
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import AllRows
 from recsys.errors import InputError
-from recsys.rows import AllRows
+from recsys.system.world import World
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.log import Log
-from recsys.world import World
 from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}

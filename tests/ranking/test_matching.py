@@ -3,7 +3,7 @@ import torch
 
 from ranking.din import DIN, DINConfig
 from ranking.matching import Matching, MatchingConfig
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.training.losses import WeightedLogLoss
 from recsys.training.task import RowLoss
 from tests.conftest import with_tables

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ranking.xdeepfm import CIN, XDeepFM, XDeepFMConfig
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import with_tables
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from recsys.config import load_yaml, merge, parse_overrides, validate
 from recsys.errors import InputError
-from recsys.schema_config import SchemaConfig
+from recsys.schema.config import SchemaConfig
 from recsys.training.config import TrainerConfig
 
 

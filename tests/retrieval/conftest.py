@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from tests.conftest import prepare_small, small_schema
 
 TOWERS = {"user": ["color", "seen", "x_*"], "ad": ["shop", "brand"]}

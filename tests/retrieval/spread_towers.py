@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import World, join_world
 from recsys.training.log import Log
-from recsys.world import World, join_world
 from retrieval.catalogue import build_catalogue
 from retrieval.config import RetrievalTrainerConfig
 from retrieval.fit import build_retrieval_trainer, load_towers

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import InputError
-from recsys.files import read_json, write_json
+from recsys.system.files import read_json, write_json
 from retrieval.index import AdIndex, IndexConfig, build_index, exact_search, load_index, recall_of
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import ListedRows
 from recsys.errors import InputError
-from recsys.rows import ListedRows
-from recsys.world import join_world
+from recsys.system.world import join_world
 from retrieval.catalogue import Catalogue, build_catalogue
 from retrieval.config import RetrievalLoss
 from retrieval.fit import hits_among, rows_to_train

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.dataset import PreparedDataset
-from recsys.world import join_world
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import join_world
 from tests.conftest import prepare_small, small_schema
 from tests.retrieval import spread_towers
 from tests.retrieval.conftest import tower_schema, tower_table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from retrieval.catalogue import ads_alone
 from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys.dataset import PreparedDataset
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
-from recsys.schema_config import SchemaConfig
+from recsys.schema.config import SchemaConfig
 
 MIN_COUNT, LONGEST = 2, 3
 FLOAT_LIMIT = 1e37

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.dataset import PreparedDataset
-from recsys.prepare.config import PrepareConfig, RawFiles
-from recsys.prepare.layout import BLOCK_ROWS
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
+from recsys.data.layout import BLOCK_ROWS
+from recsys.data.vocabulary import N_RESERVED
 from recsys.prepare.run import prepare
-from recsys.prepare.vocabulary import N_RESERVED
-from recsys.schema_config import SchemaConfig
+from recsys.schema.config import SchemaConfig
 
 N_ROWS = 2 * BLOCK_ROWS + 1000
 

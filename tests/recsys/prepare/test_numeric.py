@@ -3,17 +3,10 @@ import pytest
 from scipy.stats import norm
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
+from recsys.data.config import PrepareConfig
+from recsys.data.transforms import N_KNOTS, NumericTransformer, QuantileNormal, quantile_grid
 from recsys.errors import InputError
-from recsys.prepare.config import PrepareConfig
-from recsys.prepare.numeric import (
-    NumericCounter,
-    NumericSample,
-    NumericTransformer,
-    measure_column,
-    quantiles,
-    sort_with,
-)
-from recsys.prepare.quantile_normal import N_KNOTS, QuantileNormal, quantile_grid
+from recsys.prepare.numeric import NumericCounter, NumericSample, measure_column, quantiles, sort_with
 
 VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
 

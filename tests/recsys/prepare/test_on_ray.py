@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.prepare import on_ray
-from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.passes import digest_all, plan_work
 from recsys.prepare.run import prepare
 from recsys.prepare.scan import scan_source
-from recsys.prepare.source import open_source
-from recsys.seal import DONE
+from recsys.raw.source import open_source
+from recsys.system.seal import DONE
 from tests.conftest import SMALL_SCHEMA, small_schema, small_table
 
 ROOT = Path(__file__).parents[3]

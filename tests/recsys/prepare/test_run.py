@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.dataset import PreparedDataset
+from recsys.data import layout
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.prepare import layout
-from recsys.prepare.config import PrepareConfig, RawFiles
 from recsys.prepare.run import prepare
-from recsys.schema_config import SchemaConfig
+from recsys.schema.config import SchemaConfig
 from tests.conftest import prepare_small, small_schema, small_table
 
 LAYOUT_FREE = (layout.VOCAB_FILE, layout.STATS_FILE, layout.GROUPS_FILE)

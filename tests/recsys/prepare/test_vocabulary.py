@@ -1,8 +1,9 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.prepare.tokens import encode_values
-from recsys.prepare.vocabulary import MISSING_ID, RARE_ID, Vocabulary, VocabularyCounter
+from recsys.data.vocabulary import MISSING_ID, RARE_ID, Vocabulary
+from recsys.prepare.vocabulary import VocabularyCounter
+from recsys.raw.tokens import encode_values
 
 # Groups 0 and 1:   a  a  b  b  b  c     a  c  d
 VALUES = ["a", "a", "b", "b", "b", "c", "a", "c", "d", None]

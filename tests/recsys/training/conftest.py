@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.state import FitReport
 from recsys.training.trainer import Trainer
-from recsys.world import join_world
 
 QUICK = TrainerConfig(epochs=4, batch_size=100, learning_rate=0.01, precision="fp32")
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from recsys.batch import Batch
-from recsys.embeddings import PooledEmbeddings, SequenceEmbeddings
-from recsys.layers import LogitHead
-from recsys.schema import Schema
+from recsys.data.batch import Batch
+from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.nn.layers import LogitHead
+from recsys.schema.resolved import Schema
 
 
 class Jagged(nn.Module):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import World, join_world
 from recsys.training.checkpoint import names_in
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.state import FitReport
 from recsys.training.trainer import Trainer
-from recsys.world import World, join_world
 from tests.recsys.training.conftest import Killed, kill_at
 from tests.recsys.training.models import Jagged
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.training.averaging import WeightAverage
 from tests.recsys.training.conftest import assert_same, quick, trainer_of, weights_of
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.seal import DONE
+from recsys.system.seal import DONE
+from recsys.system.world import join_world
 from recsys.training import checkpoint
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
-from recsys.world import join_world
 from tests.conftest import prepare_small, small_table
 from tests.recsys.training.conftest import Killed, assert_same, kill_at, quick, trainer_of, weights_of
 

@@ -4,8 +4,8 @@ import torch
 from pydantic import ValidationError
 from scipy.optimize import minimize_scalar
 
-from recsys.calibration import LogitLink, focal_posterior_logit, logit_of, probability
-from recsys.split import Prior
+from recsys.data.split import Prior
+from recsys.evaluation.logits import LogitLink, focal_posterior_logit, logit_of, probability
 from recsys.training.config import LossConfig
 from recsys.training.losses import FocalLoss, WeightedLogLoss, build_loss
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
-from recsys.dataset import PreparedDataset
+from recsys.data.dataset import PreparedDataset
+from recsys.distributed.fused import fused_kernels
 from recsys.training.config import TrainerConfig
-from recsys.training.fused import fused_kernels
 from recsys.training.optimizers import schedule
 from tests.recsys.training.conftest import quick, trainer_of
 from tests.recsys.training.test_step import Setup

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.dataset import PreparedDataset
-from recsys.world import join_world
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import join_world
 from tests.conftest import prepare_small, small_table
 from tests.recsys.training import spread_fits
 from tests.recsys.training.spread_fits import LAYOUTS

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
-from recsys.batch import Batch
-from recsys.dataset import PreparedDataset
-from recsys.embeddings import PooledEmbeddings
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
+from recsys.distributed.config import EmbeddingTraining
+from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.sharding import shard
-from recsys.training.config import EmbeddingTraining, TrainerConfig
+from recsys.nn.embeddings import PooledEmbeddings
+from recsys.system.world import join_world
+from recsys.training.config import TrainerConfig
 from recsys.training.losses import WeightedLogLoss
 from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers
 from recsys.training.pipeline import Pipeline
 from recsys.training.step import OutOfMemoryError, Step
 from recsys.training.task import RowLoss
-from recsys.world import join_world
 from tests.recsys.training.models import Jagged
 
 N_ROWS = 90

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from recsys.batch import Batch
-from recsys.calibration import probability
-from recsys.dataset import PreparedDataset
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.metrics import Metrics
+from recsys.evaluation.logits import probability
+from recsys.evaluation.metrics import Metrics
 from recsys.training.early_stopping import composite
 from recsys.training.predict import evaluate
 from tests.conftest import prepare_small, small_table

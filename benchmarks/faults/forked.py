@@ -1,0 +1,79 @@
+"""Pipelines as processes that can be disturbed: forked from one that has imported them, so that they begin at once."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from pipelines.common.interrupt import end_at_once
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    """The exit code; that of a signal is negative."""
+    stderr: str
+    seconds: float
+
+    @property
+    def said(self) -> str:
+        """Its last line on stderr."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else "-"
+
+    @property
+    def has_traceback(self) -> bool:
+        """Whether it ended in our own fault."""
+        return "Traceback" in self.stderr
+
+
+def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
+    """Runs `python -m pipelines.NAME` to its end, without the seconds of its imports.
+
+    Args:
+        name: the pipeline.
+        arguments: its command line.
+        meanwhile: is called with the process as soon as it runs.
+    """
+    context = multiprocessing.get_context("forkserver")
+    names = [path.stem for path in PIPELINES.glob("[!_]*.py")]
+    context.set_forkserver_preload([*(f"pipelines.{name}" for name in names), "pipelines.plan.command"])
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as stderr:
+        ready = context.Event()
+        process = context.Process(
+            target=_pipeline, args=(name, list(map(str, arguments)), os.getcwd(), stderr.name, ready)
+        )
+        process.start()
+        ready.wait(TIMEOUT_S)
+        start = time.perf_counter()
+        if meanwhile is not None:
+            meanwhile(process)
+        process.join(TIMEOUT_S)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{name} {' '.join(map(str, arguments))} has not ended after {TIMEOUT_S} s")
+        return Ended(process.exitcode, stderr.read(), time.perf_counter() - start)
+
+
+def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: Event) -> None:
+    for path, number in ((os.devnull, 1), (stderr, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    os.chdir(folder)
+    end_at_once()
+    ready.set()
+    script = PIPELINES / f"{name}.py"
+    script = script if script.exists() else PIPELINES / name / "__main__.py"
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name="__main__")

@@ -1,0 +1,1 @@
+"""Training speed beside plain PyTorch and other libraries."""

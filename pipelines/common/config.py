@@ -1,0 +1,173 @@
+"""The sections of a YAML config, and how a pipeline puts config and command line together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import ConfigDict, Field, model_validator
+
+from ranking.gbdt import GBDTTrainerConfig
+from ranking.models import ModelConfig, ModelName, config_class, trainer_class
+from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.errors import InputError
+from recsys.patterns import nearest
+from recsys.schema.config import SchemaConfig
+from recsys.schema.feature_selection import FeatureConfig
+from recsys.synthetic import GeneratorConfig
+from recsys.training.config import TrainerConfig
+from retrieval.config import HitsOf, RetrievalTrainerConfig
+from retrieval.index import IndexConfig
+from retrieval.two_tower import TwoTowerConfig
+
+_RANK_KEYS = ("trainer", "model", "models", "features", "plan_only")
+_RUN_KEYS = (*_RANK_KEYS, "retrieval")
+_MODEL_KEYS = {"model", "trainer", "features"}
+
+
+class DataConfig(StrictModel):
+    """Which data: its name, raw files, schema and preparation."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    name: str
+    files: RawFiles
+    generator: GeneratorConfig | None = None
+    """Set where the data can be generated."""
+    schema_: SchemaConfig = Field(alias="schema")
+    prepare: PrepareConfig = PrepareConfig()
+
+
+def read_layers(path: Path, overrides: Sequence[str]) -> Values:
+    """A config file under the command line's overrides."""
+    return merge(load_yaml(path), parse_overrides(overrides))
+
+
+def data_section(values: Values, origin: str) -> DataConfig:
+    """The part of a config that says which data."""
+    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
+
+
+def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
+    """Reads the data part of a config file, with overrides."""
+    return data_section(read_layers(path, overrides), str(path))
+
+
+class PlanOnlyConfig(StrictModel):
+    """What `--plan-only` is to suppose."""
+
+    num_embeddings: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Rows of embedding tables, in place of the data's; where all are given no data is needed."""
+    sequence_lengths: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Ids a row has on average; `max_length` where none is given."""
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """A ranking run: its data, its model, what that reads of the data and how it is trained."""
+
+    data: DataConfig
+    model: ModelConfig
+    trainer: TrainerConfig | GBDTTrainerConfig
+    features: FeatureConfig
+    plan_only: PlanOnlyConfig
+
+
+def _mapping(values: Any, path: Path, key: str) -> Values:
+    """A section as a mapping of names; one that is left empty has none."""
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: {key} must hold a mapping of keys to values, got {values!r}")
+    return {str(name): value for name, value in values.items()}
+
+
+def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
+    """Reads a config file for one model.
+
+    Settings count in this order: the command line, the config's `models.NAME` section (`model`, `trainer` and
+    `features`), its `trainer` and `features` sections, the defaults.
+
+    Raises:
+        InputError: for an unknown key or a wrong value.
+    """
+    file, given = load_yaml(path), parse_overrides(overrides)
+    models = _mapping(file.pop("models", None), path, "models")
+    known = get_args(ModelName)
+    for name in models:
+        if name not in known:
+            raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
+    own = _mapping(models.get(model), path, f"models.{model}")
+    if unknown := sorted(set(own) - _MODEL_KEYS):
+        known_keys = ", ".join(sorted(_MODEL_KEYS))
+        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes {known_keys}")
+    # The file's trainer section is for all models: trees take from it what they know.
+    shared, section = file.get("trainer") or {}, trainer_class(model)
+    if isinstance(shared, dict):
+        taken = {*section.model_fields} | (shared.keys() - {*TrainerConfig.model_fields})
+        file["trainer"] = {key: value for key, value in shared.items() if key in taken}
+    values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
+    return RankConfig(
+        data=data_section(values, origin),
+        model=validate(config_class(model), values.get("model") or {}, origin, "model."),
+        trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
+        features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
+        plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
+    )
+
+
+class RetrievalSettings(StrictModel):
+    """The `retrieval` section of a config."""
+
+    hits: HitsOf = "clicked"
+    """Which rows name an ad that should have been retrieved."""
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+    """After so many days a row counts half for the popularity that the towers start from; null counts all alike."""
+    model: TwoTowerConfig = TwoTowerConfig()
+    trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
+    index: IndexConfig = IndexConfig()
+    score_parts: Annotated[int, Field(ge=2)] | None = 2
+    """scores.parquet holds the logit of every row's own pair: a fitting row's by towers that were fitted without the
+    part it is in, so that the score can be a feature of a ranking model. null writes none, and fits no such towers."""
+    candidates: Annotated[int, Field(ge=1, le=500)] = 100
+    """Ads of each request that candidates.parquet holds, for ranking models to score."""
+
+    @model_validator(mode="after")
+    def _honest_scores(self) -> "RetrievalSettings":
+        if self.model.pooling == "causal" and self.score_parts is not None:
+            raise ValueError(
+                "model.pooling=causal learns from every step of a history, so that no part of the rows is unseen: "
+                "set score_parts=null"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """A retrieval run: its data, and how ads are retrieved."""
+
+    data: DataConfig
+    retrieval: RetrievalSettings
+
+
+def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
+    """Reads a config file for retrieval.
+
+    Settings count in this order: the command line, the config's `retrieval` section, the defaults. On the command line
+    the section's name is left out: `model.output_dim=32`.
+
+    Raises:
+        InputError: for an unknown key or a wrong value.
+    """
+    file, given = load_yaml(path), parse_overrides(overrides)
+    mine = {key: value for key, value in given.items() if key in RetrievalSettings.model_fields}
+    others = {key: value for key, value in given.items() if key not in mine}
+    if wrong := sorted(set(others) & set(_RUN_KEYS)):
+        raise InputError(f"{wrong[0]!r} is no setting of a retrieval run: give those of its section, without its name")
+    origin = str(path) if not overrides else f"{path} with overrides"
+    section = merge(file.get("retrieval") or {}, mine)
+    return RetrievalConfig(
+        data=data_section(merge(file, others), origin),
+        retrieval=validate(RetrievalSettings, section, origin),
+    )

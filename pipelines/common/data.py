@@ -1,0 +1,123 @@
+"""Finds, generates or prepares the data a pipeline is to run on."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from pipelines.common.config import DataConfig
+from recsys.data.config import RawFiles
+from recsys.data.dataset import PreparedDataset
+from recsys.data.layout import SCHEMA_FILE
+from recsys.errors import InputError
+from recsys.prepare.run import Engine, fingerprint, prepare
+from recsys.synthetic import generate
+from recsys.system.files import is_done
+from recsys.system.progress import console
+
+DATA_VARIABLE = "GATECTR_DATA"
+DATA_ROOTS = (Path("data"), Path("..", "shared", "data"))
+PREPARED_ROOT = Path("prepared")
+
+
+def prepare_raw(
+    config: DataConfig,
+    train: Sequence[str],
+    valid: Sequence[str],
+    test: Sequence[str],
+    out: Path,
+    engine: Engine = "local",
+) -> Path:
+    """Prepares files that are named on the command line, relative to the working folder."""
+    folder = Path(train[0]).absolute()
+    folder = folder if folder.is_dir() else folder.parent
+    files = RawFiles(
+        train=tuple(str(Path(path).absolute()) for path in train),
+        valid=tuple(str(Path(path).absolute()) for path in valid),
+        test=tuple(str(Path(path).absolute()) for path in test),
+        truth=config.files.truth,
+    )
+    return prepare(config.schema_, files, config.prepare, folder, out, config.name, engine)
+
+
+def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
+    """The prepared data set that a pipeline's `--data` stands for.
+
+    Args:
+        config: what the data is expected to be.
+        data: a prepared folder, a folder of raw files (prepared once), or None for the folder the config names, or
+            for generated data where the config allows it.
+
+    Raises:
+        InputError: when there is no such data, or it was prepared with another schema.
+    """
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {data} is not a folder: pass a prepared data set or a folder of raw files")
+    if data is not None and (data / SCHEMA_FILE).is_file():
+        dataset = PreparedDataset(data)
+        _check_same(config, dataset)
+        return dataset
+    folder = data or _usual_folder(config)
+    mark = fingerprint(config.schema_, config.files, config.prepare, folder)
+    out = PREPARED_ROOT / f"{config.name}-{mark[:8]}"
+    if not is_done(out):
+        console.print(f"preparing {folder} once, into {out}")
+        prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
+    return PreparedDataset(out)
+
+
+def _usual_folder(config: DataConfig) -> Path:
+    if config.generator is not None:
+        folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
+        if not is_done(folder):
+            console.print(f"no --data: generating {config.generator.n_rows:,} rows once, into {folder}")
+            generate(config.generator, folder)
+        return folder
+    name = config.files.folder
+    if name is None:
+        raise InputError(f"config {config.name!r} names no folder of raw files: pass --data FOLDER")
+    roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else list(DATA_ROOTS)
+    for root in roots:
+        if (root / name).is_dir():
+            return root / name
+    places = ", ".join(str(root / name) for root in roots)
+    raise InputError(
+        f"the data of config {config.name!r} is not at {places}: pass --data FOLDER or set {DATA_VARIABLE}"
+    )
+
+
+def _check_same(config: DataConfig, dataset: PreparedDataset) -> None:
+    manifest = dataset.manifest
+    for section, mine, theirs in (
+        ("schema", config.schema_, manifest.schema_config),
+        ("prepare", config.prepare, manifest.prepare),
+    ):
+        if mine != theirs:
+            a, b = mine.model_dump(), theirs.model_dump()
+            key = next(key for key in a if a[key] != b[key])
+            raise InputError(
+                f"{dataset.folder} was prepared from config {dataset.name!r} with another {section}.{key} than "
+                f"config {config.name!r} has: pass the --config it was prepared with, or prepare it again"
+            )
+
+
+def print_dataset(dataset: PreparedDataset) -> None:
+    """Shows what a prepared data set holds, group by group."""
+    table = Table(title=f"{dataset.name}: {dataset.n_rows:,} rows in {dataset.folder}", title_justify="left")
+    for column in ("split", "fold", "last day", "rows", "positive", "rate %"):
+        table.add_column(column, justify="right")
+    for group in dataset.groups:
+        is_labelled = group.split in ("train", *dataset.given_splits)
+        table.add_row(
+            group.split,
+            str(group.fold) if group.fold >= 0 else "",
+            "yes" if group.last_day else "",
+            f"{group.n_rows:,}",
+            f"{group.n_positive:,}" if is_labelled else "",
+            f"{100 * group.n_positive / group.n_rows:.3f}" if is_labelled else "",
+        )
+    console.print(table)
+    schema = dataset.split("full").schema
+    rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
+    console.print(f"{len(schema.dense)} dense columns; embedding rows: {rows}")

@@ -1,0 +1,1 @@
+"""`python -m pipelines.plan`: the plan from the data to the submission."""

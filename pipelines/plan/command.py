@@ -1,0 +1,158 @@
+"""The plan from the data to the submission: models, the gates between them, calibration, ensemble, full training.
+
+python -m pipelines.plan --out runs/plan
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.table import Table
+
+from pipelines.common.cli import CONFIGS, Overrides
+from pipelines.common.data import find_prepared
+from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
+from pipelines.plan.dry_run import print_dry_run
+from pipelines.plan.estimates import as_text
+from pipelines.plan.judging import check_segmentation
+from pipelines.plan.report import write_report
+from pipelines.plan.state import PlanState
+from pipelines.plan.steps import FOLDS, SUBMISSION_FILE, run_step
+from pipelines.rank import choose_splits
+from pipelines.search_space import parse_space
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.evaluation.gates import SegmentGate
+from recsys.runs.folder import PLAN_STATE_FILE
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.files import DONE, write_json
+from recsys.system.progress import console
+from recsys.system.world import join_world
+
+PLAN_FILE = "plan.yaml"
+
+
+def plan(
+    config: Annotated[
+        Path, typer.Option(help="YAML file of steps and gates.", show_default="configs/plan.yaml")
+    ] = CONFIGS / "plan.yaml",
+    data: Annotated[Path | None, typer.Option(help="As for pipelines.rank.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the plan.")] = Path("runs/plan"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run, why, and for how long; train nothing.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Follow the plan.
+
+    Steps that were finished are skipped and one that was cut goes on when the same command is given again. Ends with
+    the gates' verdicts, report.html and the submission.
+    """
+    chosen = load_plan(config, tuple(overrides or ()))
+    state = PlanState(chosen, out)
+    check_settings(state)
+    world = join_world()
+    if world.size > 1:
+        raise InputError("a plan runs in one process: start it without torchrun")
+    keep_freed_memory()
+    claim(out, chosen, is_writer=False)  # before data is prepared, which may take long
+    dataset = find_prepared(state.data_config(), data)
+    check_data(chosen, dataset)
+    if dry_run:
+        print_dry_run(state, dataset, world)
+        return
+    claim(out, chosen, is_writer=True)
+    for step in chosen.steps:
+        if not isinstance(step, GateStep) and state.is_wanted(step.name) is False:
+            continue
+        what = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
+        console.rule(what, align="left")
+        start = time.perf_counter()
+        run_step(state, step, dataset, world)
+        console.print(f"{what}: {as_text(time.perf_counter() - start)}", style="dim")
+    finish(state, dataset)
+
+
+def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
+    """Makes the plan's folder, or finds it as the same plan left it.
+
+    Raises:
+        InputError: when it holds something else.
+    """
+    text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path = out / PLAN_FILE
+    temporary = path.with_suffix(".tmp")  # all that a process leaves which was killed here
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text:
+            raise InputError(f"{out} holds a plan of another config: choose another --out, or remove it")
+        return
+    if out.exists() and (not out.is_dir() or set(out.iterdir()) - {temporary}):
+        raise InputError(f"{out} exists and is not a plan's folder: choose another --out, or remove it")
+    if is_writer:
+        out.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(path)
+
+
+def check_settings(state: PlanState) -> None:
+    """Reads every step's settings before the first is run.
+
+    Raises:
+        InputError: for the first that is wrong.
+    """
+    state.data_config()
+    for step in state.plan.steps:
+        if isinstance(step, RankStep):
+            state.rank_config(step)
+        elif isinstance(step, RetrievalStep):
+            state.retrieval_config(step)
+        elif isinstance(step, SweepStep):
+            space = parse_space(state.sweep_settings(step))
+            for point in space.grid():
+                state.rank_config(step, tuple(space.overrides(point)))
+
+
+def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
+    """Refuses data without the folds, the last day or the segments that a plan is judged on."""
+    for gate in chosen.gates.values():
+        if isinstance(gate, SegmentGate):
+            check_segmentation(dataset, gate.segmentation)
+    for step in chosen.steps:
+        if isinstance(step, RankStep):
+            for judged in step.judged:
+                choose_splits(dataset, FOLDS[judged])
+
+
+def finish(state: PlanState, dataset: PreparedDataset) -> None:
+    """Says what the gates decided, writes the report and marks the plan as done."""
+    print_gates(state)
+    final = next((step for step in state.plan.steps if isinstance(step, FinalStep)), None)
+    report = write_report(state, dataset)
+    told = {
+        "final": state.folder(final.name).name if final is not None else None,
+        "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
+    }
+    write_json(state.out / PLAN_STATE_FILE, told)
+    (state.out / DONE).touch()
+    if (submission := state.out / SUBMISSION_FILE).is_file():
+        console.print(f"submission: {submission}")
+    console.print(f"report: {report}")
+
+
+def print_gates(state: PlanState) -> None:
+    """The table of verdicts."""
+    table = Table(title="gates", title_justify="left")
+    for column in ("gate", "verdict", "measured on", "value", "interval", "wanted"):
+        table.add_column(column)
+    for name in state.plan.gates:
+        for verdict in state.verdicts(name):
+            style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
+            for number, check in enumerate(verdict.checks):
+                head = (name, verdict.outcome, " - ".join(verdict.runs.values())) if number == 0 else ("", "", "")
+                value = "missing" if check.value is None else f"{check.value:+.5f}"
+                interval = "" if check.low is None else f"{check.low:+.5f} .. {check.high:+.5f}"
+                figures = (f"{check.what} {value}", interval, check.threshold)
+                table.add_row(*head, *figures, style=style if number == 0 else None)
+    console.print(table)

@@ -1,0 +1,117 @@
+"""The last step of a plan: what is best, trained once more on all rows, and ready to score new ones."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.common.config import RankConfig
+from pipelines.plan.config import FinalStep, RankStep
+from pipelines.plan.state import PlanState
+from pipelines.rank import describe, execute
+from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
+from recsys.config import validate
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.evaluation.calibration import Calibrator
+from recsys.evaluation.stacking import Stack
+from recsys.evaluation.verdicts import best_run
+from recsys.runs.folder import CALIBRATION_FILE, METRICS_FILE, STACK_FILE, RunFolder
+from recsys.system.files import read_json, write_json
+from recsys.system.world import World
+from recsys.training.config import TrainerConfig
+
+_NEGLIGIBLE_WEIGHT = 1e-6
+
+
+def choose_best(state: PlanState, step: FinalStep) -> str:
+    """The run or ensemble of the highest score among those that no gate rejected.
+
+    Raises:
+        InputError: when none of them was finished.
+    """
+    rejected = state.rejected()
+    names = [name for name in step.best_of if name not in rejected]
+    best = best_run({name: state.score(name) for name in names}, names)
+    if best is None:
+        raise InputError(
+            f"none of {', '.join(step.best_of)} was finished and not rejected: there is nothing to retrain"
+        )
+    return best
+
+
+def members_of(state: PlanState, best: str) -> tuple[Stack, dict[str, str]]:
+    """How the best run scores, and its members by the name they have in it; of a single run, itself."""
+    folder = state.folder(best)
+    if not (folder / STACK_FILE).is_file():
+        return Stack(method="logit_mean", members=(folder.name,), weights=(1.0,)), {folder.name: best}
+    stack = validate(Stack, read_json(folder / STACK_FILE), str(folder / STACK_FILE))
+    by_folder = {state.folder(step.name).name: step.name for step in state.plan.steps if isinstance(step, RankStep)}
+    if stack.method in ("weights", "logistic"):  # what weighs nothing need not be trained
+        kept = [number for number, weight in enumerate(stack.weights) if abs(weight) > _NEGLIGIBLE_WEIGHT]
+        stack = stack.model_copy(
+            update={
+                "members": tuple(stack.members[k] for k in kept),
+                "weights": tuple(stack.weights[k] for k in kept),
+            }
+        )
+    return stack, {member: by_folder[member] for member in stack.members}
+
+
+def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: World) -> Path:
+    """Trains the best run's models on all rows and writes the folder that scores by them."""
+    best = choose_best(state, step)
+    stack, members = members_of(state, best)
+    folders = {member: retrain_one(state, step, name, dataset, world) for member, name in members.items()}
+    run = RunFolder(state.folder(step.name), {"model": {"name": "final"}, "best": best, "members": members})
+    if run.is_done:
+        return run.folder
+    found = read_json(state.folder(best) / METRICS_FILE)
+    calibration = state.folder(best) / CALIBRATION_FILE
+    calibrator = (
+        validate(Calibrator, read_json(calibration), str(calibration)) if calibration.is_file() else Calibrator()
+    )
+    write_json(run.file(CALIBRATION_FILE), calibrator.model_dump(mode="json"))
+    write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
+    metrics = {
+        "best": best,
+        "estimated_on": state.folder(best).name,
+        "overall": found["overall"],
+        "folds": {},
+        "segments": {},
+        "member_folders": {member: str(folder.resolve()) for member, folder in folders.items()},
+        "weights": dict(zip(stack.members, stack.weights, strict=True)) if stack.method != "rank_mean" else None,
+        "calibration": found["calibration"],
+        "train": {"fits": {}},
+    }
+    run.finish(metrics, [], dataset.row_ids(np.zeros(0, np.int64)))
+    return run.folder
+
+
+def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedDataset, world: World) -> Path:
+    """A model on all rows, for as long as its fits to the folds found best."""
+    of = state.plan.named(name)
+    assert isinstance(of, RankStep)
+    settings = fixed_length(state.rank_config(of), state.metrics(name) or {})
+    run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
+    if not run.is_done:
+        execute(run, settings, dataset, ["full"], world)
+    return run.folder
+
+
+def fixed_length(settings: RankConfig, metrics: dict[str, Any]) -> RankConfig:
+    """The same training without early stopping: it ends where that of the folds was best, on average."""
+    fits = metrics["train"]["fits"].values()
+    n_epochs = max(1, round(float(np.mean([fit["best_epoch"] + 1 for fit in fits]))))
+    model, trainer = settings.model, settings.trainer
+    if isinstance(model, GBDTConfig):
+        assert isinstance(trainer, GBDTTrainerConfig)
+        n_trees = min(model.n_trees, n_epochs * trainer.trees_per_epoch)
+        return replace(
+            settings,
+            model=model.model_copy(update={"n_trees": n_trees}),
+            trainer=trainer.model_copy(update={"early_stopping": None}),
+        )
+    assert isinstance(trainer, TrainerConfig)
+    return replace(settings, trainer=trainer.model_copy(update={"early_stopping": None, "stop_after": n_epochs}))

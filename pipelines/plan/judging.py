@@ -1,0 +1,136 @@
+"""Brings the runs that a gate speaks of before it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.plan.state import Judged, PlanState
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.evaluation.comparison import Difference, paired_bootstrap
+from recsys.evaluation.gates import CalibrationGate, ComparisonGate, DistributionGate, RetrievalGate, SegmentGate
+from recsys.evaluation.verdicts import (
+    Verdict,
+    best_run,
+    judge_calibration,
+    judge_comparison,
+    judge_distribution,
+    judge_retrieval,
+    judge_segments,
+)
+from recsys.runs.folder import OOF_FILE, PREDS_STATS_FILE
+from recsys.runs.predictions import Predictions, join_predictions, read_predictions
+from recsys.system.files import is_done, read_json
+from recsys.system.progress import progress_line
+
+Differences = dict[str, Difference]
+
+
+def judge(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
+    """What a gate says of the runs there are; one that is missing fails it."""
+    gate = state.plan.gates[name]
+    match gate:
+        case ComparisonGate():
+            candidate, baseline = state.candidate(gate, name), _baseline(state, gate.baselines, gate.judged)
+            return judge_comparison(name, gate, candidate, baseline, compare(state, candidate, baseline, gate.judged))
+        case SegmentGate():
+            baseline = _baseline(state, gate.baselines, gate.judged)
+            found = compare_segments(state, gate.candidate, baseline, gate.judged, dataset, gate.segmentation)
+            return judge_segments(name, gate, baseline, found)
+        case RetrievalGate():
+            baseline = _baseline(state, gate.baselines, gate.judged)
+            metrics = state.metrics(gate.retrieval) or {}
+            return judge_retrieval(name, gate, baseline, metrics, compare(state, gate.candidate, baseline, gate.judged))
+        case DistributionGate():
+            folder = state.folder(gate.run)
+            parts = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}
+            return judge_distribution(name, gate, pool_stats(parts, (state.metrics(gate.run) or {}).get("folds", {})))
+        case CalibrationGate():
+            metrics = state.metrics(gate.run) or {}
+            return judge_calibration(name, gate, metrics.get("calibration", {}).get("figures", {}))
+
+
+def _baseline(state: PlanState, names: tuple[str, ...], judged: Judged) -> str:
+    return best_run({name: state.score(name, judged) for name in names}, names) or names[0]
+
+
+def read_both(
+    state: PlanState, candidate: str, baseline: str, judged: Judged
+) -> tuple[Predictions, Predictions] | None:
+    """Baseline and candidate over the rows they share, if both were finished."""
+    folders = [state.folder(name, judged) for name in (baseline, candidate)]
+    if not all(is_done(folder) and (folder / OOF_FILE).is_file() for folder in folders):
+        return None
+    first, second = join_predictions([read_predictions(folder) for folder in folders])
+    return first, second
+
+
+def compare(state: PlanState, candidate: str, baseline: str, judged: Judged) -> Differences | None:
+    """Candidate - baseline, by metric; None where one of them is missing."""
+    both = read_both(state, candidate, baseline, judged)
+    return None if both is None else _bootstrap(state, *both, f"{candidate} - {baseline}")
+
+
+def compare_segments(
+    state: PlanState, candidate: str, baseline: str, judged: Judged, dataset: PreparedDataset, segmentation: str
+) -> Mapping[str, Differences | None]:
+    """Candidate - baseline within each segment; None for segments of one class."""
+    both = read_both(state, candidate, baseline, judged)
+    if both is None:
+        return {"all": None}
+    labels = segment_labels(dataset, both[0].row_id, segmentation)
+    found: dict[str, Differences | None] = {}
+    for label in sorted(pc.unique(labels).to_pylist()):
+        rows = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
+        first, second = (one.take(rows) for one in both)
+        n_positive = int(first.label.sum())
+        if n_positive in (0, len(rows)):
+            found[label] = None
+        else:
+            found[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
+    return found
+
+
+def check_segmentation(dataset: PreparedDataset, segmentation: str) -> None:
+    """Refuses a segmentation that the schema does not have."""
+    known = dataset.manifest.schema_.segments
+    if segmentation not in known:
+        names = ", ".join(known) or "there is none"
+        raise InputError(f"segmentation {segmentation!r} is none of schema.segments ({names}): correct the gate")
+
+
+def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str) -> pa.Array:
+    """[n] the segment of each row, by its id."""
+    every = np.arange(dataset.n_rows)
+    place = pc.index_in(row_id, value_set=pc.cast(dataset.row_ids(every), pa.string()))
+    return dataset.segments(place.to_numpy())[segmentation]
+
+
+def _bootstrap(state: PlanState, first: Predictions, second: Predictions, what: str) -> Differences:
+    bootstrap = state.plan.bootstrap
+    with progress_line(what, bootstrap.replicates, unit="replicates") as line:
+        return paired_bootstrap(
+            first.label,
+            first.scores,
+            second.scores,
+            bootstrap.replicates,
+            seed=bootstrap.seed,
+            on_replicate=lambda: line.advance(1),
+        )
+
+
+def pool_stats(
+    parts: Mapping[str, Mapping[str, Mapping[str, float]]], folds: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Mean and spread of p and q over all parts, from those of each (preds_stats.json) and its rows."""
+    if not parts or set(parts) - set(folds):
+        return {}
+    n = np.array([folds[name]["n_rows"] for name in parts], np.float64)
+    share, found = n / n.sum(), {}
+    for scale in ("p", "q"):
+        mean, std = (np.array([part[scale][key] for part in parts.values()]) for key in ("mean", "std"))
+        whole = float(share @ mean)
+        found[scale] = {"mean": whole, "std": float(np.sqrt(share @ (std**2 + (mean - whole) ** 2)))}
+    return found

@@ -1,0 +1,1 @@
+"""The prepared data set: its files, rows, splits and batches."""

@@ -1,0 +1,88 @@
+"""Arrow IPC files as memory-mapped columns whose rows are gathered in any order, without a copy of the rest."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.data.layout import BLOCK_ROWS
+from recsys.errors import InputError
+
+
+class ArrowFile:
+    """A memory-mapped Arrow IPC file whose record batches all hold BLOCK_ROWS rows but for the last.
+
+    Raises:
+        InputError: when the file is not a whole Arrow file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._map = pa.memory_map(str(path))
+            self._reader = pa.ipc.open_file(self._map)
+            self.batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} is not a whole Arrow file ({error}): prepare the data again") from error
+        self.schema = self._reader.schema
+        self.n_rows = sum(batch.num_rows for batch in self.batches)
+        assert all(batch.num_rows == BLOCK_ROWS for batch in self.batches[:-1]), f"{path} has uneven record batches"
+        self._map.seek(0)
+        self._whole = self._map.read_buffer(self._map.size())
+
+    def flat(self, dtype: type[np.generic]) -> np.ndarray:
+        """The whole file as one array of a type: the buffers of all batches are slices of it."""
+        size = np.dtype(dtype).itemsize
+        return np.frombuffer(self._whole, dtype, self._whole.size // size)
+
+    def place(self, buffer: pa.Buffer, dtype: type[np.generic]) -> int:
+        """Where a batch's buffer starts in `flat(dtype)`."""
+        offset = buffer.address - self._whole.address
+        assert offset % np.dtype(dtype).itemsize == 0, "Arrow aligns its buffers to 8 bytes"
+        return offset // np.dtype(dtype).itemsize
+
+
+class FixedColumn:
+    """A column of numbers, or of fixed-size lists of them: gathered as [n] or [n, width].
+
+    The file is one flat array; a row is a window of it whose start is arithmetic, so that a gather of rows from all
+    record batches is a single indexing.
+    """
+
+    def __init__(self, file: ArrowFile, name: str) -> None:
+        dtype = file.schema.field(name).type
+        self.is_list = pa.types.is_fixed_size_list(dtype)
+        self.width = dtype.list_size if self.is_list else 1
+        value_type = (dtype.value_type if self.is_list else dtype).to_pandas_dtype()
+        arrays = [batch.column(name) for batch in file.batches]
+        buffers = [(array.values if self.is_list else array).buffers()[1] for array in arrays]
+        self._base = np.array([file.place(buffer, value_type) for buffer in buffers], np.int64)
+        self._windows = np.lib.stride_tricks.sliding_window_view(file.flat(value_type), self.width)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The values of [n] rows, copied."""
+        values = self._windows[self._base[rows // BLOCK_ROWS] + rows % BLOCK_ROWS * self.width]
+        return values if self.is_list else values[:, 0]
+
+
+class ListColumn:
+    """The one list<int32> column of a file: rows of varying length, gathered end to end."""
+
+    def __init__(self, file: ArrowFile) -> None:
+        arrays = [batch.column(0) for batch in file.batches]
+        self._flat = file.flat(np.int32)
+        self._offset_base = np.array([file.place(array.buffers()[1], np.int32) for array in arrays], np.int64)
+        # A batch without any token has no value buffer to point to, and none is read.
+        values = [array.values.buffers()[1] for array in arrays]
+        self._value_base = np.array(
+            [0 if v is None or v.size == 0 else file.place(v, np.int32) for v in values], np.int64
+        )
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of [n] rows end to end, int32, and the [n] int32 lengths."""
+        batch = rows // BLOCK_ROWS
+        offset = self._offset_base[batch] + rows % BLOCK_ROWS
+        first, last = self._flat[offset], self._flat[offset + 1]
+        lengths = last - first
+        starts = self._value_base[batch] + first
+        within = np.arange(int(lengths.sum(dtype=np.int64))) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self._flat[np.repeat(starts, lengths) + within], lengths

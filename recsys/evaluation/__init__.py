@@ -1,0 +1,1 @@
+"""Metrics, intervals, calibration, stacking and decision gates; no torch."""

@@ -1,0 +1,101 @@
+"""Exact ranking and calibration metrics of binary predictions.
+
+score = AP / 2 + 1 / (2 (1 + WLL)), the score of the Toss competition. Ranking metrics and the log loss of the natural
+probability p are taken from one set of logits; WLL from those of the class-balanced posterior q: see
+`recsys.evaluation.logits`.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+from recsys.evaluation.logits import probability
+
+N_ECE_BINS = 20
+
+MetricName = Literal["score", "ap", "wll", "roc_auc", "pr_auc", "logloss", "ece"]
+METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
+LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
+
+
+class Metrics(BaseModel):
+    """Metrics of one set of rows; None where they are undefined, for want of rows or of a class."""
+
+    n_rows: int
+    n_positive: int
+    ap: float | None = None
+    wll: float | None = None
+    roc_auc: float | None = None
+    pr_auc: float | None = None
+    logloss: float | None = None
+    ece: float | None = None
+    score: float | None = None
+
+
+def measure(label: np.ndarray, natural_logit: np.ndarray, balanced_logit: np.ndarray) -> Metrics:
+    """All metrics of some rows.
+
+    Args:
+        label: [n] 0 / 1.
+        natural_logit: [n] logits of p.
+        balanced_logit: [n] logits of q.
+    """
+    label = label.astype(np.int8)
+    n_positive = int(label.sum())
+    counts = {"n_rows": len(label), "n_positive": n_positive}
+    if len(label) == 0:
+        return Metrics(**counts)
+    logloss = float(np.mean(log_loss_terms(label, natural_logit)))
+    ece = expected_calibration_error(label, probability(natural_logit))
+    if n_positive in (0, len(label)):
+        return Metrics(**counts, logloss=logloss, ece=ece)
+    ap = float(average_precision_score(label, natural_logit))
+    precision, recall, _ = precision_recall_curve(label, natural_logit)
+    wll = weighted_log_loss(label, balanced_logit)
+    return Metrics(
+        **counts,
+        ap=ap,
+        wll=wll,
+        roc_auc=float(roc_auc_score(label, natural_logit)),
+        pr_auc=float(auc(recall, precision)),
+        logloss=logloss,
+        ece=ece,
+        score=toss_score(ap, wll),
+    )
+
+
+def toss_score(ap: float, wll: float) -> float:
+    """AP / 2 + 1 / (2 (1 + WLL))."""
+    return 0.5 * ap + 0.5 / (1.0 + wll)
+
+
+def weighted_log_loss(label: np.ndarray, logit: np.ndarray) -> float:
+    """WLL: the mean of the two classes' mean log losses, each class weighing one half."""
+    terms = log_loss_terms(label, logit)
+    return float(0.5 * terms[label == 1].mean() + 0.5 * terms[label == 0].mean())
+
+
+def log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
+    """[n] -ln of the probability given to the label, without forming it: ln(1 + exp(-+logit))."""
+    return np.logaddexp(0.0, np.where(label == 1, -1.0, 1.0) * logit.astype(np.float64))
+
+
+def expected_calibration_error(label: np.ndarray, p: np.ndarray, n_bins: int = N_ECE_BINS) -> float:
+    """Mean distance between predicted and observed rate over bins of equal numbers of rows.
+
+    Rows of equal p share a bin, so that the order of rows plays no part. Source: Nguyen and O'Connor, "Posterior
+    calibration and exploratory analysis for NLP models", EMNLP 2015 (adaptive binning).
+
+    Args:
+        label: [n] 0 / 1.
+        p: [n] probabilities.
+        n_bins: bins of about n / n_bins rows.
+    """
+    order = np.argsort(p, kind="stable")
+    ordered = p[order]
+    edges = ordered[np.linspace(0, len(p), n_bins + 1)[1:-1].astype(np.int64)]
+    bins = np.searchsorted(np.unique(edges), ordered, side="right")
+    gap = np.bincount(bins, weights=ordered - label[order])
+    return float(np.abs(gap).sum() / len(p))

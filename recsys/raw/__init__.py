@@ -1,0 +1,1 @@
+"""Raw parquet files, read as streams of checked columns."""

@@ -1,0 +1,272 @@
+"""Raw parquet files: found, checked by their footers, and streamed with their side tables joined."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.config import RawFiles
+from recsys.data.groups import SPLITS, SplitName
+from recsys.errors import InputError
+from recsys.patterns import match_columns
+from recsys.raw.column_types import check_names, check_same_kinds, check_types, roles_of, settle_types
+from recsys.raw.derive import derive
+from recsys.raw.files import _batch_rows, find_files, open_parquet
+from recsys.raw.history import History, build_history
+from recsys.schema.config import LogSequence, SchemaConfig
+from recsys.schema.kinds import Kind, kind_of
+from recsys.schema.resolved import Schema, resolve_schema
+
+
+def length_column(sequence: str) -> str:
+    """The column of a batch that holds the lengths of a sequence from the log before it is cut."""
+    return f"{sequence}:length"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a split that follow each other: some row groups of some of its files."""
+
+    split: SplitName
+    first_row: int
+    """Of the split."""
+    n_rows: int
+    parts: tuple[tuple[Path, tuple[int, ...]], ...]
+    """Files, and which of their row groups."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The raw files of each split, their resolved schema and the side tables in memory."""
+
+    schema: Schema
+    files: dict[SplitName, list[Path]]
+    side_tables: dict[str, pa.Table] = field(repr=False)
+    kinds: dict[str, Kind] = field(repr=False)
+    """The kind of every source column, as the training files have it."""
+    histories: dict[str, dict[SplitName, History]] = field(default_factory=dict, repr=False)
+    """By sequence from the log and split; filled by `with_histories`."""
+
+    def n_rows(self, split: SplitName) -> int:
+        """Rows of a split's files, by their footers."""
+        return sum(open_parquet(path).metadata.num_rows for path in self.files[split])
+
+    def side_columns(self, side_table: str) -> list[str]:
+        """The columns that a side table brings: all but its key."""
+        return self.side_tables[side_table].drop_columns([self.schema.side_tables[side_table].key]).column_names
+
+    def columns_of(self, split: SplitName) -> set[str]:
+        """The columns of a split's own files, side tables left out."""
+        return set(open_parquet(self.files[split][0]).schema_arrow.names)
+
+    def pieces(self, split: SplitName, n_rows: int | None = None) -> list[Piece]:
+        """A split's rows as a whole, or in pieces of at least `n_rows`, but for the last."""
+        found: list[Piece] = []
+        parts: dict[Path, list[int]] = {}
+        first, n = 0, 0
+        for path in self.files[split]:
+            metadata = open_parquet(path).metadata
+            for group in range(metadata.num_row_groups):
+                parts.setdefault(path, []).append(group)
+                n += metadata.row_group(group).num_rows
+                if n_rows is not None and n >= n_rows:
+                    found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
+                    first, n, parts = first + n, 0, {}
+        if n:
+            found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
+        return found
+
+    def batches(
+        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+    ) -> Iterator[tuple[Path, pa.Table]]:
+        """Streams a split's rows, or a piece of them, in the order of its files, with side tables joined and derived
+        columns made.
+
+        Raises:
+            InputError: when a file's pages cannot be read.
+        """
+        made_of = self.schema.crosses
+        derived = [name for name in columns if name in made_of]
+        logged = [name for name in columns if name in self.schema.logs]
+        logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]
+        lengths = {length_column(name): name for name in self.schema.logs}
+        plain = [c for c in columns if c not in made_of] + [c for name in derived for c in made_of[name]]
+        n_before = piece.first_row if piece is not None else 0
+        own = [c for c in dict.fromkeys(plain) if c not in logged and c not in lengths]
+        for path, table in self._joined(split, own, piece):
+            here = slice(n_before, n_before + table.num_rows)
+            for name in logged:
+                table = table.append_column(name, self.histories[name][split].lists(n_before, table.num_rows))
+            for column in [c for c in columns if c in lengths]:
+                full = self.histories[lengths[column]][split].full_lengths[here]
+                table = table.append_column(column, pa.array(full))
+            for name in derived:
+                table = table.append_column(name, derive(name, table, self.schema))
+            n_before += table.num_rows
+            yield path, table.select(list(columns))
+
+    def _joined(
+        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+    ) -> Iterator[tuple[Path, pa.Table]]:
+        """Columns of the files and of their side tables."""
+        brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
+        joined = {name: self.side_tables[name] for name, taken in brought.items() if taken}
+        keys = [self.schema.side_tables[name].key for name in joined]
+        from_side = set().union(*brought.values())
+        own = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
+        roles = roles_of(self.schema)
+        parts = [(path, None) for path in self.files[split]] if piece is None else piece.parts
+        for path, row_groups in parts:
+            try:
+                file = open_parquet(path)
+                n_rows = _batch_rows(file, own)
+                for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=own):
+                    table = settle_types(pa.Table.from_batches([batch]), roles)
+                    for name, side in joined.items():
+                        table = _join(table, side, self.schema.side_tables[name].key)
+                    yield path, table
+            except (pa.ArrowInvalid, OSError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{path} cannot be read to its end ({reason}): write or copy it again") from error
+
+
+def with_histories(source: Source) -> Source:
+    """The source with the sequences of `schema.logs`, built from the rows of all its files.
+
+    Raises:
+        InputError: when a log's condition cannot be asked of its column.
+    """
+    histories: dict[str, dict[SplitName, History]] = {}
+    for name, log in source.schema.logs.items():
+        parts = {split: _read_log(source, split, log) for split in SPLITS if source.files[split]}
+        try:
+            history = build_history(log, pa.concat_tables(parts.values(), promote_options="permissive"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(f"schema.sequences.{name}: {error}: correct its condition or the columns") from error
+        histories[name], n_before = {}, 0
+        for split, part in parts.items():
+            here = slice(n_before, n_before + part.num_rows)
+            histories[name][split] = History(
+                history.steps, history.starts[here], history.ends[here], history.full_lengths[here]
+            )
+            n_before += part.num_rows
+    return replace(source, histories=histories)
+
+
+def _read_log(source: Source, split: SplitName, log: LogSequence) -> pa.Table:
+    """The columns a log is built from; a condition's column may be absent from files without labels."""
+    columns = [log.key, log.item, log.order]
+    absent: list[str] = []
+    if log.where is not None and log.where.column not in columns:
+        is_there = log.where.column in source.columns_of(split) or split == "train"
+        (columns if is_there else absent).append(log.where.column)
+    columns = list(dict.fromkeys(columns))
+    tables = [table.select(columns) for _, table in source._joined(split, columns)]
+    table = pa.concat_tables(tables)
+    for name in absent:
+        table = table.append_column(name, pa.nulls(table.num_rows))
+    return table
+
+
+def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
+    """Finds the files, resolves the schema and checks every file's columns, by footers alone.
+
+    Raises:
+        InputError: for a missing or broken file, a missing column or a column of the wrong type.
+    """
+    found = {split: find_files(getattr(files, split), folder) for split in SPLITS}
+    first = open_parquet(found["train"][0]).schema_arrow
+    check_names(first.names, [name for name in first.names if first.names.count(name) > 1], found["train"][0])
+    side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
+    types = {name: first.field(name).type for name in first.names}
+    for path in found["train"]:  # a file without any value of a column may not know its type
+        arrow = open_parquet(path).schema_arrow
+        types |= {c: arrow.field(c).type for c, t in types.items() if pa.types.is_null(t) and arrow.names.count(c) == 1}
+    for name, table in side_tables.items():
+        key = config.side_tables[name].key
+        match_columns([key], types, f"schema.side_tables.{name}.key")
+        for column in table.column_names:
+            if column != key and column in types:
+                raise InputError(
+                    f"schema.side_tables.{name}: column {column!r} is in the data already: leave it out of its columns"
+                )
+            types.setdefault(column, table.schema.field(column).type)
+
+    schema = resolve_schema(config, types.keys())
+    kinds = {column: kind_of(types[column]) for column in schema.source_columns}
+    source = Source(schema, found, side_tables, kinds)
+    for split in SPLITS:
+        for path in found[split]:
+            _check_columns(source, split, path)
+        if found[split] and source.n_rows(split) == 0:
+            raise InputError(f"{found[split][0]} has no rows: {split} files must hold at least one")
+    return source
+
+
+def open_new(
+    config: SchemaConfig, schema: Schema, kinds: dict[str, Kind], paths: Sequence[str], folder: Path
+) -> Source:
+    """Opens files of rows to score, which no data set was prepared with; side tables stand in their folder.
+
+    Args:
+        config: the schema that the data set was prepared with.
+        schema: that schema, resolved.
+        kinds: of the columns, as the training files had them.
+        paths: files, folders and globs.
+        folder: where relative paths start.
+
+    Raises:
+        InputError: as `open_source`, and for sequences that only a whole log can tell.
+    """
+    if schema.logs:
+        raise InputError(
+            f"schema.sequences.{next(iter(schema.logs))} is built from the log of all rows: prepare the data with "
+            "these files as its test files, and score those"
+        )
+    files = find_files(paths, folder)
+    side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
+    source = Source(schema, {"train": [], "valid": [], "test": files}, side_tables, kinds)
+    for path in files:
+        _check_columns(source, "test", path)
+    if source.n_rows("test") == 0:
+        raise InputError(f"{files[0]} has no rows to score")
+    return source
+
+
+def _load_side_table(config: SchemaConfig, name: str, folder: Path) -> pa.Table:
+    side = config.side_tables[name]
+    (path,) = find_files([side.file], folder)
+    names = open_parquet(path).schema_arrow.names
+    role = f"schema.side_tables.{name} ({path})"
+    columns = match_columns([side.key, *side.columns], names, role)
+    table = open_parquet(path).read(columns=columns)
+    if pc.count_distinct(table[side.key], mode="all").as_py() != table.num_rows:
+        raise InputError(f"{role}: its key {side.key!r} is null or repeated in some rows: keep one row for each key")
+    return table
+
+
+def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
+    """A left join that keeps the rows' order; a key the side table lacks brings nulls."""
+    keys = side[key].combine_chunks()
+    rows = pc.index_in(pc.cast(table[key], keys.type), value_set=keys)
+    for column in side.drop_columns([key]).column_names:
+        table = table.append_column(column, pc.take(side[column], rows))
+    return table
+
+
+def _check_columns(source: Source, split: SplitName, path: Path) -> None:
+    schema, arrow = source.schema, open_parquet(path).schema_arrow
+    brought = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
+    logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
+    if schema.last_out is not None and split == "train":
+        logged += [schema.last_out.key, schema.last_out.order]
+    needed = [c for c in dict.fromkeys([*schema.source_columns, *logged]) if c not in brought]
+    needed += [side.key for side in schema.side_tables.values()]
+    if split == "train":
+        needed += [c for c in (schema.label, schema.day, schema.split) if c is not None]
+    check_names(arrow.names, needed, path)
+    types = brought | {name: arrow.field(name).type for name in arrow.names if arrow.names.count(name) == 1}
+    check_same_kinds(source.kinds, types, path)
+    check_types(schema, types, path, has_label=split == "train")

@@ -1,0 +1,56 @@
+"""Statistics of whole token sequences: length, distinct tokens, diversity and entropy."""
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.raw.tokens import as_array, expand, list_bounds
+
+_BLOCK_ROWS = 2048
+_MAX_CELLS = 1 << 24
+"""Counts of a block that are held at once, for tokens so few that each has a column of its own."""
+
+
+def list_statistics(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Describes each row's whole list; null tokens do not count.
+
+    Args:
+        column: [n] lists.
+
+    Returns:
+        [n, 4] float32: see `count_statistics`.
+    """
+    array = as_array(column)
+    starts = range(0, max(len(array), 1), _BLOCK_ROWS)
+    return np.concatenate([_of_block(array.slice(start, _BLOCK_ROWS)) for start in starts])
+
+
+def _of_block(array: pa.Array) -> np.ndarray:
+    keys, lengths = list_bounds(array)
+    row, _ = expand(lengths)
+    encoded = keys.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return count_statistics(codes[codes >= 0], row[codes >= 0], len(array), len(encoded.dictionary))
+
+
+def count_statistics(codes: np.ndarray, row: np.ndarray, n_rows: int, n_codes: int) -> np.ndarray:
+    """Statistics of [T] tokens, given as codes, in the rows they stand in.
+
+    Returns:
+        [n_rows, 4] float32: length, distinct tokens, distinct / length, and entropy -sum_t c_t / L ln(c_t / L) in nats;
+        all zero for an empty sequence.
+    """
+    cell = row * np.int64(n_codes)
+    cell += codes
+    if n_rows * n_codes <= _MAX_CELLS:
+        counts = np.bincount(cell, minlength=n_rows * n_codes)
+        used = np.flatnonzero(counts)
+        counts = counts[used]
+    else:
+        used, counts = np.unique(cell, return_counts=True)
+    owner = used // max(n_codes, 1)
+    length = np.bincount(owner, weights=counts, minlength=n_rows)
+    distinct = np.bincount(owner, minlength=n_rows)
+    surprise = np.bincount(owner, weights=counts * np.log(counts), minlength=n_rows)
+    safe = np.maximum(length, 1)
+    entropy = np.maximum(np.log(safe) - surprise / safe, 0.0)
+    return np.stack([length, distinct, distinct / safe, entropy], axis=1).astype(np.float32)

@@ -1,0 +1,113 @@
+"""Plots of results."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy.stats import binomtest
+
+from recsys.evaluation.metrics import N_ECE_BINS
+
+matplotlib.use("Agg")  # files only, no window
+
+_DPI = 150
+
+
+def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path: Path) -> None:
+    """Draws a sweep: a map where two settings were varied, else one panel for each setting.
+
+    Args:
+        trials: each trial's point and value.
+        metric: what the value is.
+        path: the PNG to write.
+    """
+    if not trials:
+        return
+    keys = list(trials[0][0])
+    axes_values = [sorted({point[key] for point, _ in trials}, key=_number_first) for key in keys]
+    is_map = len(keys) == 2 and len(trials) == len(axes_values[0]) * len(axes_values[1])
+    figure = Figure(figsize=(6, 4.5) if is_map else (4 * len(keys), 3.6), layout="constrained")
+    if is_map:
+        _draw_map(figure, trials, keys, axes_values, metric)
+    else:
+        panels = figure.subplots(1, len(keys), squeeze=False)[0]
+        for panel, key, values in zip(panels, keys, axes_values, strict=True):
+            found = [(point[key], value) for point, value in trials]
+            is_numeric = all(_number_first(text)[0] == 0 for text, _ in found)
+            places = [float(text) if is_numeric else values.index(text) for text, _ in found]
+            panel.plot(places, [value for _, value in found], "o", color="tab:blue", alpha=0.7)
+            if is_numeric and min(places) > 0 and max(places) / min(places) >= 20:
+                panel.set_xscale("log")
+            if not is_numeric:
+                panel.set_xticks(range(len(values)), values)
+            panel.set_xlabel(key)
+            panel.set_ylabel(metric)
+            panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=_DPI)
+
+
+def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
+    """Draws the observed click rate of rows against what was predicted for them, in bins of equal numbers of rows.
+
+    Args:
+        predictions: by name, [n] probabilities.
+        label: [n] 0 / 1.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    panel = figure.subplots()
+    ends = []
+    for (name, p), marker in zip(predictions.items(), "osD^v", strict=False):
+        bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
+        predicted = np.array([p[rows].mean() for rows in bins])
+        intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
+        observed = np.array([label[rows].mean() for rows in bins])
+        spread = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
+        panel.errorbar(predicted, observed, spread, fmt=marker, ms=4, lw=1, alpha=0.8, label=name)
+        ends += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
+    low, high = 0.7 * min(ends), 1.4 * max(ends)
+    panel.plot([low, high], [low, high], color="grey", lw=1, zorder=0)
+    panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    panel.set_xlabel("predicted click rate")
+    panel.set_ylabel("observed click rate, 95 % interval")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    panel.grid(alpha=0.3)
+    panel.legend()
+    figure.savefig(path, dpi=_DPI)
+
+
+def _draw_map(
+    figure: Figure,
+    trials: Sequence[tuple[dict[str, str], float]],
+    keys: Sequence[str],
+    axes_values: Sequence[Sequence[str]],
+    metric: str,
+) -> None:
+    grid = np.full([len(values) for values in axes_values], np.nan)
+    for point, value in trials:
+        grid[tuple(values.index(point[key]) for key, values in zip(keys, axes_values, strict=True))] = value
+    panel = figure.subplots()
+    image = panel.imshow(grid, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    for (row, column), value in np.ndenumerate(grid):
+        color = "white" if value < middle else "black"
+        panel.text(column, row, f"{value:.4f}", ha="center", va="center", color=color)
+    panel.set_yticks(range(len(axes_values[0])), axes_values[0])
+    panel.set_xticks(range(len(axes_values[1])), axes_values[1])
+    panel.set_ylabel(keys[0])
+    panel.set_xlabel(keys[1])
+    figure.colorbar(image, label=metric)
+
+
+def _number_first(text: str) -> tuple[int, float, str]:
+    """Numbers in their order, then text in its own."""
+    try:
+        return (0, float(text), "")
+    except ValueError:
+        return (1, 0.0, text)

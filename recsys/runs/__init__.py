@@ -1,0 +1,1 @@
+"""The run folder: what an experiment leaves, and what reads it back."""

@@ -1,0 +1,124 @@
+"""The rows of a submission: those of parquet files that nobody prepared, or the test rows of a prepared data set."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.layout import IDS_FILE
+from recsys.data.store import EncodedRows
+from recsys.errors import InputError
+from recsys.prepare.digest import columns_to_read
+from recsys.prepare.encode import encode_rows
+from recsys.raw.files import READ_ROWS
+from recsys.raw.source import open_new
+from recsys.system.threads import in_threads
+
+
+class RowsToScore(Protocol):
+    """Rows in their order, read piece by piece."""
+
+    n_rows: int
+    id_name: str
+    origin: str
+    """What to name in errors."""
+
+    def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
+        """Ids as text, and the rows."""
+        ...
+
+    def ids(self) -> pa.Array:
+        """[n] every id."""
+        ...
+
+
+class FileRows:
+    """The rows of files; without an id column they are numbered.
+
+    Args:
+        dataset: whose schema and vocabularies encode them.
+        paths: parquet files.
+
+    Raises:
+        InputError: when the files lack a column, or have no rows.
+    """
+
+    def __init__(self, dataset: PreparedDataset, paths: list[Path]) -> None:
+        manifest = dataset.manifest
+        names = [str(path.absolute()) for path in paths]
+        self._dataset = dataset
+        self._source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent)
+        self._id = self._source.schema.id
+        self._has_id = self._id is not None and self._id in self._source.columns_of("test")
+        self.n_rows = self._source.n_rows("test")
+        self.id_name, self.origin = self._id or "row_id", str(paths[0])
+
+    def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
+        """See `RowsToScore`."""
+        schema, n_done = self._source.schema, 0
+        columns = columns_to_read(schema)
+        if self._has_id and self._id not in columns:
+            columns.append(str(self._id))
+        tables, vocabularies = self._source.batches("test", columns), self._dataset.vocabularies
+        encoded = in_threads(lambda found: encode_rows(found[1], schema, vocabularies), tables)
+        for (path, table), rows in encoded:
+            if self._has_id and table[self._id].null_count:
+                raise InputError(f"{path}: id column {self._id!r} has nulls: every row needs an id of its own")
+            number = pa.array(np.arange(n_done, n_done + table.num_rows))
+            ids = table[self._id].combine_chunks() if self._has_id else number
+            yield pc.cast(ids, pa.string()), rows
+            n_done += table.num_rows
+
+    def ids(self) -> pa.Array:
+        """See `RowsToScore`."""
+        if not self._has_id:
+            return pc.cast(pa.array(np.arange(self.n_rows)), pa.string())
+        columns = [table[self._id].combine_chunks() for _, table in self._source.batches("test", [str(self._id)])]
+        return pa.concat_arrays([pc.cast(column, pa.string()) for column in columns])
+
+
+class PreparedRows:
+    """The test rows of a prepared data set.
+
+    Args:
+        dataset: where they are.
+
+    Raises:
+        InputError: when it has none.
+    """
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self._dataset, self._rows = dataset, dataset.given_rows("test")
+        self.n_rows = len(self._rows)
+        if self.n_rows == 0:
+            raise InputError(f"{dataset.folder} has no test rows: name files of rows to score with --test")
+        self.id_name, self.origin = dataset.manifest.schema_.id or "row_id", str(dataset.folder)
+
+    def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
+        """See `RowsToScore`."""
+        for start in range(0, self.n_rows, READ_ROWS):
+            here = slice(start, start + READ_ROWS)
+            yield self._ids(here), self._dataset.encoded(self._numbers[here])
+
+    def ids(self) -> pa.Array:
+        """See `RowsToScore`."""
+        return self._ids(slice(0, self.n_rows))
+
+    def labels(self) -> np.ndarray | None:
+        """[n] 0 / 1, where the data brought them."""
+        return self._dataset.labels(self._numbers) if "test" in self._dataset.given_splits else None
+
+    def _ids(self, here: slice) -> pa.Array:
+        has_ids = (self._dataset.folder / IDS_FILE).is_file()
+        if not has_ids and self._dataset.manifest.test_files:  # numbered as `FileRows` numbers them
+            return pc.cast(pa.array(np.arange(self.n_rows)[here]), pa.string())
+        return pc.cast(self._dataset.row_ids(self._numbers[here]), pa.string())
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        return np.sort(self._rows(np.arange(self.n_rows)))  # in the order of the files

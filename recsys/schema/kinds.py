@@ -1,0 +1,28 @@
+"""What a column's Arrow type can serve as."""
+
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["number", "boolean", "text", "time", "list", "null", "other"]
+
+
+_SINGLE: tuple[Kind, ...] = ("number", "boolean", "text", "time")
+
+
+def kind_of(dtype: pa.DataType) -> Kind:
+    """What a column of an Arrow type can serve as."""
+    types = pa.types
+    if types.is_dictionary(dtype):
+        return kind_of(dtype.value_type)
+    if types.is_boolean(dtype):
+        return "boolean"
+    if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype):
+        return "number"
+    if types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype):
+        return "text"
+    if types.is_list(dtype) or types.is_large_list(dtype) or types.is_fixed_size_list(dtype):
+        return "list" if kind_of(dtype.value_type) in (*_SINGLE, "null") else "other"
+    if types.is_null(dtype):
+        return "null"  # what a writer makes of a column without any value
+    return "time" if types.is_temporal(dtype) and not types.is_duration(dtype) else "other"

@@ -1,0 +1,262 @@
+"""The schema that a user's roles and the columns of the raw files resolve to: plain names, in an order that does not
+depend on the files'.
+"""
+
+from collections.abc import Collection
+from typing import Literal
+
+from recsys.config import StrictModel
+from recsys.errors import InputError
+from recsys.patterns import is_pattern, match_columns, nearest
+from recsys.schema.config import (
+    ColumnsSequence,
+    Condition,
+    DelimitedSequence,
+    LeaveLastOut,
+    ListSequence,
+    LogSequence,
+    SchemaConfig,
+    SegmentConfig,
+    SideTable,
+    TimeSplit,
+    TowerName,
+    ValueSegment,
+)
+
+
+class TokenFeature(StrictModel):
+    """A resolved token sequence."""
+
+    name: str
+    column: str
+    delimiter: str | None
+    """None for a list column."""
+    max_length: int
+    keep: Literal["first", "last", "spread"]
+    vocabulary: str
+
+
+class StatisticsFeature(StrictModel):
+    """Features that describe a whole token sequence, before it is cut."""
+
+    sequence: str
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The numeric columns, in the order of `recsys.raw.statistics`."""
+        return tuple(f"{self.sequence}_{name}" for name in ("length", "distinct", "diversity", "entropy"))
+
+    @property
+    def ends(self) -> dict[str, Literal["first", "last"]]:
+        """The categorical columns, and which token each holds."""
+        return {f"{self.sequence}_first": "first", f"{self.sequence}_last": "last"}
+
+
+class ColumnsFeature(StrictModel):
+    """A resolved group of columns: step k holds the value of columns[k]."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+class Schema(StrictModel):
+    """Resolved roles. `num_embeddings` and `dense` depend on the rows that were fitted: see `PreparedDataset.split`.
+
+    `categorical`, `numeric` and `token_sequences` hold derived features too, which no file has: crosses, statistics and
+    sequences from the log.
+    """
+
+    label: str
+    label_condition: Condition | None = None
+    """What clicks meet, where the label column does not say 0 and 1."""
+    id: str | None
+    day: str | None
+    split: str | None
+    time_split: TimeSplit | None = None
+    """How the split column is read, where it does not name splits."""
+    last_out: LeaveLastOut | None = None
+    """Whose last rows are valid and test, where no column says so."""
+    categorical: tuple[str, ...]
+    numeric: tuple[str, ...]
+    token_sequences: tuple[TokenFeature, ...]
+    column_sequences: tuple[ColumnsFeature, ...]
+    crosses: dict[str, tuple[str, ...]] = {}
+    statistics: tuple[StatisticsFeature, ...] = ()
+    logs: dict[str, LogSequence] = {}
+    """By token sequence, how it is built from the log."""
+    towers: dict[TowerName, tuple[str, ...]]
+    target_item: str | None
+    segments: dict[str, SegmentConfig]
+    side_tables: dict[str, SideTable]
+    num_embeddings: dict[str, int] = {}
+    """Rows of each embedding table, by vocabulary."""
+    dense: tuple[str, ...] = ()
+    """The names of `Batch.dense`'s columns: the numeric ones, then the missing indicators."""
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The numeric columns and those read only as steps of a sequence, each once."""
+        steps = [column for feature in self.column_sequences for column in feature.columns]
+        return self.numeric + tuple(dict.fromkeys(c for c in steps if c not in self.numeric))
+
+    @property
+    def vocabularies(self) -> dict[str, tuple[str, ...]]:
+        """The features that share each vocabulary: categorical columns, then token sequences."""
+        features: dict[str, list[str]] = {name: [name] for name in self.categorical}
+        for sequence in self.token_sequences:
+            features.setdefault(sequence.vocabulary, []).append(sequence.name)
+        return {name: tuple(names) for name, names in features.items()}
+
+    @property
+    def derived_categorical(self) -> dict[str, tuple[str, ...]]:
+        """By derived categorical feature, the columns it is made of."""
+        column = {sequence.name: sequence.column for sequence in self.token_sequences}
+        ends = {name: (column[feature.sequence],) for feature in self.statistics for name in feature.ends}
+        return self.crosses | ends
+
+    @property
+    def derived_numeric(self) -> tuple[str, ...]:
+        """The numeric columns that no file has."""
+        return tuple(name for feature in self.statistics for name in feature.numeric)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every column of the files that a feature is read from."""
+        single = [name for name in self.categorical if name not in self.derived_categorical]
+        made_of = [column for columns in self.derived_categorical.values() for column in columns]
+        numbers = [name for name in self.measured if name not in self.derived_numeric]
+        tokens = [sequence.column for sequence in self.token_sequences]
+        found = dict.fromkeys([*single, *made_of, *numbers, *tokens])
+        return tuple(column for column in found if column not in self.logs)
+
+
+def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
+    """Matches the roles against the columns of the training files and their side tables.
+
+    Raises:
+        InputError: for a role that no column can play, a column with two roles, or a derived name that is taken.
+    """
+    names = set(columns)
+    if config.label_column not in names:
+        near = nearest(config.label_column, names)
+        raise InputError(f"schema.label: the training data has no column {config.label_column!r}{near}")
+    for role, column in (("schema.day", config.day), ("schema.split", config.split_column)):
+        if column is not None:
+            match_columns([column], names, role)
+
+    if isinstance(config.split, LeaveLastOut):
+        match_columns([config.split.key, config.split.order], names, "schema.split")
+    named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name)}
+    reserved = {config.label_column, config.id, config.day, config.split_column} - named
+    usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
+    if config.label_column in named:
+        raise InputError(
+            f"schema: {config.label_column!r} is the label and cannot be a feature too: take one role away"
+        )
+
+    def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
+        other = set(config.numeric if role == "categorical" else config.categorical)
+        taken = {name for name in other if not is_pattern(name)}
+        return tuple(match_columns(getattr(config, role), usable - taken, f"schema.{role}"))
+
+    categorical, numeric = features("categorical"), features("numeric")
+    if both := sorted(set(categorical) & set(numeric)):
+        raise InputError(f"schema: {both[0]!r} is both categorical and numeric: name it under one of them")
+    if clash := sorted(set(config.sequences) & set(categorical)):
+        raise InputError(f"schema.sequences: {clash[0]!r} is a categorical column too: give the sequence another name")
+
+    groups: list[ColumnsFeature] = []
+    tokens: list[TokenFeature] = []
+    for name, sequence in config.sequences.items():
+        role = f"schema.sequences.{name}"
+        if isinstance(sequence, ColumnsSequence):
+            groups.append(ColumnsFeature(name=name, columns=tuple(match_columns(sequence.columns, usable, role))))
+        else:
+            tokens.append(_token_feature(name, sequence, config, categorical, names, usable))
+    crosses = {
+        name: tuple(match_columns(members, names - {config.label_column}, f"schema.crosses.{name}"))
+        for name, members in config.crosses.items()
+    }
+    statistics = tuple(
+        StatisticsFeature(sequence=name)
+        for name, sequence in config.sequences.items()
+        if not isinstance(sequence, ColumnsSequence) and sequence.statistics
+    )
+    logs = {name: sequence for name, sequence in config.sequences.items() if isinstance(sequence, LogSequence)}
+    ends = [name for feature in statistics for name in feature.ends]
+    amounts = [name for feature in statistics for name in feature.numeric]
+    for name in (*crosses, *ends, *amounts, *logs):
+        if name in names:
+            raise InputError(f"schema: the data has a column {name!r} already: give the cross or sequence another name")
+    categorical, numeric = (*categorical, *crosses, *ends), (*numeric, *amounts)
+
+    every_feature = {*categorical, *numeric, *config.sequences}
+    if not every_feature:
+        raise InputError("schema: no categorical, numeric or sequence column is named: name at least one")
+    if config.target_item is not None:
+        match_columns([config.target_item], categorical, "schema.target_item")
+    for name, segment in config.segments.items():
+        if isinstance(segment, ValueSegment):
+            match_columns([segment.column], categorical, f"schema.segments.{name}.column")
+        else:
+            match_columns([segment.sequence], [t.name for t in tokens], f"schema.segments.{name}.sequence")
+
+    return Schema(
+        label=config.label_column,
+        label_condition=config.label if isinstance(config.label, Condition) else None,
+        id=config.id,
+        day=config.day,
+        split=config.split_column,
+        time_split=config.split if isinstance(config.split, TimeSplit) else None,
+        last_out=config.split if isinstance(config.split, LeaveLastOut) else None,
+        categorical=categorical,
+        numeric=numeric,
+        token_sequences=tuple(tokens),
+        column_sequences=tuple(groups),
+        crosses=crosses,
+        statistics=statistics,
+        logs=logs,
+        towers={
+            tower: tuple(match_columns(patterns, every_feature, f"schema.towers.{tower}"))
+            for tower, patterns in config.towers.items()
+        },
+        target_item=config.target_item,
+        segments=config.segments,
+        side_tables=config.side_tables,
+    )
+
+
+def _token_feature(
+    name: str,
+    sequence: DelimitedSequence | ListSequence | LogSequence,
+    config: SchemaConfig,
+    categorical: tuple[str, ...],
+    names: Collection[str],
+    usable: Collection[str],
+) -> TokenFeature:
+    role = f"schema.sequences.{name}"
+    shared, delimiter = sequence.vocabulary or name, None
+    if isinstance(sequence, LogSequence):
+        where = [sequence.where.column] if sequence.where else []
+        match_columns([sequence.key, sequence.item, sequence.order, *where], names, role)
+        column, keep = name, "last"
+        if sequence.vocabulary is None and sequence.item in categorical:
+            shared = sequence.item
+    else:
+        column, keep = sequence.column or name, sequence.keep
+        match_columns([column], usable, f"{role}.column")
+        if isinstance(sequence, DelimitedSequence):
+            delimiter = sequence.delimiter
+    if sequence.vocabulary and shared not in categorical and shared not in config.sequences:
+        raise InputError(
+            f"{role}.vocabulary: {shared!r} is neither a categorical column nor a sequence"
+            f"{nearest(shared, (*categorical, *config.sequences))}"
+        )
+    return TokenFeature(
+        name=name,
+        column=column,
+        delimiter=delimiter,
+        max_length=sequence.max_length,
+        keep=keep,
+        vocabulary=shared,
+    )

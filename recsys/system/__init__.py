@@ -1,0 +1,1 @@
+"""Nothing of the field: files, locks, threads, processes, progress."""

@@ -1,0 +1,1 @@
+"""How well rankings of a catalog retrieve what was clicked."""

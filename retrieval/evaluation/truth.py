@@ -1,0 +1,36 @@
+"""The ranking by what the generator knows: popularity of the day x affinity, which no model can beat but by chance."""
+
+import numpy as np
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
+from recsys.synthetic.generate import GeneratorConfig
+from recsys.synthetic.preferences import true_log_preferences
+from retrieval.catalogue import Catalogue
+
+
+class TruePreferences:
+    """The scores of all ads for training requests of generated data.
+
+    Args:
+        config: what the data was generated from.
+        row_id: [n] the requests' row numbers in the training file.
+        catalogue: the ads.
+    """
+
+    def __init__(self, config: GeneratorConfig, row_id: np.ndarray, catalogue: Catalogue) -> None:
+        self._config, self._row_id = config, row_id
+        self._ad_set = np.asarray(catalogue.names.cast("int64")) - 1
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """[b] places of requests to [b, A]."""
+        return true_log_preferences(self._config, "train", self._row_id[places])[:, self._ad_set]
+
+
+def true_preferences(dataset: PreparedDataset, requests: Rows, catalogue: Catalogue) -> TruePreferences | None:
+    """The true ranking of requests from the training rows; None where the data was not generated."""
+    if dataset.generator is None:
+        return None
+    config = GeneratorConfig.model_validate(dataset.generator)
+    row_id = np.asarray(dataset.row_ids(requests(np.arange(len(requests)))).cast("int64"))
+    return TruePreferences(config, row_id, catalogue)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
+
+from recsys.evaluation.calibration import (
+    CALIBRATIONS,
+    CalibrationKind,
+    Calibrator,
+    calibrate,
+    cross_calibrate,
+    fit_calibrator,
+)
+from recsys.evaluation.logits import log_balance, probability
+
+
+class GivenLogits(ClassifierMixin, BaseEstimator):
+    """A classifier whose one feature is its decision."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "GivenLogits":
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return x[:, 0]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return (x[:, 0] > 0).astype(int)
+
+
+def overconfident(n: int = 30_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Natural logits twice as wide as they should be, labels, folds."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(0, 0.7, n)
+    label = (rng.random(n) < probability(truth - 3)).astype(np.int8)
+    return 2 * truth - 3, label, rng.integers(0, 4, n).astype(str)
+
+
+def test_temperature_is_scikit_learns() -> None:
+    logit, label, _ = overconfident()
+    found = fit_calibrator("temperature", logit, label)
+    balance = log_balance(label)
+    weight = np.where(label == 1, np.exp(balance), 1.0)
+    other = CalibratedClassifierCV(
+        FrozenEstimator(GivenLogits().fit(logit[:, None], label)), method="temperature", cv=2, ensemble=False
+    )
+    other.fit((logit + balance)[:, None], label, sample_weight=weight)
+    expected = other.predict_proba((logit + balance)[:, None])[:, 1]
+    assert np.allclose(probability(found.natural_logit(logit) + balance), expected, atol=1e-4)
+    assert found.temperature == pytest.approx(2, rel=0.15)
+
+
+def test_isotonic_is_scikit_learns_but_for_one_rows_weight() -> None:
+    logit, label, _ = overconfident()
+    found = probability(fit_calibrator("isotonic", logit, label).natural_logit(logit))
+    other = IsotonicRegression(out_of_bounds="clip").fit(logit, label).predict(logit)
+    steps, place, n_rows = np.unique(other, return_inverse=True, return_counts=True)
+    n = n_rows[place]
+    assert np.allclose(found, (other * n + label.mean()) / (n + 1), rtol=1e-3, atol=1e-6)
+    assert len(steps) > 5
+    assert found.min() > 0
+    assert found.max() < 1
+
+
+def test_centered_isotonic_is_isotonic_at_the_middle_of_its_steps_and_rises_within_them() -> None:
+    logit, label, _ = overconfident()
+    centered, plain = (fit_calibrator(kind, logit, label) for kind in ("centered_isotonic", "isotonic"))
+    middle = np.array(centered.knots)
+    assert np.allclose(probability(centered.natural_logit(middle)), probability(plain.natural_logit(middle)), rtol=1e-4)
+    between = (middle[:-1] + middle[1:]) / 2
+    expected = (np.array(centered.rates)[:-1] + np.array(centered.rates)[1:]) / 2
+    assert np.allclose(probability(centered.natural_logit(between)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CALIBRATIONS)
+def test_the_order_of_rows_stays(kind: CalibrationKind) -> None:
+    logit, label, _ = overconfident(5000)
+    calibrator = Calibrator.model_validate_json(fit_calibrator(kind, logit, label).model_dump_json())
+    assert np.array_equal(np.argsort(calibrator.natural_logit(logit)), np.argsort(logit))
+    far = calibrator.natural_logit(np.array([-60.0, 0.0, 60.0]))
+    assert np.isfinite(far).all()
+    assert (np.diff(far) > 0).all()
+
+
+def test_no_row_is_calibrated_by_its_own_fold() -> None:
+    logit, label, fold = overconfident(8000)
+    mine = fold == "1"
+    turned = np.where(mine, 1 - label, label)
+    for kind in ("temperature", "isotonic", "centered_isotonic"):
+        before, after = (cross_calibrate(kind, logit, y, fold) for y in (label, turned))
+        assert np.array_equal(before[mine], after[mine])
+        assert not np.array_equal(before[~mine], after[~mine])
+
+
+def test_the_lowest_wll_is_chosen_and_raw_stays_where_it_is_best() -> None:
+    logit, label, fold = overconfident()
+    balance = np.full(len(label), log_balance(label))
+    report, by_kind = calibrate(logit, label, fold, balance)
+    wll = {kind: figures.wll for kind, figures in report.figures.items()}
+    assert report.chosen == min(wll, key=lambda kind: wll[kind] or np.inf) != "none"
+    assert report.calibrator.kind == report.chosen
+    assert report.figures[report.chosen].ece < 0.5 * (report.figures["none"].ece or 0)
+    assert np.array_equal(by_kind["none"], logit)
+    truth = (logit + 3) / 2 - 3
+    assert calibrate(truth, label, fold, balance)[0].chosen == "none"

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from recsys.evaluation.metrics import weighted_log_loss
+from recsys.evaluation.stacking import STACK_METHODS, Members, Stack, StackMethod, fit_stack
+
+NAMES = ("sharp", "dull", "noise")
+
+
+def members(n: int = 20_000, seed: int = 0) -> Members:
+    """Two views of one truth with errors of their own, and one that knows nothing."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(-3, 1, n)
+    label = (rng.random(n) < 1 / (1 + np.exp(-truth))).astype(np.int8)
+    views = [truth + rng.normal(0, 0.5, n), truth + rng.normal(0, 1.0, n), rng.normal(-3, 1, n)]
+    fold = np.array(["0", "1", "2", "3"])[rng.integers(0, 4, n)]
+    balance = np.full(n, np.log((label == 0).sum() / (label == 1).sum()))
+    return Members(NAMES, np.stack(views, axis=1), label, fold, balance)
+
+
+def test_weights_are_where_a_grid_finds_the_lowest_wll() -> None:
+    m = members()
+    found = fit_stack("weights", NAMES, m.logits, m.label)
+    assert sum(found.weights) == pytest.approx(1)
+    assert min(found.weights) >= 0
+    grid = [(a / 50, b / 50, 1 - (a + b) / 50) for a in range(51) for b in range(51 - a)]
+    balanced = m.logits + m.balance[:, None]
+    lowest = min(grid, key=lambda w: weighted_log_loss(m.label, balanced @ np.array(w)))
+    assert np.allclose(found.weights, lowest, atol=0.03)
+
+
+def test_logistic_is_scikit_learns_with_the_prior_put_back() -> None:
+    m = members()
+    found = fit_stack("logistic", NAMES, m.logits, m.label)
+    other = LogisticRegression(class_weight="balanced", C=1e6).fit(m.logits, m.label)
+    expected = other.decision_function(m.logits) - m.balance
+    assert np.allclose(found.natural_logit(m.logits), expected, atol=0.02)
+
+
+def test_rank_mean_reads_only_the_order() -> None:
+    m = members()
+    bent = m.logits.copy()
+    bent[:, 0] = np.exp(bent[:, 0])  # another scale, the same order
+    straight, other = (fit_stack("rank_mean", NAMES, x, m.label).natural_logit(x) for x in (m.logits, bent))
+    assert np.corrcoef(straight, other)[0, 1] > 0.9999
+    ranks = np.argsort(np.argsort(m.logits, axis=0), axis=0).mean(axis=1)
+    assert np.corrcoef(np.argsort(np.argsort(straight)), np.argsort(np.argsort(ranks)))[0, 1] > 0.9999
+    # a rate that fits the data, though ranks know of none
+    assert (1 / (1 + np.exp(-straight))).mean() == pytest.approx(m.label.mean(), rel=0.1)
+
+
+@pytest.mark.parametrize("method", STACK_METHODS)
+def test_a_stack_survives_its_file_and_order_of_rows(method: StackMethod) -> None:
+    m = members(2000)
+    stack = m.fit(method)
+    read = Stack.model_validate_json(stack.model_dump_json())
+    expected = stack.natural_logit(m.logits)
+    assert np.array_equal(read.natural_logit(m.logits), expected)
+    assert np.array_equal(read.natural_logit(m.logits[::-1])[::-1], expected)
+
+
+@pytest.mark.parametrize("method", STACK_METHODS)
+def test_no_row_is_scored_by_its_own_fold(method: StackMethod) -> None:
+    """Labels of one fold are turned around: its own scores stay as they were."""
+    m = members(4000)
+    before = m.cross_fit(method)
+    mine = m.fold == "2"
+    turned = Members(NAMES, m.logits, np.where(mine, 1 - m.label, m.label), m.fold, m.balance)
+    after = turned.cross_fit(method)
+    assert np.array_equal(before[mine], after[mine])
+    if method != "logit_mean":
+        assert not np.array_equal(before[~mine], after[~mine])
+
+
+def test_two_views_are_better_than_one() -> None:
+    m = members()
+    alone = m.measure(m.logits[:, 0]).ap
+    joined = m.measure(m.cross_fit("logistic"))
+    assert alone is not None
+    assert joined.ap is not None
+    assert joined.ap > alone
+    assert m.without("noise").names == ("sharp", "dull")

@@ -1,0 +1,160 @@
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.evaluation.comparison import Difference
+from recsys.evaluation.gates import (
+    CalibrationGate,
+    ComparisonGate,
+    Criterion,
+    DistributionGate,
+    Gate,
+    RetrievalGate,
+    SegmentGate,
+)
+from recsys.evaluation.verdicts import (
+    best_run,
+    check_gain,
+    judge_calibration,
+    judge_comparison,
+    judge_distribution,
+    judge_retrieval,
+    judge_segments,
+)
+
+
+def difference(first: float, second: float, half_width: float) -> Difference:
+    d = second - first
+    return Difference(first=first, second=second, difference=d, low=d - half_width, high=d + half_width)
+
+
+def gate_a(retry: str | None = None) -> ComparisonGate:
+    return ComparisonGate(
+        kind="comparison",
+        candidate="dcnv2",
+        baselines=("gbdt",),
+        any_of=(Criterion(metric="ap", gain=0.010), Criterion(metric="wll", relative_gain=0.02)),
+        retry=retry,
+        settings=("trainer.epochs=2",),
+    )
+
+
+def gate_d() -> SegmentGate:
+    gain = Criterion(metric="ap", gain=0)
+    return SegmentGate(kind="segments", candidate="din", baselines=("dcnv2",), segmentation="user", any_of=(gain,))
+
+
+@pytest.mark.parametrize(
+    ("ap", "wll", "outcome"),
+    [
+        (difference(0.080, 0.0905, 0.004), difference(0.60, 0.61, 0.004), "adopt"),  # by AP
+        (difference(0.080, 0.0880, 0.004), difference(0.60, 0.587, 0.004), "adopt"),  # by WLL: -2.2 %
+        (difference(0.080, 0.0895, 0.004), difference(0.60, 0.589, 0.004), "reject"),  # +.0095 and -1.8 %
+        (difference(0.080, 0.0905, 0.012), difference(0.60, 0.587, 0.014), "reject"),  # may be chance
+        (difference(0.080, 0.0600, 0.001), difference(0.60, 0.620, 0.001), "reject"),
+    ],
+)
+def test_a_comparison_by_hand(ap: Difference, wll: Difference, outcome: str) -> None:
+    verdict = judge_comparison("A", gate_a(), "dcnv2", "gbdt", {"ap": ap, "wll": wll})
+    assert verdict.outcome == outcome
+    assert verdict.runs == {"candidate": "dcnv2", "baseline": "gbdt"}
+    assert verdict.settings == (("trainer.epochs=2",) if outcome == "adopt" else ())
+
+
+def test_a_gain_in_wll_is_a_fall_with_its_interval_turned() -> None:
+    check = check_gain(Criterion(metric="wll", relative_gain=0.02), {"wll": difference(0.6, 0.585, 0.003)})
+    assert check.value == pytest.approx(0.025)
+    assert (check.low, check.high) == (pytest.approx(0.02), pytest.approx(0.03))
+    assert check.passed
+
+
+def test_an_interval_may_be_only_reported() -> None:
+    loose, strict = (Criterion(metric="score", gain=0, interval=i) for i in ("reported", "above_zero"))
+    found = {"score": difference(0.35, 0.3501, 0.001)}
+    assert check_gain(loose, found).passed
+    assert not check_gain(strict, found).passed
+
+
+def test_a_failed_candidate_is_tried_in_another_form_once() -> None:
+    gate, worse = gate_a(retry="dcnv2-features"), {"ap": difference(0.08, 0.07, 0.01), "wll": difference(0.6, 0.6, 0.1)}
+    first = judge_comparison("A", gate, "dcnv2", "gbdt", worse)
+    assert first.outcome == "retry"
+    assert "dcnv2-features is tried" in first.reason
+    assert judge_comparison("A", gate, "dcnv2-features", "gbdt", worse).outcome == "reject"
+
+
+def test_no_gate_passes_on_a_missing_number() -> None:
+    nan = float("nan")
+    missing = [None, {}, {"ap": Difference(first=0.1, second=nan, difference=nan, low=nan, high=nan)}]
+    for found in missing:
+        verdict = judge_comparison("A", gate_a(), "dcnv2", "gbdt", found)
+        assert verdict.outcome == "reject"
+        assert [check.value for check in verdict.checks] == [None, None]
+    segments = gate_d()
+    assert judge_segments("D", segments, "dcnv2", {"new": None, "returning": None}).outcome == "reject"
+    spread = DistributionGate(kind="distribution", run="r", mean=0.0191, mean_tolerance=0.005, min_std=0.05)
+    assert judge_distribution("d", spread, {}).outcome == "reject"
+    assert judge_distribution("d", spread, {"p": {"mean": 0.019}}).outcome == "reject"
+    calibration = CalibrationGate(kind="calibration", run="r")
+    assert judge_calibration("c", calibration, {}).outcome == "reject"
+    assert judge_calibration("c", calibration, {"none": {"wll": None}, "isotonic": {"wll": 0.5}}).outcome == "reject"
+
+
+def test_segments_gain_somewhere_and_lose_nowhere() -> None:
+    gate = gate_d()
+    better, same, worse = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001, -0.004))
+    assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": better}).outcome == "adopt"
+    assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": same}).outcome == "reject"
+    refused = judge_segments("D", gate, "dcnv2", {"new": worse, "returning": better})
+    assert refused.outcome == "reject"
+    assert "is worse than dcnv2: ap gain, new" in refused.reason
+
+
+def test_retrieval_passes_only_with_recall_and_ranking_both() -> None:
+    gate = RetrievalGate(
+        kind="retrieval",
+        retrieval="towers",
+        recall_at=100,
+        candidate="with",
+        baselines=("without",),
+        any_of=(Criterion(metric="ap", gain=0),),
+    )
+    recall = {"two_tower": {"recall@100": 0.6}, "popularity": {"recall@100": 0.5}}
+    better, same = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001))
+    assert judge_retrieval("E", gate, "without", recall, better).outcome == "adopt"
+    assert judge_retrieval("E", gate, "without", recall, same).outcome == "reject"
+    assert judge_retrieval("E", gate, "without", {"two_tower": recall["popularity"]}, better).outcome == "reject"
+    turned = {"two_tower": recall["popularity"], "popularity": recall["two_tower"]}
+    assert judge_retrieval("E", gate, "without", turned, better).outcome == "reject"
+
+
+def test_the_distribution_is_judged_at_p_and_shown_at_both_scales() -> None:
+    gate = DistributionGate(kind="distribution", run="r", mean=0.0191, mean_tolerance=0.005, min_std=0.05)
+    q = {"mean": 0.42, "std": 0.18}
+    narrow = judge_distribution("d", gate, {"p": {"mean": 0.0193, "std": 0.0235}, "q": q})
+    assert narrow.outcome == "reject"
+    assert [check.passed for check in narrow.checks] == [True, False, False, True]
+    assert judge_distribution("d", gate, {"p": {"mean": 0.0193, "std": 0.06}, "q": q}).outcome == "adopt"
+    assert judge_distribution("d", gate, {"p": {"mean": 0.0250, "std": 0.06}, "q": q}).outcome == "reject"
+
+
+def test_calibration_is_adopted_only_below_the_raw_wll() -> None:
+    gate = CalibrationGate(kind="calibration", run="r")
+    figures = {"none": {"wll": 0.6}, "temperature": {"wll": 0.59}, "isotonic": {"wll": 0.595}}
+    found = judge_calibration("c", gate, figures)
+    assert found.outcome == "adopt"
+    assert found.reason == "temperature has the lowest WLL"
+    assert judge_calibration("c", gate, figures | {"none": {"wll": 0.5}}).outcome == "reject"
+
+
+def test_a_criterion_takes_one_threshold() -> None:
+    adapter: TypeAdapter[Gate] = TypeAdapter(Gate)
+    plain = gate_a().model_dump(mode="json")
+    assert adapter.validate_python(plain) == gate_a()
+    for wrong in ({"metric": "ap"}, {"metric": "ap", "gain": 0.1, "relative_gain": 0.1}):
+        with pytest.raises(ValidationError, match="takes gain or relative_gain"):
+            adapter.validate_python(plain | {"any_of": [wrong]})
+
+
+def test_the_best_run_is_one_that_has_a_score() -> None:
+    assert best_run({"a": 0.3, "b": None, "c": 0.31}, ["a", "b", "c"]) == "c"
+    assert best_run({"b": None}, ["b"]) is None

@@ -1,0 +1,77 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys.data.dataset import PreparedDataset
+from recsys.raw.delimited import read_delimited
+from recsys.raw.derive import cross, end_of_list, holds
+from recsys.schema.config import Condition
+from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"min": 4}, [False, True, True, False]),
+        ({"max": 4}, [True, True, False, False]),
+        ({"min": 4, "max": 4}, [False, True, False, False]),
+        ({"values": ["3", "5"]}, [True, False, True, False]),
+    ],
+)
+def test_conditions_by_hand(condition: dict, expected: list[bool]) -> None:
+    column = pa.chunked_array([pa.array([3, 4], pa.int8()), pa.array([5, None], pa.int8())])
+    assert holds(Condition(column="rating", **condition), column).tolist() == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"min": 1, "values": ["1"]}])
+def test_a_condition_is_of_one_kind(settings: dict) -> None:
+    with pytest.raises(ValueError, match="takes min and max, or values"):
+        Condition(column="rating", **settings)
+
+
+def test_crosses_by_hand() -> None:
+    a = pa.chunked_array([[7.0, 7.0, None, None]])
+    b = pa.chunked_array([["red", None, "red", None]])
+    assert cross([a, b]).to_pylist() == ["7&red", "7&", "&red", None]
+
+
+def test_ends_by_hand() -> None:
+    texts = pa.chunked_array([["9,18,269", "", None, "7"]])
+    found = read_delimited(texts, ",", 1, "last")
+    for codes, expected in ((found.first, ["9", None, None, "7"]), (found.last, ["269", None, None, "7"])):
+        assert [codes.values[code].as_py() if code >= 0 else None for code in codes.codes] == expected
+    assert end_of_list(pa.chunked_array([[[4, 5], []]]), "last").to_pylist() == [5, None]
+
+
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("derived")
+    sequences = SMALL_SCHEMA["sequences"] | {"seen": {"kind": "delimited", "max_length": 2, "statistics": True}}
+    schema = small_schema(crosses={"color_of_day": ["color", "day"]}, sequences=sequences)
+    return prepare_small(small_table(), folder / "raw", folder / "prepared", schema, clip_quantile=0.0)
+
+
+def test_derived_columns_reach_the_batch(derived: PreparedDataset) -> None:
+    schema = derived.split("full").schema
+    assert schema.categorical == ("color", "shop", "color_of_day", "seen_first", "seen_last")
+    assert schema.dense[3:7] == ("seen_length", "seen_distinct", "seen_diversity", "seen_entropy")
+    table, rows = small_table(), np.arange(derived.n_rows)
+    codes = derived.read_sparse(rows)
+    days = derived.vocabularies["color_of_day"].values.to_pylist()
+    first = derived.vocabularies["seen_first"].values.to_pylist()
+    for row, (color, day, seen) in enumerate(
+        zip(*(table[c].to_pylist() for c in ("color", "day", "seen")), strict=True)
+    ):
+        if codes[row, 2] > 1:
+            assert days[codes[row, 2] - 2] == f"{color or ''}&{day}"
+        if codes[row, 3] > 1:
+            assert first[codes[row, 3] - 2] == seen.split(",")[0]
+        assert (codes[row, 3] == 0) == (seen == "")
+
+
+def test_statistics_are_of_the_whole_sequence(derived: PreparedDataset) -> None:
+    expected = [len(text.split(",")) if text else 0 for text in small_table()["seen"].to_pylist()]
+    assert derived.read_measured(np.arange(derived.n_rows))[:, 3].tolist() == expected
+    stats = derived._stats["numeric"]["full"]["seen_length"]
+    assert stats["mean"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert derived.read_tokens("seen", np.arange(derived.n_rows))[1].max() == 2

@@ -1,0 +1,122 @@
+"""Histories from the log: only strictly earlier rows of the same key, whatever the order of the files' rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.prepare.run import prepare
+from recsys.raw.history import build_history
+from recsys.schema.config import LogSequence, SchemaConfig
+
+LOG = {"kind": "log", "key": "user", "item": "item", "order": "at", "max_length": 3}
+
+
+def ratings(n: int = 600, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "user": pa.array(rng.integers(0, 12, n), mask=rng.random(n) < 0.02),
+            "item": rng.integers(100, 140, n),
+            "at": rng.integers(0, 200, n),  # many ties
+            "rating": rng.integers(1, 6, n),
+        }
+    )
+
+
+def plain_history(table: pa.Table, row: int, max_length: int, lowest: int = 0) -> list[tuple[int, str]]:
+    """The steps of a row with their times, by looking at every other row."""
+    user, item, at, rating = (table[name].to_pylist() for name in ("user", "item", "at", "rating"))
+    if user[row] is None:
+        return []
+    steps = [
+        (at[i], str(item[i]))
+        for i in range(len(user))
+        if user[i] == user[row] and at[i] < at[row] and rating[i] >= lowest
+    ]
+    return sorted(steps)[-max_length:]
+
+
+@pytest.mark.parametrize("where", [None, {"column": "rating", "min": 4}])
+def test_against_a_look_at_every_other_row(where: dict | None) -> None:
+    table = ratings()
+    log = LogSequence.model_validate(LOG | {"where": where})
+    lists = build_history(log, table).lists(0, table.num_rows).to_pylist()
+    for row in range(table.num_rows):
+        assert lists[row] == [item for _, item in plain_history(table, row, 3, 4 if where else 0)]
+    assert max(map(len, lists)) == 3
+
+
+def test_a_row_is_never_in_its_own_history_nor_later_ones() -> None:
+    table = ratings()
+    before = build_history(LogSequence.model_validate(LOG), table).lists(0, 600).to_pylist()
+    at, item = np.array(table["at"]), table["item"].to_pylist()
+    moment = 120
+    changed = pa.array([i if t < moment else 999 for i, t in zip(item, at, strict=True)])
+    after = (
+        build_history(LogSequence.model_validate(LOG), table.set_column(1, "item", changed)).lists(0, 600).to_pylist()
+    )
+    for row in np.flatnonzero(at <= moment):
+        assert after[row] == before[row]
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    table = ratings()
+    order = np.random.default_rng(1).permutation(600)
+    log = LogSequence.model_validate(LOG)
+    straight = build_history(log, table).lists(0, 600).to_pylist()
+    shuffled = build_history(log, table.take(pa.array(order))).lists(0, 600).to_pylist()
+    assert shuffled == [straight[row] for row in order]
+
+
+def prepare_ratings(table: pa.Table, folder: Path, **schema: object) -> PreparedDataset:
+    (folder / "raw").mkdir()
+    pq.write_table(table, folder / "raw" / "ratings.parquet", row_group_size=50)
+    config = SchemaConfig.model_validate(
+        {
+            "label": {"column": "rating", "min": 4},
+            "split": {"column": "at", "valid_from": 120, "test_from": 160},
+            "categorical": ["user", "item"],
+            "sequences": {"liked": LOG | {"where": {"column": "rating", "min": 4}}},
+            "target_item": "item",
+        }
+        | schema
+    )
+    files, settings = RawFiles(train=("ratings.parquet",)), PrepareConfig(min_count=1)
+    return PreparedDataset(prepare(config, files, settings, folder / "raw", folder / "prepared", "ratings"))
+
+
+def test_labels_splits_and_histories_from_a_plain_log(tmp_path: Path) -> None:
+    table = ratings()
+    dataset = prepare_ratings(table, tmp_path)
+    every = np.arange(600)
+    assert np.array_equal(dataset.labels(every), np.array(table["rating"]) >= 4)
+    at = np.array(table["at"])
+    for name, low, high in (("valid", 120, 160), ("test", 160, 1000)):
+        rows = dataset.given_rows(name)
+        assert sorted(rows(np.arange(len(rows)))) == np.flatnonzero((at >= low) & (at < high)).tolist()
+    assert dataset.manifest.schema_.vocabularies["item"] == ("item", "liked")
+    values = dataset.vocabularies["item"].values.to_pylist()
+    for row in range(600):
+        codes, _ = dataset.read_tokens("liked", np.array([row]))
+        expected = [item for _, item in plain_history(table, row, 3, 4)]
+        assert [values[code - 2] if code > 1 else item for code, item in zip(codes, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"sequences": {"liked": LOG | {"key": "usr"}}}, "schema.sequences.liked: 'usr' is not a column.*'user'"),
+        ({"sequences": {"rating": LOG}}, "the data has a column 'rating' already"),
+        ({"split": {"column": "at", "test_from": "soon"}}, "schema.split.test_from: 'soon' cannot be compared"),
+        ({"label": {"column": "rating", "min": 9}}, "training labels 'rating' are all 0"),
+    ],
+)
+def test_wrong_roles_are_named(tmp_path: Path, schema: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare_ratings(ratings(), tmp_path, **schema)
