@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -33,7 +34,8 @@ from pipelines.submit import submit
 from ranking.models import ModelName, build_model, config_class
 from ranking.scoring import find_run_data, load_scorer
 from recsys.data.dataset import PreparedDataset
-from recsys.data.permutation import Permutation
+from recsys.data.rows import Permutation
+from recsys.data.store import RowStore
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
@@ -122,7 +124,7 @@ def training(sizes: list[int], data: Path) -> None:
 def train_epoch(folder: str) -> dict[str, Any]:
     """Trains one epoch, and says whether its order holds each row once."""
     keep_freed_memory()
-    split = PreparedDataset(Path(folder)).split("full")
+    split = PreparedDataset.open(Path(folder)).split("full")
     config = TrainerConfig(epochs=1, batch_size=BATCH_SIZE, early_stopping=None)
     torch.manual_seed(config.seed)
     model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
@@ -140,7 +142,7 @@ def scoring(n_rows: int, data: Path) -> None:
     """`submit` beside the forward pass alone."""
     run = train_run("dcnv2", data)
     dataset = base()
-    (raw,), test = dataset.manifest.test_files, dataset.given_rows("test")
+    (raw,), test = dataset.manifest.test_files, dataset.partition_rows("test")
     table = pq.read_table(raw)
     sizes = {"few": 2000, "half": n_rows // 2, "all": n_rows}
     for name, size in sizes.items():
@@ -148,7 +150,7 @@ def scoring(n_rows: int, data: Path) -> None:
         ids = pa.array([f"T{i}" for i in range(size)])
         copies = copies.set_column(copies.column_names.index("ID"), "ID", ids)
         pq.write_table(copies, data / f"{name}.parquet", row_group_size=20_000)
-        tile(dataset, dataset.n_rows - len(test) + size, data / f"prepared-{name}", test(np.arange(len(test))))
+        tile(dataset, dataset.n_rows - len(test) + size, data / f"prepared-{name}", test.numbers())
     forward = in_process("forward_alone", str(dataset.folder))
     shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
     columns = ("rows/s", "of training's forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB")
@@ -189,12 +191,12 @@ def train_run(model: ModelName, data: Path) -> Path:
 def forward_alone(folder: str) -> dict[str, Any]:
     """The model's forward pass over rows that are in memory as batches already: as training does it, and as scoring."""
     keep_freed_memory()
-    split = PreparedDataset(Path(folder)).split("fold_0")
+    split = PreparedDataset.open(Path(folder)).split("fold_0")
     config = TrainerConfig()
     model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
     numbers = np.arange(50_000)
-    held = split.over(split.dataset.holding(split.dataset.encoded(numbers)))
+    held = replace(split, store=RowStore.hold(split.store.encoded(numbers), split.store.schema))
     found = {}
     for what, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
         model.train(what == "training")
@@ -215,8 +217,8 @@ def submit_rows(run: str, test: str, prepared: str, out: str) -> dict[str, Any]:
     """Scores rows as pipelines.submit does."""
     path = Path(out)
     path.unlink(missing_ok=True)
-    dataset = PreparedDataset(Path(prepared))
-    n_rows = pq.ParquetFile(test).metadata.num_rows if test else len(dataset.given_rows("test"))
+    dataset = PreparedDataset.open(Path(prepared))
+    n_rows = pq.ParquetFile(test).metadata.num_rows if test else len(dataset.partition_rows("test"))
     start = time.perf_counter()
     submit(run=Path(run), out=path, test=[Path(test)] if test else None, data=dataset.folder)
     return {"n_rows": n_rows, "seconds": time.perf_counter() - start, "private_gib": private_gib()}
@@ -239,7 +241,7 @@ def time_requests(run: str, requests: str) -> dict[str, Any]:
     keep_freed_memory()
     folder = Path(run)
     found = find_run_data(folder)
-    dataset = PreparedDataset(found.folder)
+    dataset = PreparedDataset.open(found.folder)
     manifest = dataset.manifest
     paths = list(manifest.test_files)
     source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())

@@ -43,7 +43,7 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | No
     for sequence in schema.token_sequences:
         with JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
             for piece in pieces:
-                jagged.add(*base.encoded(piece).tokens[sequence.name])
+                jagged.add(*base.store.encoded(piece).tokens[sequence.name])
     label, group = (columns[name](np.concatenate(pieces)) for name in (layout.LABEL, layout.GROUP))
     groups = [
         found.model_copy(

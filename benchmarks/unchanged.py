@@ -24,7 +24,8 @@ from rich.table import Table
 from recsys.errors import InputError
 
 ROOT = Path(__file__).parent.parent
-DONE = "RECORDED"
+DONE = "recorded.txt"
+"""The steps that a record has."""
 BYTES = {".arrow", ".npy", ".csv", ".faiss"}
 """Suffixes of files whose bytes must be equal; parquet files are compared as tables, JSON files value by value."""
 VOLATILE = {
@@ -114,6 +115,21 @@ def steps_of(tree: Path) -> list[Step]:
                 *(score_feature, "reranked"),
             ),
         ),
+        Step(
+            "rank",
+            (
+                *("--model", "din", *rank, "--folds", "0", "--out", "din-matching", "model.attention_softmax=true"),
+                *("model.match_scores=true", "model.matching.dim=8", "model.target_with=[l_feat_11]"),
+                *("trainer.weight_average=0", "model.cross_depth=1"),
+            ),
+        ),
+        Step(
+            "retrieval",
+            (
+                *(*toss, "--out", "attention", *quick, "score_parts=null", "model.pooling=attention"),
+                *("trainer.loss.all_ads=true", "trainer.loss.shown=negative"),
+            ),
+        ),
         Step("ensemble", ("--runs", "dcnv2", "gbdt", "--out", "ensemble", "--replicates", "100")),
         Step("compare", ("dcnv2", "gbdt", "--replicates", "100", "--out", "differences.json")),
         Step("submit", ("--run", "ensemble", "--test", "raw/test.parquet", "--out", "submission.csv")),
@@ -136,10 +152,6 @@ def record(tree: Path, folder: Path, core: int) -> None:
     Raises:
         InputError: when a step fails.
     """
-    if (folder / DONE).exists():
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds an unfinished record: remove it")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"base": str(tree / "configs/toss.yaml"), "name": "toss"}))
     base = {"base": str(tree / "configs/toss_retrieval.yaml"), "name": "toss"}
@@ -150,13 +162,19 @@ def record(tree: Path, folder: Path, core: int) -> None:
         **{"NUMBA_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "COLUMNS": "160"},
     }
     pin = ["taskset", "-c", str(core)] if hasattr(os, "sched_getaffinity") else []
+    record_file = folder / DONE
+    done_before = record_file.read_text().splitlines() if record_file.exists() else []
     for step in steps_of(tree):
+        line = " ".join([step.pipeline, *step.arguments]).replace(str(tree), "")
+        if line in done_before:
+            continue
         command = [*pin, sys.executable, "-m", f"pipelines.{step.pipeline}", *step.arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise InputError(f"{' '.join(command)} failed in {folder}: {done.stderr.strip()[-2000:]}")
-        print(f"{folder.name}: {step.pipeline} {' '.join(step.arguments)[:90]}", flush=True)
-    (folder / DONE).touch()
+        print(f"{folder.name}: {line[:110]}", flush=True)
+        with record_file.open("a") as file:
+            file.write(f"{line}\n")
 
 
 def contents(folder: Path) -> dict[str, str]:

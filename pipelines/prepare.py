@@ -34,7 +34,7 @@ def prepare_command(
     """
     data = load_data_config(config, overrides or [])
     folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out, engine=engine)
-    print_dataset(PreparedDataset(folder))
+    print_dataset(PreparedDataset.open(folder))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 
@@ -19,7 +18,6 @@ from pipelines.common.data import find_prepared
 from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import ModelName, build_trainer
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_parts, print_calibration
@@ -110,7 +108,7 @@ def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
     """
     numbered = [name for name in dataset.split_names if name.startswith("fold_")]
     if folds is None:
-        return ["full"] if dataset.given_splits else numbered
+        return ["full"] if dataset.predefined_splits else numbered
     if folds == "all":
         chosen = numbered
     elif folds in ("holdout", "full"):
@@ -178,16 +176,14 @@ def execute(
     metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
     metrics["data"] = {"folder": str(dataset.folder.resolve())}
     metrics["calibration"] = calibrate_parts(run, reported)
-    run.finish(metrics, reported, dataset.row_ids(join(reported).rows))
+    run.finish(metrics, reported, dataset.store.row_ids(join(reported).rows))
 
 
 def fit_split(
     run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
 ) -> None:
     """Fits a model on one split, scores the rows it is judged on, if there are any, and keeps both."""
-    judged: dict[str, Rows] = {split.name.removeprefix("fold_"): split.held_out_rows}
-    if split.name == "full":
-        judged = {name: split.dataset.given_rows(name) for name in split.dataset.given_splits}
+    judged = split.evaluation_rows
     # Rows that stop training early are never those that are reported.
     monitor = judged["valid"] if len(judged) == 2 else None
 
@@ -200,9 +196,9 @@ def fit_split(
     parts = []
     for name, rows in judged.items():
         logit = trainer.predict(rows, f"scoring {name}")
-        number = rows(np.arange(len(rows)))
+        number = rows.numbers()
         natural, balanced = report.link.natural_logit(logit), report.link.balanced_logit(logit)
-        parts.append(Part(name, number, split.dataset.labels(number), logit, natural, balanced))
+        parts.append(Part(name, number, split.store.labels(number), logit, natural, balanced))
     if world.is_main:
         run.save_fit(split.name, parts, describe_fit(report, world))
     trainer.clean_up()

@@ -57,12 +57,12 @@ def rerank(
     from all that was shown: ln of the click probability adds what the ranking model knows.
     """
     data = find_run_data(reranker)
-    theirs = PreparedDataset(data.folder)
+    theirs = PreparedDataset.open(data.folder)
     Reranker(load_scorer(reranker, data, theirs, world), theirs).rerank(
         run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
     )
     table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
-    ids = pc.cast(split.dataset.row_ids(requests(np.arange(len(requests)))), pa.string())
+    ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
     request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
     entry = pc.index_in(table["item"], value_set=catalogue.names).to_numpy()
     logit = table["logit"].to_numpy().astype(np.float64)

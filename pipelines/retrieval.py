@@ -104,10 +104,10 @@ def choose_split(dataset: PreparedDataset, split: str | None) -> str:
         InputError: for a split that the data set does not have.
     """
     if split is None:
-        split = "full" if dataset.given_splits else "holdout"
+        split = "full" if dataset.predefined_splits else "holdout"
     if split not in dataset.split_names:
         raise InputError(f"--split {split}: {dataset.folder} has {', '.join(dataset.split_names)}: pass one of them")
-    if split == "full" and not dataset.given_splits:
+    if split == "full" and not dataset.predefined_splits:
         raise InputError(f"--split full: {dataset.folder} has no valid or test rows with labels: pass another split")
     return split
 
@@ -160,11 +160,11 @@ def execute(
     towers = fit_towers(run, settings, split, split.fit_rows, catalogue, monitor, world, split_name)
     user, ads = towers.request_vectors(requests), towers.ad_vectors(catalogue)
     if own.score_parts is not None:
-        score_rows(run, settings, split, others, monitor, world)
+        score_rows(run, settings, dataset, split, others, monitor, world)
     if not world.is_main:
         return
 
-    target = catalogue.entries(split, requests(np.arange(len(requests))))
+    target = catalogue.entries(split, requests.numbers())
     scores: dict[str, Scores] = {
         "two_tower": InnerProducts(user, ads),
         "popularity": Popularity(catalogue.n_shown),
@@ -175,7 +175,7 @@ def execute(
     if own.half_life_days is not None:
         scores["recent"] = Popularity(catalogue.recent)
     rankings = {name: rank_all(score, target, len(catalogue)) for name, score in scores.items()}
-    metrics = summarize(rankings, target, split, requests, catalogue)
+    metrics = summarize(rankings, target, dataset.segments(requests.numbers()), len(catalogue))
     index, metrics["index"] = index_ads(settings, user, ads)
     index.save(run.file("."), towers.identity)
     metrics["index"]["bytes"] = run.file(INDEX_FILE).stat().st_size
@@ -194,10 +194,8 @@ def execute(
 
 def judged_rows(split: Split) -> tuple[Rows, Rows | None]:
     """The rows that are reported, and those that may stop training."""
-    if split.name != "full":
-        return split.held_out_rows, None
-    given = split.dataset.given_splits
-    return split.dataset.given_rows(given[-1]), split.dataset.given_rows("valid") if len(given) == 2 else None
+    *others, reported = split.evaluation_rows.values()
+    return reported, others[0] if others else None
 
 
 def fit_towers(
@@ -232,7 +230,13 @@ def fit_towers(
 
 
 def score_rows(
-    run: RunFolder, settings: RetrievalConfig, split: Split, judged: Sequence[Rows], monitor: Rows | None, world: World
+    run: RunFolder,
+    settings: RetrievalConfig,
+    dataset: PreparedDataset,
+    split: Split,
+    judged: Sequence[Rows],
+    monitor: Rows | None,
+    world: World,
 ) -> None:
     """scores.parquet: each fitting row's own pair scored by towers that have not seen it, judged rows by their mean."""
     own = settings.retrieval
@@ -240,7 +244,7 @@ def score_rows(
     found: list[tuple[Rows, np.ndarray]] = []
     of_judged = [np.zeros(len(rows), np.float32) for rows in judged]
     for part in range(own.score_parts):
-        mine, rest = split.fit_part(part, own.score_parts)
+        mine, rest = dataset.fit_rows_in_part(split.name, part, own.score_parts)
         if len(mine) == 0:
             raise InputError(
                 f"score_parts={own.score_parts} is more than the data set has folds: lower it, or set null"
@@ -252,8 +256,8 @@ def score_rows(
             sums += towers.logits(rows, "scoring") / own.score_parts
     if world.is_main:
         found += zip(judged, of_judged, strict=True)
-        numbers = np.concatenate([rows(np.arange(len(rows))) for rows, _ in found])
-        write_scores(run.file(SCORES_FILE), split.dataset, numbers, np.concatenate([s for _, s in found]))
+        numbers = np.concatenate([rows.numbers() for rows, _ in found])
+        write_scores(run.file(SCORES_FILE), dataset, numbers, np.concatenate([s for _, s in found]))
 
 
 def index_ads(settings: RetrievalConfig, user: np.ndarray, ads: np.ndarray) -> tuple[AdIndex, dict[str, Any]]:

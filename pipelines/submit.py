@@ -60,7 +60,7 @@ def submit(
         raise InputError(f"{out} exists: choose another --out, or remove it")
     run = final_run(run)
     found = find_run_data(run)
-    dataset = PreparedDataset(data or found.folder)
+    dataset = PreparedDataset.open(data or found.folder)
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
     schema = dataset.manifest.schema_
     wanted = read_sample(sample) if sample else None

@@ -13,6 +13,7 @@ from recsys.config import StrictModel
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
+from recsys.nn.jagged import equal_weights, mean_by_row, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, activation_of, concat
 from recsys.schema.resolved import Schema
 
@@ -191,7 +192,7 @@ class DIN(nn.Module):
             if self.has_match_scores:
                 scores.append(match_B1)
             if self.matching is not None:
-                means.append(mean_of_rows(behaviour_TD, found.lengths()))
+                means.append(mean_by_row(behaviour_TD, found.lengths()))
         x0_BX = concat([self.features(batch), *item, *pooled, batch.dense])
         beside = [self.cross(x0_BX)] if self.cross else []
         vectors = None
@@ -204,37 +205,16 @@ class DIN(nn.Module):
 
     def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> tuple[Tensor, Tensor]:
         """[T, D] behaviours, end to end, to [B, D], their weighted sum in each row, and [B, 1], their mean score."""
-        n_rows, n_events = len(length_B), len(behaviour_TD)
-        rows = torch.arange(n_rows, device=length_B.device)
-        row_T = torch.repeat_interleave(rows, length_B.long(), output_size=n_events)
-        share_B1 = length_B.clamp(min=1).to(behaviour_TD.dtype).reciprocal().unsqueeze(1)
+        n_rows = len(length_B)
+        row_T = row_of_event(length_B, len(behaviour_TD))
+        share_B1 = equal_weights(length_B, behaviour_TD.dtype).unsqueeze(1)
         match_B1 = share_B1.new_zeros(n_rows, 1)
         if unit not in self.units:
             weight_T1 = share_B1.index_select(0, row_T)
         else:
             weight_T1 = self.units[unit](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
             if self.has_match_scores:
-                match_B1 = share_B1 * match_B1.index_add(0, row_T, weight_T1)
+                match_B1 = share_B1 * sum_by_row(weight_T1, row_T, n_rows)
             if self.has_softmax:
-                weight_T1 = softmax_of_rows(weight_T1, row_T, n_rows)
-        sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1])
-        return sums_BD.index_add(0, row_T, weight_T1 * behaviour_TD), match_B1
-
-
-def mean_of_rows(behaviour_TD: Tensor, length_B: Tensor) -> Tensor:
-    """[T, D] behaviours, end to end, to [B, D] means; zeros where a row has none."""
-    n_rows = len(length_B)
-    row_T = torch.repeat_interleave(
-        torch.arange(n_rows, device=length_B.device), length_B.long(), output_size=len(behaviour_TD)
-    )
-    sums_BD = behaviour_TD.new_zeros(n_rows, behaviour_TD.shape[1]).index_add(0, row_T, behaviour_TD)
-    return sums_BD / length_B.clamp(min=1).to(sums_BD.dtype).unsqueeze(1)
-
-
-def softmax_of_rows(score_T1: Tensor, row_T: Tensor, n_rows: int) -> Tensor:
-    """[T, 1] scores to weights that sum to one within each row."""
-    lowest = score_T1.new_full((n_rows,), -torch.inf)
-    highest_B = lowest.scatter_reduce(0, row_T, score_T1.detach().squeeze(1), "amax")
-    exp_T1 = (score_T1 - highest_B.index_select(0, row_T).unsqueeze(1)).exp()
-    sum_B1 = score_T1.new_zeros(n_rows, 1).index_add(0, row_T, exp_T1)
-    return exp_T1 / sum_B1.index_select(0, row_T)
+                weight_T1 = softmax_by_row(weight_T1.squeeze(1), row_T, n_rows).unsqueeze(1)
+        return sum_by_row(weight_T1 * behaviour_TD, row_T, n_rows), match_B1

@@ -177,7 +177,7 @@ class GBDTTrainer:
         lgb.register_logger(_Silence())
         schema, parameters = self._split.schema, self.parameters()
         is_native = self._config.categorical == "native" and schema.categorical
-        label = self._split.dataset.labels(self._rows(np.arange(len(self._rows))))
+        label = self._split.store.labels(self._rows.numbers())
         with console.status(f"{self._name}  binning {len(self._rows):,} rows"):
             data = lgb.Dataset(
                 TableSequence(self._split, self._rows),
@@ -237,7 +237,7 @@ class GBDTTrainer:
     def _judge(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
         """The composite metric of the monitored rows."""
         assert self._monitor is not None
-        label = self._split.dataset.labels(self._monitor(np.arange(len(self._monitor))))
+        label = self._split.store.labels(self._monitor.numbers())
         scores: list[np.ndarray] = []
 
         def keep(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:

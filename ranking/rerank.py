@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ranking.scoring import Scorer, score_blocks
 from recsys.data.dataset import PreparedDataset
+from recsys.data.jagged import offsets_of
 from recsys.data.store import EncodedRows
 from recsys.errors import InputError
 from recsys.schema.resolved import Schema
@@ -46,7 +47,7 @@ class Reranker:
         self._scorer, self._dataset = scorer, dataset
         self._of_ad = _ad_columns(dataset.manifest.schema_, scorer.categorical)
         self._row_of_item = _first_rows(dataset)
-        self._row_ids: pa.Array = pc.cast(dataset.row_ids(np.arange(dataset.n_rows)), pa.string())
+        self._row_ids: pa.Array = pc.cast(dataset.store.row_ids(np.arange(dataset.n_rows)), pa.string())
 
     def rerank(self, candidates: Path, out: Path) -> None:
         """Writes the candidates again with the column `logit`, the natural logit of a click.
@@ -82,7 +83,7 @@ class Reranker:
         dataset, of_ad = self._dataset, self._of_ad
         requests, items = table["row_id"].combine_chunks(), table["item"].combine_chunks()
         request = pc.index_in(requests, value_set=self._row_ids)
-        item = pc.index_in(items, value_set=dataset.item_names)
+        item = pc.index_in(items, value_set=dataset.store.item_names)
         for found, values, what in ((request, requests, "request"), (item, items, "item")):
             if found.null_count:
                 unknown = values.filter(pc.is_null(found))[0]
@@ -90,18 +91,17 @@ class Reranker:
                     f"{path} names a {what} {unknown} that {dataset.folder} does not have: it is of other data"
                 )
         rows, ads = request.to_numpy().astype(np.int64), self._row_of_item[item.to_numpy()]
-        sparse, measured = dataset.read_sparse(rows).copy(), dataset.read_measured(rows).copy()
+        sparse, measured = dataset.store.read_sparse(rows).copy(), dataset.store.read_measured(rows).copy()
         if of_ad.sparse:
-            sparse[:, of_ad.sparse] = dataset.read_sparse(ads)[:, of_ad.sparse]
+            sparse[:, of_ad.sparse] = dataset.store.read_sparse(ads)[:, of_ad.sparse]
         if of_ad.measured:
-            measured[:, of_ad.measured] = dataset.read_measured(ads)[:, of_ad.measured]
+            measured[:, of_ad.measured] = dataset.store.read_measured(ads)[:, of_ad.measured]
         lengths, tokens = [], {}
         for sequence in dataset.manifest.schema_.token_sequences:
             source = ads if sequence.name in of_ad.tokens else rows
-            codes, n_tokens = dataset.read_tokens(sequence.name, source)
-            full = dataset.sequence_lengths(sequence.name, source)
-            offsets = np.concatenate([[0], np.cumsum(n_tokens, dtype=np.int64)])
-            tokens[sequence.name] = offsets, codes
+            codes, n_tokens = dataset.store.read_tokens(sequence.name, source)
+            full = dataset.store.sequence_lengths(sequence.name, source)
+            tokens[sequence.name] = offsets_of(n_tokens), codes
             lengths.append(full)
         n = len(rows)
         return EncodedRows(
@@ -133,9 +133,9 @@ def _ad_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
 
 def _first_rows(dataset: PreparedDataset) -> np.ndarray:
     """[items] int64: the first row that shows each item."""
-    first = np.full(len(dataset.item_names), np.iinfo(np.int64).max)
+    first = np.full(len(dataset.store.item_names), np.iinfo(np.int64).max)
     for start in range(0, dataset.n_rows, _BLOCK_ROWS):
         rows = np.arange(start, min(start + _BLOCK_ROWS, dataset.n_rows))
-        items = dataset.items(rows)
+        items = dataset.store.items(rows)
         np.minimum.at(first, items[items >= 0], rows[items >= 0])
     return first

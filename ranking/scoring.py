@@ -1,7 +1,7 @@
 """Finished runs as scorers of rows that no model has seen: fold models averaged, members stacked, calibrated."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows
 from recsys.data.split import Split
-from recsys.data.store import EncodedRows
+from recsys.data.store import EncodedRows, RowStore
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.evaluation.calibration import Calibrator
@@ -71,7 +71,7 @@ class _DeepFit:
         load_tensors(weights, sharded.state_dict())
 
     def logit(self, split: Split) -> np.ndarray:
-        rows, size = AllRows(split.dataset.n_rows), max(1, self._trainer.eval_batch_size // _blocks_at_once())
+        rows, size = AllRows(split.store.n_rows), max(1, self._trainer.eval_batch_size // _blocks_at_once())
         return predict(self.model, split, rows, size, self._precision, self._world, is_shown=False)
 
 
@@ -80,7 +80,7 @@ class _TreeFit:
         self._booster = lgb.Booster(model_file=weights / MODEL_FILE)
 
     def logit(self, split: Split) -> np.ndarray:
-        return predict_trees(self._booster, split, AllRows(split.dataset.n_rows), "")
+        return predict_trees(self._booster, split, AllRows(split.store.n_rows), "")
 
 
 class RunScorer:
@@ -128,8 +128,8 @@ class RunScorer:
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """[n] logits of p."""
-        held = self._dataset.holding(rows)
-        logits = [link.natural_logit(fit.logit(split.over(held))) for split, link, fit in self._fits]
+        store = RowStore.hold(rows, self._dataset.manifest.schema_)
+        logits = [link.natural_logit(fit.logit(replace(split, store=store))) for split, link, fit in self._fits]
         return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
 
 

@@ -29,7 +29,7 @@ def write_candidates(
     scores, places = index.search(user, min(n_candidates, len(catalogue)))
     n, k = places.shape
     is_found = places.reshape(-1) >= 0
-    ids = pc.cast(split.dataset.row_ids(requests(np.arange(n))), pa.string())
+    ids = pc.cast(split.store.row_ids(requests(np.arange(n))), pa.string())
     table = pa.table(
         {
             "row_id": ids.take(pa.array(np.repeat(np.arange(n), k)[is_found])),

@@ -38,7 +38,7 @@ class Catalogue:
 
     def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """[n] places of the ads of rows; -1 where a row names none."""
-        items = split.dataset.items(rows)
+        items = split.store.items(rows)
         return np.where(items < 0, -1, self.entry_of_item[items])
 
 
@@ -59,35 +59,35 @@ def build_catalogue(
     Raises:
         InputError: when no row names an ad.
     """
-    dataset = split.dataset
-    n_items = len(dataset.item_names)
+    store = split.store
+    n_items = len(store.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
     n_shown, n_targets = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     by_day: dict[int, np.ndarray] = {}
     for source in (rows, *others):
         for start in range(0, len(source), _BLOCK_ROWS):
             numbers = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
-            items = dataset.items(numbers)
+            items = store.items(numbers)
             numbers, items = numbers[items >= 0], items[items >= 0]
             np.minimum.at(first, items, numbers)
             if source is rows:
                 n_shown += np.bincount(items, minlength=n_items)
-                days = dataset.days(numbers)
+                days = store.days(numbers)
                 for day in np.unique(days).tolist():
                     counts = np.bincount(items[days == day], minlength=n_items)
                     by_day[day] = by_day.get(day, 0) + counts
-                hits = items if not is_clicked_only else items[dataset.labels(numbers) == 1]
+                hits = items if not is_clicked_only else items[store.labels(numbers) == 1]
                 n_targets += np.bincount(hits, minlength=n_items)
     found = np.flatnonzero(first < np.iinfo(np.int64).max)
     if len(found) == 0:
-        raise InputError(f"{dataset.folder}: no row names a target item: fill schema.target_item's column")
+        raise InputError(f"{store.folder}: no row names a target item: fill schema.target_item's column")
     found = found[np.lexsort((found, -n_targets[found], -n_shown[found]))]
     age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
     recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
     entry_of_item = np.full(n_items, -1, np.int32)
     entry_of_item[found] = np.arange(len(found))
     return Catalogue(
-        names=dataset.item_names.take(pa.array(found)),
+        names=store.item_names.take(pa.array(found)),
         rows=first[found],
         n_shown=n_shown[found],
         n_targets=n_targets[found],
@@ -106,7 +106,7 @@ def ads_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], ad_seque
         ad_sequences: those of them that are the ad's.
 
     Returns:
-        A batch without labels, whose row ids are -1.
+        A batch of no rows: items alone, without labels.
     """
     n = len(rows)
     batch = split.batch(rows, ad_sequences)
@@ -118,7 +118,9 @@ def ads_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], ad_seque
         sparse=sparse,
         sequences=_keep(batch.sequences, list(sequences), list(ad_sequences), n, has_weights),
         label=torch.full((n,), torch.nan),
-        row_id=torch.full((n,), -1, dtype=torch.int64),
+        row=batch.row,
+        is_real=batch.is_real,
+        n_rows=0,
     )
 
 

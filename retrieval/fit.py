@@ -38,7 +38,7 @@ def rows_to_train(split: Split, rows: Rows, hits: HitsOf, loss: RetrievalLoss, s
     """
     if hits == "all":
         return rows
-    labels = np.concatenate([split.dataset.labels(part) for part in _blocks(rows)])
+    labels = np.concatenate([split.store.labels(part) for part in _blocks(rows)])
     is_hit = labels == 1
     if not is_hit.any():
         raise InputError(f"split {split.name!r} has no click to learn retrieval from: give it more rows")
@@ -60,9 +60,9 @@ def _blocks(rows: Rows) -> list[np.ndarray]:
 def hits_among(split: Split, rows: Rows, hits: HitsOf) -> Rows:
     """The rows that name an ad which should have been retrieved."""
     numbers = np.concatenate(_blocks(rows) or [np.zeros(0, np.int64)])
-    is_hit = split.dataset.items(numbers) >= 0
+    is_hit = split.store.items(numbers) >= 0
     if hits == "clicked":
-        is_hit &= split.dataset.labels(numbers) == 1
+        is_hit &= split.store.labels(numbers) == 1
     return ListedRows(numbers[is_hit])
 
 
@@ -130,7 +130,7 @@ def build_retrieval_trainer(
         if monitor is None:
             raise InputError("trainer.early_stopping of retrieval needs a valid split: set it to null")
         judged = hits_among(split, monitor, hits)
-        target = catalogue.entries(split, judged(np.arange(len(judged))))
+        target = catalogue.entries(split, judged.numbers())
 
         def measure() -> dict[str, float]:
             size, precision = config.eval_batch_size, config.precision

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from recsys.data.batch import Batch
 from recsys.data.split import Split
+from recsys.nn.jagged import sum_by_row
 from recsys.system.world import World
 from recsys.training.task import Objective
 from retrieval.catalogue import Catalogue
@@ -63,11 +64,11 @@ class RowSoftmax(Objective):
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses, zero for the ads that follow the rows."""
         config = self._config
-        n_rows = int((batch.row_id >= 0).sum())
+        n_rows = batch.n_rows
         user_BD = self.model.user_vectors(batch, n_rows)
         ad_MD = self.model.ad_vectors(batch)
         id_M = batch.sparse[self.model.target].values().long()
-        is_there_M = ~(batch.label.isnan() & (batch.row_id >= 0))  # rows that fill up a process's share are copies
+        is_there_M = batch.is_real
         own_BD, own_id_B = ad_MD[:n_rows], id_M[:n_rows]
         if config.all_ads:
             ad_MD, id_M, is_there_M = ad_MD[n_rows:], id_M[n_rows:], is_there_M[n_rows:]
@@ -116,7 +117,7 @@ class StepSoftmax(Objective):
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses, zero for the ads that follow the rows."""
         assert self.model.causal_over is not None
-        n_rows = int((batch.row_id >= 0).sum())
+        n_rows = batch.n_rows
         step_SD, row_S = self.model.step_vectors(batch, n_rows)
         ad_AD = self.model.ad_vectors(batch)[n_rows:]
         history = batch.sequences[self.model.causal_over]
@@ -131,7 +132,7 @@ class StepSoftmax(Objective):
         own_S = (scaled_SD * ad_AD.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
         others_S = log_sum_of_others(scaled_SD, ad_AD, torch.zeros(len(ad_AD), device=row_S.device), entry_S, place_A)
         losses_S = torch.where(entry_S >= 0, sampled_softmax(own_S, others_S), 0.0)
-        losses_B = losses_S.new_zeros(n_rows).index_add(0, row_S, losses_S) / self._steps_per_row
+        losses_B = sum_by_row(losses_S, row_S, n_rows) / self._steps_per_row
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 
 

@@ -15,6 +15,7 @@ from recsys.config import StrictModel
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
+from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
 from recsys.schema.config import TowerName
 from recsys.schema.resolved import Schema
@@ -66,11 +67,9 @@ def tower_features(schema: Schema, towers: Sequence[TowerName]) -> TowerFeatures
     """Sorts the features of some towers by kind."""
     names = {name for tower in towers for name in schema.towers.get(tower, ())}
     numeric = set(schema.numeric)
-    dense = []
-    for index, column in enumerate(schema.dense):
-        about = column.removeprefix("isnull(").rstrip(")").split("+")[0] if column not in numeric else column
-        if about in names:
-            dense.append(index)
+    # an indicator belongs to the tower of the first column that it speaks for
+    columns = (*schema.numeric, *(columns[0] for columns in schema.missing_indicators))
+    dense = [index for index, column in enumerate(columns) if column in names]
     return TowerFeatures(
         categorical=tuple(name for name in schema.categorical if name in names),
         tokens=tuple(s.name for s in schema.token_sequences if s.name in names),
@@ -98,16 +97,10 @@ class _DenseValues(nn.Module):
         parts = [batch.dense[:n_rows].index_select(1, self.columns)]
         for name, width in self._steps.items():
             found = batch.sequences[name]
-            row_T = rows_of(found.lengths()[:n_rows], len(found.values()))
+            row_T = row_of_event(found.lengths()[:n_rows], len(found.values()))
             values = batch.dense.new_zeros(n_rows, width)
             parts.append(values.index_put((row_T, found.values().long()), found.weights()))
         return torch.cat(parts, dim=1)
-
-
-def rows_of(length_B: Tensor, n_events: int) -> Tensor:
-    """[T] the row of each event."""
-    rows = torch.arange(len(length_B), device=length_B.device)
-    return torch.repeat_interleave(rows, length_B.long(), output_size=n_events)
 
 
 class TwoTower(nn.Module):
@@ -203,7 +196,7 @@ class TwoTower(nn.Module):
         found = events[self.causal_over]
         length_B = found.lengths()[:n_rows]
         states = self.encoder(found.values(), length_B)
-        row = rows_of(length_B + 1, len(states))
+        row = row_of_event(length_B + 1, len(states))
         features = [part.index_select(0, row) for part in self._request(batch, events, n_rows)]
         return self._user(features, [states]), row
 

@@ -23,10 +23,10 @@ def request_vectors(
     found = torch.zeros(len(rows), model.width)
     with progress_line("requests", len(rows), world.is_main) as line:
         for index, batch in enumerate(loader):
-            places = loader.places(index)
+            share = loader.positions(index)
             with autocast(world.device, precision):
                 vectors = model.user_vectors(batch.to(world.device), len(batch))
-            found[places.start : places.stop] = vectors[: len(places)].cpu()
+            found[share.start : share.stop] = vectors[: len(share)].cpu()
             line.advance(len(batch) * world.size)
     return world.sum(found).numpy()
 

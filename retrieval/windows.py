@@ -25,7 +25,7 @@ def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
     Raises:
         InputError: when the sequence is not from the log, or its key is no feature with a value for each key.
     """
-    schema, dataset = split.schema, split.dataset
+    schema, store = split.schema, split.store
     log = schema.logs.get(sequence)
     if log is None or log.key not in schema.categorical:
         raise InputError(
@@ -34,14 +34,14 @@ def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
         )
     length = next(s.max_length for s in schema.token_sequences if s.name == sequence)
     column = schema.categorical.index(log.key)
-    numbers = rows(np.arange(len(rows)))
+    numbers = rows.numbers()
     starts = range(0, len(numbers), _BLOCK_ROWS)
-    key = np.concatenate([dataset.read_sparse(numbers[s : s + _BLOCK_ROWS])[:, column] for s in starts])
+    key = np.concatenate([store.read_sparse(numbers[s : s + _BLOCK_ROWS])[:, column] for s in starts])
     if np.any(key < 2):
         raise InputError(
             f"model.pooling=causal must tell every {log.key} apart: set prepare.min_count_by_column.{log.key}=1"
         )
-    position = np.concatenate([dataset.sequence_lengths(sequence, numbers[s : s + _BLOCK_ROWS]) for s in starts])
+    position = np.concatenate([store.sequence_lengths(sequence, numbers[s : s + _BLOCK_ROWS]) for s in starts])
     last = np.zeros(int(key.max()) + 1, np.int64)
     np.maximum.at(last, key, position)
     chosen = (last[key] - position) % (length + 1) == 0

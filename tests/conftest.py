@@ -71,7 +71,7 @@ def prepare_small(
     pq.write_table(table, folder / "train.parquet", row_group_size=300)
     config = PrepareConfig.model_validate({"min_count": 3} | settings)
     prepare(schema or small_schema(), RawFiles(train=("train.parquet",)), config, folder, out, "small")
-    return PreparedDataset(out)
+    return PreparedDataset.open(out)
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module)

@@ -44,8 +44,8 @@ class Task:
 
     def open(self) -> tuple[Split, Rows]:
         """The split, and the rows to judge by."""
-        split = PreparedDataset(Path(self.prepared)).split(self.split)
-        return split, split.dataset.given_rows("valid") if self.split == "full" else split.held_out_rows
+        split = PreparedDataset.open(Path(self.prepared)).split(self.split)
+        return split, split.evaluation_rows["valid"] if self.split == "full" else split.held_out_rows
 
 
 @dataclass

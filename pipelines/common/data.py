@@ -55,7 +55,7 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
     if data is not None and not data.is_dir():
         raise InputError(f"--data {data} is not a folder: pass a prepared data set or a folder of raw files")
     if data is not None and (data / SCHEMA_FILE).is_file():
-        dataset = PreparedDataset(data)
+        dataset = PreparedDataset.open(data)
         _check_same(config, dataset)
         return dataset
     folder = data or _usual_folder(config)
@@ -64,7 +64,7 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
     if not is_done(out):
         console.print(f"preparing {folder} once, into {out}")
         prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
-    return PreparedDataset(out)
+    return PreparedDataset.open(out)
 
 
 def _usual_folder(config: DataConfig) -> Path:
@@ -105,14 +105,14 @@ def _check_same(config: DataConfig, dataset: PreparedDataset) -> None:
 def print_dataset(dataset: PreparedDataset) -> None:
     """Shows what a prepared data set holds, group by group."""
     table = Table(title=f"{dataset.name}: {dataset.n_rows:,} rows in {dataset.folder}", title_justify="left")
-    for column in ("split", "fold", "last day", "rows", "positive", "rate %"):
+    for column in ("partition", "fold", "holdout", "rows", "positive", "rate %"):
         table.add_column(column, justify="right")
     for group in dataset.groups:
-        is_labelled = group.split in ("train", *dataset.given_splits)
+        is_labelled = group.partition in ("train", *dataset.predefined_splits)
         table.add_row(
-            group.split,
+            group.partition,
             str(group.fold) if group.fold >= 0 else "",
-            "yes" if group.last_day else "",
+            "yes" if group.is_holdout else "",
             f"{group.n_rows:,}",
             f"{group.n_positive:,}" if is_labelled else "",
             f"{100 * group.n_positive / group.n_rows:.3f}" if is_labelled else "",

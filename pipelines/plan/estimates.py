@@ -1,6 +1,5 @@
 """How long a fit will take: from the rows/s of finished runs, or of a short trial where there are none."""
 
-import copy
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -10,8 +9,7 @@ from pipelines.common.config import RankConfig
 from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_trainer
 from recsys.data.dataset import PreparedDataset
-from recsys.data.permutation import Permutation
-from recsys.data.rows import PermutedSlice
+from recsys.data.rows import Permutation, PermutedSlice
 from recsys.data.split import Split
 from recsys.system.progress import console
 from recsys.system.world import World
@@ -54,7 +52,7 @@ def try_speed(settings: RankConfig, dataset: PreparedDataset, world: World) -> S
         n, passes = _TRIAL_BATCHES * size, 1.0
         changes = {"early_stopping": None, "epochs": 1, "weight_average": 0.0, "batch_size": size}
         trainer = trainer.model_copy(update=changes)
-    trial = _few_rows(split, n)
+    trial = _with_few_rows(split, n)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(settings, model=model, trainer=trainer)
         quiet, console.quiet = console.quiet, True
@@ -67,12 +65,10 @@ def try_speed(settings: RankConfig, dataset: PreparedDataset, world: World) -> S
         return Speed(len(trial.fit_rows) * passes / (time.perf_counter() - start), "a short trial")
 
 
-def _few_rows(split: Split, n: int) -> Split:
-    """A split that is fitted on some of its rows."""
-    few = copy.copy(split)
+def _with_few_rows(split: Split, n: int) -> Split:
+    """The split, fitted to a sample of its rows."""
     rows = split.fit_rows
-    few.fit_rows = PermutedSlice(rows, Permutation(len(rows), 0), 0, min(n, len(rows)))  # type: ignore[assignment]
-    return few
+    return replace(split, fit_rows=PermutedSlice(rows, Permutation(len(rows), 0), 0, min(n, len(rows))))
 
 
 def as_text(seconds: float) -> str:

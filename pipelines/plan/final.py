@@ -85,7 +85,7 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
         "calibration": found["calibration"],
         "train": {"fits": {}},
     }
-    run.finish(metrics, [], dataset.row_ids(np.zeros(0, np.int64)))
+    run.finish(metrics, [], dataset.store.row_ids(np.zeros(0, np.int64)))
     return run.folder
 
 

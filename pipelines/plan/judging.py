@@ -104,7 +104,7 @@ def check_segmentation(dataset: PreparedDataset, segmentation: str) -> None:
 def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str) -> pa.Array:
     """[n] the segment of each row, by its id."""
     every = np.arange(dataset.n_rows)
-    place = pc.index_in(row_id, value_set=pc.cast(dataset.row_ids(every), pa.string()))
+    place = pc.index_in(row_id, value_set=pc.cast(dataset.store.row_ids(every), pa.string()))
     return dataset.segments(place.to_numpy())[segmentation]
 
 

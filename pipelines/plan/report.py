@@ -39,7 +39,7 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
         _cost(state, runs, plots),
         _submission(state),
     ]
-    train = [group for group in dataset.groups if group.split == "train"]
+    train = [group for group in dataset.groups if group.partition == "train"]
     n, n_positive = sum(group.n_rows for group in train), sum(group.n_positive for group in train)
     summary = (
         f"{dataset.name}: {n:,} training rows, {n_positive:,} clicks ({100 * n_positive / n:.3f} %). Figures are "

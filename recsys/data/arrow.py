@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys.data.jagged import gather_indices
 from recsys.data.layout import BLOCK_ROWS
 from recsys.errors import InputError
 
@@ -34,7 +35,7 @@ class ArrowFile:
         size = np.dtype(dtype).itemsize
         return np.frombuffer(self._whole, dtype, self._whole.size // size)
 
-    def place(self, buffer: pa.Buffer, dtype: type[np.generic]) -> int:
+    def start_of(self, buffer: pa.Buffer, dtype: type[np.generic]) -> int:
         """Where a batch's buffer starts in `flat(dtype)`."""
         offset = buffer.address - self._whole.address
         assert offset % np.dtype(dtype).itemsize == 0, "Arrow aligns its buffers to 8 bytes"
@@ -55,7 +56,7 @@ class FixedColumn:
         value_type = (dtype.value_type if self.is_list else dtype).to_pandas_dtype()
         arrays = [batch.column(name) for batch in file.batches]
         buffers = [(array.values if self.is_list else array).buffers()[1] for array in arrays]
-        self._base = np.array([file.place(buffer, value_type) for buffer in buffers], np.int64)
+        self._base = np.array([file.start_of(buffer, value_type) for buffer in buffers], np.int64)
         self._windows = np.lib.stride_tricks.sliding_window_view(file.flat(value_type), self.width)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -70,11 +71,11 @@ class ListColumn:
     def __init__(self, file: ArrowFile) -> None:
         arrays = [batch.column(0) for batch in file.batches]
         self._flat = file.flat(np.int32)
-        self._offset_base = np.array([file.place(array.buffers()[1], np.int32) for array in arrays], np.int64)
+        self._offset_base = np.array([file.start_of(array.buffers()[1], np.int32) for array in arrays], np.int64)
         # A batch without any token has no value buffer to point to, and none is read.
         values = [array.values.buffers()[1] for array in arrays]
         self._value_base = np.array(
-            [0 if v is None or v.size == 0 else file.place(v, np.int32) for v in values], np.int64
+            [0 if v is None or v.size == 0 else file.start_of(v, np.int32) for v in values], np.int64
         )
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,5 +85,4 @@ class ListColumn:
         first, last = self._flat[offset], self._flat[offset + 1]
         lengths = last - first
         starts = self._value_base[batch] + first
-        within = np.arange(int(lengths.sum(dtype=np.int64))) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return self._flat[np.repeat(starts, lengths) + within], lengths
+        return self._flat[gather_indices(starts, lengths)], lengths

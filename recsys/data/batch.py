@@ -1,6 +1,8 @@
 """The batch that every model reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +27,12 @@ class Batch(Pipelineable):
     and the weights their values; tokens then weigh 1."""
     label: Tensor
     """[B] float32: 0, 1, or NaN for rows without a label."""
-    row_id: Tensor
-    """[B] int64: the row's number in the prepared data set."""
+    row: Tensor
+    """[B] int64: the row's number in the store."""
+    is_real: Tensor
+    """[B] bool: False for copies that only fill up a process's share of a batch. Their losses count for nothing."""
+    n_rows: int
+    """How many of the B are rows of the store; what follows them are items alone, see `retrieval.negatives`."""
 
     def __len__(self) -> int:
         return self.label.shape[0]
@@ -39,46 +45,49 @@ class Batch(Pipelineable):
             sparse=_narrow_jagged(self.sparse, start, length),
             sequences=_narrow_jagged(self.sequences, start, length),
             label=self.label[rows],
-            row_id=self.row_id[rows],
+            row=self.row[rows],
+            is_real=self.is_real[rows],
+            n_rows=min(max(self.n_rows - start, 0), length),
         )
 
-    def followed_by(self, other: "Batch") -> "Batch":
-        """These rows, then another batch's of the same features."""
+    def followed_by(self, items: "Batch") -> "Batch":
+        """These rows, then a batch of items alone with the same features."""
+        assert self.n_rows == len(self)
+        assert items.n_rows == 0
         return Batch(
-            dense=torch.cat([self.dense, other.dense]),
-            sparse=_follow(self.sparse, other.sparse),
-            sequences=_follow(self.sequences, other.sequences),
-            label=torch.cat([self.label, other.label]),
-            row_id=torch.cat([self.row_id, other.row_id]),
+            dense=torch.cat([self.dense, items.dense]),
+            sparse=_concat_jagged(self.sparse, items.sparse),
+            sequences=_concat_jagged(self.sequences, items.sequences),
+            label=torch.cat([self.label, items.label]),
+            row=torch.cat([self.row, items.row]),
+            is_real=torch.cat([self.is_real, items.is_real]),
+            n_rows=self.n_rows,
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The batch on a device."""
-        return Batch(
-            dense=self.dense.to(device, non_blocking=non_blocking),
-            sparse=self.sparse.to(device, non_blocking=non_blocking),
-            sequences=self.sequences.to(device, non_blocking=non_blocking),
-            label=self.label.to(device, non_blocking=non_blocking),
-            row_id=self.row_id.to(device, non_blocking=non_blocking),
-        )
+        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from where a GPU copies without waiting."""
-        return Batch(
-            dense=self.dense.pin_memory(),
-            sparse=self.sparse.pin_memory(),
-            sequences=self.sequences.pin_memory(),
-            label=self.label.pin_memory(),
-            row_id=self.row_id.pin_memory(),
-        )
+        return self._map(lambda part: part.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keeps the memory until the work queued on a stream is done with it."""
-        self.dense.record_stream(stream)
-        self.sparse.record_stream(stream)
-        self.sequences.record_stream(stream)
-        self.label.record_stream(stream)
-        self.row_id.record_stream(stream)
+        for part in (self.dense, self.sparse, self.sequences, self.label, self.row, self.is_real):
+            part.record_stream(stream)
+
+    def _map(self, move: Callable[[Any], Any]) -> "Batch":
+        """The same batch with every tensor moved."""
+        return Batch(
+            dense=move(self.dense),
+            sparse=move(self.sparse),
+            sequences=move(self.sequences),
+            label=move(self.label),
+            row=move(self.row),
+            is_real=move(self.is_real),
+            n_rows=self.n_rows,
+        )
 
 
 def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJaggedTensor:
@@ -101,7 +110,7 @@ def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJ
     )
 
 
-def _follow(first: KeyedJaggedTensor, second: KeyedJaggedTensor) -> KeyedJaggedTensor:
+def _concat_jagged(first: KeyedJaggedTensor, second: KeyedJaggedTensor) -> KeyedJaggedTensor:
     """The rows of one, then those of the other, of every key."""
     keys = first.keys()
     if not keys:

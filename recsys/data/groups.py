@@ -1,11 +1,17 @@
-"""Groups of rows: the finest sets that a split tells apart."""
+"""Groups: the finest sets of rows that splits tell apart (partition, fold, holdout or not).
 
+All that a split is fitted to is a sum over groups, so that no fold's statistics need a pass of their own.
+"""
+
+from collections.abc import Sequence
 from typing import Literal
+
+from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
 
-SplitName = Literal["train", "valid", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+Partition = Literal["train", "valid", "test"]
+PARTITIONS: tuple[Partition, ...] = ("train", "valid", "test")
 NO_LABEL = 255
 NO_FOLD = -1
 NO_DAY = -1
@@ -14,24 +20,27 @@ NO_DAY = -1
 class Group(StrictModel):
     """Rows that every split treats alike."""
 
-    split: SplitName
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    partition: Partition = Field(alias="split")
     fold: int
     """0 .. n_folds - 1 for training rows, -1 for others."""
-    last_day: bool
+    is_holdout: bool = Field(alias="last_day")
+    """Whether the rows are of the last day."""
     n_rows: int
     n_positive: int
 
 
-def fit_groups_of(groups: tuple[Group, ...] | list[Group], split: str) -> list[int]:
+def fit_groups_of(groups: Sequence[Group], split: str) -> list[int]:
     """The groups whose rows a split's model may see.
 
     Args:
         groups: all groups of the data set.
         split: `full`, `holdout` or `fold_K`.
     """
-    train = [(index, group) for index, group in enumerate(groups) if group.split == "train"]
+    train = [(index, group) for index, group in enumerate(groups) if group.partition == "train"]
     if split == "holdout":
-        return [index for index, group in train if not group.last_day]
+        return [index for index, group in train if not group.is_holdout]
     if split.startswith("fold_"):
         return [index for index, group in train if f"fold_{group.fold}" != split]
     return [index for index, _ in train]

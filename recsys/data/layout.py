@@ -1,12 +1,14 @@
-"""The files of a prepared data set: their names, what they hold, and how rows are written into them."""
+"""The files of a prepared data set: their names, and the models of the JSON files."""
 
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
 from recsys.data.config import PrepareConfig
-from recsys.data.groups import Group
+from recsys.data.groups import Group, Partition
+from recsys.data.transforms import NumericStats
 from recsys.schema.config import SchemaConfig
 from recsys.schema.kinds import Kind
 from recsys.schema.resolved import Schema
@@ -44,17 +46,52 @@ class Manifest(StrictModel):
     schema_: Schema = Field(alias="schema")
     schema_config: SchemaConfig
     prepare: PrepareConfig
-    last_day: str | None
+    holdout_day: str | None = Field(alias="last_day")
+    """The last day, which the `holdout` split is evaluated on; None where there are not two days."""
     kinds: dict[str, Kind]
     """Of the columns that features are read from, as the training files have them."""
     n_rows: int
     test_files: tuple[str, ...] = ()
-    """Where the files of the test split stood."""
+    """The files of the test partition."""
     truth_file: str | None = None
-    """Where the generator's truth stood."""
+    """The file of the generator's truth."""
 
 
 class Groups(StrictModel):
     """folds.json: the groups in whose order fold_indices.npy lists the rows."""
 
     groups: tuple[Group, ...]
+
+
+class SequenceStats(StrictModel):
+    """Lengths of a token sequence over the training rows, before any cut."""
+
+    mean_length: float
+    max_length: int
+    n_empty: int
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """The numeric statistics of one split's fitting rows."""
+
+    numeric: dict[str, NumericStats]
+    """By column."""
+    missing_indicators: tuple[tuple[str, ...], ...]
+    """The columns of each missing indicator: they are null in the same rows."""
+
+
+class Stats(StrictModel):
+    """stats.json."""
+
+    n_rows: dict[Partition, int]
+    n_sampled_rows: int
+    sequences: dict[str, SequenceStats]
+    numeric: dict[str, dict[str, NumericStats]]
+    """By split and column, over the split's fitting rows."""
+    missing_indicators: dict[str, tuple[tuple[str, ...], ...]]
+    """By split, the columns of each missing indicator."""
+
+    def of_split(self, name: str) -> SplitStats:
+        """The statistics of one split."""
+        return SplitStats(self.numeric[name], self.missing_indicators[name])

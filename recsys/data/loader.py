@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from recsys.data.batch import Batch
-from recsys.data.permutation import Permutation
-from recsys.data.rows import Rows
+from recsys.data.rows import Permutation, Rows
 from recsys.system.world import World
 
 N_READY = 3
@@ -22,7 +20,7 @@ class Batches(Protocol):
     """Makes batches of rows, as `Split` does."""
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
-        """[B] row numbers to a batch, in which further rows without a label may follow theirs."""
+        """[B] row numbers to a batch, in which items alone may follow the rows."""
         ...
 
 
@@ -34,7 +32,7 @@ class Loader:
         rows: the rows to read.
         batch_size: rows a batch; the last may be smaller.
         sequences: the sequence features to read.
-        shuffle: a seeded permutation of the rows' places; None reads them in order.
+        shuffle: a seeded permutation of the rows; None reads them in order.
         first: the batch to begin with.
         world: the processes that share each batch; None for this one alone.
     """
@@ -62,8 +60,8 @@ class Loader:
         """Rows of a batch on all processes."""
         return min(self._batch_size, len(self._rows) - index * self._batch_size)
 
-    def places(self, index: int) -> range:
-        """This process's part of a batch: places in the order of reading. Of a small last batch it may be none."""
+    def positions(self, index: int) -> range:
+        """This process's share of a batch: positions in the order of reading. Of a small last batch it may be empty."""
         first, n = index * self._batch_size, self.n_rows(index)
         share = -(-n // self._n_ranks)
         return range(first + min(n, share * self._rank), first + min(n, share * (self._rank + 1)))
@@ -72,23 +70,23 @@ class Loader:
         """This process's rows of the batch of that number; they depend on nothing but the number.
 
         TorchRec exchanges embeddings of equally many rows: where this process has fewer than the others, copies of the
-        batch's first row without its label fill up. The loss of such a row is zero.
+        batch's first row fill up its share, and are marked as not real.
         """
-        mine, first = self.places(index), index * self._batch_size
-        n_missing = -(-self.n_rows(index) // self._n_ranks) - len(mine)
-        rows = self._numbers(np.arange(mine.start, mine.stop))
+        share, first = self.positions(index), index * self._batch_size
+        n_missing = -(-self.n_rows(index) // self._n_ranks) - len(share)
+        rows = self._numbers(np.arange(share.start, share.stop))
         if not n_missing:
             return self._split.batch(rows, self._sequences)
         fill = self._numbers(np.full(n_missing, first))
         batch = self._split.batch(np.concatenate([rows, fill]), self._sequences)
-        batch.label[len(mine) :] = torch.nan
+        batch.is_real[len(share) : len(share) + n_missing] = False
         return batch
 
-    def _numbers(self, places: np.ndarray) -> np.ndarray:
-        """Row numbers of places in the order of reading."""
+    def _numbers(self, positions: np.ndarray) -> np.ndarray:
+        """Row numbers at positions in the order of reading."""
         if self._shuffle is None:
-            return self._rows(places)
-        rows = self._rows(self._shuffle(places))
+            return self._rows(positions)
+        rows = self._rows(self._shuffle(positions))
         rows.sort()  # which rows meet is chance; reading them in file order is faster
         return rows
 

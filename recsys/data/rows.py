@@ -1,24 +1,38 @@
-"""Sets of rows that are ranges of the fold indices: any of their members is computed, none is listed."""
+"""Sets of rows in constant memory: ranges of the fold indices, and seeded permutations of them.
 
-from collections.abc import Sequence
-from typing import Protocol
+Any member of a set is computed when it is asked for; none is listed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from recsys.data.permutation import Permutation
+BLOCK_ROWS = 65_536
+_N_ROUNDS = 6
 
 
-class Rows(Protocol):
-    """A numbered set of rows of the prepared data set."""
+class Rows(ABC):
+    """A numbered set of rows of a store."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """[b] places in 0 .. len - 1 to [b] int64 row numbers."""
-        ...
+    @abstractmethod
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """[b] positions in 0 .. len - 1 to [b] int64 row numbers."""
+
+    def numbers(self) -> np.ndarray:
+        """[n] int64 row numbers of the whole set."""
+        return self(np.arange(len(self)))
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+        """The row numbers in order, `size` at a time; the last block may be smaller."""
+        for start in range(0, len(self), size):
+            yield self(np.arange(start, min(start + size, len(self))))
 
 
-class GroupRows:
+class GroupRows(Rows):
     """The rows of some groups.
 
     Args:
@@ -29,21 +43,21 @@ class GroupRows:
 
     def __init__(self, fold_indices: np.ndarray, sizes: Sequence[int], groups: Sequence[int]) -> None:
         self._indices = fold_indices
-        taken = np.array([sizes[group] for group in groups], np.int64)
-        self._ends = np.cumsum(taken)
+        selected = np.array([sizes[group] for group in groups], np.int64)
+        self._ends = np.cumsum(selected)
         starts = np.cumsum([0, *sizes])[list(groups)]
-        self._shifts = starts - (self._ends - taken)
+        self._shifts = starts - (self._ends - selected)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
         """See `Rows`."""
-        group = np.searchsorted(self._ends, places, side="right")
-        return self._indices[places + self._shifts[group]].astype(np.int64)
+        group = np.searchsorted(self._ends, positions, side="right")
+        return self._indices[positions + self._shifts[group]].astype(np.int64)
 
 
-class AllRows:
+class AllRows(Rows):
     """Rows 0 .. n - 1."""
 
     def __init__(self, n_rows: int) -> None:
@@ -52,12 +66,12 @@ class AllRows:
     def __len__(self) -> int:
         return self._n_rows
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
         """See `Rows`."""
-        return places.astype(np.int64)
+        return positions.astype(np.int64)
 
 
-class ListedRows:
+class ListedRows(Rows):
     """Rows that are listed.
 
     Args:
@@ -70,13 +84,50 @@ class ListedRows:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
         """See `Rows`."""
-        return self._numbers[places]
+        return self._numbers[positions]
 
 
-class PermutedSlice:
-    """A stretch of a seeded permutation of rows: two stretches of one permutation have no row in common."""
+class Permutation:
+    """A seeded permutation of 0 .. n - 1 that needs no memory.
+
+    A keyed bijection of {0, ..., n - 1}: a balanced Feistel network on the next power of four, walked until it lands
+    inside the range. Source: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
+
+    Args:
+        n: how many numbers are permuted, at least 0.
+        seed: any non-negative integers, such as (seed, epoch).
+    """
+
+    def __init__(self, n: int, *seed: int) -> None:
+        self.n = n
+        self._half_bits = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
+        self._mask = np.uint64((1 << int(self._half_bits)) - 1)
+        self._keys = np.random.SeedSequence(seed).generate_state(_N_ROUNDS, np.uint64)
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """[b] positions in the permutation, in 0 .. n - 1, to the [b] int64 numbers at these positions."""
+        out = positions.astype(np.uint64)
+        outside = np.arange(len(out))
+        while len(outside):
+            out[outside] = self._encrypt(out[outside])
+            outside = outside[out[outside] >= self.n]
+        return out.astype(np.int64)
+
+    def _encrypt(self, x: np.ndarray) -> np.ndarray:
+        left, right = x >> self._half_bits, x & self._mask
+        with np.errstate(over="ignore"):
+            for key in self._keys:
+                mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
+                mixed ^= mixed >> np.uint64(29)
+                mixed *= np.uint64(0xBF58476D1CE4E5B9)
+                left, right = right, left ^ ((mixed >> np.uint64(32)) & self._mask)
+        return (left << self._half_bits) | right
+
+
+class PermutedSlice(Rows):
+    """A slice of a seeded permutation of rows: two disjoint slices of one permutation have no row in common."""
 
     def __init__(self, rows: Rows, permutation: Permutation, start: int, stop: int) -> None:
         assert permutation.n == len(rows)
@@ -86,6 +137,6 @@ class PermutedSlice:
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
         """See `Rows`."""
-        return self._rows(self._permutation(places + self._start))
+        return self._rows(self._permutation(positions + self._start))

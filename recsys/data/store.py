@@ -1,17 +1,36 @@
-"""The rows of a prepared data set, memory-mapped or held in memory."""
+"""The rows of a prepared data set: labels, ids, codes and raw numbers, memory-mapped or held in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
+from recsys.data import layout
+from recsys.data.arrow import ArrowFile, FixedColumn, ListColumn
+from recsys.data.groups import NO_DAY, NO_LABEL
+from recsys.data.jagged import gather_indices, offsets_of
 from recsys.data.vocabulary import Codes
 from recsys.errors import InputError
+from recsys.schema.resolved import Schema
+
+ReadColumn = Callable[[np.ndarray], np.ndarray]
+"""[n] row numbers to [n] or [n, width] values."""
+
+
+class ReadTokens(Protocol):
+    """Reads a token sequence of some rows."""
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The int32 codes of [n] rows end to end, and the [n] int32 lengths."""
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows as a prepared data set keeps them: nothing in them was fitted to a split."""
+    """Rows as a prepared data set stores them: nothing in them was fitted to a split."""
 
     sparse: np.ndarray
     """[n, n_categorical] int32 codes."""
@@ -31,13 +50,122 @@ class ExtraColumn:
 
     name: str
     values: np.ndarray
-    """[n_rows] float32, NaN where there is none."""
+    """[n_rows] float32, NaN where a row has no value."""
     origin: str
     """The file it comes from, for errors."""
 
 
+@dataclass(frozen=True, eq=False)
+class RowStore:
+    """Rows that are read by their numbers, 0 .. n_rows - 1."""
+
+    schema: Schema
+    n_rows: int
+    columns: dict[str, ReadColumn]
+    """By name in `layout`."""
+    tokens: dict[str, ReadTokens]
+    """By token sequence."""
+    folder: Path | None = None
+    """The prepared data set that the rows are stored in; None for rows in memory."""
+    extra: ExtraColumn | None = None
+
+    @classmethod
+    def open(cls, folder: Path, schema: Schema, n_rows: int) -> "RowStore":
+        """The memory-mapped rows of a prepared data set.
+
+        Raises:
+            InputError: when a file is not a whole Arrow file.
+        """
+        rows = ArrowFile(folder / layout.ROWS_FILE)
+        return cls(
+            schema=schema,
+            n_rows=n_rows,
+            columns={name: FixedColumn(rows, name) for name in rows.schema.names},
+            tokens={
+                sequence.name: ListColumn(ArrowFile(folder / layout.tokens_file(sequence.name)))
+                for sequence in schema.token_sequences
+            },
+            folder=folder,
+        )
+
+    @classmethod
+    def hold(cls, rows: EncodedRows, schema: Schema) -> "RowStore":
+        """[n] rows in memory, numbered from 0, without labels or ids."""
+        n = len(rows.sparse)
+        columns = {
+            layout.LABEL: np.full(n, NO_LABEL, np.uint8),
+            layout.SPARSE: rows.sparse,
+            layout.DENSE: rows.measured,
+        }
+        return cls(
+            schema=schema,
+            n_rows=n,
+            columns={name: values.__getitem__ for name, values in columns.items()},
+            tokens={name: _TokensInMemory(*offsets_and_codes) for name, offsets_and_codes in rows.tokens.items()},
+        )
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        """[n] float32: 0, 1, or NaN."""
+        values = self.columns[layout.LABEL](rows)
+        return np.where(values == NO_LABEL, np.nan, values).astype(np.float32)
+
+    def row_ids(self, rows: np.ndarray) -> pa.Array:
+        """[n] the rows' ids as text, or their numbers in the data set where no file has ids."""
+        path = None if self.folder is None else self.folder / layout.IDS_FILE
+        if path is None or not path.is_file():
+            return pa.array(rows)
+        return _read_column(path, layout.ROW_ID).take(pa.array(rows)).combine_chunks()
+
+    @cached_property
+    def item_names(self) -> pa.Array:
+        """The text of each target item; empty where the schema names no target."""
+        path = None if self.folder is None else self.folder / layout.ITEMS_FILE
+        if path is None or not path.is_file():
+            return pa.array([], pa.string())
+        return _read_column(path, layout.ITEM).combine_chunks()
+
+    def items(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 target items of rows, as numbers in `item_names`; -1 where null."""
+        return self.columns[layout.ITEM](rows)
+
+    def days(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int16 days of rows, counted from 0; all -1 where the schema names no day, or the rows have none."""
+        if layout.DAY not in self.columns:
+            return np.full(len(rows), NO_DAY, np.int16)
+        return self.columns[layout.DAY](rows)
+
+    def read_sparse(self, rows: np.ndarray) -> np.ndarray:
+        """[n, n_categorical] int32 codes."""
+        return self.columns[layout.SPARSE](rows)
+
+    def read_measured(self, rows: np.ndarray) -> np.ndarray:
+        """[n, n_measured] float32 raw numbers, NaN where null."""
+        return self.columns[layout.DENSE](rows)
+
+    def sequence_lengths(self, sequence: str, rows: np.ndarray) -> np.ndarray:
+        """[n] int32 lengths of a token sequence before any cut."""
+        index = [feature.name for feature in self.schema.token_sequences].index(sequence)
+        return self.columns[layout.SEQUENCE_LENGTH](rows)[:, index]
+
+    def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The int32 codes of a token sequence end to end, and the [n] lengths."""
+        return self.tokens[sequence](rows)
+
+    def encoded(self, rows: np.ndarray) -> EncodedRows:
+        """[n] rows in memory, as `hold` takes them."""
+        schema, empty = self.schema, np.zeros((len(rows), 0))
+        tokens = {sequence.name: self.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
+        lengths = self.columns[layout.SEQUENCE_LENGTH](rows) if tokens else empty.astype(np.int32)
+        return EncodedRows(
+            sparse=self.read_sparse(rows) if schema.categorical else empty.astype(np.int32),
+            measured=self.read_measured(rows) if schema.measured else empty.astype(np.float32),
+            sequence_lengths=lengths,
+            tokens={name: (offsets_of(n_tokens), codes) for name, (codes, n_tokens) in tokens.items()},
+        )
+
+
 @dataclass(frozen=True)
-class _HeldTokens:
+class _TokensInMemory:
     """A token sequence in memory, read as `ListColumn` reads a file."""
 
     offsets: np.ndarray
@@ -45,13 +173,21 @@ class _HeldTokens:
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
-        ends = np.cumsum(lengths)
-        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-        return self.codes[places], lengths.astype(np.int32)
+        return self.codes[gather_indices(starts, lengths)], lengths.astype(np.int32)
 
 
-def _load_array(path: Path) -> np.ndarray:
+def load_array(path: Path) -> np.ndarray:
+    """A memory-mapped .npy file.
+
+    Raises:
+        InputError: when it is not one.
+    """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not a readable array ({error}): prepare the data again") from error
+
+
+def _read_column(path: Path, name: str) -> pa.ChunkedArray:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()[name]

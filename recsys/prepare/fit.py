@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from recsys.data.config import PrepareConfig
 from recsys.data.groups import Group
+from recsys.data.layout import SequenceStats
 from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import by_column
@@ -26,8 +27,8 @@ class Fitted:
 
     vocabularies: dict[str, Vocabulary]
     sample: NumericSample
-    lengths: dict[str, dict[str, float]]
-    """By sequence: mean_length, max_length and n_empty."""
+    lengths: dict[str, SequenceStats]
+    """By sequence."""
 
 
 class Counts:
@@ -41,8 +42,8 @@ class Counts:
 
     def __init__(self, schema: Schema, groups: list[Group], config: PrepareConfig) -> None:
         self._schema, self._config = schema, config
-        self._train = np.array([index for index, group in enumerate(groups) if group.split == "train"], np.uint8)
-        self._n_train = sum(group.n_rows for group in groups if group.split == "train")
+        self._train = np.array([index for index, group in enumerate(groups) if group.partition == "train"], np.uint8)
+        self._n_train = sum(group.n_rows for group in groups if group.partition == "train")
         self._values = {name: VocabularyCounter(len(groups)) for name in schema.vocabularies}
         self._numbers = NumericCounter(schema.measured, len(groups))
         n = len(schema.token_sequences)
@@ -103,7 +104,7 @@ class Counts:
             vocabularies[name] = vocabulary
         names = [sequence.name for sequence in self._schema.token_sequences]
         lengths = {
-            name: {"mean_length": total / self._n_train, "max_length": longest, "n_empty": n_empty}
+            name: SequenceStats(mean_length=total / self._n_train, max_length=longest, n_empty=n_empty)
             for name, total, longest, n_empty in zip(
                 names, self._total.tolist(), self._longest.tolist(), self._n_empty.tolist(), strict=True
             )

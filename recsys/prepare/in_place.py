@@ -114,7 +114,7 @@ class _CodeFile:
         os.close(self._file)
 
     def _place(self, buffer: pa.Buffer) -> int:
-        return self._arrow.place(buffer, np.int32) * _INT32.itemsize
+        return self._arrow.start_of(buffer, np.int32) * _INT32.itemsize
 
 
 class _FixedCodes(_CodeFile):

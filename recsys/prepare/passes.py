@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig
-from recsys.data.groups import SPLITS, Group
+from recsys.data.groups import PARTITIONS, Group
 from recsys.data.store import EncodedRows
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
@@ -46,7 +46,7 @@ def plan_work(source: Source, scan: Scan, n_rows: int | None = None) -> list[Wor
         InputError: when the files do not hold what they held when they were scanned.
     """
     work, n_done = [], 0
-    for split in SPLITS:
+    for split in PARTITIONS:
         for piece in source.pieces(split, n_rows):
             here = slice(n_done, n_done + piece.n_rows)
             work.append(Work(piece, scan.group[here], scan.hashes[here]))

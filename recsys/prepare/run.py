@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
-from recsys.data.groups import SPLITS, SplitName, fit_groups_of
+from recsys.data.groups import PARTITIONS, Partition, fit_groups_of
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.prepare import on_ray
@@ -101,18 +101,16 @@ def prepare(
     _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
-        {
-            "n_rows": {split: sum(group.n_rows for group in scan.groups if group.split == split) for split in SPLITS},
-            "n_sampled_rows": len(fitted.sample.values),
-            "sequences": fitted.lengths,
-            "numeric": {
-                split: {column: s.model_dump() for column, s in by_name.items()} for split, by_name in stats.items()
-            },
-            "missing_indicators": {
-                split: fitted.sample.missing_indicators(fit_groups, source.schema.numeric)
+        layout.Stats(
+            n_rows={name: sum(g.n_rows for g in scan.groups if g.partition == name) for name in PARTITIONS},
+            n_sampled_rows=len(fitted.sample.values),
+            sequences=fitted.lengths,
+            numeric=stats,
+            missing_indicators={
+                split: tuple(fitted.sample.missing_indicators(fit_groups, source.schema.numeric))
                 for split, fit_groups in splits.items()
             },
-        },
+        ).model_dump(mode="json"),
     )
     manifest = layout.Manifest(
         format_version=layout.FORMAT_VERSION,
@@ -121,7 +119,7 @@ def prepare(
         schema_=source.schema,
         schema_config=schema_config,
         prepare=config,
-        last_day=scan.last_day,
+        holdout_day=scan.last_day,
         kinds=source.kinds,
         n_rows=len(scan.label),
         test_files=tuple(str(path.resolve()) for path in find_files(files.test, folder)),
@@ -168,10 +166,10 @@ def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
     (path,) = find_files([files.truth], folder)
     table = open_parquet(path).read(columns=["split", "row_id", "p"])
     truth: list[np.ndarray] = []
-    names: tuple[SplitName, ...] = tuple(split for split in SPLITS if split in scan.has_id)
+    names: tuple[Partition, ...] = tuple(split for split in PARTITIONS if split in scan.has_id)
     for split in names:
         mine = table.filter(pc.equal(pc.cast(table["split"], pa.string()), split))
-        n = sum(group.n_rows for group in scan.groups if group.split == split)
+        n = sum(group.n_rows for group in scan.groups if group.partition == split)
         p = np.full(n, np.nan)
         row = mine["row_id"].to_numpy()
         if len(row) != n or len(np.unique(row)) != n or row.min() != 0 or row.max() != n - 1:

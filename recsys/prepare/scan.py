@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.config import PrepareConfig
-from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, SPLITS, Group, SplitName
+from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, PARTITIONS, Group, Partition
 from recsys.errors import InputError
 from recsys.prepare.hashing import as_fraction, hash_ids, mix
 from recsys.raw.derive import holds
@@ -40,7 +40,7 @@ class Scan:
     """[n] int16: place of the row's day among all days; -1 where it has none."""
     groups: list[Group]
     last_day: str | None
-    has_id: dict[SplitName, bool]
+    has_id: dict[Partition, bool]
 
 
 def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
@@ -70,8 +70,8 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     schema = source.schema
     labels, hashes, splits, days = [], [], [], []
     day_values: dict[str, int] = {}
-    has_id: dict[SplitName, bool] = {}
-    for split in SPLITS:
+    has_id: dict[Partition, bool] = {}
+    for split in PARTITIONS:
         if not source.files[split]:
             continue
         present = source.columns_of(split)
@@ -102,16 +102,16 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     split_n = np.concatenate(splits)
     if schema.last_out is not None:
         followers = last_places(schema.last_out, _read_keys(source, schema.last_out))
-        mine = split_n == SPLITS.index("train")
+        mine = split_n == PARTITIONS.index("train")
         for name, place in (("test", 0), ("valid", 1)):
-            split_n[np.flatnonzero(mine)[followers == place]] = SPLITS.index(name)
+            split_n[np.flatnonzero(mine)[followers == place]] = PARTITIONS.index(name)
     for split, given in has_id.items():
-        if given and (repeated := _repeated(hash_n[split_n == SPLITS.index(split)])):
+        if given and (repeated := _repeated(hash_n[split_n == PARTITIONS.index(split)])):
             raise InputError(
                 f"{split} data: {repeated} rows share their id ({schema.id!r}) with another: make ids unique"
             )
 
-    is_train = split_n == SPLITS.index("train")
+    is_train = split_n == PARTITIONS.index("train")
     if np.any(label_n[is_train] == NO_LABEL):
         raise InputError(f"{source.files['train'][0]} has no label column {schema.label!r}: training rows need one")
     if len(np.unique(label_n[is_train])) < 2:
@@ -135,9 +135,9 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         mine = label_n[group_n == index]
         groups.append(
             Group(
-                split=SPLITS[int(key) // 2 // (config.n_folds + 1)],
+                partition=PARTITIONS[int(key) // 2 // (config.n_folds + 1)],
                 fold=int(key) // 2 % (config.n_folds + 1) - 1,
-                last_day=bool(key % 2),
+                is_holdout=bool(key % 2),
                 n_rows=len(mine),
                 n_positive=int(np.sum(mine == 1)),
             )
@@ -179,25 +179,25 @@ def _read_keys(source: Source, last_out: LeaveLastOut) -> pa.Table:
     return pa.concat_tables([table for _, table in source.batches("train", columns)])
 
 
-def _read_split(table: pa.Table, schema: Schema, split: SplitName, path: Path) -> np.ndarray:
+def _read_split(table: pa.Table, schema: Schema, split: Partition, path: Path) -> np.ndarray:
     column = schema.split
     if column is None or split != "train":
-        return np.full(table.num_rows, SPLITS.index(split), np.uint8)
+        return np.full(table.num_rows, PARTITIONS.index(split), np.uint8)
     if schema.time_split is not None:
         return _split_by_time(table[column].combine_chunks(), schema.time_split, path)
     values = encode_values(table[column], f"{path}: split column {column!r}")
     names = values.values.to_pylist()
-    unknown = [name for name in names if name not in SPLITS] + (["null"] if np.any(values.codes < 0) else [])
+    unknown = [name for name in names if name not in PARTITIONS] + (["null"] if np.any(values.codes < 0) else [])
     if unknown:
         raise InputError(f"{path}: split column {column!r} holds {unknown[0]!r}: it must say train, valid or test")
-    return np.array([SPLITS.index(name) for name in names], np.uint8)[values.codes]
+    return np.array([PARTITIONS.index(name) for name in names], np.uint8)[values.codes]
 
 
 def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray:
     if pc.any(pc.is_null(values, nan_is_null=True)).as_py():
         raise InputError(f"{path}: split column {times.column!r} has nulls: every row needs its time")
-    split = np.full(len(values), SPLITS.index("train"), np.uint8)
-    begins: tuple[tuple[SplitName, float | str | None], ...]
+    split = np.full(len(values), PARTITIONS.index("train"), np.uint8)
+    begins: tuple[tuple[Partition, float | str | None], ...]
     begins = (("valid", times.valid_from), ("test", times.test_from))
     for name, start in begins:
         if start is None:
@@ -209,7 +209,7 @@ def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray
                 f"schema.split.{name}_from: {start!r} cannot be compared with column {times.column!r} of {path}, which "
                 f"is {values.type}: give a value of its type"
             ) from error
-        split[np.asarray(later)] = SPLITS.index(name)
+        split[np.asarray(later)] = PARTITIONS.index(name)
     return split
 
 

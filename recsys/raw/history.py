@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.data.jagged import gather_indices, offsets_of
 from recsys.raw.derive import holds
 from recsys.raw.tokens import as_array, encode_values
 from recsys.schema.config import LogSequence
@@ -28,9 +29,8 @@ class History:
     def lists(self, first: int, n: int) -> pa.LargeListArray:
         """The sequences of the rows first .. first + n."""
         starts, ends = self.starts[first : first + n], self.ends[first : first + n]
-        offsets = np.concatenate([[0], np.cumsum(ends - starts)])
-        place = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
-        return pa.LargeListArray.from_arrays(pa.array(offsets), self.steps.take(pa.array(place)))
+        steps = self.steps.take(pa.array(gather_indices(starts, ends - starts)))
+        return pa.LargeListArray.from_arrays(pa.array(offsets_of(ends - starts)), steps)
 
 
 def build_history(log: LogSequence, rows: pa.Table) -> History:

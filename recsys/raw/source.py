@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.config import RawFiles
-from recsys.data.groups import SPLITS, SplitName
+from recsys.data.groups import PARTITIONS, Partition
 from recsys.errors import InputError
 from recsys.patterns import match_columns
 from recsys.raw.column_types import check_names, check_same_kinds, check_types, roles_of, settle_types
@@ -29,7 +29,7 @@ def length_column(sequence: str) -> str:
 class Piece:
     """Rows of a split that follow each other: some row groups of some of its files."""
 
-    split: SplitName
+    split: Partition
     first_row: int
     """Of the split."""
     n_rows: int
@@ -42,14 +42,14 @@ class Source:
     """The raw files of each split, their resolved schema and the side tables in memory."""
 
     schema: Schema
-    files: dict[SplitName, list[Path]]
+    files: dict[Partition, list[Path]]
     side_tables: dict[str, pa.Table] = field(repr=False)
     kinds: dict[str, Kind] = field(repr=False)
     """The kind of every source column, as the training files have it."""
-    histories: dict[str, dict[SplitName, History]] = field(default_factory=dict, repr=False)
+    histories: dict[str, dict[Partition, History]] = field(default_factory=dict, repr=False)
     """By sequence from the log and split; filled by `with_histories`."""
 
-    def n_rows(self, split: SplitName) -> int:
+    def n_rows(self, split: Partition) -> int:
         """Rows of a split's files, by their footers."""
         return sum(open_parquet(path).metadata.num_rows for path in self.files[split])
 
@@ -57,11 +57,11 @@ class Source:
         """The columns that a side table brings: all but its key."""
         return self.side_tables[side_table].drop_columns([self.schema.side_tables[side_table].key]).column_names
 
-    def columns_of(self, split: SplitName) -> set[str]:
+    def columns_of(self, split: Partition) -> set[str]:
         """The columns of a split's own files, side tables left out."""
         return set(open_parquet(self.files[split][0]).schema_arrow.names)
 
-    def pieces(self, split: SplitName, n_rows: int | None = None) -> list[Piece]:
+    def pieces(self, split: Partition, n_rows: int | None = None) -> list[Piece]:
         """A split's rows as a whole, or in pieces of at least `n_rows`, but for the last."""
         found: list[Piece] = []
         parts: dict[Path, list[int]] = {}
@@ -79,7 +79,7 @@ class Source:
         return found
 
     def batches(
-        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+        self, split: Partition, columns: Sequence[str], piece: Piece | None = None
     ) -> Iterator[tuple[Path, pa.Table]]:
         """Streams a split's rows, or a piece of them, in the order of its files, with side tables joined and derived
         columns made.
@@ -108,7 +108,7 @@ class Source:
             yield path, table.select(list(columns))
 
     def _joined(
-        self, split: SplitName, columns: Sequence[str], piece: Piece | None = None
+        self, split: Partition, columns: Sequence[str], piece: Piece | None = None
     ) -> Iterator[tuple[Path, pa.Table]]:
         """Columns of the files and of their side tables."""
         brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
@@ -138,9 +138,9 @@ def with_histories(source: Source) -> Source:
     Raises:
         InputError: when a log's condition cannot be asked of its column.
     """
-    histories: dict[str, dict[SplitName, History]] = {}
+    histories: dict[str, dict[Partition, History]] = {}
     for name, log in source.schema.logs.items():
-        parts = {split: _read_log(source, split, log) for split in SPLITS if source.files[split]}
+        parts = {split: _read_log(source, split, log) for split in PARTITIONS if source.files[split]}
         try:
             history = build_history(log, pa.concat_tables(parts.values(), promote_options="permissive"))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -155,7 +155,7 @@ def with_histories(source: Source) -> Source:
     return replace(source, histories=histories)
 
 
-def _read_log(source: Source, split: SplitName, log: LogSequence) -> pa.Table:
+def _read_log(source: Source, split: Partition, log: LogSequence) -> pa.Table:
     """The columns a log is built from; a condition's column may be absent from files without labels."""
     columns = [log.key, log.item, log.order]
     absent: list[str] = []
@@ -176,7 +176,7 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     Raises:
         InputError: for a missing or broken file, a missing column or a column of the wrong type.
     """
-    found = {split: find_files(getattr(files, split), folder) for split in SPLITS}
+    found = {split: find_files(getattr(files, split), folder) for split in PARTITIONS}
     first = open_parquet(found["train"][0]).schema_arrow
     check_names(first.names, [name for name in first.names if first.names.count(name) > 1], found["train"][0])
     side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
@@ -197,7 +197,7 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     schema = resolve_schema(config, types.keys())
     kinds = {column: kind_of(types[column]) for column in schema.source_columns}
     source = Source(schema, found, side_tables, kinds)
-    for split in SPLITS:
+    for split in PARTITIONS:
         for path in found[split]:
             _check_columns(source, split, path)
         if found[split] and source.n_rows(split) == 0:
@@ -256,7 +256,7 @@ def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
     return table
 
 
-def _check_columns(source: Source, split: SplitName, path: Path) -> None:
+def _check_columns(source: Source, split: Partition, path: Path) -> None:
     schema, arrow = source.schema, open_parquet(path).schema_arrow
     brought = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
     logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]

@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.raw.tokens import as_array, expand, list_bounds
+from recsys.data.jagged import row_and_position
+from recsys.raw.tokens import as_array, list_bounds
 
 _BLOCK_ROWS = 2048
 _MAX_CELLS = 1 << 24
@@ -26,7 +27,7 @@ def list_statistics(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _of_block(array: pa.Array) -> np.ndarray:
     keys, lengths = list_bounds(array)
-    row, _ = expand(lengths)
+    row, _ = row_and_position(lengths)
     encoded = keys.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return count_statistics(codes[codes >= 0], row[codes >= 0], len(array), len(encoded.dictionary))

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.data.jagged import gather_indices, offsets_of, row_and_position
 from recsys.data.vocabulary import Codes
 from recsys.errors import InputError
 
@@ -91,11 +92,11 @@ def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -
     n = len(array)
     full_lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     lengths = np.minimum(full_lengths, max_length)
-    row, position = expand(lengths)
+    row, position = row_and_position(lengths)
     taken = np.asarray(array.offsets)[:-1][row] + kept_places(row, position, lengths, full_lengths, keep)
     tokens = array.values.take(pa.array(taken))
     present = np.asarray(pc.is_valid(tokens))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[present], minlength=n))])
+    offsets = offsets_of(np.bincount(row[present], minlength=n))
     return Jagged(tokens.filter(pa.array(present)), offsets, full_lengths.astype(np.int32))
 
 
@@ -104,13 +105,6 @@ def list_bounds(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     array = array.cast(pa.large_list(array.type.value_type))
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     return array.flatten(), lengths
-
-
-def expand(lengths: Indices) -> tuple[Indices, Indices]:
-    """For jagged rows of these lengths: the row of each element, and its position in the row."""
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    starts = np.cumsum(lengths) - lengths
-    return row, np.arange(len(row)) - starts[row]
 
 
 def kept_places(row: Indices, position: Indices, lengths: Indices, full_lengths: Indices, keep: str) -> Indices:
@@ -131,9 +125,6 @@ def kept_places(row: Indices, position: Indices, lengths: Indices, full_lengths:
 def slices_of(text: np.ndarray, starts: Indices, ends: Indices) -> pa.Array:
     """The byte ranges of a buffer as one string array."""
     sizes = ends - starts
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    token, byte = expand(sizes)
-    gathered = text[starts[token] + byte]
-    return pa.Array.from_buffers(
-        pa.large_string(), len(sizes), [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(gathered)]
-    )
+    gathered = text[gather_indices(starts, sizes)]
+    buffers = [None, pa.py_buffer(offsets_of(sizes)), pa.py_buffer(gathered)]
+    return pa.Array.from_buffers(pa.large_string(), len(sizes), buffers)

@@ -93,7 +93,7 @@ class PreparedRows:
     """
 
     def __init__(self, dataset: PreparedDataset) -> None:
-        self._dataset, self._rows = dataset, dataset.given_rows("test")
+        self._dataset, self._rows = dataset, dataset.partition_rows("test")
         self.n_rows = len(self._rows)
         if self.n_rows == 0:
             raise InputError(f"{dataset.folder} has no test rows: name files of rows to score with --test")
@@ -103,7 +103,7 @@ class PreparedRows:
         """See `RowsToScore`."""
         for start in range(0, self.n_rows, READ_ROWS):
             here = slice(start, start + READ_ROWS)
-            yield self._ids(here), self._dataset.encoded(self._numbers[here])
+            yield self._ids(here), self._dataset.store.encoded(self._numbers[here])
 
     def ids(self) -> pa.Array:
         """See `RowsToScore`."""
@@ -111,13 +111,13 @@ class PreparedRows:
 
     def labels(self) -> np.ndarray | None:
         """[n] 0 / 1, where the data brought them."""
-        return self._dataset.labels(self._numbers) if "test" in self._dataset.given_splits else None
+        return self._dataset.store.labels(self._numbers) if "test" in self._dataset.predefined_splits else None
 
     def _ids(self, here: slice) -> pa.Array:
         has_ids = (self._dataset.folder / IDS_FILE).is_file()
         if not has_ids and self._dataset.manifest.test_files:  # numbered as `FileRows` numbers them
             return pc.cast(pa.array(np.arange(self.n_rows)[here]), pa.string())
-        return pc.cast(self._dataset.row_ids(self._numbers[here]), pa.string())
+        return pc.cast(self._dataset.store.row_ids(self._numbers[here]), pa.string())
 
     @cached_property
     def _numbers(self) -> np.ndarray:

@@ -34,7 +34,7 @@ class Features:
 
 def write_scores(path: Path, dataset: PreparedDataset, rows: np.ndarray, scores: np.ndarray) -> None:
     """scores.parquet: row_id (text), score (float32) of [n] rows."""
-    ids = pc.cast(dataset.row_ids(rows), pa.string())
+    ids = pc.cast(dataset.store.row_ids(rows), pa.string())
     table = pa.table({"row_id": ids, "score": scores.astype(np.float32)})
     pq.write_table(table.replace_schema_metadata({_DATA: _size_of(dataset)}), path, compression="zstd")
 
@@ -81,7 +81,7 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> F
     values = np.empty(dataset.n_rows, np.float32)
     for start in range(0, dataset.n_rows, _BLOCK_ROWS):
         rows = np.arange(start, min(start + _BLOCK_ROWS, dataset.n_rows))
-        found = pc.index_in(pc.cast(dataset.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
+        found = pc.index_in(pc.cast(dataset.store.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
         values[rows] = scores_of[found.to_numpy()]
     of = (table.schema.metadata or {}).get(_DATA.encode(), b"").decode()
     if np.isnan(values).all() or of != _size_of(dataset):

@@ -91,7 +91,9 @@ class Schema(StrictModel):
     num_embeddings: dict[str, int] = {}
     """Rows of each embedding table, by vocabulary."""
     dense: tuple[str, ...] = ()
-    """The names of `Batch.dense`'s columns: the numeric ones, then the missing indicators."""
+    """The names of `Batch.dense`'s columns: the numeric ones, then the missing indicators, then any extra column."""
+    missing_indicators: tuple[tuple[str, ...], ...] = ()
+    """The columns whose missing values each indicator shows, in the order of the indicators in `dense`."""
 
     @property
     def measured(self) -> tuple[str, ...]:

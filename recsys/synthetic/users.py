@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from recsys.data.permutation import Permutation
+from recsys.data.rows import Permutation
 from recsys.synthetic import columns
 from recsys.synthetic.ads import D_INTEREST
 from recsys.synthetic.draws import Draws, from_quantiles, pick

@@ -1,7 +1,6 @@
 """Early stopping: the rows it looks at, and the composite metric it maximises."""
 
-from recsys.data.permutation import Permutation
-from recsys.data.rows import PermutedSlice, Rows
+from recsys.data.rows import Permutation, PermutedSlice, Rows
 from recsys.errors import InputError
 from recsys.evaluation.metrics import Metrics
 from recsys.training.config import EarlyStopping

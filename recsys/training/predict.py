@@ -49,15 +49,15 @@ def predict(
     logits = torch.zeros(len(rows))
     with progress_line(name, len(rows), world.is_main and is_shown) as line:
         for index, batch in enumerate(loader):
-            places = loader.places(index)
+            share = loader.positions(index)
             with autocast(world.device, precision):
                 found = model(batch.to(world.device)).float().cpu()
-            logits[places.start : places.stop] = found[: len(places)]
+            logits[share.start : share.stop] = found[: len(share)]
             line.advance(len(batch) * world.size)
     return world.sum(logits).numpy()
 
 
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:
     """The metrics of rows with these logits."""
-    label = split.dataset.labels(rows(np.arange(len(rows))))
+    label = split.store.labels(rows.numbers())
     return measure(label, link.natural_logit(logits), link.balanced_logit(logits))

@@ -113,9 +113,9 @@ class _LossOf(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """The losses' sum over `n_rows`; leaves gradients. A row without label counts for nothing."""
+        """The losses' sum over `n_rows`; leaves gradients. Rows that are not real count for nothing."""
         losses = self.objective(batch)
-        loss: Tensor = torch.where(batch.label.isnan(), 0.0, losses).sum() / n_rows
+        loss: Tensor = torch.where(batch.is_real, losses, 0.0).sum() / n_rows
         loss.backward()
         return loss.detach()
 

@@ -30,7 +30,7 @@ class Objective(nn.Module):
         self.model, self.talks = model, talks
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] losses; those of rows without label count for nothing."""
+        """[B] losses; those of rows that are not real count for nothing."""
         raise NotImplementedError
 
 

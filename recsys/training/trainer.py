@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from recsys.data.batch import Batch
 from recsys.data.loader import Loader
-from recsys.data.permutation import Permutation
-from recsys.data.rows import Rows
+from recsys.data.rows import Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.fused import set_fused_step
 from recsys.distributed.sharding import shard
@@ -226,7 +225,7 @@ class Trainer:
         logits = self.predict(rows, "monitoring")
         metrics = evaluate(logits, self._split, rows, self.link)
         epoch.monitored = composite(metrics, stopping.weights)
-        label = self._split.dataset.labels(rows(np.arange(len(rows))))
+        label = self._split.store.labels(rows.numbers())
         self._log.curves("monitor/pr", label, self.link.natural_logit(logits), self._progress.step)
         return metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"})
 

@@ -7,10 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
-from recsys.data.rows import Rows
-from recsys.data.split import Split
 from recsys.system.progress import console
-from retrieval.catalogue import Catalogue
 from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
 
@@ -18,15 +15,15 @@ _SHOWN = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 
 
 def summarize(
-    rankings: dict[str, Ranking], target: np.ndarray, split: Split, requests: Rows, catalogue: Catalogue
+    rankings: dict[str, Ranking], target: np.ndarray, segments: dict[str, pa.Array], n_items: int
 ) -> dict[str, Any]:
     """The figures of all rankings: overall, by segment, and of the clicks on ads that are not popular."""
-    metrics: dict[str, Any] = {name: measure_ranking(ranking, len(catalogue)) for name, ranking in rankings.items()}
+    metrics: dict[str, Any] = {name: measure_ranking(ranking, n_items) for name, ranking in rankings.items()}
     is_tail = target >= N_HEAD  # the catalogue stands in the order of popularity
     metrics["tail"] = {"n_requests": int(is_tail.sum())}
     metrics["tail"] |= {name: measure_ranks(ranking.rank[is_tail]) for name, ranking in rankings.items()}
     metrics["segments"] = {}
-    for name, labels in split.dataset.segments(requests(np.arange(len(requests)))).items():
+    for name, labels in segments.items():
         found = metrics["segments"][name] = {}
         for label in sorted(pc.unique(labels).to_pylist()):
             mine = np.asarray(pc.equal(labels, pa.scalar(label)))

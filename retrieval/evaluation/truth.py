@@ -32,5 +32,5 @@ def true_preferences(dataset: PreparedDataset, requests: Rows, catalogue: Catalo
     if dataset.generator is None:
         return None
     config = GeneratorConfig.model_validate(dataset.generator)
-    row_id = np.asarray(dataset.row_ids(requests(np.arange(len(requests)))).cast("int64"))
+    row_id = np.asarray(dataset.store.row_ids(requests.numbers()).cast("int64"))
     return TruePreferences(config, row_id, catalogue)

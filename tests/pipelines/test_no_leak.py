@@ -24,7 +24,7 @@ def runs(project: Path, run: Run) -> list[Path]:
     table = small_table(6000)
     folds = prepare_small(table, project / "plain", project / "plain-prepared", n_folds=3)
     mine = folds.split(f"fold_{CHANCE_FOLD}").held_out_rows
-    rows = mine(np.arange(len(mine)))
+    rows = mine.numbers()
     label = table["click"].to_numpy().copy()
     label[rows] = np.random.default_rng(1).random(len(rows)) < 0.4
     place = table.column_names.index("click")

@@ -85,10 +85,9 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
     assert sorted(scores["row_id"].to_pylist()) == sorted(f"row-{i}" for i in range(4000))
 
     (prepared,) = (project / "prepared").iterdir()
-    dataset = PreparedDataset(prepared)
-    split = dataset.split("holdout")
-    mine, _ = split.fit_part(0, 2)
-    part = mine(np.arange(len(mine)))
+    dataset = PreparedDataset.open(prepared)
+    mine, _ = dataset.fit_rows_in_part("holdout", 0, 2)
+    part = mine.numbers()
     # Another label for every row of the part: it reaches no tower that scores the part.
     table = tower_table(4000)
     label = table["click"].to_numpy().copy()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps, softmax_of_rows
+from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.nn.dice import Dice
@@ -60,13 +60,6 @@ def test_numeric_steps_by_hand() -> None:
         steps.shift.copy_(torch.tensor([[0.5, 0.5], [0.0, 0.0], [1.0, 0.0]]))
     found = steps(torch.tensor([2, 0]), torch.tensor([10.0, -1.0]))
     assert found.tolist() == [[1.0, 30.0], [-0.5, 0.5]]
-
-
-def test_softmax_of_rows_is_that_of_each_row() -> None:
-    score = torch.tensor([[1.0], [3.0], [1000.0], [-2.0], [5.0]])
-    row = torch.tensor([0, 0, 2, 3, 3])
-    expected = [*torch.tensor([1.0, 3.0]).softmax(0), torch.tensor(1.0), *torch.tensor([-2.0, 5.0]).softmax(0)]
-    assert torch.allclose(softmax_of_rows(score, row, 4)[:, 0], torch.stack(expected))
 
 
 @pytest.mark.parametrize("pooling", ["attention", "mean"])

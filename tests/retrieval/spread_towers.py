@@ -52,4 +52,4 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
 
 
 if __name__ == "__main__":
-    fit_all(PreparedDataset(Path(sys.argv[1])), Path(sys.argv[2]), join_world())
+    fit_all(PreparedDataset.open(Path(sys.argv[1])), Path(sys.argv[2]), join_world())

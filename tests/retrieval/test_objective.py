@@ -24,15 +24,15 @@ def catalogue_of(dataset: PreparedDataset, split: str = "holdout") -> Catalogue:
 
 def test_the_catalogue_holds_each_ad_once_by_falling_popularity(shops: PreparedDataset) -> None:
     split, catalogue = shops.split("holdout"), catalogue_of(shops)
-    fit = split.fit_rows(np.arange(len(split.fit_rows)))
-    every = np.sort(np.concatenate([fit, split.held_out_rows(np.arange(len(split.held_out_rows)))]))
+    fit = split.fit_rows.numbers()
+    every = np.sort(np.concatenate([fit, split.held_out_rows.numbers()]))
     names = catalogue.names.to_pylist()
-    text = np.array(shops.item_names.to_pylist())
-    assert sorted(names) == sorted(set(text[shops.items(every)]))
-    shown = [int((text[shops.items(fit)] == name).sum()) for name in names]
+    text = np.array(shops.store.item_names.to_pylist())
+    assert sorted(names) == sorted(set(text[shops.store.items(every)]))
+    shown = [int((text[shops.store.items(fit)] == name).sum()) for name in names]
     assert catalogue.n_shown.tolist() == shown == sorted(shown, reverse=True)
-    assert catalogue.n_targets.sum() == (shops.labels(fit) == 1).sum()
-    assert [int(every[text[shops.items(every)] == name][0]) for name in names] == catalogue.rows.tolist()
+    assert catalogue.n_targets.sum() == (shops.store.labels(fit) == 1).sum()
+    assert [int(every[text[shops.store.items(every)] == name][0]) for name in names] == catalogue.rows.tolist()
     assert np.array_equal(catalogue.entries(split, catalogue.rows), np.arange(len(catalogue)))
 
 
@@ -40,9 +40,9 @@ def test_recent_days_weigh_more(shops: PreparedDataset) -> None:
     split = shops.split("holdout")
     even, recent = (build_catalogue(split, split.fit_rows, [], True, half_life) for half_life in (None, 1.0))
     assert np.array_equal(even.recent, even.n_shown)
-    fit = split.fit_rows(np.arange(len(split.fit_rows)))
-    assert shops.days(fit).max() == 5  # the seventh day is held out
-    weight = 0.5 ** (5.0 - shops.days(fit))
+    fit = split.fit_rows.numbers()
+    assert shops.store.days(fit).max() == 5  # the seventh day is held out
+    weight = 0.5 ** (5.0 - shops.store.days(fit))
     expected = [weight[recent.entries(split, fit) == entry].sum() for entry in range(len(recent))]
     np.testing.assert_allclose(recent.recent, expected)
 
@@ -108,12 +108,12 @@ def test_rows_to_train(shops: PreparedDataset) -> None:
     n_hits = split.prior.n_positive
     clicked = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(), 0)
     assert len(clicked) == n_hits == len(hits_among(split, split.fit_rows, "clicked"))
-    assert (shops.labels(clicked(np.arange(len(clicked)))) == 1).all()
+    assert (shops.store.labels(clicked.numbers()) == 1).all()
     some = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(shown="negative", shown_per_hit=0.5), 0)
     assert len(some) == pytest.approx(1.5 * n_hits, rel=0.1)
     every = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(shown="positive"), 0)
     assert len(every) == len(split.fit_rows) == len(rows_to_train(split, split.fit_rows, "all", RetrievalLoss(), 0))
-    not_clicked = np.flatnonzero(shops.labels(np.arange(100)) == 0)
+    not_clicked = np.flatnonzero(shops.store.labels(np.arange(100)) == 0)
     with pytest.raises(InputError, match="no click to learn retrieval from"):
         rows_to_train(split, ListedRows(not_clicked), "clicked", RetrievalLoss(), 0)
 
@@ -121,12 +121,12 @@ def test_rows_to_train(shops: PreparedDataset) -> None:
 def test_windows_cover_every_step_once(film_log: PreparedDataset) -> None:
     split = film_log.split("full")
     chosen, mean = windows(split, split.fit_rows, "watched")
-    rows = chosen(np.arange(len(chosen)))
-    _, lengths = film_log.read_tokens("watched", rows)
+    rows = chosen.numbers()
+    _, lengths = film_log.store.read_tokens("watched", rows)
     assert int(lengths.sum()) + len(rows) == len(split.fit_rows)
     assert mean == pytest.approx(len(split.fit_rows) / len(rows))
-    user = film_log.read_sparse(rows)[:, 0]
-    position = film_log.sequence_lengths("watched", rows)
+    user = film_log.store.read_sparse(rows)[:, 0]
+    position = film_log.store.sequence_lengths("watched", rows)
     seen: set[tuple[int, int]] = set()
     for key, last, length in zip(user.tolist(), position.tolist(), lengths.tolist(), strict=True):
         covered = {(key, step) for step in range(last - length, last + 1)}
@@ -145,7 +145,7 @@ def test_step_losses_by_a_loop(film_log: PreparedDataset) -> None:
     steps, row = model.step_vectors(batch, 9)
     ads = model.ad_vectors(batch)[9:]
     log_p = (model.scale * steps @ ads.T).log_softmax(dim=1)
-    codes, lengths = film_log.read_tokens("watched", rows)
+    codes, lengths = film_log.store.read_tokens("watched", rows)
     ends = np.cumsum(lengths)
     own = catalogue.entries(split, rows)
     entry_of = dict(zip(split.batch(catalogue.rows, ()).sparse["film"].values().tolist(), range(12), strict=True))

@@ -24,7 +24,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare_small(tower_table(1500), folder / "raw", folder / "prepared", small_schema(**tower_schema()))
     for size in ("one", "two"):
         (folder / size).mkdir()
-    spread_towers.fit_all(PreparedDataset(folder / "prepared"), folder / "one", join_world())
+    spread_towers.fit_all(PreparedDataset.open(folder / "prepared"), folder / "one", join_world())
     module = ("-m", "tests.retrieval.spread_towers", folder / "prepared", folder / "two")
     done = subprocess.run([*TORCHRUN, *map(str, module)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]

@@ -1,8 +1,10 @@
 """The towers: which features they read, what they give, and what they refuse."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -10,7 +12,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from retrieval.catalogue import ads_alone
 from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
-from tests.conftest import with_tables
+from tests.conftest import prepare_small, small_schema, with_tables
+from tests.retrieval.conftest import tower_schema, tower_table
 
 TINY = {"embedding_dim": 4, "output_dim": 6, "user_hidden_dims": (8,), "ad_hidden_dims": (8,), "dropout": 0.0}
 
@@ -81,7 +84,7 @@ def test_an_ad_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) -> N
     alone = ads_alone(split, rows, model.sequences, model.ad_sequences)
     torch.testing.assert_close(model.ad_vectors(alone), model.ad_vectors(split.batch(rows, model.sequences)))
     assert bool(alone.label.isnan().all())
-    assert alone.row_id.tolist() == [-1] * 10
+    assert (alone.n_rows, len(alone)) == (0, 10)
     assert alone.sparse["color"].values().numel() == alone.sequences["seen"].values().numel() == 0
 
 
@@ -137,3 +140,17 @@ def test_what_towers_need(shops: PreparedDataset, changes: dict[str, object], me
 def test_causal_needs_a_sequence_of_target_items(shops: PreparedDataset) -> None:
     with pytest.raises(InputError, match="one sequence of towers.user that shares the table of 'shop', got none"):
         TwoTower(TwoTowerConfig(pooling="causal"), shops.split("holdout").schema)
+
+
+def test_columns_of_any_name_keep_their_missing_indicator(tmp_path: Path) -> None:
+    """The indicator of `a+b` is that of a column, not of two, and `isnull(x)` is a column of its own."""
+    table, null = tower_table(), np.random.default_rng(1).random(3000) < 0.1
+    columns = {"a+b": pa.array(np.ones(3000), mask=null), "isnull(x_1)": pa.array(np.ones(3000), mask=~null)}
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    towers_of = {"user": ["color", "seen", "a+b"], "ad": ["shop", "isnull(x_1)"]}
+    schema = small_schema(**tower_schema(numeric=["a+b", "isnull(x_1)"], towers=towers_of))
+    resolved = prepare_small(table, tmp_path / "raw", tmp_path / "prepared", schema).split("full").schema
+    assert resolved.dense == ("a+b", "isnull(x_1)", "isnull(a+b)", "isnull(isnull(x_1))")
+    assert tower_features(resolved, ("user", "context")).dense == (0, 2)
+    assert tower_features(resolved, ("ad",)).dense == (1, 3)

@@ -36,8 +36,8 @@ def test_a_batch_holds_what_the_raw_rows_say(small: PreparedDataset) -> None:
             token if token in tokens else "rare" for token in kept
         ]
     assert batch.label.tolist() == [float(raw["click"][row].as_py()) for row in rows]
-    assert batch.row_id.tolist() == rows.tolist()
-    assert small.row_ids(rows).to_pylist() == [f"row-{row}" for row in rows]
+    assert batch.row.tolist() == rows.tolist()
+    assert small.store.row_ids(rows).to_pylist() == [f"row-{row}" for row in rows]
 
 
 def test_dense_is_standardized_with_nulls_at_zero_and_one_indicator(small: PreparedDataset) -> None:
@@ -77,11 +77,11 @@ def test_folds_partition_the_training_rows(small: PreparedDataset) -> None:
     seen = []
     for fold in range(5):
         split = small.split(f"fold_{fold}")
-        held_out = split.held_out_rows(np.arange(len(split.held_out_rows)))
-        fitted = split.fit_rows(np.arange(len(split.fit_rows)))
+        held_out = split.held_out_rows.numbers()
+        fitted = split.fit_rows.numbers()
         assert np.array_equal(np.sort(np.concatenate([held_out, fitted])), np.arange(2000))
         seen.append(held_out)
-        label = small.labels(fitted)
+        label = small.store.labels(fitted)
         assert split.prior.n_positive == label.sum()
     assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(2000))
 
@@ -92,10 +92,10 @@ def test_rows_of_several_record_batches(tmp_path: Path) -> None:
     dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out")
     rows = np.array([0, BLOCK_ROWS - 1, BLOCK_ROWS, n - 1, 2 * BLOCK_ROWS])
     label = table["click"].to_numpy()
-    assert np.array_equal(dataset.labels(rows), label[rows])
+    assert np.array_equal(dataset.store.labels(rows), label[rows])
     x = table["x_10"].to_numpy()
-    assert np.array_equal(dataset.read_measured(rows)[:, 2], x[rows].astype(np.float32))
-    codes, lengths = dataset.read_tokens("seen", rows)
+    assert np.array_equal(dataset.store.read_measured(rows)[:, 2], x[rows].astype(np.float32))
+    codes, lengths = dataset.store.read_tokens("seen", rows)
     tokens = dataset.vocabularies["seen"].values.to_pylist()
     texts = [table["seen"][int(row)].as_py() for row in rows]
     kept = [token for text in texts for token in (text.split(",")[-5:] if text else [])]
@@ -123,15 +123,15 @@ def test_unknown_split_lists_the_known(small: PreparedDataset) -> None:
 
 def test_unfinished_or_broken_folders_are_refused(small: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no DONE file: run python -m pipelines.prepare first"):
-        PreparedDataset(tmp_path)
+        PreparedDataset.open(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(small.folder, copy)
     os.truncate(copy / "rows.arrow", 1000)
     with pytest.raises(InputError, match="rows.arrow has 1,000 bytes, and was written with"):
-        PreparedDataset(copy)
+        PreparedDataset.open(copy)
     seal(copy)  # as if it had been written so
     with pytest.raises(InputError, match="rows.arrow is not a whole Arrow file"):
-        PreparedDataset(copy)
+        PreparedDataset.open(copy)
 
 
 def test_another_format_version_is_refused(small: PreparedDataset, tmp_path: Path) -> None:
@@ -140,4 +140,4 @@ def test_another_format_version_is_refused(small: PreparedDataset, tmp_path: Pat
     path = copy / "schema.json"
     path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 0'))
     with pytest.raises(InputError, match="was prepared by another version"):
-        PreparedDataset(copy)
+        PreparedDataset.open(copy)

@@ -3,15 +3,14 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loader import Loader
-from recsys.data.permutation import Permutation
-from recsys.data.rows import GroupRows, PermutedSlice
+from recsys.data.rows import GroupRows, Permutation, PermutedSlice
 
 
 def test_every_row_once_in_a_seeded_order(small: PreparedDataset) -> None:
     split = small.split("fold_0")
     n = len(split.fit_rows)
     epochs = [
-        [batch.row_id.numpy() for batch in Loader(split, split.fit_rows, 256, shuffle=Permutation(n, 0, epoch))]
+        [batch.row.numpy() for batch in Loader(split, split.fit_rows, 256, shuffle=Permutation(n, 0, epoch))]
         for epoch in (0, 0, 1)
     ]
     everyone = np.sort(split.fit_rows(np.arange(n)))
@@ -26,12 +25,12 @@ def test_rows_are_shuffled_not_batches(small: PreparedDataset) -> None:
     split = small.split("full")
     loader = Loader(split, split.fit_rows, 200, shuffle=Permutation(2000, 5))
     # A batch of 200 of 2,000 rows reaches over nearly the whole data set.
-    assert all(np.ptp(batch.row_id.numpy()) > 1500 for batch in loader)
+    assert all(np.ptp(batch.row.numpy()) > 1500 for batch in loader)
 
 
 def test_in_order_without_a_shuffle(small: PreparedDataset) -> None:
     split = small.split("full")
-    rows = np.concatenate([batch.row_id.numpy() for batch in Loader(split, split.fit_rows, 300)])
+    rows = np.concatenate([batch.row.numpy() for batch in Loader(split, split.fit_rows, 300)])
     assert np.array_equal(rows, split.fit_rows(np.arange(2000)))
 
 

@@ -132,7 +132,7 @@ def prepared(
     config = PrepareConfig.model_validate({"min_count": MIN_COUNT, "n_folds": 2} | changes)
     try:
         prepare(schema, files, config, folder, folder / "out", "any")
-        return PreparedDataset(folder / "out")
+        return PreparedDataset.open(folder / "out")
     except InputError as error:
         said = str(error)
     assert said.strip()
@@ -166,7 +166,7 @@ def test_any_categorical_column(folder: Path, column: pa.Array) -> None:
         )
         assert refused or ("names no whole number exactly" in found and pa.types.is_floating(column.type)), found
         return
-    check_codes(values, found.read_sparse(np.arange(8))[:, 0], counts)
+    check_codes(values, found.store.read_sparse(np.arange(8))[:, 0], counts)
     batch = found.split("full").batch(np.arange(8), [])
     assert int(batch.sparse.values().max()) < found.split("full").schema.num_embeddings["c"]
 
@@ -181,7 +181,7 @@ def test_any_numeric_column(folder: Path, column: pa.Array) -> None:
         if "no number" in found:
             assert not any(is_finite(value) for value in column.to_pylist())
         return
-    raw = found.read_measured(np.arange(8))[:, 0]
+    raw = found.store.read_measured(np.arange(8))[:, 0]
     for value, number in zip(column.to_pylist(), raw.tolist(), strict=True):
         if key(value) is None:
             assert math.isnan(number)
@@ -230,7 +230,7 @@ def test_any_delimited_column(folder: Path, column: pa.Array, keep: str) -> None
     rows = [text.split(",") if text else [] for text in column.to_pylist()]
     kept = [[t for t in (row[-LONGEST:] if keep == "last" else row[:LONGEST]) if t] for row in rows]
     check_tokens(found, "s", kept)
-    lengths = found.read_measured(np.arange(6))[:, 1]
+    lengths = found.store.read_measured(np.arange(6))[:, 1]
     assert lengths.tolist() == [len([token for token in row if token]) for row in rows]
 
 
@@ -249,7 +249,7 @@ def test_any_list_column(folder: Path, column: pa.Array, keep: str) -> None:
 
 
 def check_tokens(found: PreparedDataset, name: str, kept: list[list[Any]]) -> None:
-    codes, lengths = found.read_tokens(name, np.arange(len(kept)))
+    codes, lengths = found.store.read_tokens(name, np.arange(len(kept)))
     assert lengths.tolist() == [len(row) for row in kept]
     flat = [token for row in kept for token in row]
     check_codes(flat, codes, Counter(key(token) for token in flat))
@@ -268,7 +268,7 @@ def test_any_id_column(folder: Path, ids: pa.Array) -> None:
             or "cannot name rows" in found
         ), found
         return
-    names = found.row_ids(np.arange(6)).to_pylist()
+    names = found.store.row_ids(np.arange(6)).to_pylist()
     assert len(set(names)) == 6
     for name, value in zip(names, values, strict=True):
         if isinstance(value, (str, int)) and not isinstance(value, bool):
@@ -286,7 +286,7 @@ def test_any_label_column(folder: Path, label: pa.Array) -> None:
         is_fine = all(isinstance(v, (int, float, bool, np.floating, Decimal)) and v in (0, 1) for v in values)
         assert not is_fine or len(set(values)) == 1 or pa.types.is_dictionary(label.type), found
         return
-    assert found.labels(np.arange(6)).tolist() == [float(value) for value in values]
+    assert found.store.labels(np.arange(6)).tolist() == [float(value) for value in values]
 
 
 @cases
@@ -298,7 +298,7 @@ def test_any_day_column(folder: Path, day: pa.Array) -> None:
     if isinstance(found, str):
         assert "day" in found, found
         return
-    held_out = [group for group in found.groups if group.last_day]
+    held_out = [group for group in found.groups if group.is_holdout]
     if len(set(names)) == 1:
         assert not held_out
         return

@@ -40,14 +40,14 @@ def test_every_rows_values_are_found_again(tmp_path: Path) -> None:
         schema, RawFiles(train=("train.parquet",)), PrepareConfig(min_count=1), tmp_path, tmp_path / "out", "blocks"
     )
 
-    dataset, rows = PreparedDataset(tmp_path / "out"), np.arange(N_ROWS)
-    codes = dataset.read_sparse(rows)
+    dataset, rows = PreparedDataset.open(tmp_path / "out"), np.arange(N_ROWS)
+    codes = dataset.store.read_sparse(rows)
     for place, (name, values) in enumerate({"color": np.where(is_null, -1, color), "shade": shade}.items()):
         text = np.array(dataset.vocabularies[name].values.to_pylist()).astype(int)
         assert np.array_equal(
             np.append(text, -1)[np.where(codes[:, place] == 0, -1, codes[:, place] - N_RESERVED)], values
         )
-    found, lengths = dataset.read_tokens("seen", rows)
+    found, lengths = dataset.store.read_tokens("seen", rows)
     text = np.array(dataset.vocabularies["seen"].values.to_pylist()).astype(int)
     assert np.array_equal(lengths, n_tokens)
     assert np.array_equal(text[found - N_RESERVED], token)

@@ -26,7 +26,7 @@ def folds_by_id(dataset: PreparedDataset) -> dict[str, int]:
     found = {}
     for fold in range(5):
         held_out = dataset.split(f"fold_{fold}").held_out_rows
-        ids = dataset.row_ids(held_out(np.arange(len(held_out)))).to_pylist()
+        ids = dataset.store.row_ids(held_out.numbers()).to_pylist()
         found |= dict.fromkeys(ids, fold)
     assert len(found) == len(rows)
     return found
@@ -46,7 +46,7 @@ def test_layout_of_the_files_changes_nothing(small: PreparedDataset, tmp_path: P
     prepare(small_schema(), RawFiles(train=(".",)), PrepareConfig(min_count=3), raw, tmp_path / "out", "small")
     for name in LAYOUT_FREE:
         assert (tmp_path / "out" / name).read_bytes() == (small.folder / name).read_bytes(), name
-    assert folds_by_id(PreparedDataset(tmp_path / "out")) == folds_by_id(small)
+    assert folds_by_id(PreparedDataset.open(tmp_path / "out")) == folds_by_id(small)
 
 
 @pytest.mark.parametrize("fold", [0, 3])
@@ -69,9 +69,9 @@ def test_a_folds_model_sees_nothing_of_its_rows(small: PreparedDataset, tmp_path
     before, after = small.split(f"fold_{fold}"), other.split(f"fold_{fold}")
     assert after.schema == before.schema
     assert after.prior == before.prior
-    rows = before.fit_rows(np.arange(len(before.fit_rows)))
-    by_id = {name: row for row, name in enumerate(other.row_ids(np.arange(other.n_rows)).to_pylist())}
-    other_rows = np.array([by_id[name] for name in small.row_ids(rows).to_pylist()])
+    rows = before.fit_rows.numbers()
+    by_id = {name: row for row, name in enumerate(other.store.row_ids(np.arange(other.n_rows)).to_pylist())}
+    other_rows = np.array([by_id[name] for name in small.store.row_ids(rows).to_pylist()])
     a, b = before.batch(rows, ["seen", "steps"]), after.batch(other_rows, ["seen", "steps"])
     assert a.dense.equal(b.dense)
     assert a.sparse.values().equal(b.sparse.values())
@@ -101,16 +101,16 @@ def test_exact_stratification_deals_each_class_out(tmp_path: Path) -> None:
 def test_holdout_is_the_last_day(small: PreparedDataset) -> None:
     split = small.split("holdout")
     day = np.array(small_table()["day"].to_pylist())
-    held_out = split.held_out_rows(np.arange(len(split.held_out_rows)))
+    held_out = split.held_out_rows.numbers()
     assert set(day[held_out]) == {"7"}
-    assert "7" not in set(day[split.fit_rows(np.arange(len(split.fit_rows)))])
+    assert "7" not in set(day[split.fit_rows.numbers()])
 
 
 def test_days_are_ordered_as_numbers(tmp_path: Path) -> None:
     table = small_table()
     days = pa.array(["10" if day == "7" else "9" for day in table["day"].to_pylist()])
     dataset = prepare_small(table.set_column(1, "day", days), tmp_path / "raw", tmp_path / "out")
-    assert dataset.manifest.last_day == "10"
+    assert dataset.manifest.holdout_day == "10"
 
 
 def test_split_column_keeps_valid_and_test_out_of_the_vocabulary(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_split_column_keeps_valid_and_test_out_of_the_vocabulary(tmp_path: Path)
     table = table.append_column("split", name).set_column(2, "color", color)
     schema = small_schema(split="split")
     dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
-    assert dataset.given_splits == ("valid", "test")
+    assert dataset.predefined_splits == ("valid", "test")
     assert "only in test" not in dataset.vocabularies["color"].values.to_pylist()
-    assert len(dataset.given_rows("test")) == 500
+    assert len(dataset.partition_rows("test")) == 500
 
 
 def test_side_tables_join_by_key(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_side_tables_join_by_key(tmp_path: Path) -> None:
         side_tables={"shops": {"file": "shops.parquet", "key": "shop", "columns": ["city"]}},
     )
     dataset = prepare_small(small_table(), raw, tmp_path / "out", schema)
-    codes = dataset.read_sparse(np.arange(2000))[:, 2]
+    codes = dataset.store.read_sparse(np.arange(2000))[:, 2]
     city = dataset.vocabularies["city"].values.to_pylist()
     expected = {1.0: "A", 2.0: "B", 3.0: "A"}
     for shop, code in zip(small_table()["shop"].to_pylist(), codes, strict=True):
@@ -222,7 +222,7 @@ def test_corrupt_pages_are_refused_and_leave_nothing_whole(tmp_path: Path) -> No
     with pytest.raises(InputError, match="cannot be read to its end"):
         prepare(small_schema(), RawFiles(train=("train.parquet",)), PrepareConfig(), raw, tmp_path / "out", "x")
     with pytest.raises(InputError, match="has no DONE file"):
-        PreparedDataset(tmp_path / "out")
+        PreparedDataset.open(tmp_path / "out")
 
 
 def test_a_later_file_without_a_column_is_named(tmp_path: Path) -> None:
@@ -242,11 +242,11 @@ def test_test_files_need_no_label_and_may_hold_unseen_values(tmp_path: Path) -> 
     pq.write_table(unseen, raw / "test.parquet")
     files = RawFiles(train=("train.parquet",), test=("test.parquet",))
     prepare(small_schema(), files, PrepareConfig(min_count=3), raw, tmp_path / "out", "x")
-    dataset = PreparedDataset(tmp_path / "out")
-    assert dataset.given_splits == ()
-    rows = dataset.given_rows("test")(np.arange(3))
-    assert np.isnan(dataset.labels(rows)).all()
-    assert dataset.read_sparse(rows)[:, 0].tolist() == [1, 1, 1]
+    dataset = PreparedDataset.open(tmp_path / "out")
+    assert dataset.predefined_splits == ()
+    rows = dataset.partition_rows("test")(np.arange(3))
+    assert np.isnan(dataset.store.labels(rows)).all()
+    assert dataset.store.read_sparse(rows)[:, 0].tolist() == [1, 1, 1]
 
 
 def test_a_type_that_differs_between_files_is_named(tmp_path: Path) -> None:

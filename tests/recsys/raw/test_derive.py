@@ -56,7 +56,7 @@ def test_derived_columns_reach_the_batch(derived: PreparedDataset) -> None:
     assert schema.categorical == ("color", "shop", "color_of_day", "seen_first", "seen_last")
     assert schema.dense[3:7] == ("seen_length", "seen_distinct", "seen_diversity", "seen_entropy")
     table, rows = small_table(), np.arange(derived.n_rows)
-    codes = derived.read_sparse(rows)
+    codes = derived.store.read_sparse(rows)
     days = derived.vocabularies["color_of_day"].values.to_pylist()
     first = derived.vocabularies["seen_first"].values.to_pylist()
     for row, (color, day, seen) in enumerate(
@@ -71,7 +71,7 @@ def test_derived_columns_reach_the_batch(derived: PreparedDataset) -> None:
 
 def test_statistics_are_of_the_whole_sequence(derived: PreparedDataset) -> None:
     expected = [len(text.split(",")) if text else 0 for text in small_table()["seen"].to_pylist()]
-    assert derived.read_measured(np.arange(derived.n_rows))[:, 3].tolist() == expected
-    stats = derived._stats["numeric"]["full"]["seen_length"]
-    assert stats["mean"] == pytest.approx(np.mean(expected), rel=1e-5)
-    assert derived.read_tokens("seen", np.arange(derived.n_rows))[1].max() == 2
+    assert derived.store.read_measured(np.arange(derived.n_rows))[:, 3].tolist() == expected
+    stats = derived.stats.numeric["full"]["seen_length"]
+    assert stats.mean == pytest.approx(np.mean(expected), rel=1e-5)
+    assert derived.store.read_tokens("seen", np.arange(derived.n_rows))[1].max() == 2

@@ -88,22 +88,22 @@ def prepare_ratings(table: pa.Table, folder: Path, **schema: object) -> Prepared
         | schema
     )
     files, settings = RawFiles(train=("ratings.parquet",)), PrepareConfig(min_count=1)
-    return PreparedDataset(prepare(config, files, settings, folder / "raw", folder / "prepared", "ratings"))
+    return PreparedDataset.open(prepare(config, files, settings, folder / "raw", folder / "prepared", "ratings"))
 
 
 def test_labels_splits_and_histories_from_a_plain_log(tmp_path: Path) -> None:
     table = ratings()
     dataset = prepare_ratings(table, tmp_path)
     every = np.arange(600)
-    assert np.array_equal(dataset.labels(every), np.array(table["rating"]) >= 4)
+    assert np.array_equal(dataset.store.labels(every), np.array(table["rating"]) >= 4)
     at = np.array(table["at"])
     for name, low, high in (("valid", 120, 160), ("test", 160, 1000)):
-        rows = dataset.given_rows(name)
-        assert sorted(rows(np.arange(len(rows)))) == np.flatnonzero((at >= low) & (at < high)).tolist()
+        rows = dataset.partition_rows(name)
+        assert sorted(rows.numbers()) == np.flatnonzero((at >= low) & (at < high)).tolist()
     assert dataset.manifest.schema_.vocabularies["item"] == ("item", "liked")
     values = dataset.vocabularies["item"].values.to_pylist()
     for row in range(600):
-        codes, _ = dataset.read_tokens("liked", np.array([row]))
+        codes, _ = dataset.store.read_tokens("liked", np.array([row]))
         expected = [item for _, item in plain_history(table, row, 3, 4)]
         assert [values[code - 2] if code > 1 else item for code, item in zip(codes, expected, strict=True)] == expected
 

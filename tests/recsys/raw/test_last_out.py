@@ -46,8 +46,8 @@ def test_places_from_the_end_by_hand() -> None:
 
 def test_the_last_row_of_a_key_is_test_and_the_one_before_it_valid(tmp_path: Path) -> None:
     dataset = prepared(tmp_path)
-    assert dataset.given_splits == ("valid", "test")
-    test, valid = (dataset.given_rows(name)(np.arange(2)).tolist() for name in ("test", "valid"))
+    assert dataset.predefined_splits == ("valid", "test")
+    test, valid = (dataset.partition_rows(name)(np.arange(2)).tolist() for name in ("test", "valid"))
     assert sorted(test) == [4, 10]
     assert sorted(valid) == [6, 7]
 
@@ -55,17 +55,21 @@ def test_the_last_row_of_a_key_is_test_and_the_one_before_it_valid(tmp_path: Pat
 def test_rows_of_one_moment_follow_the_order_of_the_files(tmp_path: Path) -> None:
     for ties, expected in (("file", ["13", "10"]), ("exclude", ["11", "13"])):
         dataset = prepared(tmp_path / ties, ties)
-        codes, _ = dataset.read_tokens("before", np.array([10]))
+        codes, _ = dataset.store.read_tokens("before", np.array([10]))
         values = dataset.vocabularies["film"].values.to_pylist()
         assert [values[code - 2] for code in codes] == expected
-        assert dataset.sequence_lengths("before", np.array([10, 4, 1])).tolist() == [3 if ties == "file" else 2, 3, 0]
+        assert dataset.store.sequence_lengths("before", np.array([10, 4, 1])).tolist() == [
+            3 if ties == "file" else 2,
+            3,
+            0,
+        ]
 
 
 def test_items_are_named_whatever_the_vocabulary_knows(tmp_path: Path) -> None:
     dataset = prepared(tmp_path)
-    names = dataset.item_names.to_pylist()
+    names = dataset.store.item_names.to_pylist()
     films = log()["film"].to_pylist()
-    assert [names[item] for item in dataset.items(np.arange(11))] == [str(film) for film in films]
+    assert [names[item] for item in dataset.store.items(np.arange(11))] == [str(film) for film in films]
     assert "99" not in dataset.vocabularies["film"].values.to_pylist()  # a test row's film is no feature
 
 
@@ -73,7 +77,7 @@ def test_days_are_numbered_in_their_order(small: PreparedDataset) -> None:
     from tests.conftest import small_table
 
     rows = np.arange(200)
-    assert small.days(rows).tolist() == [int(day) - 1 for day in small_table()["day"].to_pylist()[:200]]
+    assert small.store.days(rows).tolist() == [int(day) - 1 for day in small_table()["day"].to_pylist()[:200]]
 
 
 @pytest.mark.parametrize("text", ["1,2,3,4,5,6,7,8,9,10", "1,2,3"])

@@ -84,13 +84,13 @@ def test_the_writer_of_a_file_changes_nothing(small: PreparedDataset, tmp_path: 
     write(small_table(), raw / "train.parquet")
     config, files = PrepareConfig(min_count=3), RawFiles(train=("train.parquet",))
     prepare(small_schema(), files, config, raw, tmp_path / "out", "small")
-    other = PreparedDataset(tmp_path / "out")
+    other = PreparedDataset.open(tmp_path / "out")
     for name in (layout.VOCAB_FILE, layout.STATS_FILE, layout.GROUPS_FILE):
         assert (other.folder / name).read_bytes() == (small.folder / name).read_bytes(), name
-    assert other.row_ids(ROWS).to_pylist() == small.row_ids(ROWS).to_pylist()
-    assert np.array_equal(other.read_sparse(ROWS), small.read_sparse(ROWS))
-    assert np.array_equal(other.read_measured(ROWS), small.read_measured(ROWS), equal_nan=True)
-    assert np.array_equal(other.read_tokens("seen", ROWS)[0], small.read_tokens("seen", ROWS)[0])
+    assert other.store.row_ids(ROWS).to_pylist() == small.store.row_ids(ROWS).to_pylist()
+    assert np.array_equal(other.store.read_sparse(ROWS), small.store.read_sparse(ROWS))
+    assert np.array_equal(other.store.read_measured(ROWS), small.store.read_measured(ROWS), equal_nan=True)
+    assert np.array_equal(other.store.read_tokens("seen", ROWS)[0], small.store.read_tokens("seen", ROWS)[0])
 
 
 def codes_of(folder: Path, train: pa.Array, test: pa.Array) -> np.ndarray:
@@ -102,8 +102,8 @@ def codes_of(folder: Path, train: pa.Array, test: pa.Array) -> np.ndarray:
     files = RawFiles(train=("train.parquet",), test=("test.parquet",))
     schema = SchemaConfig(label="click", categorical=("c",))
     prepare(schema, files, PrepareConfig(min_count=1, n_folds=2), folder, folder / "out", "types")
-    dataset = PreparedDataset(folder / "out")
-    return dataset.read_sparse(dataset.given_rows("test")(np.arange(len(test))))[:, 0]
+    dataset = PreparedDataset.open(folder / "out")
+    return dataset.store.read_sparse(dataset.partition_rows("test")(np.arange(len(test))))[:, 0]
 
 
 DATES = ["2024-01-01", "2024-02-29", "1969-12-31"]
@@ -176,11 +176,11 @@ def test_a_column_that_one_file_lacks_every_value_of(tmp_path: Path) -> None:
     pq.write_table(table.slice(0, 1500), raw / "b.parquet")
     pq.write_table(empty, raw / "a.parquet")  # read first
     prepare(small_schema(), RawFiles(train=(".",)), PrepareConfig(min_count=3), raw, tmp_path / "out", "small")
-    dataset, first = PreparedDataset(tmp_path / "out"), np.arange(500)
-    assert dataset.read_sparse(first)[:, 0].tolist() == [0] * 500
-    assert np.isnan(dataset.read_measured(first)[:, 0]).all()
-    assert dataset.read_tokens("seen", first)[1].tolist() == [0] * 500
-    assert len(np.unique(dataset.read_sparse(np.arange(500, 2000))[:, 0])) > 3
+    dataset, first = PreparedDataset.open(tmp_path / "out"), np.arange(500)
+    assert dataset.store.read_sparse(first)[:, 0].tolist() == [0] * 500
+    assert np.isnan(dataset.store.read_measured(first)[:, 0]).all()
+    assert dataset.store.read_tokens("seen", first)[1].tolist() == [0] * 500
+    assert len(np.unique(dataset.store.read_sparse(np.arange(500, 2000))[:, 0])) > 3
     assert dataset.manifest.kinds["color"] == "text"
 
 
@@ -217,7 +217,7 @@ def test_values_that_hold_the_sign_of_a_cross_stay_apart(tmp_path: Path) -> None
     )
     schema = SchemaConfig(label="click", crosses={"ab": ("a", "b")})
     dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema, min_count=1, n_folds=2)
-    codes = dataset.read_sparse(np.arange(len(pairs)))[:, 0]
+    codes = dataset.store.read_sparse(np.arange(len(pairs)))[:, 0]
     assert len(set(codes.tolist())) == len(pairs)
     assert codes[-1] == 0
 
@@ -246,16 +246,18 @@ def test_sequences_of_a_hundred_thousand_tokens(tmp_path: Path) -> None:
     schema = SchemaConfig.model_validate({"label": "click", "sequences": sequences})
     dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema, min_count=1, n_folds=2)
     values = dataset.vocabularies["s"].values
-    codes, lengths = dataset.read_tokens("s", np.arange(5))
+    codes, lengths = dataset.store.read_tokens("s", np.arange(5))
     assert [values[code - 2].as_py() for code in codes] == ["99998", "99999", "7", "5", "5"]
     assert lengths.tolist() == [2, 1, 2, 0, 0]
-    assert dataset.read_tokens("l", np.arange(5))[1].tolist() == [2, 1, 2, 0, 0]
-    length, distinct, diversity, entropy = dataset.read_measured(np.arange(5))[:, :4].T
+    assert dataset.store.read_tokens("l", np.arange(5))[1].tolist() == [2, 1, 2, 0, 0]
+    length, distinct, diversity, entropy = dataset.store.read_measured(np.arange(5))[:, :4].T
     assert length.tolist() == [n, 1, n, 0, 0]
     assert distinct.tolist() == [n, 1, 1, 0, 0]
     assert diversity.tolist() == pytest.approx([1, 1, 1 / n, 0, 0])
     assert entropy.tolist() == pytest.approx([np.log(n), 0, 0, 0, 0], abs=1e-5)
-    assert np.array_equal(dataset.read_measured(np.arange(3))[:, 4:], dataset.read_measured(np.arange(3))[:, :4])
+    assert np.array_equal(
+        dataset.store.read_measured(np.arange(3))[:, 4:], dataset.store.read_measured(np.arange(3))[:, :4]
+    )
 
 
 def test_numbers_of_any_size(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def resume(dataset: PreparedDataset, out: Path, world: World) -> dict[str, objec
 
 def main() -> None:
     """Runs what the command line names."""
-    dataset, out, tasks = PreparedDataset(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
+    dataset, out, tasks = PreparedDataset.open(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     world = join_world()
     for task in tasks:
         {"fit": fit_all, "kill": kill, "resume": resume}[task](dataset, out / task, world)

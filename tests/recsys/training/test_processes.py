@@ -28,7 +28,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """one/ and two/: what each number of processes made, by task; each resumes what the other left."""
     folder = tmp_path_factory.mktemp("fits")
     prepare_small(small_table(), folder / "raw", folder / "prepared")
-    dataset, world = PreparedDataset(folder / "prepared"), join_world()
+    dataset, world = PreparedDataset.open(folder / "prepared"), join_world()
     for task in ("fit", "kill", "resume"):
         for size in ("one", "two"):
             (folder / size / task).mkdir(parents=True)

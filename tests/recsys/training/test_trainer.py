@@ -49,7 +49,7 @@ def test_p_is_unbiased_under_every_loss(tmp_path: Path, loss: dict[str, object])
     trainer, report = fit(dataset, "fold_0", config, tmp_path)
     rows = dataset.split("fold_0").held_out_rows
     p = probability(report.link.natural_logit(trainer.predict(rows, "scoring")))
-    true_p = truth[rows(np.arange(len(rows)))]
+    true_p = truth[rows.numbers()]
     known = np.isfinite(true_p)  # rows with the null block have no known p
     p, true_p = p[known], true_p[known]
     assert p.mean() == pytest.approx(true_p.mean(), abs=0.015)
@@ -84,7 +84,7 @@ def test_early_stopping_never_sees_the_rows_that_are_reported(small: PreparedDat
     """With the held-out fold's labels turned over, training and stopping go exactly as before."""
     table = small_table()
     split = small.split("fold_2")
-    held_out = set(split.held_out_rows(np.arange(len(split.held_out_rows))).tolist())
+    held_out = set(split.held_out_rows.numbers().tolist())
     label = [1 - y if row in held_out else y for row, y in enumerate(table["click"].to_pylist())]
     turned = table.set_column(table.column_names.index("click"), "click", [np.array(label, np.int8)])
     other = prepare_small(turned, tmp_path / "raw", tmp_path / "out")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.data.permutation import Permutation
+from recsys.data.rows import Permutation
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 1000, 65_537])

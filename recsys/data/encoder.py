@@ -1,0 +1,172 @@
+"""The encoding that a split's fitting rows determine: codes to ids, raw numbers to model inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchrec import KeyedJaggedTensor
+
+from recsys.data.batch import Batch
+from recsys.data.layout import SplitStats
+from recsys.data.store import RowStore
+from recsys.data.transforms import NumericTransformer
+from recsys.data.vocabulary import Vocabulary
+from recsys.schema.feature_selection import FeatureConfig
+from recsys.schema.resolved import Schema
+
+
+@dataclass(frozen=True)
+class ExtraStats:
+    """Mean and standard deviation of an `ExtraColumn` over a split's fitting rows."""
+
+    name: str
+    mean: float
+    std: float
+
+
+class FeatureEncoder:
+    """Encodes rows of any store that has the data set's vocabularies.
+
+    Args:
+        stored: the schema of what a store holds.
+        features: which of it to read, and how finely.
+        stats: of the numeric columns, over the fitting rows.
+        vocabularies: of the data set.
+        fit_groups: the groups of rows that frequency floors are applied to.
+        extra: of the store's extra column, if it has one.
+    """
+
+    schema: Schema
+    """Of what is encoded, with the sizes of the embedding tables and the names of the dense columns."""
+
+    def __init__(
+        self,
+        stored: Schema,
+        features: FeatureConfig,
+        stats: SplitStats,
+        vocabularies: Mapping[str, Vocabulary],
+        fit_groups: Sequence[int],
+        extra: ExtraStats | None = None,
+    ) -> None:
+        schema = features.select(stored)
+        self._transformer = NumericTransformer([stats.numeric[column] for column in schema.measured])
+        self._indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
+        self._n_numeric, self._extra = len(schema.numeric), extra
+        tables = {
+            name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count))
+            for name, vocabulary in vocabularies.items()
+            if name in schema.vocabularies
+        }
+        starts = np.cumsum([0, *(len(ids) for ids, _ in tables.values())])[:-1]
+        start_of = dict(zip(tables, starts.tolist(), strict=True))
+        self._ids = np.concatenate([ids for ids, _ in tables.values()]) if tables else np.zeros(0, np.int32)
+        self._sparse_columns = np.array([stored.categorical.index(column) for column in schema.categorical], np.int64)
+        self._sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
+        self._token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
+        indicator_names = [_indicator_name(columns) for columns in stats.missing_indicators]
+        self.schema = schema.model_copy(
+            update={
+                "num_embeddings": {name: n for name, (_, n) in tables.items()},
+                "dense": (*schema.numeric, *indicator_names, *([extra.name] if extra else [])),
+                "missing_indicators": stats.missing_indicators,
+            }
+        )
+
+    def batch(self, store: RowStore, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
+        """Encodes rows.
+
+        Args:
+            store: holds them.
+            rows: [B] row numbers.
+            sequences: the sequence features to read; others cost nothing.
+        """
+        dense, values = self._dense(store, rows)
+        return Batch(
+            dense=torch.from_numpy(dense),
+            sparse=self._sparse(store, rows),
+            sequences=self._sequences(store, rows, sequences, values),
+            label=torch.from_numpy(store.labels(rows)),
+            row=torch.from_numpy(rows),
+            is_real=torch.ones(len(rows), dtype=torch.bool),
+            n_rows=len(rows),
+        )
+
+    def table(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features of rows as plain columns, for models that are no networks.
+
+        Returns:
+            [B, n_categorical] int32 ids, and [B, n_measured + n_indicators] float32 transformed numbers, NaN where
+            null, with the missing indicators behind them.
+        """
+        dense, values = self._dense(store, rows)
+        return self._sparse_ids(store, rows), np.concatenate([values, dense[:, self._n_numeric :]], axis=1)
+
+    def _dense(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, N] model inputs, and the [B, n_measured] transformed values with NaN where null."""
+        extra = []
+        if self._extra is not None:
+            assert store.extra is not None
+            standardized = (store.extra.values[rows] - self._extra.mean) / self._extra.std
+            extra = [standardized.astype(np.float32)[:, None]]
+        if not self.schema.measured:
+            empty = np.zeros((len(rows), 0), np.float32)
+            return np.concatenate([empty, *extra], axis=1), empty
+        values = self._transformer(store.read_measured(rows))
+        indicators = np.isnan(values[:, self._indicator_columns]).astype(np.float32)
+        numeric = np.nan_to_num(values[:, : self._n_numeric], nan=0.0)
+        return np.concatenate([numeric, indicators, *extra], axis=1), values
+
+    def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
+        keys = list(self.schema.categorical)
+        if not keys:
+            return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
+        ids = self._sparse_ids(store, rows)
+        return KeyedJaggedTensor(
+            keys=keys,
+            values=torch.from_numpy(np.ascontiguousarray(ids.T).reshape(-1)),
+            lengths=torch.ones(len(keys) * len(rows), dtype=torch.int32),
+            stride=len(rows),
+            length_per_key=[len(rows)] * len(keys),
+        )
+
+    def _sparse_ids(self, store: RowStore, rows: np.ndarray) -> np.ndarray:
+        """[B, n_categorical] int32."""
+        if not self.schema.categorical:
+            return np.zeros((len(rows), 0), np.int32)
+        return self._ids[store.read_sparse(rows)[:, self._sparse_columns] + self._sparse_start]
+
+    def _sequences(
+        self, store: RowStore, rows: np.ndarray, names: Sequence[str], measured: np.ndarray
+    ) -> KeyedJaggedTensor:
+        """The ids of token sequences, and the steps of groups of columns with their values as weights."""
+        if not names:
+            return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
+        column_sequences = {feature.name: feature for feature in self.schema.column_sequences if feature.name in names}
+        ids, lengths, weights = [], [], []
+        for name in names:
+            if name in column_sequences:
+                columns = [self.schema.measured.index(column) for column in column_sequences[name].columns]
+                is_present = ~np.isnan(measured[:, columns])
+                ids.append(np.nonzero(is_present)[1].astype(np.int32))
+                lengths.append(is_present.sum(axis=1, dtype=np.int32))
+                weights.append(measured[:, columns][is_present])
+            else:
+                codes, n_tokens = store.read_tokens(name, rows)
+                ids.append(self._ids[codes + self._token_start[name]])
+                lengths.append(n_tokens)
+                weights.append(np.ones(len(codes), np.float32))
+        return KeyedJaggedTensor(
+            keys=list(names),
+            values=torch.from_numpy(np.concatenate(ids)),
+            lengths=torch.from_numpy(np.concatenate(lengths)),
+            weights=torch.from_numpy(np.concatenate(weights)) if column_sequences else None,
+            stride=len(rows),
+            length_per_key=[len(value) for value in ids],
+        )
+
+
+def _indicator_name(columns: Sequence[str]) -> str:
+    """The display name of the indicator that says where some columns are null."""
+    others = f"+{len(columns) - 1}" if len(columns) > 1 else ""
+    return f"isnull({columns[0]}{others})"
