@@ -6,6 +6,7 @@ python -m benchmarks.unchanged --before ../before
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,13 +35,12 @@ VOLATILE = {
 }
 """Keys of JSON files that differ between two runs of the same code."""
 RENAMED = {
-    "score": "toss_score",
-    "last_day": "holdout",
-    "ad": "item",
-    "n_ads": "n_items",
-    "p": "p",
+    **{"score": "toss_score", "last_day": "holdout", "ad": "item", "n_ads": "n_items"},
+    "row_id": "row_in_split",
 }
 """Keys and names of before, and what they are called now."""
+_RELATIVE_TOLERANCE = 1e-12
+"""Of numbers in JSON files: sums in another order differ in their last digits."""
 PLAN = """
 name: unchanged
 config: config.yaml
@@ -188,8 +188,8 @@ def contents(folder: Path) -> dict[str, str]:
         if path.suffix in BYTES:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         elif path.suffix == ".parquet":
-            table = pq.read_table(path)
-            found[name] = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()[:16]
+            columns = {RENAMED.get(key, key): value for key, value in pq.read_table(path).to_pydict().items()}
+            found[name] = hashlib.sha256(str(columns).encode()).hexdigest()[:16]
         elif path.suffix == ".json" and path.name != "schema.json":
             found |= {f"{name}: {key}": value for key, value in _leaves(json.loads(path.read_text()))}
     return found
@@ -205,7 +205,17 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for number, part in enumerate(value):
             yield from _leaves(part, f"{prefix}{number}.")
     else:
-        yield prefix, repr(value)
+        yield prefix, repr(RENAMED.get(value, value) if isinstance(value, str) else value)
+
+
+def _are_equal(first: str | None, second: str | None) -> bool:
+    """Whether two values are the same, numbers to their last digits."""
+    if first == second or first is None or second is None:
+        return first == second
+    try:
+        return math.isclose(float(first), float(second), rel_tol=_RELATIVE_TOLERANCE, abs_tol=_RELATIVE_TOLERANCE)
+    except ValueError:
+        return False
 
 
 def unchanged(
@@ -233,13 +243,14 @@ def report(first: dict[str, str], second: dict[str, str]) -> None:
     table = Table(title="differences", title_justify="left")
     for column in ("result", "before", "after"):
         table.add_column(column, overflow="fold")
-    differing = [name for name in first | second if first.get(name) != second.get(name)]
+    differing = [name for name in first if not _are_equal(first[name], second.get(name))]
     for name in differing[:100]:
         table.add_row(name, first.get(name, "-"), second.get(name, "-"))
     if differing:
         console.print(table)
     files = {name.split(": ")[0] for name in first}
-    console.print(f"{len(files)} files, {len(first)} values, {len(differing)} differ")
+    n_new = len(second.keys() - first.keys())
+    console.print(f"{len(files)} files, {len(first)} values: {len(differing)} differ; {n_new} values are new")
     if differing:
         raise typer.Exit(1)
 

@@ -36,7 +36,7 @@ def compare(
     for other in others:
         with progress_line(f"{other.name} replicates", replicates, unit="replicates") as line:
             found[other.name] = paired_bootstrap(
-                first.label, first.scores, other.scores, replicates, seed=seed, on_replicate=lambda: line.advance(1)
+                first.label, first.logits, other.logits, replicates, seed=seed, on_replicate=lambda: line.advance(1)
             )
         print_differences(found[other.name], f"{other.name} - {first.name}")
     if out is not None:

@@ -40,11 +40,11 @@ def generate_command(
     config = GeneratorConfig(n_rows=rows, n_test_rows=test_rows, seed=seed, seq_strength=seq_strength)
     generate(config, out, block_rows)
     table = Table(title=f"best possible scores on {out}", title_justify="left")
-    for column in ("split", "rows", "clicks", "rate %", "AP", "ROC-AUC", "WLL", "score"):
+    for column in ("split", "rows", "clicks", "rate %", "AP", "ROC-AUC", "WLL", "toss_score"):
         table.add_column(column, justify="right")
     for split, best in read_bayes(out).items():
         figures = [
-            f"{value:.5f}" if value is not None else "-" for value in (best.ap, best.roc_auc, best.wll, best.score)
+            f"{value:.5f}" if value is not None else "-" for value in (best.ap, best.roc_auc, best.wll, best.toss_score)
         ]
         rate = f"{100 * best.n_positive / best.n_rows:.3f}"
         table.add_row(split, f"{best.n_rows:,}", f"{best.n_positive:,}", rate, *figures)

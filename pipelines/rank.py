@@ -5,7 +5,7 @@ python -m pipelines.rank --model dcnv2
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +14,18 @@ import typer
 
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
-from pipelines.common.data import find_prepared
+from pipelines.common.data import find_prepared, recorded_data
 from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import ModelName, build_trainer
+from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import Split
+from recsys.data.split import FULL, Split
 from recsys.errors import InputError
-from recsys.runs.calibration import calibrate_parts, print_calibration
-from recsys.runs.folder import Part, RunFolder, join
+from recsys.runs.calibration import calibrate_run, print_calibration
+from recsys.runs.config import RUN_SECTION, identity
+from recsys.runs.folder import RunFolder
+from recsys.runs.metrics import DataSummary, EpochSummary, FitSummary, TrainSummary
+from recsys.runs.predictions import Predictions, join
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
 from recsys.system.allocator import keep_freed_memory
@@ -36,7 +40,9 @@ RUNS = Path("runs")
 
 
 def rank(
-    model: Annotated[ModelName, typer.Option(help="Which model.")],
+    model: Annotated[
+        ModelName | None, typer.Option(help="Which model. Left out: the one that the config names.")
+    ] = None,
     config: ConfigOption = TOSS_CONFIG,
     data: Annotated[
         Path | None,
@@ -55,16 +61,16 @@ def rank(
             "train on all rows. Left out: the data's own valid and test splits where it has them, else all."
         ),
     ] = None,
-    features: Annotated[
+    score_feature: Annotated[
         Path | None,
         typer.Option(help="A finished retrieval run, whose score of each row becomes a feature of the model."),
     ] = None,
-    plan_only: Annotated[
-        bool, typer.Option("--plan-only", help="Print how the tables would be spread over GPUs, and train nothing.")
+    show_sharding: Annotated[
+        bool, typer.Option("--show-sharding", help="Print how the tables would be sharded over GPUs; train nothing.")
     ] = False,
-    world_size: Annotated[int, typer.Option(min=1, help="GPUs to plan for.", rich_help_panel="Plan only")] = 8,
+    world_size: Annotated[int, typer.Option(min=1, help="GPUs to plan for.", rich_help_panel="Show sharding")] = 8,
     hbm_gib: Annotated[
-        float, typer.Option(min=0.001, help="Memory of each, in GiB.", rich_help_panel="Plan only")
+        float, typer.Option(min=0.001, help="Memory of each, in GiB.", rich_help_panel="Show sharding")
     ] = 80.0,
     overrides: Overrides = None,
 ) -> None:
@@ -74,41 +80,50 @@ def rank(
     goes on where it was when the same command is given again; a finished one shows its table.
     """
     settings = load_rank_config(config, model, overrides or [])
-    if plan_only:
-        if features is not None:
-            raise InputError("--plan-only plans embedding tables, of which --features has none: leave one of them out")
+    if show_sharding:
+        if score_feature is not None:
+            raise InputError(
+                "--show-sharding plans embedding tables, of which --score-feature has none: leave one of them out"
+            )
         print_sharding_plan(settings, data, world_size, hbm_gib)
         return
     keep_freed_memory()
     world = join_world()
     with world.main_first():
-        dataset = find_prepared(settings.data, data)
-    splits = choose_splits(dataset, folds)
+        dataset = find_prepared(settings.data, data or recorded_data(settings.run))
+    splits = choose_splits(dataset, folds, settings.run.splits)
+    if score_feature is None and settings.run.score_feature is not None:
+        score_feature = Path(settings.run.score_feature.run)
     resolved = describe(settings, dataset, splits)
-    if features is not None:
-        joined = with_scores(dataset, features, splits)
-        dataset, resolved["scores"] = joined.dataset, joined.fingerprint
-    folder = out or default_folder(resolved)
+    if score_feature is not None:
+        scored = with_scores(dataset, score_feature, splits)
+        dataset, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
+    folder = out or default_folder(resolved, settings.model.name)
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.agree(run.is_done):
-        console.print(f"[bold]{model}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
+        console.print(f"[bold]{settings.model.name}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
         execute(run, settings, dataset, splits, world)
     if world.is_main:
-        print_summary(run.metrics(), f"{model} on {dataset.name}")
-        print_calibration(run.metrics())
+        print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
+        print_calibration(run.metrics().calibration)
         console.print(f"run folder: {run.folder}")
 
 
-def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
-    """The splits to fit a model on.
+def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequence[str] = ()) -> list[str]:
+    """The splits to fit a model to.
+
+    Args:
+        dataset: has them.
+        folds: as `--folds` says it; None takes those that are recorded, else the data set's usual ones.
+        recorded: in the config of a finished run.
 
     Raises:
         InputError: for folds that the data set does not have.
     """
     numbered = [name for name in dataset.split_names if name.startswith("fold_")]
     if folds is None:
-        return ["full"] if dataset.predefined_splits else numbered
+        return list(recorded) or (["full"] if dataset.predefined_splits else numbered)
     if folds == "all":
         chosen = numbered
     elif folds in ("holdout", "full"):
@@ -123,21 +138,26 @@ def choose_splits(dataset: PreparedDataset, folds: str | None) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> dict[str, Any]:
-    """The resolved config, as the run folder keeps it."""
+def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> Values:
+    """The resolved config, as the run folder keeps it: a config that `--config` takes."""
     return {
-        "data": {"name": dataset.name, "fingerprint": dataset.manifest.fingerprint},
-        "splits": splits,
+        **settings.data.dump(),
         "features": settings.features.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
         "trainer": settings.trainer.model_dump(mode="json"),
+        RUN_SECTION: describe_data(dataset) | {"splits": splits},
     }
 
 
-def default_folder(resolved: dict[str, Any]) -> Path:
-    """The same settings on the same data always give the same name."""
-    mark = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"{resolved['data']['name']}-{resolved['model']['name']}-{mark}"
+def describe_data(dataset: PreparedDataset) -> Values:
+    """What the section `run` of a config says of the data."""
+    return {"data": {"folder": str(dataset.folder.resolve()), "fingerprint": dataset.manifest.fingerprint}}
+
+
+def default_folder(resolved: Values, name: str) -> Path:
+    """The same settings on the same data always give the same folder."""
+    mark = hashlib.sha256(json.dumps(identity(resolved), sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"{resolved['name']}-{name}-{mark}"
 
 
 def execute(
@@ -158,34 +178,40 @@ def execute(
     if not world.is_main:
         return
 
-    fits = {name: run.load_fit(name) for name in splits}
-    parts = [part for mine, _ in fits.values() for part in mine]
-    reported = parts[-1:] if splits == ["full"] else parts
-    reports = [report for _, report in fits.values()]
-    seconds = sum(report["seconds"] for report in reports)
-    train = {
-        "rows_per_s": sum(report["n_rows_trained"] for report in reports) / seconds,
-        "seconds": seconds,
-        "waited_s": sum(report["waited_s"] for report in reports),
-        "peak_rss_gib": max(report["peak_rss_gib"] for report in reports),
-        "peak_gpu_gib": max(report["peak_gpu_gib"] for report in reports),
-        "n_processes": world.size,
-        "precision": "fp32" if any(report["precision"] == "fp32" for report in reports) else "bf16",
-        "fits": dict(zip(splits, reports, strict=True)),
-    }
-    metrics = summarize(reported, [part for part in parts if part not in reported], dataset, train)
-    metrics["data"] = {"folder": str(dataset.folder.resolve())}
-    metrics["calibration"] = calibrate_parts(run, reported)
-    run.finish(metrics, reported, dataset.store.row_ids(join(reported).rows))
+    summaries = {name: run.load_summary(name, FitSummary) for name in splits}
+    predictions = [part for name in splits for part in run.load_predictions(name)]
+    reported = predictions[-1:] if splits == [FULL] else predictions
+    others = predictions[: len(predictions) - len(reported)]
+    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
+        update={
+            "data": DataSummary(folder=str(dataset.folder.resolve())),
+            "calibration": calibrate_run(run, reported),
+        }
+    )
+    run.finish(metrics, reported, dataset.store.row_ids(join(reported).row))
+
+
+def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
+    """Speed and memory over all fits."""
+    seconds = sum(fit.seconds for fit in fits.values())
+    return TrainSummary(
+        rows_per_s=sum(fit.n_rows_trained for fit in fits.values()) / seconds,
+        seconds=seconds,
+        waited_s=sum(fit.waited_s for fit in fits.values()),
+        peak_rss_gib=max(fit.peak_rss_gib for fit in fits.values()),
+        peak_gpu_gib=max(fit.peak_gpu_gib for fit in fits.values()),
+        n_processes=world.size,
+        precision="fp32" if any(fit.precision == "fp32" for fit in fits.values()) else "bf16",
+        fits=fits,
+    )
 
 
 def fit_split(
     run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
 ) -> None:
-    """Fits a model on one split, scores the rows it is judged on, if there are any, and keeps both."""
-    judged = split.evaluation_rows
+    """Fits a model to one split, scores the rows that it is evaluated on, if there are any, and keeps both."""
     # Rows that stop training early are never those that are reported.
-    monitor = judged["valid"] if len(judged) == 2 else None
+    monitor = split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
 
     forget_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
@@ -193,19 +219,19 @@ def fit_split(
     trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)
     report = trainer.fit(on_epoch)
     log.close()
-    parts = []
-    for name, rows in judged.items():
-        logit = trainer.predict(rows, f"scoring {name}")
-        number = rows.numbers()
-        natural, balanced = report.link.natural_logit(logit), report.link.balanced_logit(logit)
-        parts.append(Part(name, number, split.store.labels(number), logit, natural, balanced))
+    predictions = []
+    for name, rows in split.evaluation_rows.items():
+        model_logit = trainer.predict(rows, f"scoring {name}")
+        numbers = rows.numbers()
+        logits = report.link.logits(model_logit)
+        predictions.append(Predictions.of_fold(name, numbers, split.store.labels(numbers), model_logit, logits))
     if world.is_main:
-        run.save_fit(split.name, parts, describe_fit(report, world))
+        run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
     trainer.clean_up()
 
 
-def describe_fit(report: FitReport, world: World) -> dict[str, Any]:
-    """What metrics.json keeps of a fit."""
+def fit_figures(report: FitReport, world: World) -> dict[str, Any]:
+    """The values of a `FitSummary`."""
     progress = report.progress
     peak_gpu = torch.cuda.max_memory_allocated(world.device) / 2**30 if world.device.type == "cuda" else 0.0
     return {
@@ -218,8 +244,8 @@ def describe_fit(report: FitReport, world: World) -> dict[str, Any]:
         "fell_back_at_step": progress.fell_back_at_step,
         "micro_batches": progress.micro_batches,
         "best_epoch": progress.best_epoch,
-        "link": asdict(report.link),
-        "epochs": [{"loss": epoch.loss, "monitored": epoch.monitored} for epoch in progress.epochs],
+        "link": report.link,
+        "epochs": tuple(EpochSummary(loss=epoch.loss, monitored=epoch.monitored) for epoch in progress.epochs),
     }
 
 

@@ -1,7 +1,6 @@
 """The step after retrieval: a finished ranking run puts the candidates in its own order."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,13 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.runs.folder import METRICS_FILE, RunFolder
-from recsys.system.files import read_json
+from recsys.runs.folder import RunFolder
+from recsys.runs.metrics import read_metrics
 from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalogue import Catalogue
 from retrieval.evaluation.ranks import measure_ranks, ranks_among
+from retrieval.evaluation.summary import Figures
 
 RERANKED_FILE = "reranked.parquet"
 
@@ -34,7 +34,7 @@ def check_reranker(reranker: Path, split: str, world: World) -> None:
         raise InputError("--reranker scores in one process: give the command without torchrun")
     found = find_run_data(reranker)
     for run in found.members.values() or [reranker]:
-        fitted = read_json(run / METRICS_FILE)["train"].get("fits", {})
+        fitted = read_metrics(run).train.fits
         if list(fitted) != [split]:
             raise InputError(
                 f"{run} was fitted on {', '.join(fitted) or 'nothing'}, and reranking needs a run of {split}: the rows "
@@ -50,7 +50,7 @@ def rerank(
     catalogue: Catalogue,
     target: np.ndarray,
     world: World,
-) -> dict[str, Any]:
+) -> dict[str, Figures]:
     """The figures of candidates in the order of a ranking model, and in that of both scores together.
 
     The towers' logit is that of being shown and clicked among all ads, up to a constant a request, where they learn

@@ -3,25 +3,26 @@
 python -m pipelines.retrieval
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
-from pipelines.common.data import find_prepared
-from pipelines.rank import RUNS, describe_fit
+from pipelines.common.data import find_prepared, recorded_data
+from pipelines.rank import default_folder, describe_data, fit_figures
 from pipelines.reranking import check_reranker, rerank
+from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
+from recsys.runs.metrics import TowersFitSummary
 from recsys.runs.score_feature import SCORES_FILE, write_scores
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
@@ -33,7 +34,7 @@ from retrieval.catalogue import Catalogue, build_catalogue
 from retrieval.evaluation.baselines import Popularity, Random
 from retrieval.evaluation.plots import plot_recall, plot_segments
 from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
-from retrieval.evaluation.summary import print_retrieval, summarize
+from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
 from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import Towers, build_retrieval_trainer, hits_among, load_towers
 from retrieval.index import INDEX_FILE, N_RECALLED, AdIndex, build_index, exact_search, queries_per_s, recall_of
@@ -81,19 +82,21 @@ def retrieval(
     keep_freed_memory()
     world = join_world()
     with world.main_first():
-        dataset = find_prepared(settings.data, data)
-    name = choose_split(dataset, split)
+        dataset = find_prepared(settings.data, data or recorded_data(settings.run))
+    name = choose_split(dataset, split or next(iter(settings.run.splits), None))
+    if reranker is None and settings.run.reranker is not None:
+        reranker = Path(settings.run.reranker)
     resolved = describe(settings, dataset, name)
     if reranker is not None:
-        resolved["reranker"] = str(reranker.resolve())
-    folder = out or default_folder(resolved)
+        resolved[RUN_SECTION]["reranker"] = str(reranker.resolve())
+    folder = out or default_folder(resolved, "retrieval")
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.agree(run.is_done):
         console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}): {name}")
         execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
-        print_retrieval(run.metrics(), f"retrieval on {dataset.name}")
+        print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")
 
 
@@ -112,19 +115,13 @@ def choose_split(dataset: PreparedDataset, split: str | None) -> str:
     return split
 
 
-def describe(settings: RetrievalConfig, dataset: PreparedDataset, split: str) -> dict[str, Any]:
-    """The resolved config, as the run folder keeps it."""
+def describe(settings: RetrievalConfig, dataset: PreparedDataset, split: str) -> Values:
+    """The resolved config, as the run folder keeps it: a config that `--config` takes."""
     return {
-        "data": {"name": dataset.name, "fingerprint": dataset.manifest.fingerprint},
-        "split": split,
+        **settings.data.dump(),
         "retrieval": settings.retrieval.model_dump(mode="json"),
+        RUN_SECTION: describe_data(dataset) | {"splits": [split]},
     }
-
-
-def default_folder(resolved: dict[str, Any]) -> Path:
-    """The same settings on the same data always give the same name."""
-    mark = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"{resolved['data']['name']}-retrieval-{mark}"
 
 
 def execute(
@@ -175,21 +172,36 @@ def execute(
     if own.half_life_days is not None:
         scores["recent"] = Popularity(catalogue.recent)
     rankings = {name: rank_all(score, target, len(catalogue)) for name, score in scores.items()}
-    metrics = summarize(rankings, target, dataset.segments(requests.numbers()), len(catalogue))
-    index, metrics["index"] = index_ads(settings, user, ads)
+    index = build_index(ads, own.index, own.trainer.seed, user)
     index.save(run.file("."), towers.identity)
-    metrics["index"]["bytes"] = run.file(INDEX_FILE).stat().st_size
-    metrics["train"] = run.load_fit(split_name)[1]
-    metrics["data"] = {"folder": str(dataset.folder.resolve()), "n_ads": len(catalogue), "n_requests": len(requests)}
     write_candidates(run.file(CANDIDATES_FILE), split, requests, catalogue, index, user, own.candidates, towers.scale)
-    if reranker is not None:
-        metrics |= rerank(run, reranker, split, requests, catalogue, target, world)
-    panels = {"all clicks" if own.hits == "clicked" else "all requests": {k: metrics[k] for k in rankings}}
-    panels[f"ads outside the {N_HEAD} most popular"] = {k: metrics["tail"][k] for k in rankings}
-    plot_recall(panels, run.file(RECALL_PLOT))
-    if metrics["segments"]:
-        plot_segments(metrics["segments"], "recall@100", run.file(SEGMENTS_PLOT))
-    run.close(metrics)
+    reranked = rerank(run, reranker, split, requests, catalogue, target, world) if reranker is not None else {}
+    metrics = summarize(
+        rankings,
+        target,
+        dataset.segments(requests.numbers()),
+        len(catalogue),
+        reranked=reranked,
+        index=index_metrics(index, user, ads, run.file(INDEX_FILE).stat().st_size),
+        train=run.load_summary(split_name, TowersFitSummary),
+        data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalogue), n_requests=len(requests)),
+    )
+    plot(run, metrics, list(rankings), "all clicks" if own.hits == "clicked" else "all requests")
+    run.close(metrics.dump())
+
+
+def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str) -> None:
+    """Draws recall over K, and recall by segment."""
+    tail = f"items outside the {N_HEAD} most popular"
+    panels = {title: metrics.rankings, tail: metrics.tail.rankings}
+    plot_recall({key: {name: found[name] for name in names} for key, found in panels.items()}, run.file(RECALL_PLOT))
+    if metrics.segments:
+        by_label = {
+            f"{segmentation}: {label}": found.rankings
+            for segmentation, labels in metrics.segments.items()
+            for label, found in labels.items()
+        }
+        plot_segments(by_label, "recall@100", run.file(SEGMENTS_PLOT))
 
 
 def judged_rows(split: Split) -> tuple[Rows, Rows | None]:
@@ -218,9 +230,9 @@ def fit_towers(
         report = trainer.fit()
         log.close()
         if world.is_main:
-            described = describe_fit(report, world)
-            described["rows_per_s"] = described["n_rows_trained"] / described["seconds"]
-            run.save_fit(name, [], described)
+            figures = fit_figures(report, world)
+            speed = figures["n_rows_trained"] / figures["seconds"]
+            run.save_fit(name, [], TowersFitSummary(**figures, rows_per_s=speed))
         world.agree(None)
         trainer.clean_up()
     else:
@@ -260,16 +272,16 @@ def score_rows(
         write_scores(run.file(SCORES_FILE), dataset, numbers, np.concatenate([s for _, s in found]))
 
 
-def index_ads(settings: RetrievalConfig, user: np.ndarray, ads: np.ndarray) -> tuple[AdIndex, dict[str, Any]]:
-    """An index of all ads, and how it compares with exact search."""
-    index = build_index(ads, settings.retrieval.index, settings.retrieval.trainer.seed, user)
+def index_metrics(index: AdIndex, user: np.ndarray, ads: np.ndarray, n_bytes: int) -> IndexMetrics:
+    """How an index of all items compares with exact search."""
     exact = exact_search(ads, user, N_RECALLED)
-    return index, {
-        "kind": index.kind,
-        "parameters": index.parameters,
-        f"ann_recall@{N_RECALLED}": recall_of(index, user, exact),
-        "queries_per_s": queries_per_s(index, user, exact.shape[1]),
-    }
+    return IndexMetrics(
+        kind=index.kind,
+        parameters=index.parameters,
+        ann_recall=recall_of(index, user, exact),
+        queries_per_s=queries_per_s(index, user, exact.shape[1]),
+        bytes=n_bytes,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`--plan-only`: where TorchRec would put a model's tables on a cluster, and what a step would take there."""
+"""`--show-sharding`: where TorchRec would put a model's tables on a cluster, and what a step would take there."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -29,11 +29,11 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
         hbm_gib: memory of each.
     """
     if isinstance(settings.model, GBDTConfig) or isinstance(settings.trainer, GBDTTrainerConfig):
-        raise InputError("--plan-only plans embedding tables, and gbdt has none: name another --model")
+        raise InputError("--show-sharding plans embedding tables, and gbdt has none: name another --model")
     schema = suppose_schema(settings, data)
     cluster = Cluster(world_size, GPUS_PER_MACHINE, "cuda", int(hbm_gib * 2**30))
     rows = -(-settings.trainer.batch_size // world_size)
-    lengths = {s.name: float(s.max_length) for s in schema.token_sequences} | settings.plan_only.sequence_lengths
+    lengths = {s.name: float(s.max_length) for s in schema.token_sequences} | settings.show_sharding.sequence_lengths
     model = build_model(settings.model, schema)
     print_estimate(estimate_plan(model, settings.trainer.embeddings, cluster, rows, lengths), cluster, rows)
 
@@ -44,14 +44,14 @@ def suppose_schema(settings: RankConfig, data: Path | None) -> Schema:
     Raises:
         InputError: for the size of a table that there is not.
     """
-    supposed = settings.plan_only.num_embeddings
+    supposed = settings.show_sharding.num_embeddings
     schema = _schema_without_data(settings) if data is None else None
     if schema is None:
         schema = find_prepared(settings.data, data).split("full").schema
     known = list(schema.vocabularies)
     for table in supposed:
         if table not in known:
-            raise InputError(f"plan_only.num_embeddings: there is no table {table!r}{nearest(table, known)}")
+            raise InputError(f"show_sharding.num_embeddings: there is no table {table!r}{nearest(table, known)}")
     return schema.model_copy(update={"num_embeddings": schema.num_embeddings | supposed})
 
 
@@ -62,7 +62,7 @@ def _schema_without_data(settings: RankConfig) -> Schema | None:
         schema = resolve_schema(config, config.named_columns())
     except InputError:  # a pattern needs columns to match
         return None
-    is_complete = set(schema.vocabularies) <= set(settings.plan_only.num_embeddings)
+    is_complete = set(schema.vocabularies) <= set(settings.show_sharding.num_embeddings)
     return schema.model_copy(update={"dense": schema.numeric}) if is_complete else None
 
 

@@ -4,8 +4,9 @@ python -m pipelines.submit --run runs/a --test data/test.parquet --out submissio
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -13,18 +14,27 @@ from pipelines.common.cli import run_pipeline
 from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.logits import logit_of, probability
-from recsys.evaluation.metrics import Metrics, measure
-from recsys.runs.folder import METRICS_FILE, PLAN_STATE_FILE
+from recsys.evaluation.logits import Logits, logit_of
+from recsys.evaluation.metrics import METRIC_NAMES, measure
+from recsys.runs.layout import PLAN_STATE_FILE
+from recsys.runs.metrics import read_metrics
 from recsys.runs.rows_to_score import FileRows, PreparedRows
-from recsys.runs.submission import Labels, Scale, Scored, Writer, check_unique, read_labels, read_sample
+from recsys.runs.submission import (
+    Labels,
+    Scale,
+    ScaleStats,
+    ScoredRows,
+    SubmissionSummary,
+    Writer,
+    check_unique,
+    read_labels,
+    read_sample,
+)
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import read_json, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console, progress_line
 from recsys.system.world import join_world
-
-_SHOWN = ("ap", "wll", "roc_auc", "logloss", "ece", "score")
 
 
 def submit(
@@ -78,9 +88,9 @@ def submit(
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
         names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
-        scored = Scored([], [])
+        scored = ScoredRows(scorer.log_pos_weight)
         with (
-            Writer(partial, names, wanted, scale, scorer.balance) as writer,
+            Writer(partial, names, wanted, scale, scorer.log_pos_weight) as writer,
             progress_line("scoring", rows.n_rows) as line,
         ):
             for (ids, _), logit in score_blocks(scorer, rows.blocks(), lambda block: block[1]):
@@ -89,7 +99,7 @@ def submit(
                 line.advance(len(ids))
             check_unique(scored, rows.origin)
             writer.finish(scored)
-        report(run, out, scored, scorer.balance, truth, scale)
+        report(run, out, scored.logits, truth, scale)
         partial.rename(out)  # last: a file of the final name is refused next time
     console.print(f"{rows.n_rows:,} rows written to {out}")
 
@@ -109,38 +119,27 @@ def final_run(run: Path) -> Path:
     return run / str(final)
 
 
-def report(run: Path, out: Path, scored: Scored, balance: float, truth: Labels | None, scale: Scale) -> None:
-    """Says what was written, and how good it is where labels are known; also as JSON beside the file."""
-    logit = scored.logit
-    scales = {"natural": probability(logit), "balanced": probability(logit + balance)}
-    found: dict[str, Any] = {
-        "run": str(run),
-        "scale": scale,
-        "n_rows": len(logit),
-        "predictions": {name: {"mean": float(p.mean()), "std": float(p.std())} for name, p in scales.items()},
-    }
-    for name, figures in found["predictions"].items():
+def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Scale) -> None:
+    """Prints what was written, and how good it is where labels are known; also as JSON beside the file."""
+    scales: dict[Scale, np.ndarray] = {"natural": logits.p, "balanced": logits.q}
+    stats = {name: ScaleStats(mean=float(p.mean()), std=float(p.std())) for name, p in scales.items()}
+    for name, found in stats.items():
         written = ", written" if name == scale else ""
-        console.print(f"{name:8}  mean {figures['mean']:.5f}  std {figures['std']:.5f}{written}")
-    estimate = read_json(run / METRICS_FILE)["overall"]
+        console.print(f"{name:8}  mean {found.mean:.5f}  std {found.std:.5f}{written}")
+    metrics = {}
     if truth is not None:
-        rows = {
-            "estimated by the run": Metrics.model_validate(estimate),
-            "by the labels": measure(truth.label, logit, logit + balance),
-        }
+        metrics = {"estimated by the run": read_metrics(run).overall, "by the labels": measure(truth.label, logits)}
         if truth.p is not None:
-            best = logit_of(truth.p)
-            rows["best possible"] = measure(truth.label, best, best + balance)
-        table = Table(title=f"{out.name}: {len(logit):,} rows", title_justify="left")
+            metrics["best possible"] = measure(truth.label, logits.with_natural(logit_of(truth.p)))
+        table = Table(title=f"{out.name}: {len(logits):,} rows", title_justify="left")
         table.add_column("")
-        for name in _SHOWN:
-            table.add_column(name, justify="right")
-        for name, metrics in rows.items():
-            values = metrics.model_dump()
-            table.add_row(name, *["-" if values[key] is None else f"{values[key]:.5f}" for key in _SHOWN])
+        for metric in METRIC_NAMES:
+            table.add_column(metric, justify="right")
+        for row, figures in metrics.items():
+            table.add_row(row, *figures.formatted())
         console.print(table)
-        found["metrics"] = {name: metrics.model_dump() for name, metrics in rows.items()}
-    write_json(out.with_suffix(".json"), found)
+    summary = SubmissionSummary(run=str(run), scale=scale, n_rows=len(logits), predictions=stats, metrics=metrics)
+    write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

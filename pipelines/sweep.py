@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import optuna
 import typer
@@ -23,15 +23,15 @@ from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import ModelName
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
+from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, format_metric
 from recsys.report.plots import plot_sweep
 from recsys.runs.folder import RunFolder
+from recsys.runs.metrics import RunMetrics
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import partial_folder, write_json
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 
-_SHOWN = ("ap", "wll", "roc_auc", "logloss", "score")
 _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -45,7 +45,7 @@ def sweep(
     data: Annotated[Path | None, typer.Option(help="As for pipelines.rank.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep. Left out: runs/sweep-DATA-MODEL.")] = None,
     folds: Annotated[str | None, typer.Option(help="As for pipelines.rank.")] = None,
-    metric: Annotated[MetricName, typer.Option(help="What trials are ranked by.")] = "score",
+    metric: Annotated[MetricName, typer.Option(help="What trials are ranked by.")] = "toss_score",
     trials: Annotated[
         int, typer.Option(min=1, help="Points to try where ranges are searched; a grid is tried whole.")
     ] = 20,
@@ -77,7 +77,7 @@ def run_sweep(
     splits: list[str],
     folder: Path,
     world: World,
-    metric: MetricName = "score",
+    metric: MetricName = "toss_score",
     trials: int = 20,
     prune: bool = False,
 ) -> None:
@@ -90,8 +90,8 @@ def run_sweep(
     def objective(trial: optuna.Trial) -> float:
         point = space.suggest(trial)
         trial.set_user_attr("point", point)
-        metrics = run_trial(trial, config, model, space, point, dataset, splits, folder, world)
-        return float(metrics["overall"][metric])
+        value = run_trial(trial, config, model, space, point, dataset, splits, folder, world).overall.value(metric)
+        return float("nan") if value is None else value
 
     n_wanted = len(list(space.grid())) if space.is_grid else trials
     for number in range(count_settled(study), n_wanted):
@@ -154,7 +154,7 @@ def run_trial(
     splits: list[str],
     folder: Path,
     world: World,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Trains the model at a point; its metrics.json.
 
     Raises:
@@ -182,9 +182,9 @@ def run_trial(
             shutil.rmtree(partial_folder(run.folder))
             raise
     metrics = run.metrics()
-    trial.set_user_attr("metrics", {key: metrics["overall"][key] for key in _SHOWN})
+    trial.set_user_attr("metrics", {name: metrics.overall.value(name) for name in METRIC_NAMES})
     trial.set_user_attr("run", str(run.folder))
-    trial.set_user_attr("rows_per_s", metrics["train"]["rows_per_s"])
+    trial.set_user_attr("rows_per_s", metrics.trained.rows_per_s)
     return metrics
 
 
@@ -195,14 +195,14 @@ def report(study: optuna.Study, metric: str, folder: Path) -> list[FrozenTrial]:
     finished.sort(key=lambda trial: (trial.value if falls else -trial.value) if trial.value is not None else 0.0)
     table = Table(title=f"{len(finished)} trials, best {metric} first", title_justify="left")
     keys = list(finished[0].user_attrs["point"]) if finished else []
-    for column in (*keys, *_SHOWN, "rows/s"):
+    for column in (*keys, *METRIC_NAMES, "rows/s"):
         table.add_column(column, justify="right")
     for trial in finished:
-        figures = [f"{trial.user_attrs['metrics'][name]:.5f}" for name in _SHOWN]
+        figures = [format_metric(trial.user_attrs["metrics"][name]) for name in METRIC_NAMES]
         table.add_row(*trial.user_attrs["point"].values(), *figures, f"{trial.user_attrs['rows_per_s']:,.0f}")
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     for trial in pruned:
-        table.add_row(*trial.user_attrs["point"].values(), *["stopped"] + [""] * len(_SHOWN), style="dim")
+        table.add_row(*trial.user_attrs["point"].values(), *["stopped"] + [""] * len(METRIC_NAMES), style="dim")
     console.print(table)
     described = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
     write_json(folder / "sweep.json", {"metric": metric, "trials": described})

@@ -245,11 +245,11 @@ class GBDTTrainer:
             return "kept", 0.0, True
 
         booster.eval_valid(keep)
-        natural, balanced = self.link.natural_logit(scores[0]), self.link.balanced_logit(scores[0])
-        metrics = measure(label, natural, balanced)
-        for name, value in metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"}).items():
+        logits = self.link.logits(scores[0])
+        metrics = measure(label, logits)
+        for name, value in metrics.defined().items():
             self._log.scalar(f"monitor/{name}", value, booster.num_trees())
-        self._log.curves("monitor/pr", label, natural, booster.num_trees())
+        self._log.curves("monitor/pr", label, logits.natural, booster.num_trees())
         return composite(metrics, stopping.weights)
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:

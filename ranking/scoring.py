@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import lightgbm as lgb
 import numpy as np
 import torch
-import yaml
 
 from ranking.gbdt import MODEL_FILE, GBDTConfig, predict_trees
 from ranking.models import DeepModelConfig, build_model, config_class
@@ -23,8 +22,9 @@ from recsys.evaluation.calibration import Calibrator
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.stacking import Stack
 from recsys.nn.precision import Precision
-from recsys.runs.folder import CALIBRATION_FILE, CONFIG_FILE, METRICS_FILE, STACK_FILE
-from recsys.schema.feature_selection import FeatureConfig
+from recsys.runs.config import read_run_config
+from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE
+from recsys.runs.metrics import read_metrics
 from recsys.system.files import is_done, read_json
 from recsys.system.seal import verify
 from recsys.system.threads import in_threads, n_cores
@@ -39,7 +39,7 @@ BlockT = TypeVar("BlockT")
 class Scorer(Protocol):
     """Scores encoded rows."""
 
-    balance: float
+    log_pos_weight: float
     """ln (N_neg / N_pos) of the training rows: what takes a natural logit to the class-balanced one."""
     categorical: frozenset[str]
     """The categorical features that it reads."""
@@ -97,39 +97,37 @@ class RunScorer:
     """
 
     def __init__(self, run: Path, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> None:
-        config = _read_config(run)
-        if config["data"]["fingerprint"] != dataset.manifest.fingerprint:
+        config = read_run_config(run)
+        if config.run.data is None or config.run.data.fingerprint != dataset.manifest.fingerprint:
             raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
-        if "scores" in config:
+        if config.run.score_feature is not None:
             raise InputError(
-                f"{run} was trained with the scores of a retrieval run (--features), which new rows do not have: "
+                f"{run} was trained with the scores of a retrieval run (--score-feature), which new rows do not have: "
                 "submit a run without them"
             )
-        features = validate(FeatureConfig, config.get("features", {}), f"{run / CONFIG_FILE}", "features.")
-        kind = config_class(config["model"]["name"])
-        model = validate(kind, config["model"], f"{run / CONFIG_FILE}", "model.")
-        fits = read_json(run / METRICS_FILE)["train"]["fits"]
+        model = validate(config_class(config.model["name"]), config.model, f"{run / CONFIG_FILE}", "model.")
+        fits = read_metrics(run).trained.fits
         self._fits: list[tuple[Split, LogitLink, _Fit]] = []
-        verify(run, CONFIG_FILE, METRICS_FILE, CALIBRATION_FILE, "ckpt")
-        for name in config["splits"]:
-            split, weights = dataset.split(name, features), run / "ckpt" / name
+        verify(run, CALIBRATION_FILE, CHECKPOINTS)
+        for name in config.run.splits:
+            split, weights = dataset.split(name, config.features), run / CHECKPOINTS / name
             fit: _Fit
             if isinstance(model, GBDTConfig):
                 fit = _TreeFit(weights)
             else:
-                trainer = validate(TrainerConfig, config["trainer"], f"{run / CONFIG_FILE}", "trainer.")
-                fit = _DeepFit(model, trainer, split, weights, fits[name]["precision"], world)
-            self._fits.append((split, LogitLink(**fits[name]["link"]), fit))
+                trainer = validate(TrainerConfig, config.trainer, f"{run / CONFIG_FILE}", "trainer.")
+                fit = _DeepFit(model, trainer, split, weights, fits[name].precision, world)
+            self._fits.append((split, fits[name].link, fit))
         self._dataset = dataset
-        self._calibrator = _read_calibrator(run) if is_calibrated else Calibrator()
-        self.balance = float(np.mean([np.log(link.balancing_weight) for _, link, _ in self._fits]))
+        self._calibrator = read_calibrator(run) if is_calibrated else Calibrator()
+        self.log_pos_weight = float(np.mean([link.log_pos_weight for _, link, _ in self._fits]))
         self.categorical = frozenset(name for split, _, _ in self._fits for name in split.schema.categorical)
 
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """[n] logits of p."""
         store = RowStore.hold(rows, self._dataset.manifest.schema_)
-        logits = [link.natural_logit(fit.logit(replace(split, store=store))) for split, link, fit in self._fits]
+        logits = [link.logits(fit.logit(replace(split, store=store))).natural for split, link, fit in self._fits]
         return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
 
 
@@ -146,8 +144,8 @@ class EnsembleScorer:
     def __init__(self, run: Path, members: dict[str, Path], dataset: PreparedDataset, world: World) -> None:
         self._stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
         self._members = [RunScorer(members[name], dataset, world, is_calibrated=False) for name in self._stack.members]
-        self._calibrator = _read_calibrator(run)
-        self.balance = float(np.mean([member.balance for member in self._members]))
+        self._calibrator = read_calibrator(run)
+        self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self._members]))
         self.categorical = frozenset().union(*(member.categorical for member in self._members))
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
@@ -173,17 +171,19 @@ def find_run_data(run: Path) -> RunData:
     """
     if not is_done(run):
         raise InputError(f"{run} is not a finished run: give a folder that pipelines.rank or pipelines.ensemble ended")
-    verify(run, CONFIG_FILE, METRICS_FILE, CALIBRATION_FILE, STACK_FILE)
-    metrics = read_json(run / METRICS_FILE)
+    verify(run, CONFIG_FILE, CALIBRATION_FILE, STACK_FILE)
+    metrics = read_metrics(run)
     members = {}
-    for name, path in metrics.get("member_folders", {}).items():
+    for name, path in (metrics.member_folders or {}).items():
         found = next((place for place in (Path(path), run.parent / name) if is_done(place)), None)
         if found is None:
             raise InputError(f"{run}: its member {name!r} is neither at {path} nor beside it: put it back")
         members[name] = found
     if members:
         return RunData(find_run_data(next(iter(members.values()))).folder, members)
-    return RunData(Path(metrics["data"]["folder"]), {})
+    if metrics.data is None:
+        raise InputError(f"{run} is no ranking run: give a folder that pipelines.rank or pipelines.ensemble ended")
+    return RunData(Path(metrics.data.folder), {})
 
 
 def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World) -> Scorer:
@@ -217,16 +217,7 @@ def _blocks_at_once() -> int:
     return 2 if torch.cuda.is_available() else n_cores()
 
 
-def _read_config(run: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{run / CONFIG_FILE} cannot be read ({error}): the run is not whole") from error
-    if not isinstance(found, dict) or "splits" not in found:
-        raise InputError(f"{run / CONFIG_FILE} is not the config of a ranking run")
-    return found
-
-
-def _read_calibrator(run: Path) -> Calibrator:
+def read_calibrator(run: Path) -> Calibrator:
+    """The calibrator of a run; of one that was not calibrated, the one that changes nothing."""
     path = run / CALIBRATION_FILE
     return validate(Calibrator, read_json(path), f"{path}") if path.is_file() else Calibrator()

@@ -1,15 +1,16 @@
 """Reading YAML files and dotted overrides into strict pydantic models."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from recsys.errors import InputError
+from recsys.errors import InputError, RenamedWarning
 from recsys.patterns import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -17,9 +18,32 @@ Values = dict[str, Any]
 
 
 class StrictModel(BaseModel):
-    """A frozen pydantic model that refuses unknown keys."""
+    """A frozen pydantic model that refuses unknown keys, and reads keys of earlier versions with a hint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions, and what they are called now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_renamed_keys(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {_new_name(key, cls.renamed_keys): value for key, value in values.items()}
+
+
+def _new_name(name: Any, renamed: Mapping[str, str]) -> Any:
+    if not isinstance(name, str) or name not in renamed:
+        return name
+    warn_of_new_name(name, renamed[name])
+    return renamed[name]
+
+
+def warn_of_new_name(old: str, new: str) -> None:
+    """Warns that a key or value of a config has another name today."""
+    warnings.warn(
+        f"{old!r} in the config is now called {new!r}: the old name still works", RenamedWarning, stacklevel=2
+    )
 
 
 def load_yaml(path: Path, overrides: Sequence[str] = ()) -> Values:

@@ -8,12 +8,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.common.interrupt import EXIT_INTERRUPTED, MESSAGE, is_interrupt, raise_from_here
-from recsys.errors import InputError
+from recsys.errors import InputError, RenamedWarning
 from recsys.system.progress import console
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -101,10 +101,19 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
+    """Prints a hint about an old name as one line, and any other warning as Python does."""
+    if issubclass(category, RenamedWarning):
+        print(f"hint: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr, end="")
+
+
 def _quiet_libraries() -> None:
     """Leaves out what TorchRec, fbgemm and torch.fx say to their own developers, or of what we chose."""
     for name in (None, "torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="torchrec")
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
     # the tests compare these gradients with plain torch's

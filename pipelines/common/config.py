@@ -9,10 +9,11 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, ModelName, config_class, trainer_class
-from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate
+from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.patterns import nearest
+from recsys.runs.config import RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
@@ -21,8 +22,9 @@ from retrieval.config import HitsOf, RetrievalTrainerConfig
 from retrieval.index import IndexConfig
 from retrieval.two_tower import TwoTowerConfig
 
-_RANK_KEYS = ("trainer", "model", "models", "features", "plan_only")
+_RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
+_RENAMED_SECTIONS = {"plan_only": "show_sharding"}
 _MODEL_KEYS = {"model", "trainer", "features"}
 
 
@@ -38,10 +40,23 @@ class DataConfig(StrictModel):
     schema_: SchemaConfig = Field(alias="schema")
     prepare: PrepareConfig = PrepareConfig()
 
+    def dump(self) -> Values:
+        """The values of these sections, as a YAML file holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
 
 def read_layers(path: Path, overrides: Sequence[str]) -> Values:
     """A config file under the command line's overrides."""
-    return merge(load_yaml(path), parse_overrides(overrides))
+    return merge(load_sections(path), parse_overrides(overrides))
+
+
+def load_sections(path: Path) -> Values:
+    """A config file, with the sections of earlier versions under today's names."""
+    values = load_yaml(path)
+    for old in _RENAMED_SECTIONS.keys() & values.keys():
+        warn_of_new_name(old, _RENAMED_SECTIONS[old])
+        values[_RENAMED_SECTIONS[old]] = values.pop(old)
+    return values
 
 
 def data_section(values: Values, origin: str) -> DataConfig:
@@ -54,8 +69,8 @@ def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
     return data_section(read_layers(path, overrides), str(path))
 
 
-class PlanOnlyConfig(StrictModel):
-    """What `--plan-only` is to suppose."""
+class ShowShardingConfig(StrictModel):
+    """Sizes that `--show-sharding` assumes."""
 
     num_embeddings: dict[str, Annotated[int, Field(ge=1)]] = {}
     """Rows of embedding tables, in place of the data's; where all are given no data is needed."""
@@ -71,7 +86,9 @@ class RankConfig:
     model: ModelConfig
     trainer: TrainerConfig | GBDTTrainerConfig
     features: FeatureConfig
-    plan_only: PlanOnlyConfig
+    show_sharding: ShowShardingConfig
+    run: RunSection
+    """Of a config that a run folder holds; else empty."""
 
 
 def _mapping(values: Any, path: Path, key: str) -> Values:
@@ -83,8 +100,13 @@ def _mapping(values: Any, path: Path, key: str) -> Values:
     return {str(name): value for name, value in values.items()}
 
 
-def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> RankConfig:
+def load_rank_config(path: Path, model: ModelName | None, overrides: Sequence[str]) -> RankConfig:
     """Reads a config file for one model.
+
+    Args:
+        path: the file.
+        model: its name; None takes the one that the file's `model.name` gives, as that of a finished run does.
+        overrides: KEY=VALUE settings over the file's.
 
     Settings count in this order: the command line, the config's `models.NAME` section (`model`, `trainer` and
     `features`), its `trainer` and `features` sections, the defaults.
@@ -92,7 +114,9 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file, given = load_yaml(path), parse_overrides(overrides)
+    file, given = load_sections(path), parse_overrides(overrides)
+    if model is None:
+        model = _named_model(file, path)
     models = _mapping(file.pop("models", None), path, "models")
     known = get_args(ModelName)
     for name in models:
@@ -113,8 +137,20 @@ def load_rank_config(path: Path, model: ModelName, overrides: Sequence[str]) -> 
         model=validate(config_class(model), values.get("model") or {}, origin, "model."),
         trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
-        plan_only=validate(PlanOnlyConfig, values.get("plan_only") or {}, origin, "plan_only."),
+        show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
+        run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
     )
+
+
+def _named_model(file: Values, path: Path) -> ModelName:
+    section = file.get("model")
+    name = section.get("name") if isinstance(section, dict) else None
+    if name is None:
+        raise InputError(f"{path} names no model: pass --model, one of {', '.join(get_args(ModelName))}")
+    if name not in get_args(ModelName):
+        raise InputError(f"{path}: model.name: there is no such model{nearest(str(name), get_args(ModelName))}")
+    model: ModelName = name
+    return model
 
 
 class RetrievalSettings(StrictModel):
@@ -149,6 +185,8 @@ class RetrievalConfig:
 
     data: DataConfig
     retrieval: RetrievalSettings
+    run: RunSection
+    """Of a config that a run folder holds; else empty."""
 
 
 def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
@@ -160,8 +198,9 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file, given = load_yaml(path), parse_overrides(overrides)
-    mine = {key: value for key, value in given.items() if key in RetrievalSettings.model_fields}
+    file, given = load_sections(path), parse_overrides(overrides)
+    names = {*RetrievalSettings.model_fields, *RetrievalSettings.renamed_keys}
+    mine = {key: value for key, value in given.items() if key in names}
     others = {key: value for key, value in given.items() if key not in mine}
     if wrong := sorted(set(others) & set(_RUN_KEYS)):
         raise InputError(f"{wrong[0]!r} is no setting of a retrieval run: give those of its section, without its name")
@@ -170,4 +209,5 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
     return RetrievalConfig(
         data=data_section(merge(file, others), origin),
         retrieval=validate(RetrievalSettings, section, origin),
+        run=validate(RunSection, file.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
     )

@@ -12,6 +12,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.layout import SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.prepare.run import Engine, fingerprint, prepare
+from recsys.runs.config import RunSection
 from recsys.synthetic import generate
 from recsys.system.files import is_done
 from recsys.system.progress import console
@@ -65,6 +66,20 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
         console.print(f"preparing {folder} once, into {out}")
         prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
     return PreparedDataset.open(out)
+
+
+def recorded_data(run: RunSection) -> Path | None:
+    """The prepared data set that the config of a finished run names; None for any other config.
+
+    Raises:
+        InputError: when the folder holds other data now.
+    """
+    if run.data is None or not (Path(run.data.folder) / SCHEMA_FILE).is_file():
+        return None
+    folder = Path(run.data.folder)
+    if PreparedDataset.open(folder).manifest.fingerprint != run.data.fingerprint:
+        raise InputError(f"{folder} holds other data than the run was trained on: pass its data with --data")
+    return folder
 
 
 def _usual_folder(config: DataConfig) -> Path:

@@ -25,7 +25,7 @@ from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate
-from recsys.runs.folder import PLAN_STATE_FILE
+from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import DONE, write_json
 from recsys.system.progress import console
@@ -151,8 +151,6 @@ def print_gates(state: PlanState) -> None:
             style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
             for number, check in enumerate(verdict.checks):
                 head = (name, verdict.outcome, " - ".join(verdict.runs.values())) if number == 0 else ("", "", "")
-                value = "missing" if check.value is None else f"{check.value:+.5f}"
-                interval = "" if check.low is None else f"{check.low:+.5f} .. {check.high:+.5f}"
-                figures = (f"{check.what} {value}", interval, check.threshold)
+                figures = (f"{check.what} {check.value_text}", check.interval_text, check.threshold)
                 table.add_row(*head, *figures, style=style if number == 0 else None)
     console.print(table)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ranking.models import ModelName
 from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
-from recsys.evaluation.gates import CalibrationGate, DistributionGate, Gate, RetrievalGate
+from recsys.evaluation.gates import CalibrationGate, DistributionGate, Gate, Judged, RetrievalGate
 from recsys.patterns import nearest
 
 Settings = tuple[str, ...]
@@ -16,7 +16,7 @@ Settings = tuple[str, ...]
 
 
 class _Step(StrictModel):
-    step: Annotated[int, Field(ge=1, le=9)]
+    step: Annotated[int, Field(ge=1)]
     """Which of the plan's nine steps it belongs to."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_][a-z0-9_-]*$")]
     """Its run folder is STEP-NAME."""
@@ -39,7 +39,7 @@ class RankStep(_Step):
     """A sweep whose best point is taken over: the one that early stopping's rows liked best."""
     features_of: str | None = None
     """A retrieval run whose scores are read as a feature."""
-    judged: Annotated[tuple[Literal["folds", "last_day"], ...], Field(min_length=1)] = ("folds", "last_day")
+    judged: Annotated[tuple[Judged, ...], Field(min_length=1)] = ("folds", "holdout")
     takes_settings: bool = True
     """Whether what gates adopted before goes with it."""
 
@@ -66,7 +66,7 @@ class RetrievalStep(_Step):
 class GateStep(StrictModel):
     """A decision."""
 
-    step: Annotated[int, Field(ge=1, le=9)]
+    step: Annotated[int, Field(ge=1)]
     do: Literal["gate"]
     gate: str
 

@@ -14,8 +14,8 @@ from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
 from ranking.models import ModelName
 from recsys.data.dataset import PreparedDataset
-from recsys.runs.folder import METRICS_FILE
-from recsys.system.files import is_done, partial_folder, read_json
+from recsys.runs.metrics import read_metrics
+from recsys.system.files import is_done, partial_folder
 from recsys.system.progress import console
 from recsys.system.world import World
 
@@ -133,6 +133,5 @@ def finished_speeds(state: PlanState) -> dict[ModelName, Speed]:
         if isinstance(step, RankStep):
             for _, folder in state.fits(step):
                 if is_done(folder) and step.model not in found:
-                    speed = read_json(folder / METRICS_FILE)["train"]["rows_per_s"]
-                    found[step.model] = Speed(speed, folder.name)
+                    found[step.model] = Speed(read_metrics(folder).trained.rows_per_s, folder.name)
     return found

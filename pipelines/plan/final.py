@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,13 +10,15 @@ from pipelines.plan.config import FinalStep, RankStep
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute
 from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
+from ranking.scoring import read_calibrator
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.calibration import Calibrator
 from recsys.evaluation.stacking import Stack
 from recsys.evaluation.verdicts import best_run
-from recsys.runs.folder import CALIBRATION_FILE, METRICS_FILE, STACK_FILE, RunFolder
+from recsys.runs.folder import RunFolder
+from recsys.runs.layout import CALIBRATION_FILE, STACK_FILE
+from recsys.runs.metrics import FinalMetrics, RunMetrics, StackSummary, read_metrics
 from recsys.system.files import read_json, write_json
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
@@ -67,24 +68,21 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
     run = RunFolder(state.folder(step.name), {"model": {"name": "final"}, "best": best, "members": members})
     if run.is_done:
         return run.folder
-    found = read_json(state.folder(best) / METRICS_FILE)
-    calibration = state.folder(best) / CALIBRATION_FILE
-    calibrator = (
-        validate(Calibrator, read_json(calibration), str(calibration)) if calibration.is_file() else Calibrator()
-    )
+    estimated = read_metrics(state.folder(best))
+    calibrator = read_calibrator(state.folder(best))
     write_json(run.file(CALIBRATION_FILE), calibrator.model_dump(mode="json"))
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    metrics = {
-        "best": best,
-        "estimated_on": state.folder(best).name,
-        "overall": found["overall"],
-        "folds": {},
-        "segments": {},
-        "member_folders": {member: str(folder.resolve()) for member, folder in folders.items()},
-        "weights": dict(zip(stack.members, stack.weights, strict=True)) if stack.method != "rank_mean" else None,
-        "calibration": found["calibration"],
-        "train": {"fits": {}},
-    }
+    metrics = FinalMetrics(
+        overall=estimated.overall,
+        folds={},
+        segments={},
+        train=StackSummary(fits={}),
+        calibration=estimated.calibration,
+        member_folders={member: str(folder.resolve()) for member, folder in folders.items()},
+        best=best,
+        estimated_on=state.folder(best).name,
+        weights=dict(zip(stack.members, stack.weights, strict=True)) if stack.method != "rank_mean" else None,
+    )
     run.finish(metrics, [], dataset.store.row_ids(np.zeros(0, np.int64)))
     return run.folder
 
@@ -93,17 +91,18 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
     """A model on all rows, for as long as its fits to the folds found best."""
     of = state.plan.named(name)
     assert isinstance(of, RankStep)
-    settings = fixed_length(state.rank_config(of), state.metrics(name) or {})
+    estimated = state.metrics(name)
+    assert estimated is not None
+    settings = fixed_length(state.rank_config(of), estimated)
     run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
     if not run.is_done:
         execute(run, settings, dataset, ["full"], world)
     return run.folder
 
 
-def fixed_length(settings: RankConfig, metrics: dict[str, Any]) -> RankConfig:
+def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:
     """The same training without early stopping: it ends where that of the folds was best, on average."""
-    fits = metrics["train"]["fits"].values()
-    n_epochs = max(1, round(float(np.mean([fit["best_epoch"] + 1 for fit in fits]))))
+    n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in metrics.trained.fits.values()]))))
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)

@@ -1,4 +1,4 @@
-"""Brings the runs that a gate speaks of before it."""
+"""Loads the runs that a gate compares, and evaluates the gate."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.plan.state import Judged, PlanState
+from pipelines.plan.state import PlanState
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.comparison import Difference, paired_bootstrap
-from recsys.evaluation.gates import CalibrationGate, ComparisonGate, DistributionGate, RetrievalGate, SegmentGate
+from recsys.evaluation.gates import (
+    CalibrationGate,
+    ComparisonGate,
+    DistributionGate,
+    Judged,
+    RetrievalGate,
+    SegmentGate,
+)
+from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts import (
     Verdict,
     best_run,
@@ -20,10 +28,11 @@ from recsys.evaluation.verdicts import (
     judge_retrieval,
     judge_segments,
 )
-from recsys.runs.folder import OOF_FILE, PREDS_STATS_FILE
-from recsys.runs.predictions import Predictions, join_predictions, read_predictions
+from recsys.runs.layout import OOF_FILE, PREDS_STATS_FILE
+from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
 from recsys.system.files import is_done, read_json
 from recsys.system.progress import progress_line
+from retrieval.evaluation.summary import RetrievalMetrics
 
 Differences = dict[str, Difference]
 
@@ -41,15 +50,26 @@ def judge(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
             return judge_segments(name, gate, baseline, found)
         case RetrievalGate():
             baseline = _baseline(state, gate.baselines, gate.judged)
-            metrics = state.metrics(gate.retrieval) or {}
-            return judge_retrieval(name, gate, baseline, metrics, compare(state, gate.candidate, baseline, gate.judged))
+            recall, other = _recall(state, gate)
+            differences = compare(state, gate.candidate, baseline, gate.judged)
+            return judge_retrieval(name, gate, baseline, recall, other, differences)
         case DistributionGate():
             folder = state.folder(gate.run)
             parts = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}
-            return judge_distribution(name, gate, pool_stats(parts, (state.metrics(gate.run) or {}).get("folds", {})))
+            metrics = state.metrics(gate.run)
+            return judge_distribution(name, gate, pool_stats(parts, metrics.folds if metrics else {}))
         case CalibrationGate():
-            metrics = state.metrics(gate.run) or {}
-            return judge_calibration(name, gate, metrics.get("calibration", {}).get("figures", {}))
+            metrics = state.metrics(gate.run)
+            calibration = metrics.calibration if metrics else None
+            return judge_calibration(name, gate, dict(calibration.figures) if calibration else {})
+
+
+def _recall(state: PlanState, gate: RetrievalGate) -> tuple[float | None, float | None]:
+    """The recall of a retrieval run, and of the ranking it is compared with; None where it was not measured."""
+    metrics = state.metrics_as(RetrievalMetrics, gate.retrieval)
+    rankings = metrics.rankings if metrics else {}
+    recall, other = (rankings.get(name, {}).get(f"recall@{gate.recall_at}") for name in ("two_tower", gate.over))
+    return recall, other
 
 
 def _baseline(state: PlanState, names: tuple[str, ...], judged: Judged) -> str:
@@ -58,7 +78,7 @@ def _baseline(state: PlanState, names: tuple[str, ...], judged: Judged) -> str:
 
 def read_both(
     state: PlanState, candidate: str, baseline: str, judged: Judged
-) -> tuple[Predictions, Predictions] | None:
+) -> tuple[RunPredictions, RunPredictions] | None:
     """Baseline and candidate over the rows they share, if both were finished."""
     folders = [state.folder(name, judged) for name in (baseline, candidate)]
     if not all(is_done(folder) and (folder / OOF_FILE).is_file() for folder in folders):
@@ -108,13 +128,13 @@ def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str
     return dataset.segments(place.to_numpy())[segmentation]
 
 
-def _bootstrap(state: PlanState, first: Predictions, second: Predictions, what: str) -> Differences:
+def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, what: str) -> Differences:
     bootstrap = state.plan.bootstrap
     with progress_line(what, bootstrap.replicates, unit="replicates") as line:
         return paired_bootstrap(
             first.label,
-            first.scores,
-            second.scores,
+            first.logits,
+            second.logits,
             bootstrap.replicates,
             seed=bootstrap.seed,
             on_replicate=lambda: line.advance(1),
@@ -122,12 +142,12 @@ def _bootstrap(state: PlanState, first: Predictions, second: Predictions, what: 
 
 
 def pool_stats(
-    parts: Mapping[str, Mapping[str, Mapping[str, float]]], folds: Mapping[str, Mapping[str, float]]
+    parts: Mapping[str, Mapping[str, Mapping[str, float]]], folds: Mapping[str, Metrics]
 ) -> dict[str, dict[str, float]]:
     """Mean and spread of p and q over all parts, from those of each (preds_stats.json) and its rows."""
     if not parts or set(parts) - set(folds):
         return {}
-    n = np.array([folds[name]["n_rows"] for name in parts], np.float64)
+    n = np.array([folds[name].n_rows for name in parts], np.float64)
     share, found = n / n.sum(), {}
     for scale in ("p", "q"):
         mean, std = (np.array([part[scale][key] for part in parts.values()]) for key in ("mean", "std"))

@@ -1,7 +1,6 @@
 """The report of a plan: its gates, models side by side, their curves and segments, what they cost, the submission."""
 
 from pathlib import Path
-from typing import Any
 
 from pipelines.plan.config import EnsembleStep, FinalStep, RankStep
 from pipelines.plan.estimates import as_text
@@ -10,13 +9,15 @@ from pipelines.plan.report_sections import curves, ensembles, retrieval, segment
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.gates import Judged
+from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics, format_metric
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
-from recsys.report.html import Block, Cell, Row, Section, Table, number, plot, row, write_html
-from recsys.system.files import read_json
+from recsys.report.html import Block, Cell, Row, Section, Table, plot, row, write_html
+from recsys.runs.metrics import FinalMetrics, TrainSummary
+from recsys.runs.submission import read_summary
 
 REPORT_FILE, PLOTS = "report.html", "plots"
-_SHOWN = ("ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "score")
-_COMPARED = ("ap", "wll", "score")
+_COMPARED: tuple[MetricName, ...] = ("ap", "wll", "toss_score")
 
 
 def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
@@ -60,9 +61,7 @@ def _gates(state: PlanState) -> Section:
                     head = [name, Cell(verdict.outcome, verdict.outcome)]
                     tail = [" against ".join(verdict.runs.values()), gate.says]
                 passed = Cell(check.what, "pass" if check.passed else "fail")
-                value = "missing" if check.value is None else f"{check.value:+.5f}"
-                interval = "" if check.low is None else f"{check.low:+.5f} .. {check.high:+.5f}"
-                cells = [*head, passed, value, interval, check.threshold, *tail]
+                cells = [*head, passed, check.value_text, check.interval_text, check.threshold, *tail]
                 rows.append(row(cells, "part" if place < len(verdict.checks) - 1 else ""))
     columns = ("gate", "verdict", "number", "value", "interval", "wanted", "measured on", "question")
     text = "A model that is rejected is out of the choice of the best, and stays in the ensemble."
@@ -71,18 +70,18 @@ def _gates(state: PlanState) -> Section:
 
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
     reference, rejected, rows = state.plan.reference, state.rejected(), []
-    best = max(runs, key=lambda name: runs[name]["overall"]["score"], default=None)
+    best = max(runs, key=lambda name: runs[name].overall.toss_score or 0.0, default=None)
     for name, metrics in runs.items():
-        last = state.metrics(name, "last_day")
+        holdout = state.metrics(name, "holdout")
         cells: list[str | Cell] = [name, Cell("rejected", "reject") if name in rejected else ""]
-        cells += [number(metrics["overall"][metric]) for metric in _SHOWN]
-        cells += [number(metrics["spread"]["score"]["sd"]), "" if last is None else number(last["overall"]["score"])]
+        cells += [*metrics.overall.formatted(), format_metric(metrics.spread["toss_score"].sd)]
+        cells.append("" if holdout is None else format_metric(holdout.overall.toss_score))
         rows.append(row(cells, "strong" if name == best else ""))
-    bayes = {judged: _bayes(state, judged) for judged in ("folds", "last_day")}
-    if (of_folds := bayes["folds"]) is not None:
-        last_score = "" if bayes["last_day"] is None else number(bayes["last_day"]["score"])
-        rows.append(row(["best possible", "", *[number(of_folds[metric]) for metric in _SHOWN], "", last_score]))
-    columns = ("run", "gate", *_SHOWN, "sd of score", "score, last day")
+    if (bayes := _bayes(state, "folds")) is not None:
+        bayes_holdout = _bayes(state, "holdout")
+        last = "" if bayes_holdout is None else format_metric(bayes_holdout.toss_score)
+        rows.append(row(["best possible", "", *bayes.formatted(), "", last]))
+    columns = ("run", "gate", *METRIC_NAMES, "sd of toss_score", "toss_score, holdout")
     blocks: list[Block] = [Table(columns, tuple(rows), text_columns=(1,))]
     if differences := differences_to_reference(state, runs):
         path = plots / "comparison.png"
@@ -93,14 +92,13 @@ def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
     return Section("Models", text, blocks if runs else [])
 
 
-def _bayes(state: PlanState, judged: str) -> dict[str, Any] | None:
-    """What the true probabilities reach, where they are known."""
+def _bayes(state: PlanState, judged: Judged) -> Metrics | None:
+    """The metrics of the true probabilities, where they are known."""
     for step in state.plan.steps:
         if isinstance(step, RankStep):
-            metrics = state.metrics(step.name, "folds" if judged == "folds" else "last_day")
-            if metrics is not None and "bayes" in metrics:
-                found: dict[str, Any] = metrics["bayes"]
-                return found
+            metrics = state.metrics(step.name, judged)
+            if metrics is not None and metrics.bayes is not None:
+                return metrics.bayes
     return None
 
 
@@ -114,19 +112,19 @@ def differences_to_reference(state: PlanState, runs: Runs) -> dict[str, Differen
 
 
 def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
-    trained = {name: metrics["train"] for name, metrics in runs.items() if "rows_per_s" in metrics["train"]}
+    trained = {name: metrics.train for name, metrics in runs.items() if isinstance(metrics.train, TrainSummary)}
     if not trained:
         return Section("Time and memory")
     rows = [
         row(
             [
                 name,
-                f"{train['rows_per_s']:,.0f}",
-                as_text(train["seconds"]),
-                f"{100 * train['waited_s'] / train['seconds']:.1f} %",
-                f"{train['peak_rss_gib']:.2f}",
-                f"{train['peak_gpu_gib']:.2f}",
-                train["precision"],
+                f"{train.rows_per_s:,.0f}",
+                as_text(train.seconds),
+                f"{100 * train.waited_s / train.seconds:.1f} %",
+                f"{train.peak_rss_gib:.2f}",
+                f"{train.peak_gpu_gib:.2f}",
+                train.precision,
             ]
         )
         for name, train in trained.items()
@@ -134,9 +132,9 @@ def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
     columns = ("run", "rows/s", "training", "waiting for data", "GiB", "GiB of GPU", "precision")
     path = plots / "cost.png"
     panels = {
-        "minutes of training, all folds": {name: train["seconds"] / 60 for name, train in trained.items()},
-        "thousand rows/s": {name: train["rows_per_s"] / 1000 for name, train in trained.items()},
-        "peak memory, GiB": {name: train["peak_rss_gib"] for name, train in trained.items()},
+        "minutes of training, all folds": {name: train.seconds / 60 for name, train in trained.items()},
+        "thousand rows/s": {name: train.rows_per_s / 1000 for name, train in trained.items()},
+        "peak memory, GiB": {name: train.peak_rss_gib for name, train in trained.items()},
     }
     plot_horizontal_bars(panels, path)
     caption = "What each run took. For trees a row counts once for each round of trees."
@@ -148,31 +146,31 @@ def _submission(state: PlanState) -> Section:
     final = next((step for step in state.plan.steps if isinstance(step, FinalStep)), None)
     if final is None or not path.is_file():
         return Section("Submission")
-    told, metrics = read_json(path), state.metrics(final.name) or {}
-    best = metrics["best"]
-    last = state.metrics(best, "last_day")
-    estimates = {f"out-of-fold ({best})": metrics["overall"]}
-    if last is not None:
-        estimates[f"last day ({best})"] = last["overall"]
-    measured = told.get("metrics", {})
-    estimates |= {name: measured[name] for name in ("by the labels", "best possible") if name in measured}
+    submission, metrics = read_summary(path), state.metrics_as(FinalMetrics, final.name)
+    if metrics is None:
+        return Section("Submission")
+    best = metrics.best
+    holdout = state.metrics(best, "holdout")
+    estimates = {f"out-of-fold ({best})": metrics.overall}
+    if holdout is not None:
+        estimates[f"holdout ({best})"] = holdout.overall
+    for name in ("by the labels", "best possible"):
+        if name in submission.metrics:
+            estimates[name] = submission.metrics[name]
     rows = [
-        row(
-            [name, f"{found['n_rows']:,}", *[number(found[metric]) for metric in _SHOWN]],
-            "strong" if name == "by the labels" else "",
-        )
+        row([name, f"{found.n_rows:,}", *found.formatted()], "strong" if name == "by the labels" else "")
         for name, found in estimates.items()
     ]
     scales = [
-        row([scale + (", written" if scale == told["scale"] else ""), number(of["mean"]), number(of["std"])])
-        for scale, of in told["predictions"].items()
+        row([f"{scale}, written" if scale == submission.scale else scale, f"{of.mean:.5f}", f"{of.std:.5f}"])
+        for scale, of in submission.predictions.items()
     ]
     text = (
-        f"{told['n_rows']:,} rows, by {best} trained once more on all rows. Estimates of how good it is stand beside "
-        "what the labels of the test rows say, where these are known: the distance is each estimate's optimism."
+        f"{submission.n_rows:,} rows, by {best} trained once more on all rows. Estimates of how good it is are shown "
+        "beside what the labels of the test rows say, where these are known: the difference is its optimism."
     )
     blocks: list[Block] = [
-        Table(("estimate", "rows", *_SHOWN), tuple(rows)),
+        Table(("estimate", "rows", *METRIC_NAMES), tuple(rows)),
         Table(("scale", "mean", "std"), tuple(scales), "The distribution of what was submitted."),
     ]
     return Section("Submission", text, blocks)

@@ -1,11 +1,10 @@
 """Sections of a plan's report that are made of plots."""
 
 from pathlib import Path
-from typing import Any
 
 from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
 from pipelines.plan.state import SWEEP_FILE, PlanState, Runs
-from recsys.evaluation.logits import probability
+from recsys.evaluation.metrics import METRIC_NAMES, format_metric
 from recsys.report.comparison_plots import (
     plot_bars,
     plot_distributions,
@@ -13,15 +12,16 @@ from recsys.report.comparison_plots import (
     plot_learning_curves,
     plot_precision_recall,
 )
-from recsys.report.html import Block, Section, Table, number, plot, row
+from recsys.report.html import Block, Section, Table, plot, row
 from recsys.report.plots import plot_reliability
 from recsys.runs.calibration import RELIABILITY_FILE
-from recsys.runs.folder import METRICS_FILE
+from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics_as
 from recsys.runs.predictions import join_predictions, read_predictions
-from recsys.system.files import is_done, read_json
+from recsys.system.files import is_done
+from retrieval.evaluation.summary import RetrievalMetrics
 
 _MAX_TABLE_SEGMENTS = 40
-_RECALL_PARTS = ("two_tower", "reranked", "popularity", "random", "truth")
+_RANKINGS = ("two_tower", "reranked", "popularity", "random", "truth")
 
 
 def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
@@ -38,16 +38,17 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
     names = main_runs(state, runs)
     if names:
         joined = join_predictions([read_predictions(state.folder(name)) for name in names])
-        scores = {name: found.scores for name, found in zip(names, joined, strict=True)}
+        logits = {name: found.logits for name, found in zip(names, joined, strict=True)}
         label = joined[0].label
-        plot_precision_recall(label, {name: s.natural_logit for name, s in scores.items()}, plots / "pr.png")
+        plot_precision_recall(label, {name: each.natural for name, each in logits.items()}, plots / "pr.png")
         blocks.append(plot(plots / "pr.png", "Precision against recall."))
-        both = {name: (s.natural_logit, s.balanced_logit) for name, s in scores.items()}
-        plot_distributions(both, plots / "distributions.png")
+        plot_distributions(logits, plots / "distributions.png")
         caption = "Predictions at the natural base rate (p) and with classes balanced (q), before calibration."
         blocks.append(plot(plots / "distributions.png", caption))
-        few = dict.fromkeys([state.plan.reference, max(names, key=lambda n: runs[n]["overall"]["score"]), names[-1]])
-        p = {name: probability(scores[name].natural_logit) for name in few if name in scores}
+        few = dict.fromkeys(
+            [state.plan.reference, max(names, key=lambda n: runs[n].overall.toss_score or 0.0), names[-1]]
+        )
+        p = {name: logits[name].p for name in few if name in logits}
         plot_reliability(p, label, plots / "reliability.png")
         caption = (
             "Observed against predicted click rates, before calibration: the reference, the best and the last run."
@@ -56,10 +57,14 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
     return Section("Curves", "", blocks)
 
 
-def _monitored(metrics: dict[str, Any]) -> list[list[float]]:
-    fits = [fit.get("epochs", []) for fit in metrics["train"]["fits"].values()]
-    found = [[epoch["monitored"] for epoch in epochs if epoch["monitored"] is not None] for epochs in fits]
-    return [values for values in found if values]
+def _monitored(metrics: RunMetrics) -> list[list[float]]:
+    """The monitored values of each fit, epoch by epoch; those of fits that monitored nothing are left out."""
+    if not isinstance(metrics.train, TrainSummary):
+        return []
+    by_fit = [
+        [epoch.monitored for epoch in fit.epochs if epoch.monitored is not None] for fit in metrics.train.fits.values()
+    ]
+    return [values for values in by_fit if values]
 
 
 def main_runs(state: PlanState, runs: Runs) -> list[str]:
@@ -73,11 +78,11 @@ def main_runs(state: PlanState, runs: Runs) -> list[str]:
 def segments(state: PlanState, runs: Runs, plots: Path) -> Section:
     """AP by segment."""
     blocks: list[Block] = []
-    names = [name for name in main_runs(state, runs) if runs[name]["segments"]]
-    segmentations = runs[names[0]]["segments"] if names else {}
+    names = [name for name in main_runs(state, runs) if runs[name].segments]
+    segmentations = runs[names[0]].segments if names else {}
     for segmentation, labels in segmentations.items():
         ap = {
-            label: {name: value for name in names if (value := runs[name]["segments"][segmentation][label]["ap"])}
+            label: {name: value for name in names if (value := runs[name].segments[segmentation][label].ap)}
             for label in labels
         }
         ap = {label: values for label, values in ap.items() if values}
@@ -88,7 +93,7 @@ def segments(state: PlanState, runs: Runs, plots: Path) -> Section:
             plot_bars(ap, "AP", path)
             blocks.append(plot(path, f"AP by {segmentation}."))
         rows = tuple(
-            row([label, f"{labels[label]['n_rows']:,}", *[number(values.get(name)) for name in names]])
+            row([label, f"{labels[label].n_rows:,}", *[format_metric(values.get(name)) for name in names]])
             for label, values in list(ap.items())[:_MAX_TABLE_SEGMENTS]
         )
         blocks.append(Table((segmentation, "rows", *names), rows, f"AP by {segmentation}"))
@@ -115,10 +120,10 @@ def retrieval(state: PlanState) -> Section:
     blocks: list[Block] = []
     for step in state.plan.steps:
         if isinstance(step, RetrievalStep) and is_done(folder := state.folder(step.name)):
-            metrics = read_json(folder / METRICS_FILE)
-            parts = [part for part in _RECALL_PARTS if isinstance(metrics.get(part), dict) and metrics[part]]
-            keys = [key for key in metrics["two_tower"] if isinstance(metrics["two_tower"][key], int | float)]
-            rows = tuple(row([part, *[number(metrics[part].get(key)) for key in keys]]) for part in parts)
+            rankings = read_metrics_as(folder, RetrievalMetrics).rankings
+            shown = {name: rankings[name] for name in _RANKINGS if name in rankings}
+            keys = list(rankings["two_tower"])
+            rows = tuple(row([name, *[format_metric(found.get(key)) for key in keys]]) for name, found in shown.items())
             blocks.append(Table(("candidates by", *keys), rows, step.name))
             blocks += [plot(path, path.stem) for path in sorted(folder.glob("*.png"))]
     return Section("Retrieval", "", blocks)
@@ -130,21 +135,21 @@ def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
     for step in state.plan.steps:
         if not isinstance(step, EnsembleStep) or step.name not in runs:
             continue
-        metrics = runs[step.name]
-        score = metrics["overall"]["score"]
-        brings = {name: score - found["score"] for name, found in metrics["without"].items()}
-        panels = {"weight": metrics["weights"]} if metrics["weights"] is not None else {}
+        metrics = state.metrics_as(EnsembleMetrics, step.name)
+        assert metrics is not None
+        score = metrics.overall.toss_score or 0.0
+        brings = {name: score - (found.toss_score or 0.0) for name, found in metrics.without.items()}
+        panels = {"weight": metrics.weights} if metrics.weights is not None else {}
         path = plots / f"weights-{step.name}.png"
-        plot_horizontal_bars(panels | {"score lost without it": brings}, path)
-        blocks.append(plot(path, f"{step.name}, joined by {metrics['method']}: members' weights and what each brings."))
+        plot_horizontal_bars(panels | {"toss_score lost without it": brings}, path)
+        blocks.append(plot(path, f"{step.name}, joined by {metrics.method}: members' weights and what each adds."))
         if (reliability := state.folder(step.name) / RELIABILITY_FILE).is_file():
             caption = f"{step.name}: observed against predicted click rates, raw and calibrated."
             blocks.append(plot(reliability, caption))
-        shown = ("ap", "wll", "roc_auc", "ece", "score")
-        rows = [row([method, *[number(found[m]) for m in shown]]) for method, found in metrics["methods"].items()]
-        for kind, found in metrics["calibration"]["figures"].items():
-            name = f"{metrics['method']}, {'raw' if kind == 'none' else kind}"
-            is_chosen = kind == metrics["calibration"]["chosen"]
-            rows.append(row([name, *[number(found[m]) for m in shown]], "strong" if is_chosen else ""))
-        blocks.append(Table(("joined by", *shown), tuple(rows), f"{step.name}: ways to join, then calibrations"))
+        rows = [row([method, *found.formatted()]) for method, found in metrics.methods.items()]
+        calibration = metrics.calibration
+        for kind, found in calibration.figures.items() if calibration else ():
+            name = f"{metrics.method}, {'raw' if kind == 'none' else kind}"
+            rows.append(row([name, *found.formatted()], "strong" if calibration and kind == calibration.chosen else ""))
+        blocks.append(Table(("joined by", *METRIC_NAMES), tuple(rows), f"{step.name}: ways to join, then calibrations"))
     return Section("Ensemble", "Each row by a fit to the other folds.", blocks)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 from pipelines.common.config import (
     DataConfig,
@@ -18,15 +17,13 @@ from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep,
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelName
 from recsys.config import validate
-from recsys.evaluation.gates import Gate
+from recsys.evaluation.gates import Gate, Judged
 from recsys.evaluation.verdicts import Verdict
-from recsys.runs.folder import METRICS_FILE
+from recsys.runs.metrics import MetricsT, RunMetrics, read_metrics, read_metrics_as
 from recsys.system.files import is_done, read_json, write_json
 from recsys.training.config import TrainerConfig
 
-Judged = Literal["folds", "last_day"]
-JUDGED: tuple[Judged, ...] = get_args(Judged)
-Runs = dict[str, dict[str, Any]]
+Runs = dict[str, RunMetrics]
 """metrics.json of finished runs, by name."""
 GATES = "gates"
 SWEEP_FILE = "sweep.json"
@@ -41,17 +38,21 @@ class PlanState:
 
     def folder(self, name: str, judged: Judged = "folds") -> Path:
         """The run folder of a step."""
-        return self.out / f"{self.plan.named(name).step}-{name}{'' if judged == 'folds' else '-last-day'}"
+        return self.out / f"{self.plan.named(name).step}-{name}{'' if judged == 'folds' else '-holdout'}"
 
-    def metrics(self, name: str, judged: Judged = "folds") -> dict[str, Any] | None:
-        """metrics.json of a finished run, if it is one."""
+    def metrics(self, name: str, judged: Judged = "folds") -> RunMetrics | None:
+        """metrics.json of a finished run; None where it is not finished."""
+        return self.metrics_as(RunMetrics, name, judged)
+
+    def metrics_as(self, kind: type[MetricsT], name: str, judged: Judged = "folds") -> MetricsT | None:
+        """metrics.json of a finished run of another kind."""
         folder = self.folder(name, judged)
-        return read_json(folder / METRICS_FILE) if is_done(folder) else None
+        return read_metrics_as(folder, kind) if is_done(folder) else None
 
     def score(self, name: str, judged: Judged = "folds") -> float | None:
-        """The score of a finished run."""
+        """The Toss score of a finished run."""
         metrics = self.metrics(name, judged)
-        return None if metrics is None else metrics["overall"]["score"]
+        return None if metrics is None else metrics.overall.toss_score
 
     def data_config(self) -> DataConfig:
         """Which data."""
@@ -142,7 +143,7 @@ class PlanState:
         if not path.is_file():
             return ()
         found = [
-            (watched(read_json(path.parent / Path(trial["run"]).name / METRICS_FILE)), trial["point"])
+            (watched(read_metrics(path.parent / Path(trial["run"]).name)), trial["point"])
             for trial in read_json(path)["trials"]
             if trial["state"] == "complete"
         ]
@@ -155,10 +156,12 @@ class PlanState:
             yield judged, self.folder(step.name, judged)
 
 
-def watched(metrics: dict[str, Any]) -> float:
+def watched(metrics: RunMetrics) -> float:
     """The mean over fits of the best value that early stopping saw."""
-    fits = metrics["train"]["fits"].values()
-    best = [max(value for epoch in fit["epochs"] if (value := epoch["monitored"]) is not None) for fit in fits]
+    best = [
+        max(epoch.monitored for epoch in fit.epochs if epoch.monitored is not None)
+        for fit in metrics.trained.fits.values()
+    ]
     return sum(best) / len(best)
 
 

@@ -1,13 +1,12 @@
 """What each kind of step of a plan does; a step that was finished before is left as it is."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ensemble import build_ensemble, members_of, parts_of, print_ensemble
+from pipelines.ensemble import build_ensemble, natural_logits, print_ensemble, stack_summary
 from pipelines.plan.config import (
     EnsembleStep,
     FinalStep,
@@ -24,27 +23,32 @@ from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
-from pipelines.retrieval import print_retrieval
 from pipelines.submit import submit
 from pipelines.sweep import run_sweep
 from recsys.data.dataset import PreparedDataset
+from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
-from recsys.evaluation.logits import LogitLink
+from recsys.evaluation.gates import Judged
+from recsys.evaluation.metrics import measure
 from recsys.evaluation.stacking import Stack, StackMethod, fit_stack
 from recsys.evaluation.verdicts import Verdict
-from recsys.runs.calibration import calibrate_parts, print_calibration
-from recsys.runs.folder import STACK_FILE, RunFolder
-from recsys.runs.predictions import Predictions, join_predictions, read_predictions
+from recsys.runs.calibration import calibrate_run, print_calibration
+from recsys.runs.config import RUN_SECTION
+from recsys.runs.folder import RunFolder
+from recsys.runs.layout import STACK_FILE
+from recsys.runs.metrics import EnsembleMetrics, HoldoutEnsembleMetrics
+from recsys.runs.predictions import RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.score_feature import with_scores
-from recsys.runs.summary import measure_part, print_summary, spread
+from recsys.runs.summary import print_summary, spread
 from recsys.system.files import finish_folder, is_done, partial_folder, read_json, write_json
 from recsys.system.progress import console
 from recsys.system.world import World
+from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
-LAST_DAY = "holdout"
-FOLDS = {"folds": "all", "last_day": LAST_DAY}
+FOLDS: dict[Judged, str] = {"folds": "all", "holdout": HOLDOUT}
+"""What `--folds` says of what a run is evaluated on."""
 
 
 def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
@@ -99,26 +103,26 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
         splits, data = choose_splits(dataset, FOLDS[judged]), dataset
         resolved = describe(settings, dataset, splits)
         if step.features_of is not None:
-            joined = with_scores(dataset, state.folder(step.features_of), splits)
-            data, resolved["scores"] = joined.dataset, joined.fingerprint
+            scored = with_scores(dataset, state.folder(step.features_of), splits)
+            data, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
         run = RunFolder(folder, resolved, world.is_main)
         if not run.is_done:
             execute(run, settings, data, splits, world)
             print_summary(run.metrics(), folder.name)
-            print_calibration(run.metrics())
+            print_calibration(run.metrics().calibration)
 
 
 def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
     """Towers of all days but the last, judged on it; the reranker is the run of the same days."""
     settings = state.retrieval_config(step)
-    resolved = describe_retrieval(settings, dataset, LAST_DAY)
-    reranker = None if step.reranker is None else state.folder(step.reranker, "last_day")
+    resolved = describe_retrieval(settings, dataset, HOLDOUT)
+    reranker = None if step.reranker is None else state.folder(step.reranker, "holdout")
     if reranker is not None:
-        resolved["reranker"] = reranker.name
+        resolved[RUN_SECTION]["reranker"] = str(reranker)
     run = RunFolder(state.folder(step.name), resolved, world.is_main)
     if not run.is_done:
-        execute_retrieval(run, settings, dataset, LAST_DAY, world, reranker)
-        print_retrieval(run.metrics(), run.folder.name)
+        execute_retrieval(run, settings, dataset, HOLDOUT, world, reranker)
+        print_retrieval(run.metrics_as(RetrievalMetrics), run.folder.name)
 
 
 def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
@@ -134,11 +138,9 @@ def print_verdict(verdict: Verdict) -> None:
     style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
     console.print(f"gate {verdict.gate}: [{style}]{verdict.outcome}[/{style}]  {verdict.reason}")
     for check in verdict.checks:
-        value = "missing" if check.value is None else f"{check.value:+.5f}"
-        interval = "" if check.low is None else f" ({check.low:+.5f} .. {check.high:+.5f})"
-        console.print(
-            f"  {'pass' if check.passed else 'fail'}  {check.what} {value}{interval}, wanted {check.threshold}"
-        )
+        interval = f" ({check.interval_text})" if check.interval_text else ""
+        outcome = "pass" if check.passed else "fail"
+        console.print(f"  {outcome}  {check.what} {check.value_text}{interval}, wanted {check.threshold}")
 
 
 def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
@@ -150,49 +152,45 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
     was_done = is_done(state.folder(step.name))
     run = build_ensemble(folders, state.folder(step.name), replicates=bootstrap.replicates, seed=bootstrap.seed)
     if not was_done:
-        print_ensemble(run.metrics())
-        print_calibration(run.metrics())
-    if all(is_done(state.folder(name, "last_day")) for name in step.members if is_done(state.folder(name))):
-        stack_last_day(state, step, run)
+        print_ensemble(run.metrics_as(EnsembleMetrics))
+        print_calibration(run.metrics().calibration)
+    if all(is_done(state.folder(name, "holdout")) for name in step.members if is_done(state.folder(name))):
+        stack_holdout(state, step, run)
 
 
-def stack_last_day(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
+def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
     """The ensemble on the last day: its members' last-day runs, joined by weights that saw no row of that day."""
     names = [name for name in step.members if is_done(state.folder(name))]
-    method = ensemble.metrics()["method"]
-    folders = {judged: [state.folder(name, judged) for name in names] for judged in ("folds", "last_day")}
-    config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["last_day"]]}
-    run = RunFolder(state.folder(step.name, "last_day"), config)
+    method = ensemble.metrics_as(EnsembleMetrics).method
+    judged: tuple[Judged, ...] = ("folds", "holdout")
+    folders = {which: [state.folder(name, which) for name in names] for which in judged}
+    config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["holdout"]]}
+    run = RunFolder(state.folder(step.name, "holdout"), config)
     if run.is_done:
         return
-    folds, last = (join_predictions([read_predictions(f) for f in folders[judged]]) for judged in folders)
-    judged, stack = members_of(last), stack_of_earlier_rows(method, folds, last)
-    natural = stack.natural_logit(judged.logits)
-    parts = parts_of(judged.fold, judged.label, natural, judged.balance)
-    by_part = {part.name: measure_part(part) for part in parts}
-    metrics = {
-        "overall": judged.measure(natural).model_dump(),
-        "folds": {name: found.model_dump() for name, found in by_part.items()},
-        "spread": spread(list(by_part.values())),
-        "segments": {},
-        "method": method,
-        "calibration": calibrate_parts(run, parts),
-        "train": {
-            "fits": {
-                part.name: {"link": asdict(LogitLink(1.0, float(np.exp(judged.balance[part.rows[0]]))))}
-                for part in parts
-            }
-        },
-    }
+    folds, holdout = (join_predictions([read_predictions(f) for f in folders[which]]) for which in judged)
+    stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
+    logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
+    parts = by_fold(first.label, first.fold, logits)
+    folds_metrics = {part.name: part.measure() for part in parts}
+    metrics = HoldoutEnsembleMetrics(
+        overall=measure(first.label, logits),
+        folds=folds_metrics,
+        spread=spread(list(folds_metrics.values())),
+        segments={},
+        train=stack_summary(parts),
+        calibration=calibrate_run(run, parts),
+        method=method,
+    )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, parts, last[0].row_id.take(pa.array(np.concatenate([part.rows for part in parts]))))
+    run.finish(metrics, parts, first.row_id.take(pa.array(join(parts).row)))
 
 
-def stack_of_earlier_rows(method: StackMethod, folds: list[Predictions], last: list[Predictions]) -> Stack:
+def stack_of_earlier_rows(method: StackMethod, folds: list[RunPredictions], holdout: list[RunPredictions]) -> Stack:
     """A stack fitted to the out-of-fold rows that are not among the last day's."""
-    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=last[0].row_id)))
-    fitted = members_of([each.take(earlier) for each in folds])
-    return fit_stack(method, [each.name for each in last], fitted.logits, fitted.label)
+    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=holdout[0].row_id)))
+    fitted = [run.take(earlier) for run in folds]
+    return fit_stack(method, [run.name for run in holdout], natural_logits(fitted), fitted[0].label)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:

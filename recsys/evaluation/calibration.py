@@ -10,8 +10,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from recsys.config import StrictModel
-from recsys.evaluation.cross_fitting import cross_fit
-from recsys.evaluation.logits import log_balance, logit_of
+from recsys.evaluation.cross_fitting import Score, cross_fit
+from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
 from recsys.evaluation.metrics import Metrics, measure, weighted_log_loss
 
 CalibrationKind = Literal["none", "temperature", "isotonic", "centered_isotonic"]
@@ -63,7 +63,7 @@ def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) 
         case "none":
             return Calibrator()
         case "temperature":
-            balance = log_balance(label)
+            balance = log_pos_weight_of(label)
             balanced = logit + balance
             found = minimize_scalar(
                 lambda log_t: weighted_log_loss(label, balanced / np.exp(log_t)),
@@ -95,28 +95,31 @@ class CalibrationReport(StrictModel):
 
 
 def calibrate(
-    logit: np.ndarray, label: np.ndarray, fold: np.ndarray, balance: np.ndarray
+    logits: Logits, label: np.ndarray, fold: np.ndarray
 ) -> tuple[CalibrationReport, dict[CalibrationKind, np.ndarray]]:
     """Tries every kind; the second value holds the calibrated natural logits of each.
 
     Args:
-        logit: [n] natural logits, of models that have not seen the row.
+        logits: [n] predictions of models that have not seen the row.
         label: [n] 0 / 1.
         fold: [n] names; two or more.
-        balance: [n] ln (N_neg / N_pos) of the rows that each row's model was fitted on.
     """
     by_kind: dict[CalibrationKind, np.ndarray] = {
-        kind: cross_calibrate(kind, logit, label, fold) for kind in CALIBRATIONS
+        kind: cross_calibrate(kind, logits.natural, label, fold) for kind in CALIBRATIONS
     }
-    figures = {kind: measure(label, z, z + balance) for kind, z in by_kind.items()}
+    figures = {kind: measure(label, logits.with_natural(natural)) for kind, natural in by_kind.items()}
     chosen = min(CALIBRATIONS, key=lambda kind: np.inf if (wll := figures[kind].wll) is None else wll)
-    return CalibrationReport(chosen=chosen, calibrator=fit_calibrator(chosen, logit, label), figures=figures), by_kind
+    calibrator = fit_calibrator(chosen, logits.natural, label)
+    return CalibrationReport(chosen=chosen, calibrator=calibrator, figures=figures), by_kind
 
 
 def cross_calibrate(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """[n] calibrated natural logits, each row's from a fit to the other folds."""
+    """[n] calibrated natural logits, each row's from a calibrator fitted to the other folds."""
     if kind == "none":
         return logit
-    return cross_fit(
-        fold, lambda rows: lambda mine: fit_calibrator(kind, logit[rows], label[rows]).natural_logit(logit[mine])
-    )
+
+    def fit(rows: np.ndarray) -> Score:
+        calibrator = fit_calibrator(kind, logit[rows], label[rows])
+        return lambda held_out: calibrator.natural_logit(logit[held_out])
+
+    return cross_fit(fold, fit)

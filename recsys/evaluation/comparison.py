@@ -7,28 +7,20 @@ together: the sum of k weights is Poisson(k). Ten million rows take some minutes
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel
 
 from recsys.errors import InputError
+from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import log_loss_terms, measure, toss_score
 
 N_EXACT = 50_000
 """Negatives up to which each is drawn by itself."""
 _N_BINS = 1500
-COMPARED = ("ap", "wll", "roc_auc", "logloss", "score")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """A model's predictions of some rows."""
-
-    natural_logit: np.ndarray
-    """[n] logits of p."""
-    balanced_logit: np.ndarray
-    """[n] logits of q."""
+ComparedMetric = Literal["ap", "wll", "roc_auc", "logloss", "toss_score"]
+COMPARED: tuple[ComparedMetric, ...] = get_args(ComparedMetric)
 
 
 class Difference(BaseModel):
@@ -40,16 +32,11 @@ class Difference(BaseModel):
     low: float
     high: float
 
-    @property
-    def relative(self) -> float:
-        """The difference as a share of the first model's value."""
-        return self.difference / self.first
-
 
 def paired_bootstrap(
     label: np.ndarray,
-    first: Scores,
-    second: Scores,
+    first: Logits,
+    second: Logits,
     n_replicates: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -74,7 +61,7 @@ def paired_bootstrap(
     if n_positive == 0 or n_negative == 0:
         raise InputError(f"{len(label)} rows, {n_positive} of them positive: a comparison needs rows of both classes")
     rng = np.random.default_rng(seed)
-    views = [_View(is_positive, scores) for scores in (first, second)]
+    views = [_View(is_positive, logits) for logits in (first, second)]
     both = views[0].bin_of_negative * views[1].n_bins + views[1].bin_of_negative
     cells, cell_of_negative, cell_size = np.unique(both, return_inverse=True, return_counts=True)
     bins = (cells // views[1].n_bins, cells % views[1].n_bins)
@@ -90,7 +77,7 @@ def paired_bootstrap(
         on_replicate()
     tail = (1 - level) / 2
     low, high = np.nanquantile(found[:, 1] - found[:, 0], [tail, 1 - tail], axis=0)
-    exact = [measure(label, scores.natural_logit, scores.balanced_logit).model_dump() for scores in (first, second)]
+    exact = [measure(label, logits).model_dump() for logits in (first, second)]
     return {
         name: Difference(
             first=exact[0][name],
@@ -106,8 +93,8 @@ def paired_bootstrap(
 class _View:
     """One model's order of the rows, and its metrics under weights."""
 
-    def __init__(self, is_positive: np.ndarray, scores: Scores) -> None:
-        positive, negative = scores.natural_logit[is_positive], scores.natural_logit[~is_positive]
+    def __init__(self, is_positive: np.ndarray, logits: Logits) -> None:
+        positive, negative = logits.natural[is_positive], logits.natural[~is_positive]
         n_negative = len(negative)
         self.edges = _bin_edges(n_negative)
         self.n_bins = len(self.edges) - 1
@@ -123,8 +110,8 @@ class _View:
         n_above, n_not_below = (np.searchsorted(-falling, -ordered, side=side) for side in ("left", "right"))
         self.not_below, self.above = self._place(n_not_below), self._place(n_above)
 
-        terms = log_loss_terms(is_positive.astype(np.int8), scores.natural_logit)
-        balanced = log_loss_terms(is_positive.astype(np.int8), scores.balanced_logit)
+        terms = log_loss_terms(is_positive.astype(np.int8), logits.natural)
+        balanced = log_loss_terms(is_positive.astype(np.int8), logits.balanced)
         self.positive_loss = (terms[is_positive], balanced[is_positive])
         self.negative_loss = (terms[~is_positive], balanced[~is_positive])
 

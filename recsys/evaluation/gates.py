@@ -1,12 +1,23 @@
 """Decision gates as data: what a run is asked for before it is adopted. `recsys.evaluation.verdicts` judges by them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from recsys.config import StrictModel
+from recsys.config import StrictModel, warn_of_new_name
+from recsys.evaluation.comparison import ComparedMetric
+from recsys.evaluation.metrics import metric_name
 
-ComparedMetric = Literal["score", "ap", "wll", "roc_auc", "logloss"]
+
+def _judged_name(name: Any) -> Any:
+    if name == "last_day":
+        warn_of_new_name("last_day", "holdout")
+        return "holdout"
+    return name
+
+
+Judged = Annotated[Literal["folds", "holdout"], BeforeValidator(_judged_name)]
+"""What a run is evaluated on: all folds, out-of-fold, or the last day."""
 
 
 class Criterion(StrictModel):
@@ -17,6 +28,11 @@ class Criterion(StrictModel):
     """Higher AP and lower WLL alike are gains above zero."""
     relative_gain: float | None = None
     interval: Literal["above_zero", "reported"] = "above_zero"
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _name_of_today(cls, metric: Any) -> Any:
+        return metric_name(metric)
 
     @model_validator(mode="after")
     def _one_threshold(self) -> "Criterion":
@@ -38,7 +54,7 @@ class ComparisonGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     """The one of the highest score counts."""
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Literal["folds", "last_day"] = "folds"
+    judged: Judged = "folds"
     retry: str | None = None
     """The run to try in the candidate's place when it fails."""
     settings: tuple[str, ...] = ()
@@ -53,7 +69,7 @@ class SegmentGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     segmentation: str
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Literal["folds", "last_day"] = "folds"
+    judged: Judged = "folds"
 
 
 class RetrievalGate(_Gate):
@@ -68,7 +84,7 @@ class RetrievalGate(_Gate):
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Literal["folds", "last_day"] = "last_day"
+    judged: Judged = "holdout"
 
 
 class DistributionGate(_Gate):

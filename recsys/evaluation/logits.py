@@ -6,10 +6,59 @@ not proper, so that its outputs are not probabilities even then; a closed form t
 (Charoenphakdee et al., "On focal loss for class-posterior probability estimation", CVPR 2021).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Predictions of [n] rows, at both scales."""
+
+    natural: np.ndarray
+    """[n] float64 logits of p, the click probability at the data's own base rate."""
+    log_pos_weight: np.ndarray
+    """[n] float64 ln w, where w = N_neg / N_pos of the rows that each row's model was fitted to."""
+
+    @classmethod
+    def of_one_fit(cls, natural: np.ndarray, log_pos_weight: float) -> "Logits":
+        """[n] natural logits of models that were fitted to the same rows."""
+        return cls(natural, np.full(len(natural), log_pos_weight))
+
+    @classmethod
+    def join(cls, parts: Sequence["Logits"]) -> "Logits":
+        """Parts end to end; of no part, no rows."""
+        empty = np.zeros(0)
+        natural = np.concatenate([empty, *(part.natural for part in parts)])
+        return cls(natural, np.concatenate([empty, *(part.log_pos_weight for part in parts)]))
+
+    def __len__(self) -> int:
+        return len(self.natural)
+
+    @property
+    def balanced(self) -> np.ndarray:
+        """[n] logits of q = p w / (p w + 1 - p), the class-balanced posterior at which WLL is lowest."""
+        return self.natural + self.log_pos_weight
+
+    @property
+    def p(self) -> np.ndarray:
+        """[n] probabilities at the data's own base rate."""
+        return probability(self.natural)
+
+    @property
+    def q(self) -> np.ndarray:
+        """[n] class-balanced probabilities."""
+        return probability(self.balanced)
+
+    def take(self, rows: np.ndarray) -> "Logits":
+        """Some of the rows, by [m] positions or by an [n] mask."""
+        return Logits(self.natural[rows], self.log_pos_weight[rows])
+
+    def with_natural(self, natural: np.ndarray) -> "Logits":
+        """Other [n] natural logits of the same rows."""
+        return Logits(natural, self.log_pos_weight)
 
 
 @dataclass(frozen=True)
@@ -26,13 +75,15 @@ class LogitLink:
     balancing_weight: float
     focal_gamma: float = 0.0
 
-    def natural_logit(self, logit: np.ndarray) -> np.ndarray:
-        """[n] logits of p, the click probability at the data's own base rate."""
-        return focal_posterior_logit(logit, self.focal_gamma) - np.log(self.trained_weight)
+    @property
+    def log_pos_weight(self) -> float:
+        """ln of the balancing weight: what takes a natural logit to the balanced one."""
+        return float(np.log(self.balancing_weight))
 
-    def balanced_logit(self, logit: np.ndarray) -> np.ndarray:
-        """[n] logits of q = p w / (p w + 1 - p), the class-balanced posterior at which WLL is lowest."""
-        return self.natural_logit(logit) + np.log(self.balancing_weight)
+    def logits(self, model_logit: np.ndarray) -> Logits:
+        """[n] logits as a model gives them, at both scales."""
+        natural = focal_posterior_logit(model_logit, self.focal_gamma) - np.log(self.trained_weight)
+        return Logits.of_one_fit(natural, self.log_pos_weight)
 
 
 def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
@@ -67,7 +118,7 @@ def logit_of(probability: np.ndarray) -> np.ndarray:
         return np.log(probability) - np.log1p(-probability)
 
 
-def log_balance(label: np.ndarray) -> float:
+def log_pos_weight_of(label: np.ndarray) -> float:
     """ln (N_neg / N_pos) of [n] labels, which takes a natural logit to the class-balanced one."""
     n_positive = float(label.sum())
     return float(np.log((len(label) - n_positive) / n_positive))

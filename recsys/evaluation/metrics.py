@@ -1,27 +1,31 @@
 """Exact ranking and calibration metrics of binary predictions.
 
-score = AP / 2 + 1 / (2 (1 + WLL)), the score of the Toss competition. Ranking metrics and the log loss of the natural
-probability p are taken from one set of logits; WLL from those of the class-balanced posterior q: see
+toss_score = AP / 2 + 1 / (2 (1 + WLL)), the score of the Toss competition. Ranking metrics and the log
+loss are taken from the logits of the natural probability p, WLL from those of the class-balanced posterior q: see
 `recsys.evaluation.logits`.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from recsys.evaluation.logits import probability
+from recsys.config import warn_of_new_name
+from recsys.evaluation.logits import Logits
 
 N_ECE_BINS = 20
 
-MetricName = Literal["score", "ap", "wll", "roc_auc", "pr_auc", "logloss", "ece"]
+MetricName = Literal["ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
+"""In the order of every table."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 
 class Metrics(BaseModel):
     """Metrics of one set of rows; None where they are undefined, for want of rows or of a class."""
+
+    model_config = ConfigDict(frozen=True)
 
     n_rows: int
     n_positive: int
@@ -31,38 +35,63 @@ class Metrics(BaseModel):
     pr_auc: float | None = None
     logloss: float | None = None
     ece: float | None = None
-    score: float | None = None
+    toss_score: float | None = None
+
+    def value(self, name: MetricName) -> float | None:
+        """One metric by its name."""
+        value: float | None = getattr(self, name)
+        return value
+
+    def formatted(self) -> list[str]:
+        """Every metric as text, in the order of `METRIC_NAMES`."""
+        return [format_metric(self.value(name)) for name in METRIC_NAMES]
+
+    def defined(self) -> dict[str, float]:
+        """The metrics that are defined, by name."""
+        return {name: value for name in METRIC_NAMES if (value := self.value(name)) is not None}
 
 
-def measure(label: np.ndarray, natural_logit: np.ndarray, balanced_logit: np.ndarray) -> Metrics:
+def metric_name(name: Any) -> Any:
+    """A metric as a config names it; `score` is what earlier versions called `toss_score`."""
+    if name == "score":
+        warn_of_new_name("score", "toss_score")
+        return "toss_score"
+    return name
+
+
+def format_metric(value: float | None) -> str:
+    """Five decimals, or a dash for a metric that is undefined."""
+    return "-" if value is None else f"{value:.5f}"
+
+
+def measure(label: np.ndarray, logits: Logits) -> Metrics:
     """All metrics of some rows.
 
     Args:
         label: [n] 0 / 1.
-        natural_logit: [n] logits of p.
-        balanced_logit: [n] logits of q.
+        logits: of the same rows.
     """
-    label = label.astype(np.int8)
+    label, natural = label.astype(np.int8), logits.natural
     n_positive = int(label.sum())
     counts = {"n_rows": len(label), "n_positive": n_positive}
     if len(label) == 0:
         return Metrics(**counts)
-    logloss = float(np.mean(log_loss_terms(label, natural_logit)))
-    ece = expected_calibration_error(label, probability(natural_logit))
+    logloss = float(np.mean(log_loss_terms(label, natural)))
+    ece = expected_calibration_error(label, logits.p)
     if n_positive in (0, len(label)):
         return Metrics(**counts, logloss=logloss, ece=ece)
-    ap = float(average_precision_score(label, natural_logit))
-    precision, recall, _ = precision_recall_curve(label, natural_logit)
-    wll = weighted_log_loss(label, balanced_logit)
+    ap = float(average_precision_score(label, natural))
+    precision, recall, _ = precision_recall_curve(label, natural)
+    wll = weighted_log_loss(label, logits.balanced)
     return Metrics(
         **counts,
         ap=ap,
         wll=wll,
-        roc_auc=float(roc_auc_score(label, natural_logit)),
+        roc_auc=float(roc_auc_score(label, natural)),
         pr_auc=float(auc(recall, precision)),
         logloss=logloss,
         ece=ece,
-        score=toss_score(ap, wll),
+        toss_score=toss_score(ap, wll),
     )
 
 

@@ -5,7 +5,6 @@ tree and a transformer are members alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.config import StrictModel
 from recsys.evaluation.cross_fitting import Score, cross_fit
-from recsys.evaluation.logits import log_balance, logit_of
-from recsys.evaluation.metrics import Metrics, measure, weighted_log_loss
+from recsys.evaluation.logits import log_pos_weight_of, logit_of
+from recsys.evaluation.metrics import weighted_log_loss
 
 StackMethod = Literal["logit_mean", "rank_mean", "weights", "logistic"]
 STACK_METHODS: tuple[StackMethod, ...] = get_args(StackMethod)
@@ -89,54 +88,37 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
             return unscaled.model_copy(update={"weights": weights, "bias": bias})
 
 
-@dataclass(frozen=True)
-class Members:
-    """What the members of an ensemble said of the same rows, none of them seen by the model that scored it."""
+def cross_fit_stack(
+    method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """[n] natural logits of an ensemble, each row's from a stack fitted to the other folds.
 
-    names: tuple[str, ...]
-    logits: np.ndarray
-    """[n, M] natural logits."""
-    label: np.ndarray
-    """[n] 0 / 1."""
-    fold: np.ndarray
-    """[n] names of the folds."""
-    balance: np.ndarray
-    """[n] ln of N_neg / N_pos of the rows that each row's models were fitted on: what takes p to q."""
+    Args:
+        method: how members are joined.
+        members: M names.
+        logit_NM: [n, M] their natural logits.
+        label: [n] 0 / 1.
+        fold: [n] names of the folds.
+    """
 
-    def without(self, name: str) -> "Members":
-        """All but one."""
-        kept = [number for number, other in enumerate(self.names) if other != name]
-        return replace(self, names=tuple(self.names[k] for k in kept), logits=self.logits[:, kept])
+    def fit(rows: np.ndarray) -> Score:
+        stack = fit_stack(method, members, logit_NM[rows], label[rows])
+        return lambda held_out: stack.natural_logit(logit_NM[held_out])
 
-    def fit(self, method: StackMethod) -> Stack:
-        """An ensemble of all rows, to score others by."""
-        return fit_stack(method, self.names, self.logits, self.label)
-
-    def cross_fit(self, method: StackMethod) -> np.ndarray:
-        """[n] natural logits of an ensemble, each row's from a fit to the other folds."""
-
-        def fit(rows: np.ndarray) -> Score:
-            stack = fit_stack(method, self.names, self.logits[rows], self.label[rows])
-            return lambda mine: stack.natural_logit(self.logits[mine])
-
-        return cross_fit(self.fold, fit)
-
-    def measure(self, natural_logit: np.ndarray) -> Metrics:
-        """Of [n] natural logits for these rows."""
-        return measure(self.label, natural_logit, natural_logit + self.balance)
+    return cross_fit(fold, fit)
 
 
 def _logistic(input_NM: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...], float]:
     """Weights and the bias of natural logits, by a regression of balanced classes."""
     scale = input_NM.std(axis=0) + 1e-12
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(input_NM / scale, label)
-    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_balance(label)
+    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_pos_weight_of(label)
 
 
 def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
     """[M] where the WLL of the weighted mean of balanced logits is lowest; it is convex in them."""
     is_positive = label == 1
-    balanced_NM = logit_NM + log_balance(label)
+    balanced_NM = logit_NM + log_pos_weight_of(label)
     share = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
 
     def wll(weights: np.ndarray) -> tuple[float, np.ndarray]:

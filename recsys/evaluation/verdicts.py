@@ -5,10 +5,11 @@ the interval is only reported.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
+from recsys.evaluation.calibration import CalibrationKind
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.gates import (
     CalibrationGate,
@@ -18,7 +19,7 @@ from recsys.evaluation.gates import (
     RetrievalGate,
     SegmentGate,
 )
-from recsys.evaluation.metrics import LOWER_IS_BETTER
+from recsys.evaluation.metrics import LOWER_IS_BETTER, Metrics
 
 Outcome = Literal["adopt", "reject", "retry"]
 
@@ -33,6 +34,16 @@ class Check(BaseModel):
     low: float | None = None
     high: float | None = None
     passed: bool
+
+    @property
+    def value_text(self) -> str:
+        """The number, as tables show it."""
+        return "missing" if self.value is None else f"{self.value:+.5f}"
+
+    @property
+    def interval_text(self) -> str:
+        """The bounds of its interval; empty where it has none."""
+        return "" if self.low is None else f"{self.low:+.5f} .. {self.high:+.5f}"
 
 
 class Verdict(BaseModel):
@@ -124,7 +135,8 @@ def judge_retrieval(
     name: str,
     gate: RetrievalGate,
     baseline: str,
-    metrics: Mapping[str, Any],
+    recall: float | None,
+    baseline_recall: float | None,
     differences: Mapping[str, Difference] | None,
 ) -> Verdict:
     """Adopt where recall grows and the ranker that reads the retrieval score is better than the one without.
@@ -133,14 +145,16 @@ def judge_retrieval(
         name: of the gate.
         gate: what is asked.
         baseline: the ranking run without the score.
-        metrics: the retrieval run's metrics.json.
+        recall: of the retrieval run, at the gate's K; None where it was not measured.
+        baseline_recall: of the ranking that the gate compares it with.
         differences: of the rankers, with the score - without it.
     """
     key = f"recall@{gate.recall_at}"
-    ours, theirs = (metrics.get(part, {}).get(key) for part in ("two_tower", gate.over))
-    value = None if ours is None or theirs is None else ours - theirs
+    value = None if recall is None or baseline_recall is None else recall - baseline_recall
     passed = value is not None and value > gate.recall_gain
-    recall = Check(what=f"{key} over {gate.over}", value=value, threshold=f"> {gate.recall_gain:+g}", passed=passed)
+    recall_check = Check(
+        what=f"{key} over {gate.over}", value=value, threshold=f"> {gate.recall_gain:+g}", passed=passed
+    )
     gains = [check_gain(criterion, differences) for criterion in gate.any_of]
     is_better = any(check.passed for check in gains)
     reason = (
@@ -149,7 +163,7 @@ def judge_retrieval(
     )
     runs = {"retrieval": gate.retrieval, "candidate": gate.candidate, "baseline": baseline}
     outcome: Outcome = "adopt" if passed and is_better else "reject"
-    return Verdict(gate=name, outcome=outcome, runs=runs, checks=[recall, *gains], reason=reason)
+    return Verdict(gate=name, outcome=outcome, runs=runs, checks=[recall_check, *gains], reason=reason)
 
 
 def judge_distribution(name: str, gate: DistributionGate, stats: Mapping[str, Mapping[str, float]]) -> Verdict:
@@ -178,7 +192,7 @@ def judge_distribution(name: str, gate: DistributionGate, stats: Mapping[str, Ma
     )
 
 
-def judge_calibration(name: str, gate: CalibrationGate, figures: Mapping[str, Mapping[str, Any]]) -> Verdict:
+def judge_calibration(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
     """Adopt the calibration of the lowest WLL; reject calibration where the raw predictions have it.
 
     Args:
@@ -186,12 +200,12 @@ def judge_calibration(name: str, gate: CalibrationGate, figures: Mapping[str, Ma
         gate: what is asked.
         figures: by kind, `none` among them, the cross-fitted metrics.
     """
-    raw = figures.get("none", {}).get("wll")
+    raw = figures["none"].wll if "none" in figures else None
     checks = []
-    for kind, found in figures.items():
+    for kind, metrics in figures.items():
         if kind == "none":
             continue
-        value = found.get("wll")
+        value = metrics.wll
         is_lower = value is not None and raw is not None and value < raw
         threshold = f"< {raw:.6f}, that of raw predictions" if raw is not None else "below that of raw predictions"
         checks.append(Check(what=f"WLL, {kind}", value=value, threshold=threshold, passed=is_lower))

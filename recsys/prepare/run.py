@@ -164,14 +164,17 @@ def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
     if files.truth is None or not (folder / files.truth).is_file():
         return None
     (path,) = find_files([files.truth], folder)
-    table = open_parquet(path).read(columns=["split", "row_id", "p"])
+    file = open_parquet(path)
+    # earlier versions of the generator wrote row_id
+    row_column = "row_in_split" if "row_in_split" in file.schema_arrow.names else "row_id"
+    table = file.read(columns=["split", row_column, "p"])
     truth: list[np.ndarray] = []
     names: tuple[Partition, ...] = tuple(split for split in PARTITIONS if split in scan.has_id)
     for split in names:
         mine = table.filter(pc.equal(pc.cast(table["split"], pa.string()), split))
         n = sum(group.n_rows for group in scan.groups if group.partition == split)
         p = np.full(n, np.nan)
-        row = mine["row_id"].to_numpy()
+        row = mine[row_column].to_numpy()
         if len(row) != n or len(np.unique(row)) != n or row.min() != 0 or row.max() != n - 1:
             raise InputError(f"{path} does not hold one row for each of the {n} {split} rows: it is of other data")
         p[row] = mine["p"].to_numpy()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
 from recsys.evaluation.comparison import Difference
-from recsys.evaluation.logits import probability
+from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import LOWER_IS_BETTER
 
 matplotlib.use("Agg")  # files only, no window
@@ -92,20 +92,20 @@ def plot_precision_recall(label: np.ndarray, runs: Mapping[str, np.ndarray], pat
     figure.savefig(path, dpi=_DPI)
 
 
-def plot_distributions(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+def plot_distributions(runs: Mapping[str, Logits], path: Path) -> None:
     """Draws how predictions are distributed, at both scales.
 
     Args:
-        runs: by name, [n] natural and [n] balanced logits.
+        runs: by name, their logits.
         path: the PNG to write.
     """
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for index, (name, (natural, balanced)) in enumerate(runs.items()):
-        p = probability(natural)
+    for index, (name, logits) in enumerate(runs.items()):
+        p = logits.p
         style = _line(index, len(runs))
         _draw_density(left, np.log10(np.maximum(p, 1e-6)), np.linspace(-4, 0, 120), name, style)
-        _draw_density(right, probability(balanced), np.linspace(0, 1, 100), name, style)
+        _draw_density(right, logits.q, np.linspace(0, 1, 100), name, style)
     ticks = [-4, -3, -2, -1, 0]
     left.set_xticks(ticks, [f"{10.0**t:g}" for t in ticks])
     left.set(xlabel="p, the click rate (log scale)", ylabel="density")

@@ -61,11 +61,6 @@ class Section:
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
-def number(value: float | None) -> str:
-    """Five decimals, or nothing where there is no value."""
-    return "" if value is None else f"{value:.5f}"
-
-
 def row(cells: Iterable[str | Cell], style: str = "") -> Row:
     """A table's row of texts and cells."""
     return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), style)

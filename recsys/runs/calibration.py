@@ -1,41 +1,40 @@
-"""The step after the last fold: calibrates out-of-fold predictions and keeps the calibrator with the run."""
+"""Calibration of a run: fits calibrators to its out-of-fold predictions and keeps the chosen one with the run."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from recsys.evaluation.calibration import calibrate
 from recsys.evaluation.logits import probability
 from recsys.report.plots import plot_reliability
-from recsys.runs.folder import CALIBRATION_FILE, Part, RunFolder, join
+from recsys.runs.folder import RunFolder
+from recsys.runs.layout import CALIBRATION_FILE
+from recsys.runs.metrics import CalibrationSummary
+from recsys.runs.predictions import Predictions, join
 from recsys.system.files import write_json
 from recsys.system.progress import console
 
 RELIABILITY_FILE = "reliability.png"
 
 
-def calibrate_parts(run: RunFolder, parts: Sequence[Part]) -> dict[str, Any]:
-    """Writes calibration.json and reliability.png; gives what metrics.json says of them.
+def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> CalibrationSummary:
+    """Writes calibration.json and reliability.png.
 
-    A single part leaves no other rows to fit to: nothing is written, and `chosen` is null.
+    The predictions of a single fold leave no other rows to fit to: nothing is written then, and no kind is chosen.
     """
-    whole = join(parts)
-    if len(parts) < 2 or len(np.unique(whole.label)) < 2:
-        return {"chosen": None, "figures": {}}
-    fold = np.repeat([part.name for part in parts], [len(part.label) for part in parts])
-    report, by_kind = calibrate(whole.natural_logit, whole.label, fold, whole.balanced_logit - whole.natural_logit)
+    whole = join(predictions)
+    if len(predictions) < 2 or len(np.unique(whole.label)) < 2:
+        return CalibrationSummary(chosen=None, figures={})
+    report, by_kind = calibrate(whole.logits, whole.label, whole.fold)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
-    shown = {"raw" if kind == "none" else kind: probability(logit) for kind, logit in by_kind.items()}
-    plot_reliability(shown, whole.label, run.file(RELIABILITY_FILE))
-    return {"chosen": report.chosen, "figures": {kind: found.model_dump() for kind, found in report.figures.items()}}
+    p_by_kind = {"raw" if kind == "none" else kind: probability(natural) for kind, natural in by_kind.items()}
+    plot_reliability(p_by_kind, whole.label, run.file(RELIABILITY_FILE))
+    return CalibrationSummary(chosen=report.chosen, figures=report.figures)
 
 
-def print_calibration(metrics: Mapping[str, Any]) -> None:
-    """Says what a run's metrics.json holds of calibration, if anything."""
-    calibration = metrics.get("calibration", {})
-    if calibration.get("chosen") is None:
+def print_calibration(calibration: CalibrationSummary | None) -> None:
+    """Prints WLL and ECE of each kind of calibration, and the one that is kept; nothing where none was fitted."""
+    if calibration is None or calibration.chosen is None:
         return
-    figures = calibration["figures"]
-    shown = [f"{kind} WLL {found['wll']:.5f} ECE {found['ece']:.5f}" for kind, found in figures.items()]
-    console.print(f"calibration, cross-fitted: {', '.join(shown)}; [bold]{calibration['chosen']}[/bold] is kept")
+    figures = [f"{kind} WLL {found.wll:.5f} ECE {found.ece:.5f}" for kind, found in calibration.figures.items()]
+    console.print(f"calibration, cross-fitted: {', '.join(figures)}; [bold]{calibration.chosen}[/bold] is kept")

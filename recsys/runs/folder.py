@@ -4,17 +4,20 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import yaml
 
+from recsys.config import validate
 from recsys.errors import InputError
-from recsys.evaluation.logits import probability
+from recsys.evaluation.logits import Logits
+from recsys.runs.config import identity, with_provenance
+from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE, TENSORBOARD
+from recsys.runs.metrics import FitSummary, MetricsT, RunMetrics, read_metrics, read_metrics_as, to_json
+from recsys.runs.predictions import Predictions, write_oof
 from recsys.system.files import (
     begin_folder,
     check_free,
@@ -24,38 +27,9 @@ from recsys.system.files import (
     read_json,
     write_json,
 )
-from recsys.system.seal import PARTS, seal, verify
+from recsys.system.seal import PARTS, seal
 
-CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE = "config.yaml", "metrics.json", "oof.csv", "preds_stats.json"
-CALIBRATION_FILE, STACK_FILE = "calibration.json", "stack.json"
-PLAN_STATE_FILE = "plan.json"
-"""Of a finished plan: names its final run folder."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The predictions of one fitted model on rows it has not seen: a fold, the holdout, a given split."""
-
-    name: str
-    rows: np.ndarray
-    """[n] int64 row numbers in the prepared data set."""
-    label: np.ndarray
-    """[n] float32."""
-    logit: np.ndarray
-    """[n] float32, as the model gives it."""
-    natural_logit: np.ndarray
-    """[n] float64 logits of p."""
-    balanced_logit: np.ndarray
-    """[n] float64 logits of q."""
-
-
-def join(parts: Sequence[Part], name: str = "overall") -> Part:
-    """Parts end to end; of none, no rows."""
-    if not parts:
-        none = np.zeros(0)
-        return Part(name, none.astype(np.int64), none.astype(np.float32), none.astype(np.float32), none, none)
-    fields = ("rows", "label", "logit", "natural_logit", "balanced_logit")
-    return Part(name=name, **{field: np.concatenate([getattr(part, field) for part in parts]) for field in fields})
+SummaryT = TypeVar("SummaryT", bound=FitSummary)
 
 
 class RunFolder:
@@ -73,7 +47,7 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], is_writer: bool = True) -> None:
-        self.folder, self._config = folder, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        self.folder, self._config = folder, identity(config)
         self._partial = partial_folder(folder)
         if is_done(folder):
             if self._saved_config(folder) != self._config:
@@ -92,32 +66,37 @@ class RunFolder:
                 self._give_name()
             return
         (self._partial / PARTS).mkdir(exist_ok=True)
-        (self._partial / "ckpt").mkdir(exist_ok=True)
+        (self._partial / CHECKPOINTS).mkdir(exist_ok=True)
         temporary = self._partial / f"{CONFIG_FILE}.tmp"
-        temporary.write_text(self._config, encoding="utf-8")
+        text = yaml.safe_dump(with_provenance(config), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.rename(self._partial / CONFIG_FILE)
 
     @staticmethod
-    def _saved_config(folder: Path) -> str:
-        return (folder / CONFIG_FILE).read_text(encoding="utf-8")
+    def _saved_config(folder: Path) -> Mapping[str, Any]:
+        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return identity(values) if isinstance(values, dict) else {}
 
     @property
     def is_done(self) -> bool:
         """Whether the run was finished before."""
         return is_done(self.folder)
 
-    def metrics(self) -> dict[str, Any]:
-        """A finished run's metrics.json."""
-        verify(self.folder, METRICS_FILE)
-        return read_json(self.folder / METRICS_FILE)
+    def metrics(self) -> RunMetrics:
+        """metrics.json of a finished ranking run or ensemble."""
+        return read_metrics(self.folder)
+
+    def metrics_as(self, kind: type[MetricsT]) -> MetricsT:
+        """metrics.json of a finished run of another kind."""
+        return read_metrics_as(self.folder, kind)
 
     def tensorboard(self, fit: str) -> Path:
         """Where the TensorBoard log of one fitted model goes."""
-        return self._partial / "tensorboard" / fit
+        return self._partial / TENSORBOARD / fit
 
     def weights(self, fit: str) -> Path:
         """Where the weights of one fitted model go."""
-        return self._partial / "ckpt" / fit
+        return self._partial / CHECKPOINTS / fit
 
     def file(self, name: str) -> Path:
         """Where a further file of an unfinished run goes."""
@@ -127,42 +106,59 @@ class RunFolder:
         """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
         return (self._partial / PARTS / f"{fit}.json").is_file()
 
-    def save_fit(self, fit: str, parts: list[Part], report: Any) -> None:
-        """Keeps a fitted model's predictions; the report comes last and marks the fit as whole."""
-        for part in parts:
-            arrays = {key: value for key, value in asdict(part).items() if key != "name"}
-            np.savez(self._partial / PARTS / f"{fit}.{part.name}.npz", **arrays)
-        write_json(self._partial / PARTS / f"{fit}.json", {"parts": [part.name for part in parts], "report": report})
+    def save_fit(self, fit: str, predictions: Sequence[Predictions], summary: FitSummary) -> None:
+        """Keeps a fitted model's predictions; the summary comes last and marks the fit as whole."""
+        for part in predictions:
+            np.savez(
+                self._partial / PARTS / f"{fit}.{part.name}.npz",
+                row=part.row,
+                label=part.label,
+                model_logit=part.model_logit,
+                natural=part.logits.natural,
+                log_pos_weight=part.logits.log_pos_weight,
+            )
+        saved = {"parts": [part.name for part in predictions], "summary": summary.model_dump(mode="json")}
+        write_json(self._partial / PARTS / f"{fit}.json", saved)
 
-    def load_fit(self, fit: str) -> tuple[list[Part], dict[str, Any]]:
-        """The predictions and the report of a fitted model."""
-        saved = read_json(self._partial / PARTS / f"{fit}.json")
-        parts = []
-        for name in saved["parts"]:
+    def load_predictions(self, fit: str) -> list[Predictions]:
+        """The predictions of a model that was fitted.
+
+        Raises:
+            InputError: when a file is damaged.
+        """
+        predictions = []
+        for name in read_json(self._partial / PARTS / f"{fit}.json")["parts"]:
             path = self._partial / PARTS / f"{fit}.{name}.npz"
             try:
                 with np.load(path, allow_pickle=False) as arrays:
-                    parts.append(Part(name=name, **{key: arrays[key] for key in arrays.files}))
-            except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                    logits = Logits(arrays["natural"], arrays["log_pos_weight"])
+                    columns = (arrays["row"], arrays["label"], arrays["model_logit"])
+            except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 mark = path.with_name(f"{fit}.json")
                 raise InputError(f"{path} is damaged ({error}): remove {mark}, and {fit} is fitted again") from error
-        return parts, saved["report"]
+            predictions.append(Predictions.of_fold(name, *columns, logits))
+        return predictions
 
-    def finish(self, metrics: dict[str, Any], parts: list[Part], row_ids: pa.Array) -> None:
-        """Writes what speaks of the whole run and gives the folder its final name.
+    def load_summary(self, fit: str, kind: type[SummaryT]) -> SummaryT:
+        """The summary of a model that was fitted."""
+        path = self._partial / PARTS / f"{fit}.json"
+        return validate(kind, read_json(path)["summary"], str(path))
+
+    def finish(self, metrics: RunMetrics, predictions: Sequence[Predictions], row_ids: pa.Array) -> None:
+        """Writes what describes the whole run and gives the folder its final name.
 
         Args:
             metrics: metrics.json.
-            parts: the reported predictions.
-            row_ids: their rows' ids, part after part.
+            predictions: the reported ones.
+            row_ids: their rows' ids, one set of predictions after the other.
         """
-        write_oof(self._partial / OOF_FILE, parts, row_ids)
-        write_json(self._partial / PREDS_STATS_FILE, {part.name: prediction_stats(part) for part in parts})
-        self.close(metrics)
+        write_oof(self._partial / OOF_FILE, predictions, row_ids)
+        write_json(self._partial / PREDS_STATS_FILE, {part.name: prediction_stats(part) for part in predictions})
+        self.close(to_json(metrics))
 
-    def close(self, metrics: dict[str, Any]) -> None:
+    def close(self, metrics: Mapping[str, Any]) -> None:
         """Writes metrics.json and gives the folder its final name."""
-        write_json(self._partial / METRICS_FILE, metrics)
+        write_json(self._partial / METRICS_FILE, dict(metrics))
         seal(self._partial)  # before the parts go: a run that is killed between the two has all it needs
         self._give_name()
 
@@ -171,24 +167,9 @@ class RunFolder:
         give_final_name(self.folder)
 
 
-def write_oof(path: Path, parts: list[Part], row_ids: pa.Array) -> None:
-    """oof.csv: row_id, fold, label, logit (as the model gives it), p (at the natural base rate)."""
-    whole = join(parts)
-    table = pa.table(
-        {
-            "row_id": row_ids,
-            "fold": pa.concat_arrays([pa.array([], pa.string()), *(pa.repeat(p.name, len(p.rows)) for p in parts)]),
-            "label": whole.label.astype(np.int8),
-            "logit": whole.logit,
-            "p": probability(whole.natural_logit),
-        }
-    )
-    pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
-
-
-def prediction_stats(part: Part) -> dict[str, dict[str, float]]:
+def prediction_stats(predictions: Predictions) -> dict[str, dict[str, float]]:
     """The distribution of predictions at both scales, for the distribution gate."""
-    scales = {"p": probability(part.natural_logit), "q": probability(part.balanced_logit), "logit": part.logit}
+    scales = {"p": predictions.logits.p, "q": predictions.logits.q, "logit": predictions.model_logit}
     return {scale: _distribution(values.astype(np.float64)) for scale, values in scales.items()}
 
 

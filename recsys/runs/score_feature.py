@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.store import ExtraColumn
 from recsys.errors import InputError
-from recsys.runs.folder import CONFIG_FILE
+from recsys.runs.config import ScoreFeature, read_run_section
 from recsys.system.files import is_done
 
 SCORES_FILE = "scores.parquet"
@@ -24,12 +23,12 @@ _DATA = "data"
 
 
 @dataclass(frozen=True)
-class Features:
+class ScoredDataset:
     """A data set with a further column."""
 
     dataset: PreparedDataset
-    fingerprint: str
-    """Of the file that the column comes from."""
+    feature: ScoreFeature
+    """Where the column comes from."""
 
 
 def write_scores(path: Path, dataset: PreparedDataset, rows: np.ndarray, scores: np.ndarray) -> None:
@@ -44,7 +43,7 @@ def _size_of(dataset: PreparedDataset) -> str:
     return f"{dataset.n_rows} rows, {sum(group.n_positive for group in dataset.groups)} clicks"
 
 
-def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> Features:
+def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> ScoredDataset:
     """The same rows with a run's scores as one more dense column.
 
     A split standardizes the column by its fitting rows, and needs a score for each of its rows.
@@ -63,11 +62,11 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> F
         raise InputError(
             f"{run} is no finished run with {SCORES_FILE}: give the folder of python -m pipelines.retrieval"
         )
-    own = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8")).get("split")
-    if list(splits) != [own]:
+    fitted = read_run_section(run).splits
+    if len(fitted) != 1 or tuple(splits) != fitted:
         raise InputError(
-            f"{run} learned from split {own!r}, so that its scores know rows that {', '.join(splits)} would be judged "
-            f"on: fit on {own} alone"
+            f"{run} learned from split {fitted[0]!r}, so that its scores know rows that {', '.join(splits)} would be "
+            f"evaluated on: fit on {fitted[0]} alone"
         )
     try:
         table = pq.read_table(path, columns=["row_id", "score"]).combine_chunks()
@@ -90,4 +89,5 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> F
             "retrieval run of the same raw files"
         )
     column = ExtraColumn(RETRIEVAL_SCORE, values, str(path))
-    return Features(dataset.with_column(column), hashlib.sha256(path.read_bytes()).hexdigest())
+    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ScoredDataset(dataset.with_column(column), ScoreFeature(run=str(run), fingerprint=fingerprint))

@@ -1,7 +1,7 @@
 """Submissions: scores in the order that is wanted, every id once, and the labels to measure them by."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,40 +10,74 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
+from recsys.config import validate
 from recsys.errors import InputError
-from recsys.evaluation.logits import probability
+from recsys.evaluation.logits import Logits, probability
+from recsys.evaluation.metrics import Metrics
 from recsys.prepare.hashing import hash_ids
 from recsys.raw.files import open_parquet
 from recsys.schema.resolved import Schema
+from recsys.system.files import read_json
 
 Scale = Literal["balanced", "natural"]
 
 
 @dataclass
-class Scored:
-    """All rows in little memory, in the order of the file."""
+class ScoredRows:
+    """The scores of all rows so far, in the order of the file, in little memory."""
 
-    hashes: list[np.ndarray]
-    """Of ids."""
-    logits: list[np.ndarray]
-    """Natural ones."""
+    log_pos_weight: float
+    """What takes a natural logit to the balanced one."""
+    hashes: list[np.ndarray] = field(default_factory=list)
+    """Of ids, block by block."""
+    natural: list[np.ndarray] = field(default_factory=list)
+    """Logits, block by block."""
 
-    def add(self, ids: pa.Array, logit: np.ndarray) -> None:
+    def add(self, ids: pa.Array, natural: np.ndarray) -> None:
         """Appends rows.
 
         Raises:
             RuntimeError: when a model gave no number for one of them.
         """
-        if not np.isfinite(logit).all():
-            raise RuntimeError(f"row {ids[int(np.flatnonzero(~np.isfinite(logit))[0])]} has no finite score")
+        if not np.isfinite(natural).all():
+            raise RuntimeError(f"row {ids[int(np.flatnonzero(~np.isfinite(natural))[0])]} has no finite score")
         self.hashes.append(hash_ids(ids))
-        self.logits.append(logit)
+        self.natural.append(natural)
 
     @property
-    def logit(self) -> np.ndarray:
-        """[n] natural logits."""
-        return np.concatenate(self.logits)
+    def logits(self) -> Logits:
+        """Of all rows."""
+        return Logits.of_one_fit(np.concatenate(self.natural), self.log_pos_weight)
+
+
+class ScaleStats(BaseModel):
+    """The distribution of the scores at one scale."""
+
+    mean: float
+    std: float
+
+
+class SubmissionSummary(BaseModel):
+    """The JSON file beside a submission."""
+
+    run: str
+    scale: Scale
+    """Of the scores that were written."""
+    n_rows: int
+    predictions: dict[Scale, ScaleStats]
+    metrics: dict[str, Metrics] = {}
+    """Estimated by the run, by the labels, and the best possible, where labels are known."""
+
+
+def read_summary(path: Path) -> SubmissionSummary:
+    """The JSON file beside a submission.
+
+    Raises:
+        InputError: when it is missing or something else.
+    """
+    return validate(SubmissionSummary, read_json(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -87,7 +121,7 @@ class Labels:
 
 
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
-    """Labels by row number (columns `row_id` and, if rows of several files stand in it, `split`), or by id.
+    """Labels by row number (columns `row_in_split` and, if the file has rows of several partitions, `split`), or by id.
 
     Args:
         path: a parquet file.
@@ -101,19 +135,21 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     arrow = open_parquet(path).schema_arrow.names
     if schema.label not in arrow:
         raise InputError(f"{path} has no label column {schema.label!r}: it cannot be measured by")
-    wanted = [name for name in ("split", "row_id", schema.id, schema.label, "p") if name is not None and name in arrow]
+    row_column = next((name for name in ("row_in_split", "row_id") if name in arrow), None)
+    names = ("split", row_column, schema.id, schema.label, "p")
+    wanted = list(dict.fromkeys(name for name in names if name is not None and name in arrow))
     table = pq.read_table(path, columns=wanted)
     if "split" in arrow:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
     if (name := schema.id) is not None and name in arrow:
         place = pc.index_in(read_ids(), value_set=_text(table[name]))
         order = np.full(n_rows, -1) if place.null_count else place.to_numpy()
-    elif "row_id" in arrow:
-        number = _numbers(table, "row_id", path)
+    elif row_column is not None:
+        number = _numbers(table, row_column, path)
         order = np.argsort(number, kind="stable")
         order = order if np.array_equal(number[order], np.arange(n_rows)) else np.full(n_rows, -1)
     else:
-        raise InputError(f"{path} has neither column {schema.id!r} nor 'row_id': its rows cannot be told apart")
+        raise InputError(f"{path} has neither column {schema.id!r} nor 'row_in_split': its rows cannot be told apart")
     if np.any(order < 0):
         raise InputError(f"{path} does not hold one row for each of the {n_rows:,} rows to score: it is of other data")
     table = table.take(pa.array(order))
@@ -146,11 +182,13 @@ class Writer:
         names: of its two columns.
         sample: whose order is wanted, if not that of the rows.
         scale: of the scores.
-        balance: what takes a natural logit to the balanced one.
+        log_pos_weight: what takes a natural logit to the balanced one.
     """
 
-    def __init__(self, path: Path, names: tuple[str, str], sample: Sample | None, scale: Scale, balance: float) -> None:
-        self._sample, self._shift = sample, balance if scale == "balanced" else 0.0
+    def __init__(
+        self, path: Path, names: tuple[str, str], sample: Sample | None, scale: Scale, log_pos_weight: float
+    ) -> None:
+        self._sample, self._shift = sample, log_pos_weight if scale == "balanced" else 0.0
         self._schema = pa.schema([(names[0], pa.string()), (names[1], pa.float64())])
         options = pa_csv.WriteOptions(quoting_style="needed", quoting_header="none")
         self._csv = pa_csv.CSVWriter(path, self._schema, write_options=options)
@@ -166,7 +204,7 @@ class Writer:
         if self._sample is None:
             self._write(ids, logit)
 
-    def finish(self, scored: Scored) -> None:
+    def finish(self, scored: ScoredRows) -> None:
         """Writes what waits for all rows.
 
         Raises:
@@ -183,13 +221,13 @@ class Writer:
             raise InputError(f"{self._sample.path}: id {name} is not among the rows to score")
         if len(ids) != len(hashes):
             raise InputError(f"{self._sample.path} has {len(ids):,} ids, and there are {len(hashes):,} rows to score")
-        self._write(ids, scored.logit[rows])
+        self._write(ids, np.concatenate(scored.natural)[rows])
 
     def _write(self, ids: pa.Array, logit: np.ndarray) -> None:
         self._csv.write(pa.table([ids, probability(logit + self._shift)], schema=self._schema))
 
 
-def check_unique(scored: Scored, origin: str) -> None:
+def check_unique(scored: ScoredRows, origin: str) -> None:
     """Refuses rows that share an id."""
     hashes = np.sort(np.concatenate(scored.hashes))
     if repeated := int(np.sum(hashes[1:] == hashes[:-1])):

@@ -1,7 +1,6 @@
-"""metrics.json: the figures of a run over all its rows, by part and by segment, and the table that shows them."""
+"""The metrics of a ranking run over all its rows, by fold and by segment, and the table that shows them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,103 +9,92 @@ from rich.table import Table
 
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.logits import logit_of
-from recsys.evaluation.metrics import METRIC_NAMES, Metrics, measure
-from recsys.runs.folder import Part, join
+from recsys.evaluation.metrics import METRIC_NAMES, Metrics, format_metric, measure
+from recsys.runs.metrics import RunMetrics, Spread, TrainSummary
+from recsys.runs.predictions import Predictions, join
 from recsys.system.progress import console
 
-_SHOWN = ("ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "score")
+_MAX_PRINTED_SEGMENTS = 4
+"""A segmentation of more is left to metrics.json: a table of 24 hours would hide the rest."""
 
 
-def measure_part(part: Part) -> Metrics:
-    """All metrics of a part."""
-    return measure(part.label, part.natural_logit, part.balanced_logit)
-
-
-def bayes_part(part: Part, dataset: PreparedDataset) -> Part | None:
+def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics | None:
     """The same rows as the generator's true probabilities would score them, where they are known."""
-    truth = dataset.truth(part.rows)
+    truth = dataset.truth(predictions.row)
     if truth is None:
         return None
-    natural = logit_of(truth)
-    shift = part.balanced_logit - part.natural_logit
-    return Part("bayes", part.rows, part.label, natural.astype(np.float32), natural, natural + shift)
+    return measure(predictions.label, predictions.logits.with_natural(logit_of(truth)))
 
 
-def measure_segments(part: Part, dataset: PreparedDataset) -> dict[str, dict[str, dict[str, Any]]]:
+def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
     """Metrics by segmentation and label, as the schema's `segments` name them."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, labels in dataset.segments(part.rows).items():
-        found[name] = {}
+    by_segmentation: dict[str, dict[str, Metrics]] = {}
+    for name, labels in dataset.segments(predictions.row).items():
+        by_segmentation[name] = {}
         for label in sorted(pc.unique(labels).to_pylist()):
-            mine = np.asarray(pc.equal(labels, pa.scalar(label)))
-            metrics = measure(part.label[mine], part.natural_logit[mine], part.balanced_logit[mine])
-            found[name][label] = metrics.model_dump()
-    return found
+            inside = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
+            by_segmentation[name][label] = predictions.take(inside).measure()
+    return by_segmentation
 
 
-def spread(parts: Sequence[Metrics]) -> dict[str, dict[str, float | None]]:
-    """By metric, `mean` and `sd` (with n - 1) over parts; None where too few have it."""
-    found: dict[str, dict[str, float | None]] = {}
+def spread(by_fold: Sequence[Metrics]) -> dict[str, Spread]:
+    """By metric, mean and standard deviation (n - 1) over folds; None where too few have it."""
+    by_metric: dict[str, Spread] = {}
     for name in METRIC_NAMES:
-        values = [value for part in parts if (value := getattr(part, name)) is not None]
-        found[name] = {
-            "mean": float(np.mean(values)) if values else None,
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        }
-    return found
+        values = [value for metrics in by_fold if (value := metrics.value(name)) is not None]
+        by_metric[name] = Spread(
+            mean=float(np.mean(values)) if values else None,
+            sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        )
+    return by_metric
 
 
 def summarize(
-    reported: Sequence[Part], others: Sequence[Part], dataset: PreparedDataset, train: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of metrics.json.
+    reported: Sequence[Predictions], others: Sequence[Predictions], dataset: PreparedDataset, train: TrainSummary
+) -> RunMetrics:
+    """The content of metrics.json, calibration aside.
 
     Args:
-        reported: the parts that `overall` speaks of: all folds, the holdout, or the test split.
-        others: further splits, shown beside them.
+        reported: what `overall` is measured on: all folds, the holdout, or the test partition.
+        others: further partitions, shown beside them.
         dataset: knows segments and the generator's truth.
         train: speed and memory of training.
     """
     overall = join(reported)
-    bayes = bayes_part(overall, dataset)
-    by_part = {part.name: measure_part(part) for part in reported}
-    metrics: dict[str, Any] = {
-        "overall": measure_part(overall).model_dump(),
-        "folds": {name: found.model_dump() for name, found in by_part.items()},
-        "spread": spread(list(by_part.values())),
-        "segments": measure_segments(overall, dataset),
-        "train": dict(train),
-    }
-    if others:
-        metrics["splits"] = {part.name: measure_part(part).model_dump() for part in (*others, *reported)}
-    if bayes is not None:
-        metrics["bayes"] = measure_part(bayes).model_dump()
-    return metrics
+    by_fold = {part.name: part.measure() for part in reported}
+    return RunMetrics(
+        overall=overall.measure(),
+        folds=by_fold,
+        spread=spread(list(by_fold.values())),
+        segments=segment_metrics(overall, dataset),
+        train=train,
+        splits={part.name: part.measure() for part in (*others, *reported)} if others else None,
+        bayes=bayes_metrics(overall, dataset),
+    )
 
 
-def print_summary(metrics: Mapping[str, Any], title: str) -> None:
-    """Shows metrics.json as a table."""
+def print_summary(metrics: RunMetrics, title: str) -> None:
+    """Prints metrics.json as a table."""
     table = Table(title=title, title_justify="left")
     table.add_column("rows of")
-    for column in ("rows", "positive", *_SHOWN):
+    for column in ("rows", "positive", *METRIC_NAMES):
         table.add_column(column, justify="right")
 
-    def add(name: str, figures: Mapping[str, Any], style: str | None = None) -> None:
-        shown = ["-" if figures[metric] is None else f"{figures[metric]:.5f}" for metric in _SHOWN]
-        counts = ["" if figures[count] is None else f"{figures[count]:,}" for count in ("n_rows", "n_positive")]
-        table.add_row(name, *counts, *shown, style=style)
+    def add(name: str, figures: Metrics, style: str | None = None) -> None:
+        counts = (f"{figures.n_rows:,}", f"{figures.n_positive:,}")
+        table.add_row(name, *counts, *figures.formatted(), style=style)
 
-    for name, figures in metrics.get("splits", metrics["folds"]).items():
+    for name, figures in (metrics.splits or metrics.folds).items():
         add(name if not name.isdigit() else f"fold {name}", figures)
-    for segmentation, by_label in metrics["segments"].items():
-        if len(by_label) <= 4:  # the others are for metrics.json: a table of 24 hours hides the rest
+    for segmentation, by_label in metrics.segments.items():
+        if len(by_label) <= _MAX_PRINTED_SEGMENTS:
             for label, figures in by_label.items():
                 add(f"{segmentation}: {label}", figures, "dim")
-    add("overall", metrics["overall"], "bold")
-    if len(metrics["folds"]) > 1 and "spread" in metrics:
-        for which in ("mean", "sd"):
-            figures = {name: found[which] for name, found in metrics["spread"].items()}
-            add(f"{which} over folds", figures | {"n_rows": None, "n_positive": None})
-    if "bayes" in metrics:
-        add("best possible", metrics["bayes"], "green")
+    add("overall", metrics.overall, "bold")
+    if len(metrics.folds) > 1 and metrics.spread:
+        for statistic in ("mean", "sd"):
+            values = [format_metric(getattr(metrics.spread[metric], statistic)) for metric in METRIC_NAMES]
+            table.add_row(f"{statistic} over folds", "", "", *values)
+    if metrics.bayes is not None:
+        add("best possible", metrics.bayes, "green")
     console.print(table)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
-from recsys.evaluation.logits import logit_of
+from recsys.evaluation.logits import Logits, logit_of
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.synthetic import columns
 from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
@@ -65,7 +65,7 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS
 
     The most recent event of a row stands at the end of its seq.
 
-    truth.parquet holds split, row_id (a row's number in its split), p and the label `clicked`, of test rows too; its
+    truth.parquet holds split, row_in_split, p and the label `clicked`, of test rows too; its
     metadata holds the scores of p itself, which no model can beat but by chance.
 
     Args:
@@ -148,7 +148,7 @@ def bayes_metrics(p: np.ndarray, label: np.ndarray) -> Metrics:
     natural = logit_of(p)
     rate = label.mean()
     weight = (1 - rate) / rate if 0 < rate < 1 else 1.0
-    return measure(label, natural, natural + np.log(weight))
+    return measure(label, Logits.of_one_fit(natural, float(np.log(weight))))
 
 
 def _write_truth(path: Path, config: GeneratorConfig, truth: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -156,7 +156,7 @@ def _write_truth(path: Path, config: GeneratorConfig, truth: dict[str, tuple[np.
         pa.table(
             {
                 "split": pa.repeat(split, len(p)),
-                "row_id": np.arange(len(p)),
+                "row_in_split": np.arange(len(p)),
                 "p": p,
                 columns.LABEL: label.astype(np.int8),
             }

@@ -1,35 +1,36 @@
 """The settings of training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config import StrictModel
 from recsys.distributed.config import EmbeddingTraining
-from recsys.evaluation.metrics import Metrics
+from recsys.evaluation.metrics import METRIC_NAMES, MetricName, metric_name
 from recsys.nn.precision import Precision
-
-UNMONITORED = {"n_rows", "n_positive"}
 
 
 class EarlyStopping(StrictModel):
     """When to stop, judged on rows that are neither trained on nor reported."""
 
-    weights: dict[str, float] = {"score": 1.0}
+    weights: dict[MetricName, float] = {"toss_score": 1.0}
     """The composite metric: a weighted sum, higher is better; give losses a negative weight."""
     patience: Annotated[int, Field(ge=1)] = 1
     """Epochs without a better value before training stops; the best epoch's weights are kept."""
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the fitting rows set aside, where the data brings no validation split."""
 
-    @model_validator(mode="after")
-    def _known_metrics(self) -> "EarlyStopping":
-        known = set(Metrics.model_fields) - UNMONITORED
-        if unknown := sorted(set(self.weights) - known):
-            raise ValueError(f"{unknown[0]!r} is not a metric: weigh some of {', '.join(sorted(known))}")
-        if not self.weights:
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known_metrics(cls, weights: Any) -> Any:
+        if not isinstance(weights, dict):
+            return weights
+        weights = {metric_name(name): weight for name, weight in weights.items()}
+        if unknown := sorted(str(name) for name in weights.keys() - set(METRIC_NAMES)):
+            raise ValueError(f"{unknown[0]!r} is not a metric: weigh some of {', '.join(sorted(METRIC_NAMES))}")
+        if not weights:
             raise ValueError("weights must name at least one metric")
-        return self
+        return weights
 
 
 class LossConfig(StrictModel):

@@ -1,8 +1,10 @@
 """Early stopping: the rows it looks at, and the composite metric it maximises."""
 
+from collections.abc import Mapping
+
 from recsys.data.rows import Permutation, PermutedSlice, Rows
 from recsys.errors import InputError
-from recsys.evaluation.metrics import Metrics
+from recsys.evaluation.metrics import MetricName, Metrics
 from recsys.training.config import EarlyStopping
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # streams of one seed
@@ -17,14 +19,14 @@ def set_aside(rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, 
     return PermutedSlice(rows, order, n_held, len(rows)), PermutedSlice(rows, order, 0, n_held)
 
 
-def composite(metrics: Metrics, weights: dict[str, float]) -> float:
+def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:
     """The weighted sum of metrics that early stopping maximises.
 
     Raises:
         InputError: when a metric is undefined on the monitored rows.
     """
-    values = metrics.model_dump()
-    if undefined := [name for name in weights if values[name] is None]:
+    values = metrics.defined()
+    if undefined := [name for name in weights if name not in values]:
         raise InputError(
             f"{undefined[0]} is undefined on the {metrics.n_rows} monitored rows ({metrics.n_positive} positive): "
             "raise trainer.early_stopping.holdout_fraction, or set trainer.early_stopping=null"

@@ -60,4 +60,4 @@ def predict(
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:
     """The metrics of rows with these logits."""
     label = split.store.labels(rows.numbers())
-    return measure(label, link.natural_logit(logits), link.balanced_logit(logits))
+    return measure(label, link.logits(logits))

@@ -226,8 +226,8 @@ class Trainer:
         metrics = evaluate(logits, self._split, rows, self.link)
         epoch.monitored = composite(metrics, stopping.weights)
         label = self._split.store.labels(rows.numbers())
-        self._log.curves("monitor/pr", label, self.link.natural_logit(logits), self._progress.step)
-        return metrics.model_dump(exclude_none=True, exclude={"n_rows", "n_positive"})
+        self._log.curves("monitor/pr", label, self.link.logits(logits).natural, self._progress.step)
+        return metrics.defined()
 
     def _print(self, epoch: Epoch) -> None:
         speed = len(self._rows) / epoch.seconds

@@ -43,11 +43,15 @@ def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path:
     figure.savefig(path, dpi=_DPI)
 
 
-def plot_segments(
-    segments: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], metric: str, path: Path
-) -> None:
-    """Draws a metric by segment, ours beside popularity."""
-    bars = [(f"{name}: {label}", figures) for name, found in segments.items() for label, figures in found.items()]
+def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, path: Path) -> None:
+    """Draws a metric by segment, that of the towers beside popularity's.
+
+    Args:
+        by_label: by the segment's label, by ranking, its figures.
+        metric: which of them.
+        path: the PNG to write.
+    """
+    bars = list(by_label.items())
     figure = Figure(figsize=(6, 1.2 + 0.32 * len(bars)), layout="constrained")
     panel = figure.subplots()
     for shift, name in ((-0.2, "two_tower"), (0.2, "popularity")):

@@ -45,7 +45,7 @@ KEYS = st.sampled_from(
     schema.categorical schema.sequences schema.sequences.seq schema.sequences.seq.kind schema.crosses schema.segments
     schema.sequences.seq.max_length schema.sequences.seq.delimiter schema.side_tables schema.towers prepare files
     prepare.n_folds prepare.min_count prepare.min_count_by_column prepare.clip_quantile files.train name models
-    models.dcnv2 generator generator.n_rows plan_only.num_embeddings a..b a. [0] model[0]
+    models.dcnv2 generator generator.n_rows show_sharding.num_embeddings a..b a. [0] model[0]
     """.split()  # noqa: SIM905 (a list of forty strings)
 )
 VALUES = st.sampled_from(

@@ -25,7 +25,7 @@ def test_differences_join_by_id_and_agree_with_metrics(runs: tuple[Path, Path], 
     assert outcome.code == 0, outcome.err
     assert "2,000 shared rows" in outcome.out
     found = json.loads(Path("differences.json").read_text())["good"]
-    for name in ("ap", "wll", "roc_auc", "logloss", "score"):
+    for name in ("ap", "wll", "roc_auc", "logloss", "toss_score"):
         values = [json.loads((path / "metrics.json").read_text())["overall"][name] for path in runs]
         assert found[name]["first"] == pytest.approx(values[0], abs=1e-9)
         assert found[name]["second"] == pytest.approx(values[1], abs=1e-9)

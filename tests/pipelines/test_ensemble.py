@@ -25,7 +25,7 @@ def test_an_ensemble_is_a_run_like_any_other(runs: list[str], run: Run) -> None:
     assert list(metrics["members"]) == runs
     assert set(metrics["methods"]) == {"logit_mean", "rank_mean", "weights", "logistic"}
     assert metrics["overall"] == metrics["methods"][metrics["method"]]
-    assert metrics["overall"]["score"] == max(found["score"] for found in metrics["methods"].values())
+    assert metrics["overall"]["toss_score"] == max(found["toss_score"] for found in metrics["methods"].values())
     assert metrics["members"]["a"] == json.loads(Path("a/metrics.json").read_text())["overall"] | {
         "ece": pytest.approx(metrics["members"]["a"]["ece"])
     }

@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: py
         raise OSError(30, os.strerror(30), "a.partial/oof.csv")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines.rank, "calibrate_parts", read_only)
+        patch.setattr(pipelines.rank, "calibrate_run", read_only)
         refused(run(*TREES, "--out", "a"), "Read-only file system (a.partial/oof.csv): allow writing there, or choose")
     assert run(*TREES, "--out", "a").code == 0
 
@@ -86,7 +86,7 @@ def test_too_little_memory(project: Path, run: Run, monkeypatch: pytest.MonkeyPa
     def needs_more(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pipelines.rank, "calibrate_parts", needs_more)
+    monkeypatch.setattr(pipelines.rank, "calibrate_run", needs_more)
     refused(
         run(*TREES, "--out", "a"), "the machine has too little memory: end other programs, or take a larger machine"
     )
@@ -96,7 +96,7 @@ def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypat
     def broken(*args: object) -> None:
         raise FileNotFoundError(2, "gone", "a")
 
-    monkeypatch.setattr(pipelines.rank, "calibrate_parts", broken)
+    monkeypatch.setattr(pipelines.rank, "calibrate_run", broken)
     with pytest.raises(FileNotFoundError):
         run(*TREES, "--out", "a")
 
@@ -188,7 +188,7 @@ def test_damaged_parts_of_an_unfinished_run(project: Path, run: Run, monkeypatch
         def killed(*args: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(pipelines.rank, "calibrate_parts", killed)
+        patch.setattr(pipelines.rank, "calibrate_run", killed)
         assert run(*TREES, "--out", "a").code == 130
     path = Path("a.partial/parts/fold_1.1.npz")
     data = bytearray(path.read_bytes())
@@ -250,7 +250,7 @@ def test_ctrl_c_that_a_library_turns_into_an_error_of_its_own(
             raise CheckpointException("save", {0: _wrap_exception(error)}) from error
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines.rank, "calibrate_parts", save)
+        patch.setattr(pipelines.rank, "calibrate_run", save)
         outcome = run(*TREES, "--out", "a")
     assert (outcome.code, outcome.err) == (130, f"{MESSAGE}\n")
     assert run(*TREES, "--out", "a").code == 0

@@ -55,7 +55,7 @@ def test_nothing_finds_a_signal_in_chance(runs: list[Path]) -> None:
         rate = one.label[chance].mean()
         knows_nothing = log_loss(one.label[chance], np.full(chance.sum(), rate))
         for kind in CALIBRATIONS:
-            logit = cross_calibrate(kind, one.scores.natural_logit, one.label, one.fold)
+            logit = cross_calibrate(kind, one.logits.natural, one.label, one.fold)
             assert log_loss(one.label[chance], 1 / (1 + np.exp(-logit[chance]))) > knows_nothing
     # nor does the folds' own figure, which early stopping might have chosen
     for run in runs:

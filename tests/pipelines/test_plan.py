@@ -88,9 +88,9 @@ def test_what_a_plan_leaves(in_finished: Path) -> None:
     names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
-        *("1-data", "2-dcnv2", "2-dcnv2-last-day", "2-focal", "3-gbdt", "3-gbdt-last-day", "3-ablation"),
-        *("3-dcnv2-features", "3-dcnv2-features-last-day", "6-din", "6-din-last-day"),
-        *("7-retrieval", "7-dcnv2-retrieval-last-day", "8-ensemble", "8-ensemble-last-day", "9-final"),
+        *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-focal", "3-gbdt", "3-gbdt-holdout", "3-ablation"),
+        *("3-dcnv2-features", "3-dcnv2-features-holdout", "6-din", "6-din-holdout"),
+        *("7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "8-ensemble-holdout", "9-final"),
     }
     with (in_finished / "submission.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -116,7 +116,7 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
     assert final["best"] not in state.rejected()
     for member in final["member_folders"].values():
         trained = read(Path(member) / "config.yaml")
-        assert trained["splits"] == ["full"]
+        assert trained["run"]["splits"] == ["full"]
         assert trained["trainer"]["early_stopping"] is None
 
 
@@ -126,7 +126,7 @@ def test_retrieval_and_its_score(in_finished: Path) -> None:
     recall, *gains = verdict["checks"]
     assert recall["value"] == pytest.approx(towers["two_tower"]["recall@10"] - towers["popularity"]["recall@10"])
     without, scored = (
-        read(in_finished / f"{run}-last-day/metrics.json")["overall"] for run in ("2-dcnv2", "7-dcnv2-retrieval")
+        read(in_finished / f"{run}-holdout/metrics.json")["overall"] for run in ("2-dcnv2", "7-dcnv2-retrieval")
     )
     assert gains[0]["value"] == pytest.approx(scored["ap"] - without["ap"])
     assert without["n_rows"] == scored["n_rows"]
@@ -148,11 +148,14 @@ def test_the_last_day_has_no_say_in_its_own_stack(in_finished: Path) -> None:
     """Turned labels of the last day's out-of-fold rows leave the weights of the last day's ensemble as they are."""
     folds, last = (
         join_predictions([read_predictions(in_finished / f"{run}{suffix}") for run in ("2-dcnv2", "3-gbdt")])
-        for suffix in ("", "-last-day")
+        for suffix in ("", "-holdout")
     )
     assert set(last[0].row_id.to_pylist()) < set(folds[0].row_id.to_pylist())
     is_last = np.isin(folds[0].row_id.to_pylist(), last[0].row_id.to_pylist())
-    turned = [replace(each, label=np.where(is_last, 1 - each.label, each.label)) for each in folds]
+    turned = [
+        replace(each, predictions=replace(each.predictions, label=np.where(is_last, 1 - each.label, each.label)))
+        for each in folds
+    ]
     stacks = [stack_of_earlier_rows("logistic", each, last) for each in (folds, turned)]
     assert stacks[0] == stacks[1]
 

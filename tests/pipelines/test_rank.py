@@ -16,7 +16,7 @@ from recsys.training.trainer import Trainer
 from tests.pipelines.conftest import Run
 
 RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw")
-FIGURES = {"ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "score", "n_rows", "n_positive"}
+FIGURES = {"ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score", "n_rows", "n_positive"}
 
 
 def read_oof(run: Path) -> list[dict[str, str]]:

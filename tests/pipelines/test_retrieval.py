@@ -96,7 +96,7 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
     assert run(*GIVEN, "--out", "b", "trainer.epochs=1", "trainer.loss.shown=ignore").code == 0
     assert run(*GIVEN, "--out", "c", "trainer.epochs=1").code == 0
     found = {
-        name: dict(zip(t["row_id"].to_pylist(), t["score"].to_pylist(), strict=True))
+        name: dict(zip(t["row_id"].to_pylist(), t["toss_score"].to_pylist(), strict=True))
         for name, t in ((n, pq.read_table(project / n / "scores.parquet")) for n in "abc")
     }
     names = [f"row-{row}" for row in part]
@@ -107,24 +107,24 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
 def test_the_score_becomes_a_feature_of_a_ranking_model(project: Path, run: Run) -> None:
     assert run(*GIVEN, "--out", "found", "trainer.epochs=1").code == 0
     for model in ("dcnv2", "gbdt"):
-        outcome = run(*RANK[:2], model, *RANK[3:], "--features", "found", "--out", model)
+        outcome = run(*RANK[:2], model, *RANK[3:], "--score-feature", "found", "--out", model)
         assert outcome.code == 0, outcome.err
         assert "features" in yaml.safe_load((project / model / "config.yaml").read_text())
     refused = run("submit", "--run", "dcnv2", "--test", "raw/train.parquet", "--out", "s.csv")
     assert refused.code == 2
-    assert "trained with the scores of a retrieval run (--features)" in refused.err
+    assert "trained with the scores of a retrieval run (--score-feature)" in refused.err
 
-    folds = run(*RANK[:-1], "0", "--features", "found", "--out", "folds")
+    folds = run(*RANK[:-1], "0", "--score-feature", "found", "--out", "folds")
     assert folds.code == 2
     assert "found learned from split 'holdout', so that its scores know rows that fold_0" in folds.err
     table = pq.read_table(project / "found/scores.parquet")
     pq.write_table(table.slice(5), project / "found/scores.parquet")
-    missing = run(*RANK, "--features", "found", "--out", "other")
+    missing = run(*RANK, "--score-feature", "found", "--out", "other")
     assert missing.code == 2
     assert "scores.parquet lacks 5 rows of split 'holdout', such as row-" in missing.err
-    assert run(*RANK, "--features", "dcnv2", "--out", "other").code == 2
+    assert run(*RANK, "--score-feature", "dcnv2", "--out", "other").code == 2
     pq.write_table(table.replace_schema_metadata({"data": "7 rows, 1 clicks"}), project / "found/scores.parquet")
-    other = run(*RANK, "--features", "found", "--out", "other")
+    other = run(*RANK, "--score-feature", "found", "--out", "other")
     assert "is of other data (7 rows, 1 clicks)" in other.err
 
 

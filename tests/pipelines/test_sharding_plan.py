@@ -1,4 +1,4 @@
-"""`--plan-only`: plans for clusters that are not there."""
+"""`--show-sharding`: plans for clusters that are not there."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from recsys.errors import InputError
 from tests.pipelines.conftest import Run
 
 BILLION = Path(__file__).parents[2] / "configs" / "billion.yaml"
-PLAN_ONLY = ("rank", "--model", "dcnv2", "--plan-only")
+PLAN_ONLY = ("rank", "--model", "dcnv2", "--show-sharding")
 
 
 def plan_billions(world_size: int, *overrides: str) -> PlanEstimate:
@@ -58,7 +58,7 @@ def test_the_plan_of_a_prepared_data_set(project: Path, run: Run) -> None:
 
 
 def test_a_supposed_table_that_there_is_not(project: Path, run: Run) -> None:
-    given = ("--config", "config.yaml", "--data", "raw", "plan_only.num_embeddings={shp: 1000}")
+    given = ("--config", "config.yaml", "--data", "raw", "show_sharding.num_embeddings={shp: 1000}")
     outcome = run(*PLAN_ONLY, *given)
     assert outcome.code == 2
-    assert "plan_only.num_embeddings: there is no table 'shp'; did you mean 'shop'?" in outcome.err
+    assert "show_sharding.num_embeddings: there is no table 'shp'; did you mean 'shop'?" in outcome.err

@@ -68,10 +68,10 @@ def test_a_grid_is_tried_whole_and_a_cut_sweep_goes_on(
         ("8", "1"),
         ("8", "2"),
     ]
-    scores = [trial["metrics"]["score"] for trial in swept["trials"]]
+    scores = [trial["metrics"]["toss_score"] for trial in swept["trials"]]
     assert scores == sorted(scores, reverse=True)
     best = Path(swept["trials"][0]["run"])
-    assert json.loads((best / "metrics.json").read_text())["overall"]["score"] == scores[0]
+    assert json.loads((best / "metrics.json").read_text())["overall"]["toss_score"] == scores[0]
     assert Path("swept/sweep.png").stat().st_size > 10_000
     assert run(*SWEEP, *GRID).code == 0
     assert len(started) == 5

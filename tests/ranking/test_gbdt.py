@@ -93,7 +93,7 @@ def test_class_weight_shifts_the_logit_and_p_takes_it_back(dataset: PreparedData
         settings = GBDTTrainerConfig(early_stopping=None, loss=LossConfig(pos_weight=weight))
         trainer = build(dataset, tmp_path / str(weight), settings)
         trainer.fit()
-        natural.append(trainer.link.natural_logit(trainer.predict(rows, "scoring")))
+        natural.append(trainer.link.logits(trainer.predict(rows, "scoring")).natural)
     assert abs(np.mean(natural[0]) - np.mean(natural[1])) < 0.25
     assert np.corrcoef(*natural)[0, 1] > 0.9
 

@@ -13,7 +13,7 @@ from recsys.evaluation.calibration import (
     cross_calibrate,
     fit_calibrator,
 )
-from recsys.evaluation.logits import log_balance, probability
+from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
 
 
 class GivenLogits(ClassifierMixin, BaseEstimator):
@@ -41,7 +41,7 @@ def overconfident(n: int = 30_000, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 def test_temperature_is_scikit_learns() -> None:
     logit, label, _ = overconfident()
     found = fit_calibrator("temperature", logit, label)
-    balance = log_balance(label)
+    balance = log_pos_weight_of(label)
     weight = np.where(label == 1, np.exp(balance), 1.0)
     other = CalibratedClassifierCV(
         FrozenEstimator(GivenLogits().fit(logit[:, None], label)), method="temperature", cv=2, ensemble=False
@@ -96,12 +96,12 @@ def test_no_row_is_calibrated_by_its_own_fold() -> None:
 
 def test_the_lowest_wll_is_chosen_and_raw_stays_where_it_is_best() -> None:
     logit, label, fold = overconfident()
-    balance = np.full(len(label), log_balance(label))
-    report, by_kind = calibrate(logit, label, fold, balance)
+    logits = Logits.of_one_fit(logit, log_pos_weight_of(label))
+    report, by_kind = calibrate(logits, label, fold)
     wll = {kind: figures.wll for kind, figures in report.figures.items()}
     assert report.chosen == min(wll, key=lambda kind: wll[kind] or np.inf) != "none"
     assert report.calibrator.kind == report.chosen
     assert report.figures[report.chosen].ece < 0.5 * (report.figures["none"].ece or 0)
     assert np.array_equal(by_kind["none"], logit)
     truth = (logit + 3) / 2 - 3
-    assert calibrate(truth, label, fold, balance)[0].chosen == "none"
+    assert calibrate(logits.with_natural(truth), label, fold)[0].chosen == "none"

@@ -6,19 +6,20 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import recsys.evaluation.comparison
 from recsys.errors import InputError
-from recsys.evaluation.comparison import COMPARED, Scores, paired_bootstrap
+from recsys.evaluation.comparison import COMPARED, paired_bootstrap
+from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import measure
 
 SHIFT = 2.0
 
 
-def draw(n: int, seed: int = 0) -> tuple[np.ndarray, Scores, Scores]:
+def draw(n: int, seed: int = 0) -> tuple[np.ndarray, Logits, Logits]:
     """Labels, a worse and a better model; scores are rounded, so that many tie."""
     rng = np.random.default_rng(seed)
     true = rng.normal(-2.5, 1.2, n)
     label = (rng.random(n) < 1 / (1 + np.exp(-true))).astype(np.int8)
     worse, better = (np.round(true + rng.normal(size=n) * noise, 2) for noise in (1.5, 1.3))
-    return label, Scores(worse, worse + SHIFT), Scores(better, better + SHIFT)
+    return label, Logits.of_one_fit(worse, SHIFT), Logits.of_one_fit(better, SHIFT)
 
 
 def test_weights_of_one_give_the_exact_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +34,7 @@ def test_weights_of_one_give_the_exact_metrics(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(np.random, "default_rng", lambda seed: Ones())
         found = paired_bootstrap(label, first, second, n_replicates=2)
         for name in COMPARED:
-            exact = [getattr(measure(label, s.natural_logit, s.balanced_logit), name) for s in (first, second)]
+            exact = [getattr(measure(label, s), name) for s in (first, second)]
             assert found[name].difference == pytest.approx(exact[1] - exact[0], abs=1e-12)
             assert found[name].low == pytest.approx(exact[1] - exact[0], abs=1e-9)
 
@@ -46,7 +47,7 @@ def test_interval_agrees_with_resampled_rows(n_exact: int, monkeypatch: pytest.M
     rng, by_rows = np.random.default_rng(2), []
     for _ in range(300):
         rows = rng.integers(0, len(label), len(label))
-        a, b = first.natural_logit[rows], second.natural_logit[rows]
+        a, b = first.natural[rows], second.natural[rows]
         y = label[rows]
         by_rows.append(
             (
@@ -69,17 +70,17 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
 
 def test_interval_covers_the_true_difference_as_often_as_it_says() -> None:
     label, first, second = draw(120_000, seed=3)
-    truth = roc_auc_score(label, second.natural_logit) - roc_auc_score(label, first.natural_logit)
+    truth = roc_auc_score(label, second.natural) - roc_auc_score(label, first.natural)
     covered = 0
     for part in range(60):
         rows = slice(2000 * part, 2000 * (part + 1))
-        parts = [Scores(s.natural_logit[rows], s.balanced_logit[rows]) for s in (first, second)]
+        parts = [s.take(rows) for s in (first, second)]
         found = paired_bootstrap(label[rows], *parts, n_replicates=150)["roc_auc"]
         covered += found.low <= truth <= found.high
     assert 52 <= covered <= 60
 
 
 def test_one_class_is_refused() -> None:
-    scores = Scores(np.zeros(5), np.zeros(5))
+    scores = Logits.of_one_fit(np.zeros(5), 0.0)
     with pytest.raises(InputError, match="5 rows, 0 of them positive"):
         paired_bootstrap(np.zeros(5), scores, scores)

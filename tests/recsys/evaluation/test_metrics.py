@@ -2,16 +2,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from recsys.evaluation.logits import LogitLink, logit_of, probability
+from recsys.evaluation.logits import LogitLink, Logits, logit_of, probability
 from recsys.evaluation.metrics import expected_calibration_error, measure, toss_score, weighted_log_loss
 
 LABEL = np.array([0, 1, 0, 1, 1, 0])
 P = np.array([0.1, 0.8, 0.3, 0.3, 0.6, 0.2])
 
 
+def alike(z: np.ndarray) -> Logits:
+    """Logits of classes that are balanced already: q is p."""
+    return Logits.of_one_fit(z, 0.0)
+
+
 def test_metrics_by_hand() -> None:
     z = logit_of(P)
-    found = measure(LABEL, z, z)
+    found = measure(LABEL, alike(z))
     # By falling p: 1 1 (1,0 tied) 0 0. AP = 1/3 * 1 + 1/3 * 1 + 1/3 * 3/4.
     assert found.ap == pytest.approx((1 + 1 + 0.75) / 3)
     # Of nine pairs eight are in order and one is tied.
@@ -22,14 +27,14 @@ def test_metrics_by_hand() -> None:
     negative = -np.log([0.9, 0.7, 0.8]).mean()
     assert found.wll == pytest.approx((positive + negative) / 2)
     assert found.logloss == pytest.approx((positive + negative) / 2)
-    assert found.score == pytest.approx(found.ap / 2 + 0.5 / (1 + found.wll))
+    assert found.toss_score == pytest.approx(found.ap / 2 + 0.5 / (1 + found.wll))
 
 
 def test_metrics_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     z = np.round(rng.normal(size=5000), 2)  # with ties
     label = (rng.random(5000) < probability(z)).astype(int)
-    found = measure(label, z, z)
+    found = measure(label, alike(z))
     assert found.ap == pytest.approx(average_precision_score(label, z), abs=1e-12)
     assert found.roc_auc == pytest.approx(roc_auc_score(label, z), abs=1e-12)
     assert found.logloss == pytest.approx(log_loss(label, probability(z)), abs=1e-12)
@@ -40,15 +45,15 @@ def test_row_order_plays_no_part() -> None:
     z = np.round(rng.normal(size=999), 1)
     label = rng.integers(0, 2, 999)
     order = rng.permutation(999)
-    for name, value in measure(label, z, z).model_dump().items():
-        assert measure(label[order], z[order], z[order]).model_dump()[name] == pytest.approx(value, abs=1e-12), name
+    for name, value in measure(label, alike(z)).model_dump().items():
+        assert measure(label[order], alike(z[order])).model_dump()[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_constant_half_scores_3048() -> None:
     label = np.zeros(100_000)
     label[:1908] = 1  # the Toss base rate
     zero = np.zeros(100_000)
-    assert measure(label, zero, zero).score == pytest.approx(0.3048, abs=5e-5)
+    assert measure(label, alike(zero)).toss_score == pytest.approx(0.3048, abs=5e-5)
 
 
 def test_wll_is_lower_on_q_than_on_p() -> None:
@@ -61,18 +66,18 @@ def test_wll_is_lower_on_q_than_on_p() -> None:
 
 @pytest.mark.parametrize("label", [np.zeros(3), np.ones(3)])
 def test_one_class_leaves_ranking_undefined(label: np.ndarray) -> None:
-    found = measure(label, np.zeros(3), np.zeros(3))
+    found = measure(label, alike(np.zeros(3)))
     assert found.ap is None
-    assert found.score is None
+    assert found.toss_score is None
     assert found.logloss == pytest.approx(np.log(2))
 
 
 def test_no_rows() -> None:
-    assert measure(np.zeros(0), np.zeros(0), np.zeros(0)).n_rows == 0
+    assert measure(np.zeros(0), alike(np.zeros(0))).n_rows == 0
 
 
 def test_extreme_logits_stay_finite() -> None:
-    found = measure(np.array([0, 1]), np.array([800.0, -800.0]), np.array([800.0, -800.0]))
+    found = measure(np.array([0, 1]), alike(np.array([800.0, -800.0])))
     assert found.logloss == pytest.approx(800)
 
 
@@ -92,10 +97,20 @@ def test_prior_shift_undoes_the_training_weight() -> None:
     trained = p * w_trained / (p * w_trained + 1 - p)
     shift = LogitLink(w_trained, w_balanced)
     logit = logit_of(np.array([trained]))
-    assert probability(shift.natural_logit(logit)) == pytest.approx(p)
+    assert shift.logits(logit).p == pytest.approx(p)
     # At p = 2 % and w = 49 the balanced posterior is one half.
-    assert probability(shift.balanced_logit(logit)) == pytest.approx(0.5)
+    assert shift.logits(logit).q == pytest.approx(0.5)
 
 
 def test_score_formula() -> None:
     assert toss_score(0.08, 0.6) == pytest.approx(0.04 + 0.5 / 1.6)
+
+
+def test_logits_taken_and_joined_keep_both_scales() -> None:
+    parts = [Logits.of_one_fit(np.array([-1.0, 0.5]), 3.0), Logits.of_one_fit(np.array([2.0]), 4.0)]
+    whole = Logits.join(parts)
+    assert whole.balanced.tolist() == [2.0, 3.5, 6.0]
+    assert whole.take(np.array([2, 0])).balanced.tolist() == [6.0, 2.0]
+    assert whole.q == pytest.approx(1 / (1 + np.exp(-whole.balanced)))
+    assert whole.with_natural(np.zeros(3)).balanced.tolist() == [3.0, 3.0, 4.0]
+    assert len(Logits.join([])) == 0

@@ -11,6 +11,7 @@ from recsys.evaluation.gates import (
     RetrievalGate,
     SegmentGate,
 )
+from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts import (
     best_run,
     check_gain,
@@ -68,8 +69,8 @@ def test_a_gain_in_wll_is_a_fall_with_its_interval_turned() -> None:
 
 
 def test_an_interval_may_be_only_reported() -> None:
-    loose, strict = (Criterion(metric="score", gain=0, interval=i) for i in ("reported", "above_zero"))
-    found = {"score": difference(0.35, 0.3501, 0.001)}
+    loose, strict = (Criterion(metric="toss_score", gain=0, interval=i) for i in ("reported", "above_zero"))
+    found = {"toss_score": difference(0.35, 0.3501, 0.001)}
     assert check_gain(loose, found).passed
     assert not check_gain(strict, found).passed
 
@@ -80,6 +81,10 @@ def test_a_failed_candidate_is_tried_in_another_form_once() -> None:
     assert first.outcome == "retry"
     assert "dcnv2-features is tried" in first.reason
     assert judge_comparison("A", gate, "dcnv2-features", "gbdt", worse).outcome == "reject"
+
+
+def wll(value: float | None) -> Metrics:
+    return Metrics(n_rows=10, n_positive=1, wll=value)
 
 
 def test_no_gate_passes_on_a_missing_number() -> None:
@@ -96,7 +101,7 @@ def test_no_gate_passes_on_a_missing_number() -> None:
     assert judge_distribution("d", spread, {"p": {"mean": 0.019}}).outcome == "reject"
     calibration = CalibrationGate(kind="calibration", run="r")
     assert judge_calibration("c", calibration, {}).outcome == "reject"
-    assert judge_calibration("c", calibration, {"none": {"wll": None}, "isotonic": {"wll": 0.5}}).outcome == "reject"
+    assert judge_calibration("c", calibration, {"none": wll(None), "isotonic": wll(0.5)}).outcome == "reject"
 
 
 def test_segments_gain_somewhere_and_lose_nowhere() -> None:
@@ -118,13 +123,11 @@ def test_retrieval_passes_only_with_recall_and_ranking_both() -> None:
         baselines=("without",),
         any_of=(Criterion(metric="ap", gain=0),),
     )
-    recall = {"two_tower": {"recall@100": 0.6}, "popularity": {"recall@100": 0.5}}
     better, same = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001))
-    assert judge_retrieval("E", gate, "without", recall, better).outcome == "adopt"
-    assert judge_retrieval("E", gate, "without", recall, same).outcome == "reject"
-    assert judge_retrieval("E", gate, "without", {"two_tower": recall["popularity"]}, better).outcome == "reject"
-    turned = {"two_tower": recall["popularity"], "popularity": recall["two_tower"]}
-    assert judge_retrieval("E", gate, "without", turned, better).outcome == "reject"
+    assert judge_retrieval("E", gate, "without", 0.6, 0.5, better).outcome == "adopt"
+    assert judge_retrieval("E", gate, "without", 0.6, 0.5, same).outcome == "reject"
+    assert judge_retrieval("E", gate, "without", 0.5, None, better).outcome == "reject"
+    assert judge_retrieval("E", gate, "without", 0.5, 0.6, better).outcome == "reject"
 
 
 def test_the_distribution_is_judged_at_p_and_shown_at_both_scales() -> None:
@@ -139,11 +142,11 @@ def test_the_distribution_is_judged_at_p_and_shown_at_both_scales() -> None:
 
 def test_calibration_is_adopted_only_below_the_raw_wll() -> None:
     gate = CalibrationGate(kind="calibration", run="r")
-    figures = {"none": {"wll": 0.6}, "temperature": {"wll": 0.59}, "isotonic": {"wll": 0.595}}
+    figures = {"none": wll(0.6), "temperature": wll(0.59), "isotonic": wll(0.595)}
     found = judge_calibration("c", gate, figures)
     assert found.outcome == "adopt"
     assert found.reason == "temperature has the lowest WLL"
-    assert judge_calibration("c", gate, figures | {"none": {"wll": 0.5}}).outcome == "reject"
+    assert judge_calibration("c", gate, figures | {"none": wll(0.5)}).outcome == "reject"
 
 
 def test_a_criterion_takes_one_threshold() -> None:

@@ -280,7 +280,7 @@ def test_best_possible_scores(p: np.ndarray) -> None:
     assert mean["ap"] == pytest.approx(0.086, abs=0.010)
     assert mean["roc_auc"] == pytest.approx(0.739, abs=0.012)
     assert mean["wll"] == pytest.approx(0.597, abs=0.012)
-    assert mean["score"] == pytest.approx(0.356, abs=0.008)
+    assert mean["toss_score"] == pytest.approx(0.356, abs=0.008)
 
 
 def test_pairs_of_slot_and_format_draw_clicks(train: pa.Table, p: np.ndarray) -> None:

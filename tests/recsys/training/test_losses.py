@@ -81,9 +81,9 @@ def test_p_is_unbiased_after_training_with_any_loss(config: LossConfig) -> None:
         return total
 
     optimizer.step(closure)
-    p = probability(link.natural_logit(logits.detach().numpy()))
+    p = link.logits(logits.detach().numpy()).p
     assert p == pytest.approx(rate.numpy(), rel=0.01)
-    q = probability(link.balanced_logit(logits.detach().numpy()))
+    q = link.logits(logits.detach().numpy()).q
     assert q == pytest.approx((p * 49 / (p * 49 + 1 - p)), rel=1e-6)
 
 

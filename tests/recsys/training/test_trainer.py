@@ -8,7 +8,6 @@ from torch import nn
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.logits import probability
 from recsys.evaluation.metrics import Metrics
 from recsys.training.early_stopping import composite
 from recsys.training.predict import evaluate
@@ -48,7 +47,7 @@ def test_p_is_unbiased_under_every_loss(tmp_path: Path, loss: dict[str, object])
     config = quick(batch_size=500, early_stopping=None, loss=loss)
     trainer, report = fit(dataset, "fold_0", config, tmp_path)
     rows = dataset.split("fold_0").held_out_rows
-    p = probability(report.link.natural_logit(trainer.predict(rows, "scoring")))
+    p = report.link.logits(trainer.predict(rows, "scoring")).p
     true_p = truth[rows.numbers()]
     known = np.isfinite(true_p)  # rows with the null block have no known p
     p, true_p = p[known], true_p[known]
