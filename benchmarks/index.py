@@ -24,9 +24,9 @@ from recsys.system.progress import console
 from retrieval.evaluation.plots import plot_index
 from retrieval.index import (
     N_RECALLED,
-    AdIndex,
     IndexConfig,
     IndexKind,
+    ItemIndex,
     build_index,
     exact_search,
     queries_per_s,
@@ -39,7 +39,7 @@ _SPREAD = 0.6
 
 
 def index(
-    vectors: Annotated[int, typer.Option(min=1000, help="Vectors in the catalogue.")] = 1_000_000,
+    vectors: Annotated[int, typer.Option(min=1000, help="Vectors in the catalog.")] = 1_000_000,
     width: Annotated[int, typer.Option(min=2, help="Of each.")] = 64,
     centres: Annotated[int, typer.Option(min=1, help="That they lie around.")] = 4000,
     queries: Annotated[int, typer.Option(min=10, help="Requests, around the same centres.")] = 1000,
@@ -56,9 +56,9 @@ def index(
         raise InputError(f"--kinds {unknown[0]}: there is no such index, take some of {', '.join(known)}")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, faiss {faiss.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        catalogue, asked = draw(Path(folder) / "vectors.npy", vectors, width, centres, queries)
+        catalog, asked = draw(Path(folder) / "vectors.npy", vectors, width, centres, queries)
         before = peak_rss_gib()
-        exact = exact_search(catalogue, asked, N_RECALLED)
+        exact = exact_search(catalog, asked, N_RECALLED)
         table = Table(title=f"{vectors:,} vectors of width {width} around {centres:,} centres", title_justify="left")
         for column in (
             "index",
@@ -70,14 +70,14 @@ def index(
             "built in s",
         ):
             table.add_column(column, justify="left" if column in ("index", "parameters") else "right")
-        flat = build_index(catalogue, IndexConfig(kind="flat", device="cpu"))
+        flat = build_index(catalog, IndexConfig(kind="flat", device="cpu"))
         speed = queries_per_s(flat, asked, N_RECALLED, n_rounds=2)
         table.add_row("exact (flat)", "", "1.0000", f"{speed:,.0f}", "", f"{4 * vectors * width:,}", "")
         del flat
         points = [("flat", 1.0, speed)]
         for name in names:
             start = time.perf_counter()
-            built = build_index(catalogue, validate(IndexConfig, {"kind": name, "device": "cpu"}, "--kinds"))
+            built = build_index(catalog, validate(IndexConfig, {"kind": name, "device": "cpu"}, "--kinds"))
             seconds = time.perf_counter() - start
             recall, fast = recall_of(built, asked, exact), queries_per_s(built, asked, N_RECALLED)
             points += [(name, recall, fast), *around(name, built, asked, exact)] if plot else []
@@ -110,7 +110,7 @@ def draw(path: Path, n: int, width: int, n_centres: int, n_queries: int) -> tupl
     return vectors, some(n_queries)
 
 
-def around(name: str, index: AdIndex, queries: np.ndarray, exact: np.ndarray) -> list[tuple[str, float, float]]:
+def around(name: str, index: ItemIndex, queries: np.ndarray, exact: np.ndarray) -> list[tuple[str, float, float]]:
     """Recall and speed at half and at twice the effort."""
     own = index.parameters.get("n_probe") or index.parameters.get("ef_search")
     found = []

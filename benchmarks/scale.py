@@ -16,7 +16,7 @@ import time
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,8 @@ from pipelines.common.cli import TOSS_CONFIG, run_pipeline
 from pipelines.common.config import load_rank_config
 from pipelines.common.data import find_prepared
 from pipelines.submit import submit
-from ranking.models import ModelName, build_model, config_class
+from ranking.dcnv2 import DCNv2Config
+from ranking.models import build_model, model_names
 from ranking.scoring import find_run_data, load_scorer
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Permutation
@@ -127,7 +128,7 @@ def train_epoch(folder: str) -> dict[str, Any]:
     split = PreparedDataset.open(Path(folder)).split("full")
     config = TrainerConfig(epochs=1, batch_size=BATCH_SIZE, early_stopping=None)
     torch.manual_seed(config.seed)
-    model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
+    model = build_model(DCNv2Config(), split.schema)
     with tempfile.TemporaryDirectory() as place:
         report = Trainer(model, split, None, config, Path(place) / "w", Log(), join_world(), "dcnv2").fit()
     (epoch,) = report.progress.epochs
@@ -173,7 +174,7 @@ def scoring(n_rows: int, data: Path) -> None:
     shutil.rmtree(data)
 
 
-def train_run(model: ModelName, data: Path) -> Path:
+def train_run(model: str, data: Path) -> Path:
     """A finished run of a model: trained a little, for its speed alone."""
     dataset = base()
     out = data / f"run-{model}"
@@ -193,7 +194,7 @@ def forward_alone(folder: str) -> dict[str, Any]:
     keep_freed_memory()
     split = PreparedDataset.open(Path(folder)).split("fold_0")
     config = TrainerConfig()
-    model = build_model(config_class("dcnv2")(), split.schema)  # type: ignore[arg-type]
+    model = build_model(DCNv2Config(), split.schema)
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
     numbers = np.arange(50_000)
     held = replace(split, store=RowStore.hold(split.store.encoded(numbers), split.store.schema))
@@ -229,7 +230,7 @@ def latency(requests: int, data: Path) -> None:
     table = Table(title="one request, milliseconds", title_justify="left")
     for column in ("model", "candidates", "p50", "p99", "of which encoding, p50"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    for model in get_args(ModelName):
+    for model in model_names():
         run = train_run(model, data)
         for f in in_process("time_requests", str(run), str(requests))["requests"]:
             table.add_row(model, *(str(f["n"]), f"{f['p50']:.1f}", f"{f['p99']:.1f}", f"{f['encoding']:.1f}"))

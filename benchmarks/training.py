@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from benchmarks.speed.contest import Score, Task
 from pipelines.common.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
 from pipelines.common.config import load_rank_config, load_retrieval_config
 from pipelines.common.data import find_prepared
-from ranking.models import ModelName
 from recsys.system.progress import console
 from retrieval.config import RetrievalLoss
 
@@ -131,7 +130,7 @@ def print_towers(n_rows: int, n_batch: int) -> None:
 
 def toss_task(model: DeepModel, overrides: list[str]) -> Task:
     """A model on generated rows, with the plan's defaults but for the overrides."""
-    settings = load_rank_config(CONFIGS / "toss.yaml", cast(ModelName, model.value), overrides)
+    settings = load_rank_config(CONFIGS / "toss.yaml", model.value, overrides)
     folder = find_prepared(settings.data, None).folder
     return Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
 

@@ -205,7 +205,10 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for number, part in enumerate(value):
             yield from _leaves(part, f"{prefix}{number}.")
     else:
-        yield prefix, repr(RENAMED.get(value, value) if isinstance(value, str) else value)
+        yield (
+            prefix,
+            repr(RENAMED.get(value, value).replace("-last-day", "-holdout") if isinstance(value, str) else value),
+        )
 
 
 def _are_equal(first: str | None, second: str | None) -> bool:

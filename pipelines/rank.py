@@ -16,7 +16,7 @@ from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipel
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import find_prepared, recorded_data
 from pipelines.sharding_plan import print_sharding_plan
-from ranking.models import ModelName, build_trainer
+from ranking.models import build_trainer, model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL, Split
@@ -41,7 +41,8 @@ RUNS = Path("runs")
 
 def rank(
     model: Annotated[
-        ModelName | None, typer.Option(help="Which model. Left out: the one that the config names.")
+        str | None,
+        typer.Option(help=f"Which model: {', '.join(model_names())}. Left out: the one that the config names."),
     ] = None,
     config: ConfigOption = TOSS_CONFIG,
     data: Annotated[
@@ -101,7 +102,7 @@ def rank(
     folder = out or default_folder(resolved, settings.model.name)
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
-    if not world.agree(run.is_done):
+    if not world.broadcast(run.is_done):
         console.print(f"[bold]{settings.model.name}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
         execute(run, settings, dataset, splits, world)
     if world.is_main:
@@ -170,7 +171,7 @@ def execute(
 ) -> None:
     """Fits a model for each split and writes the run folder."""
     for name in splits:
-        if world.agree(run.has_fit(name)):
+        if world.broadcast(run.has_fit(name)):
             console.print(f"{name}  was finished before")
             ResumePoint(run.weights(name), world).clear()
         else:

@@ -17,7 +17,7 @@ from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import read_metrics
 from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
-from retrieval.catalogue import Catalogue
+from retrieval.catalog import Catalog
 from retrieval.evaluation.ranks import measure_ranks, ranks_among
 from retrieval.evaluation.summary import Figures
 
@@ -47,13 +47,13 @@ def rerank(
     reranker: Path,
     split: Split,
     requests: Rows,
-    catalogue: Catalogue,
+    catalog: Catalog,
     target: np.ndarray,
     world: World,
 ) -> dict[str, Figures]:
     """The figures of candidates in the order of a ranking model, and in that of both scores together.
 
-    The towers' logit is that of being shown and clicked among all ads, up to a constant a request, where they learn
+    The towers' logit is that of being shown and clicked among all items, up to a constant a request, where they learn
     from all that was shown: ln of the click probability adds what the ranking model knows.
     """
     data = find_run_data(reranker)
@@ -64,7 +64,7 @@ def rerank(
     table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
     ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
     request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
-    entry = pc.index_in(table["item"], value_set=catalogue.names).to_numpy()
+    entry = pc.index_in(table["item"], value_set=catalog.names).to_numpy()
     logit = table["logit"].to_numpy().astype(np.float64)
     scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
     return {name: measure_ranks(ranks_among(request, entry, score, target)) for name, score in scores.items()}

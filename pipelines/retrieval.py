@@ -1,4 +1,4 @@
-"""Trains user and ad towers, indexes all ads and measures how many clicked ones are retrieved.
+"""Trains user and item towers, indexes all items and measures how many clicked ones are retrieved.
 
 python -m pipelines.retrieval
 """
@@ -30,14 +30,14 @@ from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from retrieval.candidates import CANDIDATES_FILE, write_candidates
-from retrieval.catalogue import Catalogue, build_catalogue
+from retrieval.catalog import Catalog, build_catalog
 from retrieval.evaluation.baselines import Popularity, Random
 from retrieval.evaluation.plots import plot_recall, plot_segments
 from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
 from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
 from retrieval.evaluation.truth import true_preferences
-from retrieval.fit import Towers, build_retrieval_trainer, hits_among, load_towers
-from retrieval.index import INDEX_FILE, N_RECALLED, AdIndex, build_index, exact_search, queries_per_s, recall_of
+from retrieval.fit import Towers, build_retrieval_trainer, load_towers, positives_among
+from retrieval.index import INDEX_FILE, N_RECALLED, ItemIndex, build_index, exact_search, queries_per_s, recall_of
 from retrieval.vectors import InnerProducts
 
 RECALL_PLOT, SEGMENTS_PLOT = "recall.png", "segments.png"
@@ -73,7 +73,7 @@ def retrieval(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train two towers and retrieve ads.
+    """Train two towers and retrieve items.
 
     Settings of the config's retrieval section are changed by KEY=VALUE, such as model.output_dim=32 trainer.epochs=3.
     A killed run goes on where it was when the same command is given again; a finished one shows its table.
@@ -92,7 +92,7 @@ def retrieval(
     folder = out or default_folder(resolved, "retrieval")
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
-    if not world.agree(run.is_done):
+    if not world.broadcast(run.is_done):
         console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}): {name}")
         execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
@@ -150,43 +150,43 @@ def execute(
     split, own = dataset.split(split_name), settings.retrieval
     judged, monitor = judged_rows(split)
     others = [judged, *([monitor] if monitor else [])]
-    catalogue = build_catalogue(split, split.fit_rows, others, own.hits == "clicked", own.half_life_days)
-    requests = hits_among(split, judged, own.hits)
+    catalog = build_catalog(split, split.fit_rows, others, own.positives == "clicked", own.half_life_days)
+    requests = positives_among(split, judged, own.positives)
     if len(requests) == 0:
         raise InputError(f"split {split_name!r} has no hit among the rows it is judged on: nothing can be measured")
-    towers = fit_towers(run, settings, split, split.fit_rows, catalogue, monitor, world, split_name)
-    user, ads = towers.request_vectors(requests), towers.ad_vectors(catalogue)
+    towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name)
+    user, items = towers.request_vectors(requests), towers.item_vectors(catalog)
     if own.score_parts is not None:
         score_rows(run, settings, dataset, split, others, monitor, world)
     if not world.is_main:
         return
 
-    target = catalogue.entries(split, requests.numbers())
+    target = catalog.entries(split, requests.numbers())
     scores: dict[str, Scores] = {
-        "two_tower": InnerProducts(user, ads),
-        "popularity": Popularity(catalogue.n_shown),
-        "random": Random(len(catalogue), own.trainer.seed),
+        "two_tower": InnerProducts(user, items),
+        "popularity": Popularity(catalog.n_impressions),
+        "random": Random(len(catalog), own.trainer.seed),
     }
-    if (truth := true_preferences(dataset, requests, catalogue)) is not None:
+    if (truth := true_preferences(dataset, requests, catalog)) is not None:
         scores["truth"] = truth
     if own.half_life_days is not None:
-        scores["recent"] = Popularity(catalogue.recent)
-    rankings = {name: rank_all(score, target, len(catalogue)) for name, score in scores.items()}
-    index = build_index(ads, own.index, own.trainer.seed, user)
+        scores["recent"] = Popularity(catalog.recent)
+    rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
+    index = build_index(items, own.index, own.trainer.seed, user)
     index.save(run.file("."), towers.identity)
-    write_candidates(run.file(CANDIDATES_FILE), split, requests, catalogue, index, user, own.candidates, towers.scale)
-    reranked = rerank(run, reranker, split, requests, catalogue, target, world) if reranker is not None else {}
+    write_candidates(run.file(CANDIDATES_FILE), split, requests, catalog, index, user, own.candidates, towers.scale)
+    reranked = rerank(run, reranker, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
         rankings,
         target,
         dataset.segments(requests.numbers()),
-        len(catalogue),
+        len(catalog),
         reranked=reranked,
-        index=index_metrics(index, user, ads, run.file(INDEX_FILE).stat().st_size),
+        index=index_metrics(index, user, items, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),
-        data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalogue), n_requests=len(requests)),
+        data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalog), n_requests=len(requests)),
     )
-    plot(run, metrics, list(rankings), "all clicks" if own.hits == "clicked" else "all requests")
+    plot(run, metrics, list(rankings), "all clicks" if own.positives == "clicked" else "all requests")
     run.close(metrics.dump())
 
 
@@ -215,17 +215,17 @@ def fit_towers(
     settings: RetrievalConfig,
     split: Split,
     rows: Rows,
-    catalogue: Catalogue,
+    catalog: Catalog,
     monitor: Rows | None,
     world: World,
     name: str,
 ) -> Towers:
     """Towers fitted to rows, now or by an earlier start of this run."""
     own, weights = settings.retrieval, run.weights(name)
-    if not world.agree(run.has_fit(name)):
+    if not world.broadcast(run.has_fit(name)):
         log = Log(run.tensorboard(name) if world.is_main else None)
         trainer = build_retrieval_trainer(
-            own.model, own.trainer, own.hits, split, rows, catalogue, monitor, weights, log, world, name
+            own.model, own.trainer, own.positives, split, rows, catalog, monitor, weights, log, world, name
         )
         report = trainer.fit()
         log.close()
@@ -233,12 +233,12 @@ def fit_towers(
             figures = fit_figures(report, world)
             speed = figures["n_rows_trained"] / figures["seconds"]
             run.save_fit(name, [], TowersFitSummary(**figures, rows_per_s=speed))
-        world.agree(None)
+        world.broadcast(None)
         trainer.clean_up()
     else:
         console.print(f"{name}  was finished before")
         ResumePoint(weights, world).clear()
-    return load_towers(own.model, own.trainer, split, catalogue, weights, world)
+    return load_towers(own.model, own.trainer, split, catalog, weights, world)
 
 
 def score_rows(
@@ -261,8 +261,8 @@ def score_rows(
             raise InputError(
                 f"score_parts={own.score_parts} is more than the data set has folds: lower it, or set null"
             )
-        catalogue = build_catalogue(split, rest, [mine, *judged], own.hits == "clicked", own.half_life_days)
-        towers = fit_towers(run, settings, split, rest, catalogue, monitor, world, f"{split.name}_without_{part}")
+        catalog = build_catalog(split, rest, [mine, *judged], own.positives == "clicked", own.half_life_days)
+        towers = fit_towers(run, settings, split, rest, catalog, monitor, world, f"{split.name}_without_{part}")
         found.append((mine, towers.logits(mine, "scoring")))
         for sums, rows in zip(of_judged, judged, strict=True):
             sums += towers.logits(rows, "scoring") / own.score_parts
@@ -272,9 +272,9 @@ def score_rows(
         write_scores(run.file(SCORES_FILE), dataset, numbers, np.concatenate([s for _, s in found]))
 
 
-def index_metrics(index: AdIndex, user: np.ndarray, ads: np.ndarray, n_bytes: int) -> IndexMetrics:
+def index_metrics(index: ItemIndex, user: np.ndarray, items: np.ndarray, n_bytes: int) -> IndexMetrics:
     """How an index of all items compares with exact search."""
-    exact = exact_search(ads, user, N_RECALLED)
+    exact = exact_search(items, user, N_RECALLED)
     return IndexMetrics(
         kind=index.kind,
         parameters=index.parameters,

@@ -20,7 +20,7 @@ from pipelines.common.config import load_rank_config
 from pipelines.common.data import find_prepared
 from pipelines.rank import RUNS, choose_splits, describe, execute
 from pipelines.search_space import Point, SearchSpace, parse_space
-from ranking.models import ModelName
+from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, format_metric
@@ -36,7 +36,7 @@ _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def sweep(
-    model: Annotated[ModelName, typer.Option(help="Which model.")],
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(model_names())}.")],
     settings: Annotated[
         list[str],
         typer.Argument(metavar="KEY=VALUES", help="KEY=A,B,C to try each; KEY=LOW..HIGH[:log] to search; KEY=VALUE."),
@@ -70,7 +70,7 @@ def sweep(
 
 
 def run_sweep(
-    model: ModelName,
+    model: str,
     settings: Sequence[str],
     config: Path,
     dataset: PreparedDataset,
@@ -147,7 +147,7 @@ def count_settled(study: optuna.Study) -> int:
 def run_trial(
     trial: optuna.Trial,
     config: Path,
-    model: ModelName,
+    model: str,
     space: SearchSpace,
     point: Point,
     dataset: PreparedDataset,

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from recsys.config import StrictModel
+from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
 from recsys.schema.resolved import Schema
 
 
-class DCNv2Config(StrictModel):
+class DCNv2Config(DeepModelConfig):
     """Sizes of a DCN V2."""
 
     name: Literal["dcnv2"] = "dcnv2"

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from ranking.matching import Matching, MatchingConfig
-from recsys.config import StrictModel
+from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
@@ -18,7 +18,7 @@ from recsys.nn.layers import MLP, Activation, LogitHead, activation_of, concat
 from recsys.schema.resolved import Schema
 
 
-class DINConfig(StrictModel):
+class DINConfig(DeepModelConfig):
     """Sizes of a DIN."""
 
     name: Literal["din"] = "din"
@@ -95,7 +95,7 @@ class AttentionUnit(nn.Module):
 class NumericSteps(nn.Module):
     """One vector per step of a group of numeric columns: value * w_step + b_step."""
 
-    has_weight_decay = False
+    no_decay = True
 
     def __init__(self, n_steps: int, dim: int, init_std: float) -> None:
         super().__init__()

@@ -7,14 +7,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.config import StrictModel
+from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
 from recsys.schema.resolved import Schema
 
 
-class FTTransformerConfig(StrictModel):
+class FTTransformerConfig(DeepModelConfig):
     """Sizes of an FT-Transformer."""
 
     name: Literal["ft_transformer"] = "ft_transformer"
@@ -63,7 +63,7 @@ class LinearTokens(nn.Module):
     Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021, section 3.3.
     """
 
-    has_weight_decay = False
+    no_decay = True
 
     def __init__(self, n_features: int, d_model: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class FourierTokens(nn.Module):
         std: of the frequencies at first.
     """
 
-    has_weight_decay = False
+    no_decay = True
 
     def __init__(self, n_features: int, d_model: int, n_frequencies: int, std: float) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class FTTransformer(nn.Module):
 class _Bias(nn.Module):
     """[N, D] numbers of their own, for N tokens."""
 
-    has_weight_decay = False
+    no_decay = True
 
     def __init__(self, n_tokens: int, d_model: int) -> None:
         super().__init__()

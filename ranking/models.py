@@ -1,63 +1,101 @@
-"""The ranking models by name."""
+"""The ranking models by name. A new deep model is one file and one line of `DEEP_MODELS`: see CONTRIBUTING.md."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 from torch import nn
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
 from ranking.din import DIN, DINConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
+from ranking.model_config import DeepModelConfig
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
 
-DeepModelName = Literal["dcnv2", "xdeepfm", "ft_transformer", "din"]
-ModelName = Literal[DeepModelName, "gbdt"]
-DeepModelConfig = DCNv2Config | XDeepFMConfig | FTTransformerConfig | DINConfig
+GBDT = "gbdt"
+
+
+@dataclass(frozen=True)
+class DeepModel:
+    """A deep model's config and how it is built from it."""
+
+    config: type[DeepModelConfig]
+    build: Callable[[Any, Schema], nn.Module]
+    """A config of that class, and the schema of a split, to a model with fresh weights: `forward(batch) -> [B] logits`;
+    its attribute `sequences` names the sequence features that it reads."""
+
+    @property
+    def name(self) -> str:
+        """What `--model` calls it."""
+        return str(self.config.model_fields["name"].default)
+
+
+DEEP_MODELS = [
+    DeepModel(DCNv2Config, DCNv2),
+    DeepModel(XDeepFMConfig, XDeepFM),
+    DeepModel(FTTransformerConfig, FTTransformer),
+    DeepModel(DINConfig, DIN),
+]
+
+
+def model_names() -> tuple[str, ...]:
+    """The names of all ranking models."""
+    return (*(model.name for model in DEEP_MODELS), GBDT)
+
+
+def check_model_name(name: str) -> str:
+    """The name, if it is that of a model.
+
+    Raises:
+        ValueError: when there is no such model.
+    """
+    if name not in model_names():
+        raise ValueError(f"there is no model {name!r}{nearest(name, model_names())}: take one of {list(model_names())}")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(check_model_name)]
 ModelConfig = DeepModelConfig | GBDTConfig
-DEEP_MODELS: tuple[DeepModelName, ...] = get_args(DeepModelName)
 
 
-def config_class(name: ModelName) -> type[ModelConfig]:
-    """The config of a model."""
-    match name:
-        case "dcnv2":
-            return DCNv2Config
-        case "xdeepfm":
-            return XDeepFMConfig
-        case "ft_transformer":
-            return FTTransformerConfig
-        case "din":
-            return DINConfig
-        case "gbdt":
-            return GBDTConfig
+def config_class(name: str) -> type[DeepModelConfig] | type[GBDTConfig]:
+    """The config of a model.
+
+    Raises:
+        InputError: when there is no such model.
+    """
+    try:
+        check_model_name(name)
+    except ValueError as error:
+        raise InputError(f"{error}") from error
+    return GBDTConfig if name == GBDT else _deep_model(name).config
 
 
-def trainer_class(name: ModelName) -> type[TrainerConfig | GBDTTrainerConfig]:
+def trainer_class(name: str) -> type[TrainerConfig | GBDTTrainerConfig]:
     """The config of a model's training."""
-    return GBDTTrainerConfig if name == "gbdt" else TrainerConfig
+    return GBDTTrainerConfig if name == GBDT else TrainerConfig
+
+
+def _deep_model(name: str) -> DeepModel:
+    return next(model for model in DEEP_MODELS if model.name == name)
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
     """A deep model with fresh weights."""
-    match config:
-        case DCNv2Config():
-            return DCNv2(config, schema)
-        case XDeepFMConfig():
-            return XDeepFM(config, schema)
-        case FTTransformerConfig():
-            return FTTransformer(config, schema)
-        case DINConfig():
-            return DIN(config, schema)
+    return _deep_model(config.name).build(config, schema)
 
 
 def build_trainer(

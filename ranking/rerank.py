@@ -1,4 +1,4 @@
-"""Reranking: the ads that retrieval found for each request, scored by a ranking model as if they had been shown."""
+"""Reranking: the items that retrieval found for each request, scored by a ranking model as if they had been shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _COLUMNS = {"row_id": pa.string(), "rank": pa.int32(), "item": pa.string(), "sco
 
 @dataclass(frozen=True)
 class _AdColumns:
-    """Which columns of encoded rows are the ad's."""
+    """Which columns of encoded rows are the item's."""
 
     sparse: list[int]
     measured: list[int]
@@ -32,20 +32,20 @@ class _AdColumns:
 
 
 class Reranker:
-    """Scores candidates by putting an ad's columns into a request's row.
+    """Scores candidates by putting an item's columns into a request's row.
 
     Args:
         scorer: of encoded rows.
         dataset: what the scorer's run was trained on; it holds the requests, and rows that show the candidates.
 
     Raises:
-        InputError: when the schema does not say which columns are the ad's, or mixes them with others in a
+        InputError: when the schema does not say which columns are the item's, or mixes them with others in a
             cross that the scorer reads.
     """
 
     def __init__(self, scorer: Scorer, dataset: PreparedDataset) -> None:
         self._scorer, self._dataset = scorer, dataset
-        self._of_ad = _ad_columns(dataset.manifest.schema_, scorer.categorical)
+        self._of_item = _item_columns(dataset.manifest.schema_, scorer.categorical)
         self._row_of_item = _first_rows(dataset)
         self._row_ids: pa.Array = pc.cast(dataset.store.row_ids(np.arange(dataset.n_rows)), pa.string())
 
@@ -79,8 +79,8 @@ class Reranker:
             raise InputError(f"{path} is not a file of candidates ({error}): run the retrieval again") from error
 
     def _pairs(self, table: pa.Table, path: Path) -> EncodedRows:
-        """The requests' rows with the candidates' ad columns."""
-        dataset, of_ad = self._dataset, self._of_ad
+        """The requests' rows with the candidates' item columns."""
+        dataset, of_item = self._dataset, self._of_item
         requests, items = table["row_id"].combine_chunks(), table["item"].combine_chunks()
         request = pc.index_in(requests, value_set=self._row_ids)
         item = pc.index_in(items, value_set=dataset.store.item_names)
@@ -90,15 +90,15 @@ class Reranker:
                 raise InputError(
                     f"{path} names a {what} {unknown} that {dataset.folder} does not have: it is of other data"
                 )
-        rows, ads = request.to_numpy().astype(np.int64), self._row_of_item[item.to_numpy()]
+        rows, items = request.to_numpy().astype(np.int64), self._row_of_item[item.to_numpy()]
         sparse, measured = dataset.store.read_sparse(rows).copy(), dataset.store.read_measured(rows).copy()
-        if of_ad.sparse:
-            sparse[:, of_ad.sparse] = dataset.store.read_sparse(ads)[:, of_ad.sparse]
-        if of_ad.measured:
-            measured[:, of_ad.measured] = dataset.store.read_measured(ads)[:, of_ad.measured]
+        if of_item.sparse:
+            sparse[:, of_item.sparse] = dataset.store.read_sparse(items)[:, of_item.sparse]
+        if of_item.measured:
+            measured[:, of_item.measured] = dataset.store.read_measured(items)[:, of_item.measured]
         lengths, tokens = [], {}
         for sequence in dataset.manifest.schema_.token_sequences:
-            source = ads if sequence.name in of_ad.tokens else rows
+            source = items if sequence.name in of_item.tokens else rows
             codes, n_tokens = dataset.store.read_tokens(sequence.name, source)
             full = dataset.store.sequence_lengths(sequence.name, source)
             tokens[sequence.name] = offsets_of(n_tokens), codes
@@ -112,15 +112,15 @@ class Reranker:
         )
 
 
-def _ad_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
-    names = set(schema.towers.get("ad", ()))
+def _item_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
+    names = set(schema.towers.get("item", ()))
     if schema.target_item is None or schema.target_item not in names:
-        raise InputError("reranking needs schema.target_item and the ad's columns in schema.towers.ad: name them")
+        raise InputError("reranking needs schema.target_item and the item's columns in schema.towers.item: name them")
     for cross, columns in schema.crosses.items():
         if cross not in read:
             continue
         if names & set(columns) and not names.issuperset(columns):
-            raise InputError(f"reranking cannot put an ad into the cross {cross!r} of the ad's and other columns")
+            raise InputError(f"reranking cannot put an item into the cross {cross!r} of the item's and other columns")
         if names.issuperset(columns):
             names.add(cross)
     steps = [c for s in schema.column_sequences if s.name in names for c in s.columns]

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ranking.gbdt import MODEL_FILE, GBDTConfig, predict_trees
-from ranking.models import DeepModelConfig, build_model, config_class
+from ranking.model_config import DeepModelConfig
+from ranking.models import build_model, config_class
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows

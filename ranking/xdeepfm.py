@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.config import StrictModel
+from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, concat
@@ -16,7 +16,7 @@ from recsys.schema.resolved import Schema
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; their mean is an id's weight
 
 
-class XDeepFMConfig(StrictModel):
+class XDeepFMConfig(DeepModelConfig):
     """Sizes of an xDeepFM."""
 
     name: Literal["xdeepfm"] = "xdeepfm"

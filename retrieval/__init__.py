@@ -1,1 +1,1 @@
-"""Candidate generation: user and ad towers and the index of ads."""
+"""Candidate generation: user and item towers and the index of items."""

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 
 from recsys.data.rows import Rows
 from recsys.data.split import Split
-from retrieval.catalogue import Catalogue
-from retrieval.index import AdIndex
+from retrieval.catalog import Catalog
+from retrieval.index import ItemIndex
 
 CANDIDATES_FILE = "candidates.parquet"
 
@@ -19,14 +19,14 @@ def write_candidates(
     path: Path,
     split: Split,
     requests: Rows,
-    catalogue: Catalogue,
-    index: AdIndex,
+    catalog: Catalog,
+    index: ItemIndex,
     user: np.ndarray,
     n_candidates: int,
     scale: float,
 ) -> None:
-    """candidates.parquet: row_id, rank (from 1), item, score (the towers' logit) of each request's best ads."""
-    scores, places = index.search(user, min(n_candidates, len(catalogue)))
+    """candidates.parquet: row_id, rank (from 1), item, score (the towers' logit) of each request's best items."""
+    scores, places = index.search(user, min(n_candidates, len(catalog)))
     n, k = places.shape
     is_found = places.reshape(-1) >= 0
     ids = pc.cast(split.store.row_ids(requests(np.arange(n))), pa.string())
@@ -34,7 +34,7 @@ def write_candidates(
         {
             "row_id": ids.take(pa.array(np.repeat(np.arange(n), k)[is_found])),
             "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n)[is_found],
-            "item": catalogue.names.take(pa.array(places.reshape(-1)[is_found])),
+            "item": catalog.names.take(pa.array(places.reshape(-1)[is_found])),
             "score": (scale * scores).reshape(-1)[is_found],
         }
     )

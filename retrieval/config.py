@@ -1,48 +1,58 @@
 """The settings of retrieval, besides the towers' sizes and the index."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from recsys.config import StrictModel
 from recsys.training.config import FitConfig
 
-HitsOf = Literal["clicked", "all"]
-"""Which rows name an ad that should have been retrieved: clicks, or every row whatever its label."""
+PositivesOf = Literal["clicked", "all"]
+"""Which rows name an item that should have been retrieved: clicks, or every row whatever its label."""
 
 
 class RetrievalLoss(StrictModel):
     """What the towers learn."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "all_ads": "full_catalog",
+        "shown": "impressions",
+        "shown_per_hit": "impressions_per_positive",
+        "shown_weight": "impression_weight",
+    }
+
     name: Literal["sampled_softmax", "logistic"] = "sampled_softmax"
     """logistic: the log loss of each row's own pair, clicked or not, as a ranker has it."""
     logq_correction: bool = True
-    """Takes out of the logits how often each candidate is sampled, so that popular ads are not pushed away."""
+    """Takes out of the logits how often each candidate is sampled, so that popular items are not pushed away."""
     uniform_negatives: int = Field(default=0, ge=0)
-    """Ads drawn uniformly that follow each process's rows."""
+    """Items drawn uniformly that follow each process's rows."""
     popular_negatives: int = Field(default=0, ge=0)
-    """Ads drawn as often as they are hits."""
-    all_ads: bool = False
-    """Contrasts with the whole catalogue and not with the batch: where it is small, nothing needs to be sampled."""
-    shown: Literal["ignore", "negative", "positive"] = "ignore"
-    """Rows that are no hits. negative: their own ads are pushed away, and are candidates for all rows. positive: what
-    is shown tells of the user too."""
-    shown_per_hit: float | None = Field(default=None, gt=0)
-    """How many of them are read for each hit; null for all."""
-    shown_weight: float = Field(default=1.0, gt=0)
-    """Of such a row's loss; a hit's is 1."""
+    """Items drawn in proportion to their positives."""
+    full_catalog: bool = False
+    """Contrasts with the whole catalog and not with the batch: where it is small, nothing needs to be sampled."""
+    impressions: Literal["ignore", "negative", "positive"] = "ignore"
+    """What rows that are not positives do. negative: their own items are pushed away, and are candidates for all rows.
+    positive: they count as positives too, for what is shown depends on the user."""
+    impressions_per_positive: float | None = Field(default=None, gt=0)
+    """How many of these rows are read for each positive; null for all."""
+    impression_weight: float = Field(default=1.0, gt=0)
+    """Of such a row's loss; that of a positive is 1."""
 
     @model_validator(mode="after")
     def _own_settings(self) -> "RetrievalLoss":
         dead: tuple[str, ...] = ()
         if self.name == "logistic":
-            dead = ("logq_correction", "uniform_negatives", "popular_negatives", "all_ads", "shown")
-        elif self.all_ads:
+            dead = ("logq_correction", "uniform_negatives", "popular_negatives", "full_catalog", "impressions")
+        elif self.full_catalog:
             dead = ("logq_correction", "uniform_negatives", "popular_negatives")
-        if self.name != "logistic" and self.shown == "ignore":
-            dead += ("shown_per_hit", "shown_weight")
+        if self.name != "logistic" and self.impressions == "ignore":
+            dead += ("impressions_per_positive", "impression_weight")
         if wrong := [key for key in dead if getattr(self, key) != type(self).model_fields[key].default]:
-            raise ValueError(f"{wrong[0]!r} has no effect on this loss: take it away, or change name, all_ads or shown")
+            raise ValueError(
+                f"{wrong[0]!r} has no effect on this loss: take it away, or change name, full_catalog or impressions"
+            )
         return self
 
 

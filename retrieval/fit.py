@@ -16,39 +16,39 @@ from recsys.training.config import LossConfig
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.predict import predict
-from recsys.training.task import Judge, Objective, RowLoss, Task
+from recsys.training.task import Objective, RowLoss, Task, Validation
 from recsys.training.trainer import Trainer
-from retrieval.catalogue import Catalogue
-from retrieval.config import HitsOf, RetrievalLoss, RetrievalTrainerConfig
+from retrieval.catalog import Catalog
+from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
 from retrieval.evaluation.ranks import measure_ranks, rank_all
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
 from retrieval.two_tower import TwoTower, TwoTowerConfig
-from retrieval.vectors import InnerProducts, ad_vectors, request_vectors
+from retrieval.vectors import InnerProducts, item_vectors, request_vectors
 from retrieval.windows import windows
 
 _BLOCK_ROWS = 65_536
 
 
-def rows_to_train(split: Split, rows: Rows, hits: HitsOf, loss: RetrievalLoss, seed: int) -> Rows:
-    """The rows that training reads: hits, and as many others as the loss asks for.
+def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: RetrievalLoss, seed: int) -> Rows:
+    """The rows that training reads: positives, and as many others as the loss asks for.
 
     Raises:
-        InputError: when none is a hit.
+        InputError: when none is a positive.
     """
-    if hits == "all":
+    if positives == "all":
         return rows
     labels = np.concatenate([split.store.labels(part) for part in _blocks(rows)])
-    is_hit = labels == 1
-    if not is_hit.any():
+    is_positive = labels == 1
+    if not is_positive.any():
         raise InputError(f"split {split.name!r} has no click to learn retrieval from: give it more rows")
-    if loss.name == "sampled_softmax" and loss.shown == "ignore":
-        is_read = is_hit
-    elif loss.shown_per_hit is None:
+    if loss.name == "sampled_softmax" and loss.impressions == "ignore":
+        is_read = is_positive
+    elif loss.impressions_per_positive is None:
         return rows
     else:
-        rate = loss.shown_per_hit * is_hit.sum() / max(1, (~is_hit).sum())
-        is_read = is_hit | (np.random.default_rng(seed).random(len(labels)) < rate)
+        rate = loss.impressions_per_positive * is_positive.sum() / max(1, (~is_positive).sum())
+        is_read = is_positive | (np.random.default_rng(seed).random(len(labels)) < rate)
     return ListedRows(np.concatenate(list(_blocks(rows)))[is_read])
 
 
@@ -57,22 +57,22 @@ def _blocks(rows: Rows) -> list[np.ndarray]:
     return [rows(np.arange(start, min(start + _BLOCK_ROWS, len(rows)))) for start in starts]
 
 
-def hits_among(split: Split, rows: Rows, hits: HitsOf) -> Rows:
-    """The rows that name an ad which should have been retrieved."""
+def positives_among(split: Split, rows: Rows, positives: PositivesOf) -> Rows:
+    """The rows that name an item which should have been retrieved."""
     numbers = np.concatenate(_blocks(rows) or [np.zeros(0, np.int64)])
-    is_hit = split.store.items(numbers) >= 0
-    if hits == "clicked":
-        is_hit &= split.store.labels(numbers) == 1
-    return ListedRows(numbers[is_hit])
+    is_positive = split.store.items(numbers) >= 0
+    if positives == "clicked":
+        is_positive &= split.store.labels(numbers) == 1
+    return ListedRows(numbers[is_positive])
 
 
 def build_retrieval_trainer(
     model_config: TwoTowerConfig,
     config: RetrievalTrainerConfig,
-    hits: HitsOf,
+    positives: PositivesOf,
     split: Split,
     rows: Rows,
-    catalogue: Catalogue,
+    catalog: Catalog,
     monitor: Rows | None,
     weights: Path,
     log: Log,
@@ -84,10 +84,10 @@ def build_retrieval_trainer(
     Args:
         model_config: sizes.
         config: how to train.
-        hits: which rows should be retrieved.
+        positives: which rows should be retrieved.
         split: encodes rows.
         rows: those of its fitting rows that may be learned from.
-        catalogue: the ads.
+        catalog: the items.
         monitor: rows to judge epochs by, where the config asks for it.
         weights: the folder to keep the best epoch's weights in.
         log: receives what there is to see.
@@ -96,50 +96,54 @@ def build_retrieval_trainer(
     """
     torch.manual_seed(config.seed)
     model, loss = TwoTower(model_config, split.schema), config.loss
-    read = rows_to_train(split, rows, hits, loss, config.seed)
+    read = rows_to_train(split, rows, positives, loss, config.seed)
     link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
-    counts = catalogue.n_targets if loss.name == "sampled_softmax" and loss.shown == "ignore" else catalogue.n_shown
-    share_V = share_by_id(split, catalogue, counts)
+    counts = (
+        catalog.n_positives
+        if loss.name == "sampled_softmax" and loss.impressions == "ignore"
+        else catalog.n_impressions
+    )
+    share_V = share_by_id(split, catalog, counts)
     model.set_popularity(share_V)
     objective: Objective
     batches = WithNegatives(
         split,
-        catalogue,
-        model.ad_sequences,
+        catalog,
+        model.item_sequences,
         n_uniform=loss.uniform_negatives,
         n_popular=loss.popular_negatives,
-        is_whole=loss.all_ads,
+        is_whole=loss.full_catalog,
         seed=config.seed,
     )
     if loss.name == "logistic":
-        if hits == "all":
-            raise InputError("trainer.loss.name=logistic tells clicks from other rows: set hits=clicked")
+        if positives == "all":
+            raise InputError("trainer.loss.name=logistic tells clicks from other rows: set positives=clicked")
         log_loss, link = build_loss(LossConfig(), split.prior)
         objective = RowLoss(model, log_loss)
     elif model.causal_over is not None:
-        if not loss.all_ads:
+        if not loss.full_catalog:
             raise InputError(
-                "model.pooling=causal contrasts steps with the whole catalogue: set trainer.loss.all_ads=true"
+                "model.pooling=causal contrasts steps with the whole catalog: set trainer.loss.full_catalog=true"
             )
         read, steps_per_row = windows(split, read, model.causal_over)
-        objective = StepSoftmax(model, entry_by_id(split, catalogue), steps_per_row, world)
+        objective = StepSoftmax(model, entry_by_id(split, catalog), steps_per_row, world)
     else:
-        objective = RowSoftmax(model, loss, share_V, len(catalogue), hits == "all", world)
-    judge = None
+        objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
+    validation = None
     if config.early_stopping is not None:
         if monitor is None:
             raise InputError("trainer.early_stopping of retrieval needs a valid split: set it to null")
-        judged = hits_among(split, monitor, hits)
-        target = catalogue.entries(split, judged.numbers())
+        judged = positives_among(split, monitor, positives)
+        target = catalog.entries(split, judged.numbers())
 
         def measure() -> dict[str, float]:
             size, precision = config.eval_batch_size, config.precision
             user = request_vectors(model, split, judged, size, precision, world)
-            ads = ad_vectors(model, split, catalogue, size, precision, world)
-            return measure_ranks(rank_all(InnerProducts(user, ads), target, len(catalogue)).rank)
+            items = item_vectors(model, split, catalog, size, precision, world)
+            return measure_ranks(rank_all(InnerProducts(user, items), target, len(catalog)).rank)
 
-        judge = Judge(measure, config.early_stopping.metric, config.early_stopping.patience)
-    task = Task(read, batches, objective, link, judge)
+        validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
+    task = Task(read, batches, objective, link, validation)
     return Trainer(model, split, None, config, weights, log, world, name, task)
 
 
@@ -170,10 +174,10 @@ class Towers:
         config = self._config
         return request_vectors(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world)
 
-    def ad_vectors(self, catalogue: Catalogue) -> np.ndarray:
-        """[A, d] of the catalogue."""
+    def item_vectors(self, catalog: Catalog) -> np.ndarray:
+        """[A, d] of the catalog."""
         config = self._config
-        return ad_vectors(self.model, self._split, catalogue, config.eval_batch_size, config.precision, self._world)
+        return item_vectors(self.model, self._split, catalog, config.eval_batch_size, config.precision, self._world)
 
     def logits(self, rows: Rows, name: str) -> np.ndarray:
         """[n] logits of the rows' own pairs."""
@@ -185,15 +189,15 @@ def load_towers(
     model_config: TwoTowerConfig,
     config: RetrievalTrainerConfig,
     split: Split,
-    catalogue: Catalogue,
+    catalog: Catalog,
     weights: Path,
     world: World,
 ) -> Towers:
-    """The towers whose weights a fit left in a folder, with the popularity that ads had most recently."""
+    """The towers whose weights a fit left in a folder, with the popularity that items had most recently."""
     model = TwoTower(model_config, split.schema)
     sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
     load_tensors(weights, sharded.state_dict())
-    model.set_popularity(share_by_id(split, catalogue, catalogue.recent))
+    model.set_popularity(share_by_id(split, catalog, catalog.recent))
     digest = hashlib.sha256()
     for path in sorted(weights.glob("*.distcp")):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The index: the ads nearest to a request among very many, by FAISS, exactly or nearly so.
+"""The index: the items nearest to a request among very many, by FAISS, exactly or nearly so.
 
 Vectors are compared by inner product. Source: Douze et al., "The Faiss library", arXiv 2401.08281.
 """
@@ -23,7 +23,7 @@ N_RECALLED = 100
 _BLOCK = 65_536
 _QUERY_BLOCK = 4096
 _TRAINING_VECTORS_PER_LIST = 64
-_FEW_ADS = 20_000  # exact search takes microseconds an ad set then
+_FEW_ADS = 20_000  # exact search takes microseconds an item set then
 _N_TUNING_QUERIES = 1000
 _MARGIN = 0.005  # recall on other queries may fall a little short
 
@@ -32,11 +32,11 @@ class IndexConfig(StrictModel):
     """Which index."""
 
     kind: Literal["auto", IndexKind] = "auto"
-    """auto: exact search up to 20,000 ads, inverted lists beyond."""
+    """auto: exact search up to 20,000 items, inverted lists beyond."""
     wanted_recall: float = Field(default=0.95, gt=0, le=1)
     """Of the 100 best by exact search, the share to find: n_probe or ef_search is the smallest that does."""
     n_lists: int | None = Field(default=None, ge=1)
-    """Inverted lists; null for about four times the root of the number of ads."""
+    """Inverted lists; null for about four times the root of the number of items."""
     n_probe: int | None = Field(default=None, ge=1)
     """Lists that a query looks into; null to reach the wanted recall."""
     pq_bytes: int | None = Field(default=None, ge=1)
@@ -62,7 +62,7 @@ class IndexDescription(StrictModel):
     """Identity of the towers that the vectors are of."""
 
 
-class AdIndex:
+class ItemIndex:
     """Vectors that can be searched.
 
     Args:
@@ -143,8 +143,8 @@ class AdIndex:
         return description
 
 
-def load_index(folder: Path, model: str | None = None, device: Literal["auto", "cpu", "gpu"] = "auto") -> AdIndex:
-    """An index that `AdIndex.save` wrote.
+def load_index(folder: Path, model: str | None = None, device: Literal["auto", "cpu", "gpu"] = "auto") -> ItemIndex:
+    """An index that `ItemIndex.save` wrote.
 
     Args:
         folder: where.
@@ -160,10 +160,12 @@ def load_index(folder: Path, model: str | None = None, device: Literal["auto", "
         raise InputError(f"{path} is missing or not what {DESCRIPTION_FILE} tells of: build the index again")
     if model is not None and described.model != model:
         raise InputError(f"{path} holds vectors of other towers ({described.model}, not {model}): build it again")
-    return AdIndex(described.kind, faiss.read_index(str(path)), device)
+    return ItemIndex(described.kind, faiss.read_index(str(path)), device)
 
 
-def build_index(vectors: np.ndarray, config: IndexConfig, seed: int = 0, queries: np.ndarray | None = None) -> AdIndex:
+def build_index(
+    vectors: np.ndarray, config: IndexConfig, seed: int = 0, queries: np.ndarray | None = None
+) -> ItemIndex:
     """Builds an index and chooses how far to search it.
 
     Args:
@@ -177,7 +179,7 @@ def build_index(vectors: np.ndarray, config: IndexConfig, seed: int = 0, queries
     """
     n, d = vectors.shape
     if n == 0:
-        raise InputError("an index needs one vector or more: the catalogue is empty")
+        raise InputError("an index needs one vector or more: the catalog is empty")
     kind: IndexKind = config.kind if config.kind != "auto" else "flat" if n <= _FEW_ADS else "ivf_flat"
     rng = np.random.default_rng(seed)
     index = _empty(kind, n, d, config)
@@ -187,7 +189,7 @@ def build_index(vectors: np.ndarray, config: IndexConfig, seed: int = 0, queries
         index.train(np.ascontiguousarray(vectors[sample], np.float32))
     for start in range(0, n, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
-    found = AdIndex(kind, index, config.device)
+    found = ItemIndex(kind, index, config.device)
     given = config.ef_search if kind == "hnsw" else config.n_probe
     if given is not None:
         found.set_effort(given)
@@ -208,7 +210,7 @@ def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
         return index
     n_lists = config.n_lists or max(1, min(round(4 * n**0.5), n // 39 or 1))
     if n_lists > n:
-        raise InputError(f"index.n_lists={n_lists} is more than the {n} ads: lower it")
+        raise InputError(f"index.n_lists={n_lists} is more than the {n} items: lower it")
     if kind == "ivf_flat":
         return faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, n_lists, faiss.METRIC_INNER_PRODUCT)
     n_bytes = config.pq_bytes or max(1, d // 2)
@@ -217,7 +219,7 @@ def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
     return faiss.IndexIVFPQ(faiss.IndexFlatIP(d), d, n_lists, n_bytes, 8, faiss.METRIC_INNER_PRODUCT)
 
 
-def choose_effort(index: AdIndex, vectors: np.ndarray, queries: np.ndarray, wanted: float) -> float:
+def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, wanted: float) -> float:
     """Sets the smallest n_probe or ef_search that reaches a recall; the largest where none does.
 
     Returns:
@@ -260,14 +262,14 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray
     return heap.I
 
 
-def recall_of(index: AdIndex, queries: np.ndarray, exact: np.ndarray) -> float:
+def recall_of(index: ItemIndex, queries: np.ndarray, exact: np.ndarray) -> float:
     """The share of the [m, k] exact places that the index finds among its k best."""
     _, found = index.search(queries, exact.shape[1])
     hits = [len(np.intersect1d(mine, theirs)) for mine, theirs in zip(found, exact, strict=True)]
     return float(np.sum(hits) / exact.size)
 
 
-def queries_per_s(index: AdIndex, queries: np.ndarray, k: int, n_rounds: int = 3) -> float:
+def queries_per_s(index: ItemIndex, queries: np.ndarray, k: int, n_rounds: int = 3) -> float:
     """The best of some rounds, all queries at once."""
     times = []
     for _ in range(n_rounds):

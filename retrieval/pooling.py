@@ -60,8 +60,6 @@ class CausalEncoder(nn.Module):
         max_length: steps of the longest history.
     """
 
-    has_weight_decay = True
-
     def __init__(self, config: CausalConfig, dim: int, max_length: int) -> None:
         super().__init__()
         if dim % config.n_heads:
@@ -89,7 +87,7 @@ class CausalEncoder(nn.Module):
 class _Positions(nn.Module):
     """A vector for each place in a history."""
 
-    has_weight_decay = False
+    no_decay = True
 
     def __init__(self, n_places: int, dim: int) -> None:
         super().__init__()

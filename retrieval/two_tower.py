@@ -1,9 +1,9 @@
-"""Two towers: a request (a user in a context) and an ad become vectors whose inner product says how well they match."""
+"""Two towers: a request (a user in a context) and an item become vectors whose inner product is their match."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,13 +27,15 @@ Pooling = Literal["mean", "attention", "last", "causal"]
 class TwoTowerConfig(StrictModel):
     """Sizes of a two-tower model."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"ad_hidden_dims": "item_hidden_dims"}
+
     name: Literal["two_tower"] = "two_tower"
     embedding_dim: int = Field(default=32, ge=1)
     embedding_init_std: float = Field(default=0.05, gt=0)
     output_dim: int = Field(default=64, ge=1)
     """Width of the vectors that are compared."""
     user_hidden_dims: tuple[int, ...] = (256, 128)
-    ad_hidden_dims: tuple[int, ...] = (128,)
+    item_hidden_dims: tuple[int, ...] = (128,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "mean"
     """How the user's token sequences become one vector each. causal: self-attention over the one sequence that shares
@@ -42,7 +44,7 @@ class TwoTowerConfig(StrictModel):
     temperature: float = Field(default=0.05, gt=0)
     """What cosines are divided by at first; it is learned."""
     popularity_prior: bool = True
-    """Adds ln of an ad's popularity to its logits, so that the towers learn what goes beyond it."""
+    """Adds ln of an item's popularity to its logits, so that the towers learn what goes beyond it."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,16 @@ class _DenseValues(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """logit = cos(user(request), ad(ad)) / T + prior(ad), where the prior is ln of the ad's popularity, or 0.
+    """logit = cos(user(request), item(item)) / T + prior(item), where the prior is ln of the item's popularity, or 0.
 
-    The vectors have one place more than the cosine needs, 1 for a request and T prior for an ad, so that an inner
+    The vectors have one place more than the cosine needs, 1 for a request and T prior for an item, so that an inner
     product ranks by the whole logit.
 
-    Batches may end with rows that are ads alone (see `retrieval.negatives`): the user's part of them is empty.
+    Batches may end with rows that are items alone (see `retrieval.negatives`): the user's part of them is empty.
 
     Args:
         config: sizes.
-        schema: `towers` says which features are the user's, the ad's and the context's; `target_item` names the ad.
+        schema: `towers` says which features are the user's, the item's and the context's; `target_item` names the item.
 
     Raises:
         InputError: when the schema lacks what the towers are made of.
@@ -124,24 +126,24 @@ class TwoTower(nn.Module):
 
     def __init__(self, config: TwoTowerConfig, schema: Schema) -> None:
         super().__init__()
-        request, ad = tower_features(schema, ("user", "context")), tower_features(schema, ("ad",))
+        request, item = tower_features(schema, ("user", "context")), tower_features(schema, ("item",))
         self.target = check_target(schema, request)
         dim, std = config.embedding_dim, config.embedding_init_std
-        self.sequences = (*request.tokens, *request.steps, *ad.tokens, *ad.steps)
-        self.ad_sequences = (*ad.tokens, *ad.steps)
+        self.sequences = (*request.tokens, *request.steps, *item.tokens, *item.steps)
+        self.item_sequences = (*item.tokens, *item.steps)
         vocabulary = {sequence.name: sequence.vocabulary for sequence in schema.token_sequences}
-        # What shares a table with an ad's feature is looked up together with it, so that there is one such table.
-        shared = [name for name in request.tokens if vocabulary[name] in ad.categorical]
+        # What shares a table with an item's feature is looked up together with it, so that there is one such table.
+        shared = [name for name in request.tokens if vocabulary[name] in item.categorical]
         by_step = [name for name in request.tokens if name in shared or config.pooling != "mean"]
-        shared_ad = [name for name in ad.categorical if name in {vocabulary[name] for name in shared}]
+        shared_item = [name for name in item.categorical if name in {vocabulary[name] for name in shared}]
         self.causal_over = causal_sequence(schema, request) if config.pooling == "causal" else None
-        self.events = SequenceEmbeddings(schema, dim, by_step, std, categorical=shared_ad) if by_step else None
+        self.events = SequenceEmbeddings(schema, dim, by_step, std, categorical=shared_item) if by_step else None
         pooled = [name for name in request.tokens if name not in by_step]
         self.request_features = PooledEmbeddings(schema, dim, pooled, std, categorical=request.categorical)
-        own = [name for name in ad.categorical if name not in shared_ad]
-        self.ad_features = PooledEmbeddings(schema, dim, ad.tokens, std, categorical=own)
-        self.request_dense, self.ad_dense = _DenseValues(request), _DenseValues(ad)
-        self.by_step, self.shared_ad = tuple(n for n in by_step if n != self.causal_over), tuple(shared_ad)
+        own = [name for name in item.categorical if name not in shared_item]
+        self.ad_features = PooledEmbeddings(schema, dim, item.tokens, std, categorical=own)
+        self.request_dense, self.item_dense = _DenseValues(request), _DenseValues(item)
+        self.by_step, self.shared_item = tuple(n for n in by_step if n != self.causal_over), tuple(shared_item)
         self.pooling, self.width = config.pooling, config.output_dim + 1
         self.queries = nn.ParameterDict()
         if config.pooling == "attention":
@@ -150,9 +152,9 @@ class TwoTower(nn.Module):
             CausalEncoder(config.causal, dim, _max_length(schema, self.causal_over)) if self.causal_over else None
         )
         n_user = len(self.request_features.features) + len(by_step)
-        n_ad = len(self.ad_features.features) + len(shared_ad)
+        n_item = len(self.ad_features.features) + len(shared_item)
         self.user_mlp = _tower(n_user * dim + request.width, config.user_hidden_dims, config)
-        self.ad_mlp = _tower(n_ad * dim + ad.width, config.ad_hidden_dims, config)
+        self.item_mlp = _tower(n_item * dim + item.width, config.item_hidden_dims, config)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.has_prior = config.popularity_prior
         self.register_buffer("prior", torch.zeros(schema.num_embeddings[self.target]))
@@ -163,13 +165,13 @@ class TwoTower(nn.Module):
         return self.log_scale.clamp(max=math.log(100.0)).exp()
 
     def set_popularity(self, share_V: Tensor) -> None:
-        """Takes the popularity of ads by embedding id, if the config asks for it."""
+        """Takes the popularity of items by embedding id, if the config asks for it."""
         if self.has_prior:
             self.prior.copy_(share_V.log())
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] logits of the rows' own pairs."""
-        return self.scale * (self.user_vectors(batch, len(batch)) * self.ad_vectors(batch)).sum(dim=1)
+        return self.scale * (self.user_vectors(batch, len(batch)) * self.item_vectors(batch)).sum(dim=1)
 
     def user_vectors(self, batch: Batch, n_rows: int) -> Tensor:
         """[n_rows, d] vectors of the first rows' requests."""
@@ -200,12 +202,12 @@ class TwoTower(nn.Module):
         features = [part.index_select(0, row) for part in self._request(batch, events, n_rows)]
         return self._user(features, [states]), row
 
-    def ad_vectors(self, batch: Batch) -> Tensor:
-        """[B, d] vectors of the rows' ads."""
+    def item_vectors(self, batch: Batch) -> Tensor:
+        """[B, d] vectors of the rows' items."""
         events = {} if self.events is None else self.events(batch)
-        shared = [events[name].values() for name in self.shared_ad]
-        x_BX = concat([*shared, self.ad_features(batch), self.ad_dense(batch, len(batch))])
-        vector_BD = unit(self.ad_mlp(x_BX))
+        shared = [events[name].values() for name in self.shared_item]
+        x_BX = concat([*shared, self.ad_features(batch), self.item_dense(batch, len(batch))])
+        vector_BD = unit(self.item_mlp(x_BX))
         prior_B = self.prior.index_select(0, batch.sparse[self.target].values().long())
         return torch.cat([vector_BD, (prior_B / self.scale).unsqueeze(1)], dim=1)
 
@@ -232,16 +234,16 @@ def unit(x_BD: Tensor) -> Tensor:
 
 
 def check_target(schema: Schema, request: TowerFeatures) -> str:
-    """The ad's column.
+    """The item's column.
 
     Raises:
         InputError: when the schema lacks what the towers are made of.
     """
     target = schema.target_item
     if target is None:
-        raise InputError("retrieval needs schema.target_item: name the ad's column")
-    if target not in schema.towers.get("ad", ()):
-        raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.ad: name it there")
+        raise InputError("retrieval needs schema.target_item: name the item's column")
+    if target not in schema.towers.get("item", ()):
+        raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.item: name it there")
     if not (request.categorical or request.tokens or request.width):
         raise InputError("retrieval needs features of the user in schema.towers.user: name some columns")
     return target

@@ -1,50 +1,145 @@
-"""Imports run one way: recsys <- retrieval, ranking <- pipelines, and the maths needs no torch."""
+"""Imports run one way, between packages, rooms and files; no name with an underscore leaves its module."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {
-    "recsys": {"retrieval", "ranking", "pipelines"},
-    "retrieval": {"ranking", "pipelines"},
-    "ranking": {"retrieval", "pipelines"},
-    "pipelines": set(),
+PACKAGES = ("recsys", "retrieval", "ranking", "pipelines", "benchmarks")
+MAY_IMPORT = {
+    "recsys": set(),
+    "retrieval": {"recsys"},
+    "ranking": {"recsys"},
+    "pipelines": {"recsys", "retrieval", "ranking"},
+    "benchmarks": {"recsys", "retrieval", "ranking", "pipelines"},
 }
+BASE = {"errors", "patterns", "config"}
+ROOMS = {
+    "system": BASE,
+    "schema": BASE,
+    "evaluation": BASE,
+    "report": BASE | {"evaluation"},
+    "data": BASE | {"system", "schema"},
+    "synthetic": BASE | {"system", "evaluation", "data"},
+    "raw": BASE | {"schema", "data"},
+    "prepare": BASE | {"system", "schema", "data", "raw"},
+    "nn": BASE | {"schema", "data"},
+    "distributed": BASE | {"system", "nn"},
+    "training": BASE | {"system", "evaluation", "data", "nn", "distributed"},
+    "runs": BASE | {"system", "schema", "evaluation", "report", "data", "raw", "prepare", "nn"},
+}
+"""What each room of recsys/ may import besides itself."""
+MAX_LINES, MAX_FILES, MAX_TOP_LEVEL = 300, 15, 5
 
 
-def imported_packages(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    return {name.split(".")[0] for name in names}
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the packages, by its dotted name."""
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_run_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not imported_packages(path) & FORBIDDEN[package], path
+@cache
+def imports_of(name: str) -> frozenset[str]:
+    """Modules of the packages that a module imports anywhere: at its top, inside functions, or for types alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (whole & modules().keys()) or {node.module}
+    return frozenset(found & modules().keys())
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "recsys.evaluation.metrics",
-        "recsys.evaluation.logits",
-        "recsys.evaluation.verdicts",
-        "recsys.report.html",
-        "recsys.prepare.run",
-        "recsys.synthetic",
-    ],
-)
+def room_of(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    for name in modules():
+        if name.split(".")[0] == package:
+            imported = {other.split(".")[0] for other in imports_of(name)} - {package}
+            assert imported <= MAY_IMPORT[package], name
+
+
+def test_every_room_is_known() -> None:
+    rooms = {room_of(name) for name in modules() if name.startswith("recsys.")}
+    assert rooms == ROOMS.keys() | BASE
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_one_way(room: str) -> None:
+    for name in modules():
+        if name.startswith(f"recsys.{room}.") or name == f"recsys.{room}":
+            imported = {room_of(other) for other in imports_of(name)} - {room}
+            assert imported <= ROOMS[room], name
+
+
+def test_no_room_imports_a_later_one() -> None:
+    seen = set(BASE)
+    for room, allowed in ROOMS.items():
+        assert allowed <= seen, room
+        seen.add(room)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    def reached_from(name: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(imports_of(name))
+        while todo:
+            other = todo.pop()
+            if other not in seen:
+                seen.add(other)
+                todo += imports_of(other)
+        return seen
+
+    assert [name for name in modules() if name in reached_from(name)] == []
+
+
+def foreign_private_names(path: Path) -> list[str]:
+    """Underscore names that a file takes from a module of the packages."""
+    tree, taken, aliases = ast.parse(path.read_text(encoding="utf-8")), [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+            taken += [alias.name for alias in node.names if alias.name.startswith("_")]
+            aliases |= {a.asname or a.name for a in node.names if f"{node.module}.{a.name}" in modules()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            taken += [node.attr] if node.attr.startswith("_") else []
+    return taken
+
+
+def test_no_module_takes_another_ones_private_names() -> None:
+    for path in modules().values():
+        assert foreign_private_names(path) == [], path
+
+
+@pytest.mark.parametrize("module", [n for n in sorted(modules()) if n.startswith("recsys.evaluation.")])
+def test_evaluation_needs_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["recsys.report.html", "recsys.prepare.scan", "recsys.synthetic"])
 def test_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_files_and_folders_stay_small() -> None:
+    folders = {path.parent for path in modules().values()}
+    for folder in folders:
+        assert len(list(folder.glob("*.py"))) <= MAX_FILES, folder
+    for path in [*modules().values(), *(ROOT / "tests").rglob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path
+    top_level = [path for path in (ROOT / "recsys").glob("*.py") if path.name != "__init__.py"]
+    assert len(top_level) <= MAX_TOP_LEVEL
 
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -50,11 +50,11 @@ def ours(task: Task) -> Score:
     torch.manual_seed(config.seed)
     model, log, world = build_model(model_config, split.schema), _Curve(), join_world()
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(world.agree(folder)) / "weights"
+        weights = Path(world.broadcast(folder)) / "weights"
         trainer = Trainer(model, split, judged, config, weights, log, world, "ours")
         log.began = time.perf_counter()
         report = trainer.fit()
-        world.agree(None)
+        world.broadcast(None)
     epochs = report.progress.epochs
     seconds = sum(epoch.seconds for epoch in epochs)
     waiting = sum(epoch.waited_s for epoch in epochs) / seconds

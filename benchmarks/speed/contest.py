@@ -12,9 +12,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ranking.dcnv2 import DCNv2Config
 from ranking.din import DINConfig
+from ranking.ft_transformer import FTTransformerConfig
 from ranking.gbdt import GBDTConfig
-from ranking.models import DeepModelConfig, config_class
+from ranking.model_config import DeepModelConfig
+from ranking.models import config_class
+from ranking.xdeepfm import XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split
@@ -112,6 +116,7 @@ def sequences_of(config: DeepModelConfig, split: Split) -> list[str]:
     tokens = [s.name for s in split.schema.token_sequences]
     if isinstance(config, DINConfig):
         return [*tokens, *(s.name for s in split.schema.column_sequences)]
+    assert isinstance(config, DCNv2Config | XDeepFMConfig | FTTransformerConfig)
     return tokens if config.pool_sequences else []
 
 

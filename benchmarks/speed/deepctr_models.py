@@ -11,7 +11,7 @@ from deepctr_torch.models import DCN, DIN, xDeepFM
 from benchmarks.speed.contest import Arrays
 from ranking.dcnv2 import DCNv2Config
 from ranking.din import DINConfig
-from ranking.models import DeepModelConfig
+from ranking.model_config import DeepModelConfig
 from ranking.xdeepfm import XDeepFMConfig
 from recsys.schema.resolved import Schema
 
@@ -30,6 +30,8 @@ def build_peer(config: DeepModelConfig, schema: Schema, seed: int) -> Peer:
     Raises:
         ValueError: when DeepCTR-Torch has none.
     """
+    if not isinstance(config, DCNv2Config | XDeepFMConfig | DINConfig):
+        raise ValueError(f"DeepCTR-Torch has no {config.name}")
     sizes = {"dnn_hidden_units": config.hidden_dims, "dnn_dropout": config.dropout, "seed": seed}
     match config:
         case DCNv2Config():
@@ -43,7 +45,6 @@ def build_peer(config: DeepModelConfig, schema: Schema, seed: int) -> Peer:
             return Peer(xDeepFM(columns, columns, cin_activation=activation, **sizes), inputs)
         case DINConfig():
             return _din(config, schema, sizes)
-    raise ValueError(f"DeepCTR-Torch has no {config.name}")
 
 
 def _pooled(schema: Schema, dim: int, pools: bool) -> tuple[list[Any], Callable[[Arrays], dict[str, np.ndarray]]]:

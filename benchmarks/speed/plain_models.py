@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ranking.dcnv2 import DCNv2Config
 from ranking.din import DINConfig
 from ranking.ft_transformer import FTTransformerConfig
-from ranking.models import DeepModelConfig
+from ranking.model_config import DeepModelConfig
 from ranking.xdeepfm import XDeepFMConfig
 from recsys.schema.resolved import Schema
 
@@ -26,6 +26,7 @@ def plain_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
             return PlainFTTransformer(config, schema)
         case DINConfig():
             return PlainDIN(config, schema)
+    raise ValueError(f"there is no plain counterpart of {config.name}")
 
 
 def start_tables(module: nn.Module, std: float) -> None:

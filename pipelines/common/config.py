@@ -1,14 +1,14 @@
 """The sections of a YAML config, and how a pipeline puts config and command line together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
 from ranking.gbdt import GBDTTrainerConfig
-from ranking.models import ModelConfig, ModelName, config_class, trainer_class
+from ranking.models import ModelConfig, config_class, model_names, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
@@ -18,7 +18,7 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
-from retrieval.config import HitsOf, RetrievalTrainerConfig
+from retrieval.config import PositivesOf, RetrievalTrainerConfig
 from retrieval.index import IndexConfig
 from retrieval.two_tower import TwoTowerConfig
 
@@ -100,7 +100,7 @@ def _mapping(values: Any, path: Path, key: str) -> Values:
     return {str(name): value for name, value in values.items()}
 
 
-def load_rank_config(path: Path, model: ModelName | None, overrides: Sequence[str]) -> RankConfig:
+def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) -> RankConfig:
     """Reads a config file for one model.
 
     Args:
@@ -117,8 +117,9 @@ def load_rank_config(path: Path, model: ModelName | None, overrides: Sequence[st
     file, given = load_sections(path), parse_overrides(overrides)
     if model is None:
         model = _named_model(file, path)
+    model_class = config_class(model)  # first: a wrong name is told before anything else
     models = _mapping(file.pop("models", None), path, "models")
-    known = get_args(ModelName)
+    known = model_names()
     for name in models:
         if name not in known:
             raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
@@ -134,7 +135,7 @@ def load_rank_config(path: Path, model: ModelName | None, overrides: Sequence[st
     values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
     return RankConfig(
         data=data_section(values, origin),
-        model=validate(config_class(model), values.get("model") or {}, origin, "model."),
+        model=validate(model_class, values.get("model") or {}, origin, "model."),
         trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
         show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
@@ -142,21 +143,20 @@ def load_rank_config(path: Path, model: ModelName | None, overrides: Sequence[st
     )
 
 
-def _named_model(file: Values, path: Path) -> ModelName:
+def _named_model(file: Values, path: Path) -> str:
     section = file.get("model")
     name = section.get("name") if isinstance(section, dict) else None
     if name is None:
-        raise InputError(f"{path} names no model: pass --model, one of {', '.join(get_args(ModelName))}")
-    if name not in get_args(ModelName):
-        raise InputError(f"{path}: model.name: there is no such model{nearest(str(name), get_args(ModelName))}")
-    model: ModelName = name
-    return model
+        raise InputError(f"{path} names no model: pass --model, one of {', '.join(model_names())}")
+    return str(name)
 
 
 class RetrievalSettings(StrictModel):
     """The `retrieval` section of a config."""
 
-    hits: HitsOf = "clicked"
+    renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives"}
+
+    positives: PositivesOf = "clicked"
     """Which rows name an ad that should have been retrieved."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
     """After so many days a row counts half for the popularity that the towers start from; null counts all alike."""

@@ -12,7 +12,6 @@ from pipelines.plan.state import PlanState
 from pipelines.plan.steps import FOLDS
 from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
-from ranking.models import ModelName
 from recsys.data.dataset import PreparedDataset
 from recsys.runs.metrics import read_metrics
 from recsys.system.files import is_done, partial_folder
@@ -126,9 +125,9 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
     return fits
 
 
-def finished_speeds(state: PlanState) -> dict[ModelName, Speed]:
+def finished_speeds(state: PlanState) -> dict[str, Speed]:
     """Rows/s of each model in the plan's finished runs."""
-    found: dict[ModelName, Speed] = {}
+    found: dict[str, Speed] = {}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             for _, folder in state.fits(step):

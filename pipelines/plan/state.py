@@ -15,7 +15,6 @@ from pipelines.common.config import (
 )
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from ranking.gbdt import GBDTTrainerConfig
-from ranking.models import ModelName
 from recsys.config import validate
 from recsys.evaluation.gates import Gate, Judged
 from recsys.evaluation.verdicts import Verdict
@@ -165,7 +164,7 @@ def watched(metrics: RunMetrics) -> float:
     return sum(best) / len(best)
 
 
-def for_model(model: ModelName, settings: tuple[str, ...]) -> tuple[str, ...]:
+def for_model(model: str, settings: tuple[str, ...]) -> tuple[str, ...]:
     """Settings of training that all models share, without those that trees do not know."""
     if model != "gbdt":
         return settings

@@ -1,5 +1,6 @@
 """The prepared data set: a folder of memory-mapped rows, their vocabularies and statistics, and the splits of them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from recsys.data.rows import GroupRows, Rows
 from recsys.data.split import FULL, Prior, Split
 from recsys.data.store import ExtraColumn, RowStore, load_array
 from recsys.data.vocabulary import Vocabulary
-from recsys.errors import InputError
+from recsys.errors import InputError, RenamedWarning
 from recsys.schema.config import LengthSegment
 from recsys.schema.feature_selection import ALL_FEATURES, FeatureConfig
 from recsys.system.files import is_done, read_json
@@ -47,7 +48,9 @@ class PreparedDataset:
         if not isinstance(values, dict) or values.get("format_version") != layout.FORMAT_VERSION:
             raise InputError(f"{folder} was prepared by another version: run python -m pipelines.prepare again")
         verify(folder)
-        manifest = validate(layout.Manifest, values, str(folder / layout.SCHEMA_FILE))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RenamedWarning)  # of a folder that an earlier version wrote
+            manifest = validate(layout.Manifest, values, str(folder / layout.SCHEMA_FILE))
         groups_file, stats_file = folder / layout.GROUPS_FILE, folder / layout.STATS_FILE
         return cls(
             folder=folder,

@@ -12,11 +12,11 @@ from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import by_column
 from recsys.prepare.digest import categorical_codes, measured, sequence_lengths, token_codes
-from recsys.prepare.hashing import mix
 from recsys.prepare.numeric import NumericCounter, NumericSample
 from recsys.prepare.scan import sample_hashes
 from recsys.prepare.vocabulary import VocabularyCounter
 from recsys.schema.resolved import Schema
+from recsys.system.hashing import mix
 
 _INDICATOR_SEED = 2
 

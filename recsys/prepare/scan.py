@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from recsys.data.config import PrepareConfig
 from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, PARTITIONS, Group, Partition
 from recsys.errors import InputError
-from recsys.prepare.hashing import as_fraction, hash_ids, mix
 from recsys.raw.derive import holds
 from recsys.raw.last_out import last_places
 from recsys.raw.source import Source
 from recsys.raw.tokens import encode_values
 from recsys.schema.config import Condition, LeaveLastOut, TimeSplit
 from recsys.schema.resolved import Schema
+from recsys.system.hashing import as_fraction, hash_ids, mix
 
 _FOLD_SEED, _SAMPLE_SEED = 0, 1  # streams of one user seed
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.patterns import nearest
-from recsys.schema.kinds import _SINGLE, Kind, kind_of
+from recsys.schema.kinds import SINGLE_KINDS, Kind, kind_of
 from recsys.schema.resolved import Schema
 
 _DECODED: dict[Kind, pa.DataType] = {"text": pa.string(), "list": pa.list_(pa.string())}
@@ -19,8 +19,8 @@ def roles_of(schema: Schema) -> dict[str, tuple[str, tuple[Kind, ...]]]:
     crossed = [column for columns in schema.crosses.values() for column in columns]
     single = [name for name in schema.categorical if name not in schema.derived_categorical]
     for log in schema.logs.values():
-        found |= dict.fromkeys((log.key, log.item, log.order), ("in a log", _SINGLE))
-    found |= dict.fromkeys([*single, *crossed], ("categorical", _SINGLE))
+        found |= dict.fromkeys((log.key, log.item, log.order), ("in a log", SINGLE_KINDS))
+    found |= dict.fromkeys([*single, *crossed], ("categorical", SINGLE_KINDS))
     for column in schema.measured:
         if column not in schema.derived_numeric:
             found[column] = ("numeric", ("number", "boolean"))
@@ -48,7 +48,7 @@ def check_types(schema: Schema, types: Mapping[str, pa.DataType], path: Path, ha
     if has_label:
         for column, role in ((schema.day, "the day"), (schema.split, "the split")):
             if column is not None:
-                roles.setdefault(column, (role, (*_SINGLE, "null")))
+                roles.setdefault(column, (role, (*SINGLE_KINDS, "null")))
     for column, (role, expected) in roles.items():
         kind = kind_of(types[column])
         if kind != "null" and kind not in expected:

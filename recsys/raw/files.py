@@ -55,7 +55,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise InputError(f"{path} is not a whole parquet file ({reason}): write or copy it again") from error
 
 
-def _batch_rows(file: pq.ParquetFile, columns: Sequence[str]) -> int:
+def batch_rows(file: pq.ParquetFile, columns: Sequence[str]) -> int:
     """How many rows of a file are decoded at once."""
     metadata, wanted = file.metadata, set(columns)
     widest = 0

@@ -13,7 +13,7 @@ from recsys.errors import InputError
 from recsys.patterns import match_columns
 from recsys.raw.column_types import check_names, check_same_kinds, check_types, roles_of, settle_types
 from recsys.raw.derive import derive
-from recsys.raw.files import _batch_rows, find_files, open_parquet
+from recsys.raw.files import batch_rows, find_files, open_parquet
 from recsys.raw.history import History, build_history
 from recsys.schema.config import LogSequence, SchemaConfig
 from recsys.schema.kinds import Kind, kind_of
@@ -121,7 +121,7 @@ class Source:
         for path, row_groups in parts:
             try:
                 file = open_parquet(path)
-                n_rows = _batch_rows(file, own)
+                n_rows = batch_rows(file, own)
                 for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=own):
                     table = settle_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():

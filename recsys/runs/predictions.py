@@ -32,7 +32,7 @@ class Predictions:
     fold: np.ndarray
     """[n] str: the fold or partition that each row belongs to."""
     label: np.ndarray
-    """[n] float32 0 / 1."""
+    """[n] 0 / 1."""
     model_logit: np.ndarray
     """[n] float32, as the model gives it."""
     logits: Logits
@@ -65,13 +65,15 @@ class Predictions:
 
 def join(parts: Sequence[Predictions], name: str = "overall") -> Predictions:
     """Predictions end to end; of no part, no rows."""
-    empty = np.zeros(0)
+    if not parts:
+        empty = np.zeros(0, np.float32)
+        return Predictions.of_fold(name, empty.astype(np.int64), empty, empty, Logits.join([]))
     return Predictions(
         name=name,
-        row=np.concatenate([empty.astype(np.int64), *(part.row for part in parts)]),
-        fold=np.concatenate([empty.astype(np.str_), *(part.fold for part in parts)]),
-        label=np.concatenate([empty.astype(np.float32), *(part.label for part in parts)]),
-        model_logit=np.concatenate([empty.astype(np.float32), *(part.model_logit for part in parts)]),
+        row=np.concatenate([part.row for part in parts]),
+        fold=np.concatenate([part.fold for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        model_logit=np.concatenate([part.model_logit for part in parts]),
         logits=Logits.join([part.logits for part in parts]),
     )
 
@@ -116,7 +118,7 @@ class RunPredictions:
 
     @property
     def label(self) -> np.ndarray:
-        """[n] float32 0 / 1."""
+        """[n] 0 / 1."""
         return self.predictions.label
 
     @property
@@ -164,7 +166,7 @@ def read_predictions(run: Path) -> RunPredictions:
         name=run.name,
         row=np.arange(len(model_logit)),
         fold=np.array(names)[codes],
-        label=table["label"].to_numpy().astype(np.float32),
+        label=table["label"].to_numpy(),
         model_logit=model_logit,
         logits=Logits(natural, log_pos_weight),
     )

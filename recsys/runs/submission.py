@@ -16,10 +16,10 @@ from recsys.config import validate
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, probability
 from recsys.evaluation.metrics import Metrics
-from recsys.prepare.hashing import hash_ids
 from recsys.raw.files import open_parquet
 from recsys.schema.resolved import Schema
 from recsys.system.files import read_json
+from recsys.system.hashing import hash_ids
 
 Scale = Literal["balanced", "natural"]
 

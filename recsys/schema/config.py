@@ -1,13 +1,20 @@
 """Which column plays which role, as a user writes it in a YAML file: names, and patterns such as `history_b_*`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from recsys.config import StrictModel
+from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
 
-TowerName = Literal["user", "ad", "context"]
+TowerName = Literal["user", "item", "context"]
+
+
+def rename_ad_tower(towers: Any) -> Any:
+    """Towers by name, where earlier versions called that of the item `ad`."""
+    if not isinstance(towers, dict):
+        return towers
+    return {"item" if name == "ad" else name: columns for name, columns in towers.items()}
 
 
 class Condition(StrictModel):
@@ -171,6 +178,13 @@ class SchemaConfig(StrictModel):
     """The categorical column that a behaviour sequence is matched against: the ad."""
     segments: dict[str, SegmentConfig] = {}
     side_tables: dict[str, SideTable] = {}
+
+    @field_validator("towers", mode="before")
+    @classmethod
+    def _read_earlier_tower_name(cls, towers: Any) -> Any:
+        if isinstance(towers, dict) and "ad" in towers:
+            warn_of_new_name("schema.towers.ad", "schema.towers.item")
+        return rename_ad_tower(towers)
 
     @property
     def label_column(self) -> str:

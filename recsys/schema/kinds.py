@@ -7,7 +7,7 @@ import pyarrow as pa
 Kind = Literal["number", "boolean", "text", "time", "list", "null", "other"]
 
 
-_SINGLE: tuple[Kind, ...] = ("number", "boolean", "text", "time")
+SINGLE_KINDS: tuple[Kind, ...] = ("number", "boolean", "text", "time")
 
 
 def kind_of(dtype: pa.DataType) -> Kind:
@@ -22,7 +22,7 @@ def kind_of(dtype: pa.DataType) -> Kind:
     if types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype):
         return "text"
     if types.is_list(dtype) or types.is_large_list(dtype) or types.is_fixed_size_list(dtype):
-        return "list" if kind_of(dtype.value_type) in (*_SINGLE, "null") else "other"
+        return "list" if kind_of(dtype.value_type) in (*SINGLE_KINDS, "null") else "other"
     if types.is_null(dtype):
         return "null"  # what a writer makes of a column without any value
     return "time" if types.is_temporal(dtype) and not types.is_duration(dtype) else "other"

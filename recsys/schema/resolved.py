@@ -3,7 +3,9 @@ depend on the files'.
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
@@ -21,6 +23,7 @@ from recsys.schema.config import (
     TimeSplit,
     TowerName,
     ValueSegment,
+    rename_ad_tower,
 )
 
 
@@ -84,7 +87,7 @@ class Schema(StrictModel):
     statistics: tuple[StatisticsFeature, ...] = ()
     logs: dict[str, LogSequence] = {}
     """By token sequence, how it is built from the log."""
-    towers: dict[TowerName, tuple[str, ...]]
+    towers: Annotated[dict[TowerName, tuple[str, ...]], BeforeValidator(rename_ad_tower)]
     target_item: str | None
     segments: dict[str, SegmentConfig]
     side_tables: dict[str, SideTable]

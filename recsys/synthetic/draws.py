@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from scipy.special import ndtri
 
-from recsys.prepare.hashing import as_fraction, mix
+from recsys.system.hashing import as_fraction, mix
 
 Index = np.ndarray
 

@@ -28,7 +28,7 @@ class World:
         """Whether this process writes the artifacts."""
         return self.rank == 0
 
-    def agree(self, value: ValueT) -> ValueT:
+    def broadcast(self, value: ValueT) -> ValueT:
         """The main process's value, on every rank."""
         if self.size == 1:
             return value
@@ -36,13 +36,13 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def gather(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor) -> Tensor:
         """[n, ...] of each rank end to end, rank after rank; the same n everywhere. Gradients find their way back."""
         return tensor if self.size == 1 else cast(Tensor, _Gather.apply(tensor, self.rank, self.size))
 

@@ -107,7 +107,7 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
     if world.is_main:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    world.agree(None)  # the others wait for the folder
+    world.broadcast(None)  # the others wait for the folder
     try:
         dcp.save(dict(tensors), storage_writer=_TensorWriter(partial, single_file_per_rank=True))
     except (RuntimeError, dcp.api.CheckpointException) as error:
@@ -118,7 +118,7 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
         seal(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    world.agree(None)
+    world.broadcast(None)
 
 
 def _refused(error: BaseException, folder: Path) -> BaseException:
@@ -173,7 +173,7 @@ class ResumePoint:
         if self._world.is_main:
             found = [(slot, read_json(slot / PROGRESS_FILE)) for slot in self._slots if self._is_sound(slot)]
             newest = max(found, key=lambda one: one[1]["step"], default=None)
-        return self._world.agree(newest)
+        return self._world.broadcast(newest)
 
     def _is_sound(self, slot: Path) -> bool:
         if is_done(slot) and slot not in self._sound:

@@ -1,6 +1,7 @@
 """The settings of training."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,13 +12,15 @@ from recsys.nn.precision import Precision
 
 
 class EarlyStopping(StrictModel):
-    """When to stop, judged on rows that are neither trained on nor reported."""
+    """When to stop, by rows that are neither trained on nor reported."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"holdout_fraction": "validation_fraction"}
 
     weights: dict[MetricName, float] = {"toss_score": 1.0}
     """The composite metric: a weighted sum, higher is better; give losses a negative weight."""
     patience: Annotated[int, Field(ge=1)] = 1
     """Epochs without a better value before training stops; the best epoch's weights are kept."""
-    holdout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the fitting rows set aside, where the data brings no validation split."""
 
     @field_validator("weights", mode="before")

@@ -14,7 +14,7 @@ def set_aside(rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, 
     """The rows to train on and those to judge epochs by, which are a slice of the fitting rows unless given."""
     if stopping is None or monitor is not None:
         return rows, monitor
-    n_held = max(1, round(stopping.holdout_fraction * len(rows)))
+    n_held = max(1, round(stopping.validation_fraction * len(rows)))
     order = Permutation(len(rows), seed, HOLDOUT_STREAM)
     return PermutedSlice(rows, order, n_held, len(rows)), PermutedSlice(rows, order, 0, n_held)
 
@@ -29,6 +29,6 @@ def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:
     if undefined := [name for name in weights if name not in values]:
         raise InputError(
             f"{undefined[0]} is undefined on the {metrics.n_rows} monitored rows ({metrics.n_positive} positive): "
-            "raise trainer.early_stopping.holdout_fraction, or set trainer.early_stopping=null"
+            "raise trainer.early_stopping.validation_fraction, or set trainer.early_stopping=null"
         )
     return sum(weight * values[name] for name, weight in weights.items())

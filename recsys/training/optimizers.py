@@ -16,7 +16,7 @@ class Optimizers:
     """AdamW (Loshchilov and Hutter, ICLR 2019) on the dense part and on small tables, fused optimizers on large ones.
 
     AdamW's weight decay applies to the dense part's matrices alone, but for those of modules that say
-    `has_weight_decay = False`: what stands for a feature is spared, as embeddings are. Tables have an L2 penalty on the
+    `no_decay = True`: what stands for a feature is undecayed, as embeddings are. Tables have an L2 penalty on the
     rows that a batch touches: decay would walk every row at each step.
 
     Args:
@@ -33,10 +33,10 @@ class Optimizers:
         self.names = {id(parameter): name for name, parameter in named.items()}
         self._tables = [p for name, p in named.items() if id(p) in tables and name not in spread]
         dense = [p for p in named.values() if id(p) not in tables]
-        spared = {id(p) for m in model.modules() if not getattr(m, "has_weight_decay", True) for p in m.parameters()}
-        decayed = [p for p in dense if p.ndim >= 2 and id(p) not in spared]
+        undecayed = {id(p) for m in model.modules() if getattr(m, "no_decay", False) for p in m.parameters()}
+        decayed = [p for p in dense if p.ndim >= 2 and id(p) not in undecayed]
         self.matrices = [self.names[id(p)] for p in decayed]
-        free = [p for p in dense if p.ndim < 2 or id(p) in spared] + self._tables
+        free = [p for p in dense if p.ndim < 2 or id(p) in undecayed] + self._tables
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
         self.dense = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.fused = model.fused_optimizer

@@ -43,11 +43,11 @@ class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
 
     def _forward(self, batch: Batch | None) -> tuple[Tensor, Tensor]:
         assert batch is not None
-        loss, self._looked_up = self._step.forward(batch, self._n_rows)
+        loss, self._looked_up = self._step.dense_step(batch, self._n_rows)
         return loss, loss
 
     def _backward(self, losses: Tensor) -> None:
         """The dense part's was done with the forward pass, in micro-batches: the tables' is left."""
         assert self._looked_up is not None
-        self._step.backward(self._looked_up)
+        self._step.table_step(self._looked_up)
         self._looked_up = None

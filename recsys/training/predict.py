@@ -54,7 +54,7 @@ def predict(
                 found = model(batch.to(world.device)).float().cpu()
             logits[share.start : share.stop] = found[: len(share)]
             line.advance(len(batch) * world.size)
-    return world.sum(logits).numpy()
+    return world.all_reduce(logits).numpy()
 
 
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:

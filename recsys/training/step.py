@@ -121,7 +121,7 @@ class _LossOf(nn.Module):
 
 
 class Step:
-    """Gradients of a batch: `forward`, then `backward`.
+    """Gradients of a batch: `dense_step`, then `table_step`.
 
     Args:
         objective: the losses of a model with its tables sharded.
@@ -136,7 +136,7 @@ class Step:
     ) -> None:
         model = objective.model
         self._loss_of, self._mixout, self._world = _LossOf(objective), mixout, world
-        self._may_split = not (objective.talks and world.size > 1)
+        self._may_split = not (objective.uses_collectives and world.size > 1)
         self.precision, self.micro_batches = precision, micro_batches
         self.look_ups = LookUps(model)
         inside = {id(p) for p in self.look_ups.parameters()}
@@ -144,7 +144,7 @@ class Step:
         plain = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
         self._copied = [parameter for module in plain for parameter in module.parameters()]
 
-    def forward(self, batch: Batch, n_rows: int) -> tuple[Tensor, LookedUp]:
+    def dense_step(self, batch: Batch, n_rows: int) -> tuple[Tensor, LookedUp]:
         """Leaves the gradients of the mean loss in the dense parameters.
 
         Args:
@@ -152,7 +152,7 @@ class Step:
             n_rows: rows of the batch on all processes.
 
         Returns:
-            The mean loss over all processes' rows, and what `backward` goes on from.
+            The mean loss over all processes' rows, and what `table_step` continues from.
 
         Raises:
             InputError: when the loss or its gradients are not finite even in fp32; no table was updated then.
@@ -178,13 +178,13 @@ class Step:
             )
         return loss, looked_up
 
-    def backward(self, looked_up: LookedUp) -> None:
+    def table_step(self, looked_up: LookedUp) -> None:
         """Leaves gradients in the tables; fused ones are updated."""
         looked_up.backward(self._world.size)
         for parameter in self._copied:  # TorchRec does this for the tables that it holds
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            self._world.sum(parameter.grad).div_(self._world.size)
+            self._world.all_reduce(parameter.grad).div_(self._world.size)
 
     def _through_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
         """The mean loss; its gradients are left in `looked_up` and, summed over processes, in the dense parameters."""
@@ -204,7 +204,7 @@ class Step:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             flat = torch.cat([loss.view(1), *[p.grad.view(-1) for p in self._dense if p.grad is not None]])
-            self._world.sum(flat)
+            self._world.all_reduce(flat)
             loss, start = flat[0], 1
             for parameter in self._dense:
                 parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)

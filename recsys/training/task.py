@@ -1,4 +1,4 @@
-"""What a fit learns: from which rows, in which batches, by which losses, and how its epochs are judged."""
+"""What a fit learns: from which rows, in which batches, by which losses, and how its epochs are validated."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ class Objective(nn.Module):
 
     Args:
         model: what is trained.
-        talks: whether `forward` exchanges tensors between processes; parts of a batch are then as many on each.
+        uses_collectives: whether `forward` exchanges tensors between processes, so that all of them must split a batch
+            into equally many micro-batches.
     """
 
-    def __init__(self, model: nn.Module, talks: bool = False) -> None:
+    def __init__(self, model: nn.Module, uses_collectives: bool = False) -> None:
         super().__init__()
-        self.model, self.talks = model, talks
+        self.model, self.uses_collectives = model, uses_collectives
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses; those of rows that are not real count for nothing."""
@@ -57,8 +58,8 @@ class RowLoss(Objective):
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Says after each epoch how good the model is: the best epoch's weights are kept."""
+class Validation:
+    """Measures the model after each epoch: the best epoch's weights are kept."""
 
     measure: Callable[[], Mapping[str, float]]
     """The model's figures as it stands, on every process."""
@@ -78,9 +79,9 @@ class Task:
     objective: Objective
     link: LogitLink
     """What the objective does to logits."""
-    judge: Judge | None = None
+    validation: Validation | None = None
     monitor: Rows | None = None
-    """Rows to judge epochs by as clicks, as the trainer's early stopping asks; `judge` takes its place."""
+    """Rows whose clicks the trainer's early stopping looks at, where there is no `validation`."""
 
 
 def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: TrainerConfig) -> Task:

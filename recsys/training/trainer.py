@@ -74,7 +74,8 @@ class Trainer:
             assert isinstance(config, TrainerConfig)
             task, self._stopping = click_task(model, split, monitor, config), config.early_stopping
         self._task, self._rows, self.link = task, task.rows, task.link
-        self._patience = task.judge.patience if task.judge else self._stopping.patience if self._stopping else None
+        stopping = task.validation or self._stopping
+        self._patience = stopping.patience if stopping else None
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows to train on: give it more")
         self._n_batches = -(-len(self._rows) // config.batch_size)
@@ -109,7 +110,7 @@ class Trainer:
                 progress.best_epoch = progress.epoch
             else:
                 with self._average.in_place():
-                    self._judge(epoch)
+                    self._validate(epoch)
             self._print(epoch)
             on_epoch(epoch.monitored)
             progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -164,7 +165,7 @@ class Trainer:
         self._pipeline.detach()
         for tensor in (*self.model.buffers(), *self._average.means.values()):
             if tensor.is_floating_point():  # running statistics are of this process's rows
-                self._world.sum(tensor).div_(self._world.size)
+                self._world.all_reduce(tensor).div_(self._world.size)
         mean = progress.loss_sum / len(self._rows)
         self._log.scalar("train/epoch_loss", mean, progress.step)
         return Epoch(mean, progress.seconds, progress.waited_s)
@@ -199,14 +200,14 @@ class Trainer:
             self._log.scalar(f"train/learning_rate/{part}", rate, step)
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
 
-    def _judge(self, epoch: Epoch) -> None:
+    def _validate(self, epoch: Epoch) -> None:
         """Measures the model as it stands, and keeps the weights if they are the best so far."""
-        progress, judge = self._progress, self._task.judge
-        if judge is None:
+        progress, validation = self._progress, self._task.validation
+        if validation is None:
             figures = self._measure_clicks(epoch)
         else:
-            figures = judge.measure()
-            epoch.monitored = figures[judge.metric]
+            figures = validation.measure()
+            epoch.monitored = figures[validation.metric]
         assert epoch.monitored is not None
         for name, value in figures.items():
             self._log.scalar(f"monitor/{name}", value, progress.step)
@@ -254,7 +255,7 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         is_due = time.perf_counter() - self._saved_at >= self._config.checkpoint_every_s
-        if self._world.agree(is_due):
+        if self._world.broadcast(is_due):
             self._resume.save(self._state(), asdict(self._progress))
             self._saved_at = time.perf_counter()
 

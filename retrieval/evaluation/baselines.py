@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Popularity:
-    """Ranks ads by [A] counts, whoever asks."""
+    """Ranks items by [A] counts, whoever asks."""
 
     def __init__(self, counts: np.ndarray) -> None:
         self._scores = counts.astype(np.float32)
@@ -15,11 +15,11 @@ class Popularity:
 
 
 class Random:
-    """Ranks ads by chance."""
+    """Ranks items by chance."""
 
-    def __init__(self, n_ads: int, seed: int) -> None:
-        self._n_ads, self._seed = n_ads, seed
+    def __init__(self, n_items: int, seed: int) -> None:
+        self._n_items, self._seed = n_items, seed
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """[b] places of requests to [b, A]."""
-        return np.random.default_rng([self._seed, int(places[0])]).random((len(places), self._n_ads), np.float32)
+        return np.random.default_rng([self._seed, int(places[0])]).random((len(places), self._n_items), np.float32)

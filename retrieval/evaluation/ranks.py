@@ -1,4 +1,4 @@
-"""How well rankings of a catalogue retrieve the ads that were clicked."""
+"""How well rankings of a catalog retrieve the items that were clicked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,46 +7,46 @@ import numpy as np
 
 KS = (1, 10, 50, 100, 200, 500)
 N_HEAD = 100
-"""Ads that are no tail."""
+"""Items that are no tail."""
 _SCORES_AT_ONCE = 1 << 22
 
 Scores = Callable[[np.ndarray], np.ndarray]
-"""Of [b] places of requests, the [b, A] scores of all ads."""
+"""Of [b] places of requests, the [b, A] scores of all items."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where each request's ad stands among all."""
+    """Where each request's item stands among all."""
 
     rank: np.ndarray
     """[n] int64, from 1."""
     top: np.ndarray
-    """[n, K] int32: the K best ads of each request, best first."""
+    """[n, K] int32: the K best items of each request, best first."""
 
 
-def rank_all(scores: Scores, target: np.ndarray, n_ads: int) -> Ranking:
-    """Ranks all ads for each request; of equal scores the ad that stands first in the catalogue goes first.
+def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
+    """Ranks all items for each request; of equal scores the item that stands first in the catalog goes first.
 
     Args:
         scores: of blocks of requests.
-        target: [n] each request's ad, a place in the catalogue.
-        n_ads: A.
+        target: [n] each request's item, a place in the catalog.
+        n_items: A.
     """
-    n_top = min(max(KS), n_ads)
+    n_top = min(max(KS), n_items)
     ranks, tops = [], []
-    size = max(1, _SCORES_AT_ONCE // n_ads)
+    size = max(1, _SCORES_AT_ONCE // n_items)
     for start in range(0, len(target), size):
         places = np.arange(start, min(start + size, len(target)))
         block = scores(places).astype(np.float32, copy=False)
         mine = target[places]
         own = block[np.arange(len(places)), mine]
         is_before = block > own[:, None]
-        is_before |= (block == own[:, None]) & (np.arange(n_ads) < mine[:, None])
+        is_before |= (block == own[:, None]) & (np.arange(n_items) < mine[:, None])
         ranks.append(1 + is_before.sum(axis=1))
         best = (
             np.argpartition(-block, n_top - 1, axis=1)[:, :n_top]
-            if n_top < n_ads
-            else np.tile(np.arange(n_ads), (len(places), 1))
+            if n_top < n_items
+            else np.tile(np.arange(n_items), (len(places), 1))
         )
         best.sort(axis=1)
         order = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1, kind="stable")
@@ -64,22 +64,22 @@ def measure_ranks(rank: np.ndarray) -> dict[str, float]:
     return found | {"mrr": float(np.mean(1.0 / rank))}
 
 
-def measure_ranking(ranking: Ranking, n_ads: int) -> dict[str, float]:
-    """`measure_ranks`, and coverage@K: the share of the catalogue that is among the K best of any request."""
+def measure_ranking(ranking: Ranking, n_items: int) -> dict[str, float]:
+    """`measure_ranks`, and coverage@K: the share of the catalog that is among the K best of any request."""
     found = measure_ranks(ranking.rank)
     for k in KS:
-        found[f"coverage@{k}"] = len(np.unique(ranking.top[:, :k])) / n_ads
+        found[f"coverage@{k}"] = len(np.unique(ranking.top[:, :k])) / n_items
     return found
 
 
 def ranks_among(request: np.ndarray, entry: np.ndarray, score: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[n] ranks of the requests' ads among their candidates by falling score; infinite where they are none of them.
+    """[n] ranks of the requests' items among their candidates by falling score; infinite where they are none of them.
 
     Args:
         request: [m] the request of each candidate, 0 .. n - 1.
-        entry: [m] places in the catalogue.
+        entry: [m] places in the catalog.
         score: [m].
-        target: [n] each request's ad, a place in the catalogue.
+        target: [n] each request's item, a place in the catalog.
     """
     order = np.lexsort((-score, request))
     place = np.empty(len(order), np.int64)

@@ -80,7 +80,7 @@ class RetrievalData(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_earlier_name(cls, values: Values) -> Values:
-        return {("n_items" if name == "n_ads" else name): value for name, value in values.items()}
+        return {("n_items" if name == "n_items" else name): value for name, value in values.items()}
 
 
 class RetrievalMetrics(RankingMetrics):

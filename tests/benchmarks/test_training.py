@@ -7,7 +7,7 @@ from benchmarks.speed.contenders import limit, ours, plain
 from benchmarks.speed.contest import Score, Task, load
 from ranking.dcnv2 import DCNv2Config
 from recsys.data.dataset import PreparedDataset
-from tests.recsys.training.conftest import quick
+from tests.helpers.training import quick
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
 from recsys.training.predict import evaluate
-from tests.recsys.training.conftest import fit, quick
+from tests.helpers.training import fit, quick
 from tests.recsys.training.test_checkpoint import (  # noqa: F401
     test_a_killed_fit_resumes_to_the_same_bits,
     test_a_resumed_fit_goes_on_where_it_was,

@@ -2,8 +2,6 @@
 
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,7 +9,8 @@ import pytest
 import yaml
 
 from pipelines.common.cli import run_pipeline
-from tests.conftest import SMALL_SCHEMA, small_table
+from tests.helpers.commands import Outcome, Run
+from tests.helpers.small import SMALL_SCHEMA, small_table
 
 COMMANDS = {
     "generate": "generate_command",
@@ -20,16 +19,6 @@ COMMANDS = {
     "compare": "compare",
     "sweep": "sweep",
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Whatever stands in a config file or on the command line: settings, or an error of one line."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.common.cli import TOSS_CONFIG
 from pipelines.common.config import load_rank_config
-from ranking.models import ModelName
+from ranking.models import model_names
 from recsys.errors import InputError
 
 cases = settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
@@ -73,7 +73,7 @@ VALUES = st.sampled_from(
 OVERRIDES = st.lists(st.tuples(KEYS, st.sampled_from(["=", "=", "=", ""]), VALUES).map("".join), min_size=1, max_size=2)
 
 
-def load(path: Path, model: ModelName, overrides: list[str]) -> None:
+def load(path: Path, model: str, overrides: list[str]) -> None:
     try:
         load_rank_config(path, model, overrides)
     except InputError as error:
@@ -92,16 +92,16 @@ def changed(values: Any) -> st.SearchStrategy[Any]:
     return st.one_of(st.just(values), st.just(values), st.just(values), JUNK)
 
 
-@pytest.mark.parametrize("model", get_args(ModelName))
+@pytest.mark.parametrize("model", model_names())
 @settings(cases, max_examples=25)
 @given(overrides=OVERRIDES)
-def test_any_override(model: ModelName, overrides: list[str]) -> None:
+def test_any_override(model: str, overrides: list[str]) -> None:
     load(TOSS_CONFIG, model, overrides)
 
 
 @cases
-@given(values=changed(yaml.safe_load(TOSS_CONFIG.read_text())), model=st.sampled_from(get_args(ModelName)))
-def test_any_config(tmp_path: Path, values: Any, model: ModelName) -> None:
+@given(values=changed(yaml.safe_load(TOSS_CONFIG.read_text())), model=st.sampled_from(model_names()))
+def test_any_config(tmp_path: Path, values: Any, model: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values, allow_unicode=True))
     load(path, model, [])

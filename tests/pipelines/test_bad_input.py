@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.conftest import SMALL_SCHEMA, small_table
-from tests.pipelines.conftest import Outcome, Run
+from tests.helpers.commands import Outcome, Run
+from tests.helpers.small import SMALL_SCHEMA, small_table
 
 SMALL = {
     "gbdt": ("model.n_trees=20", "model.min_data_in_leaf=20"),

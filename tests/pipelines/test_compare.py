@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from recsys.system.seal import seal
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
 

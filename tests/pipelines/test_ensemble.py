@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.csv as pa_csv
 import pytest
 
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
 

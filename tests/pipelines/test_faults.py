@@ -23,8 +23,8 @@ from torch.distributed.checkpoint.api import CheckpointException, _wrap_exceptio
 import pipelines.rank
 from pipelines.common.interrupt import MESSAGE
 from recsys.system.seal import seal
-from tests.conftest import small_table
-from tests.pipelines.conftest import Outcome, Run
+from tests.helpers.commands import Outcome, Run
+from tests.helpers.small import small_table
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--folds", "all")
 TREES = (*RANK, "--model", "gbdt", "model.n_trees=20")

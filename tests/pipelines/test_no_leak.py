@@ -12,8 +12,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys.evaluation.calibration import CALIBRATIONS, cross_calibrate
 from recsys.runs.predictions import join_predictions, read_predictions
-from tests.conftest import prepare_small, small_table
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
+from tests.helpers.small import prepare_small, small_table
 
 CHANCE_FOLD = "1"
 

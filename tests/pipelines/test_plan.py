@@ -21,8 +21,8 @@ from pipelines.plan.state import PlanState, for_model
 from pipelines.plan.steps import stack_of_earlier_rows
 from recsys.errors import InputError
 from recsys.runs.predictions import join_predictions, read_predictions
-from tests.conftest import SMALL_SCHEMA, small_table
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
+from tests.helpers.small import SMALL_SCHEMA, small_table
 
 ROOT = Path(__file__).parents[2]
 PLAN = yaml.safe_load((Path(__file__).parent / "small_plan.yaml").read_text())
@@ -44,7 +44,7 @@ def make_project(folder: Path) -> None:
         | {
             "target_item": "shop",
             "crosses": {"cross_shop": ["color", "shop"]},
-            "towers": {"user": ["seen", "x_*"], "ad": ["shop"], "context": ["color"]},
+            "towers": {"user": ["seen", "x_*"], "item": ["shop"], "context": ["color"]},
         },
         "prepare": {"min_count": 3, "n_folds": 3},
         "features": {"leave_out": ["cross_*"]},
@@ -194,7 +194,7 @@ def test_the_report_needs_nothing_else(in_finished: Path) -> None:
         "Submission",
     ):
         assert f"<h2>{title}</h2>" in page
-    assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['score']:.5f}" in page
+    assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['toss_score']:.5f}" in page
 
 
 def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import small_table
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
+from tests.helpers.small import small_table
 
 PREPARE = ("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--out", "prepared/mine")
 

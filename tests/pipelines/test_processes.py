@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pipelines.conftest import Run
-from tests.pipelines.test_rank import read_oof
+from tests.helpers.commands import Run, read_oof
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ("--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "0,1")

@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -13,15 +12,10 @@ import pipelines.rank
 from recsys.runs.folder import RunFolder
 from recsys.training.checkpoint import names_in
 from recsys.training.trainer import Trainer
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run, read_oof
 
 RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw")
 FIGURES = {"ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score", "n_rows", "n_positive"}
-
-
-def read_oof(run: Path) -> list[dict[str, str]]:
-    with (run / "oof.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_out_of_fold_run_folder(project: Path, run: Run) -> None:

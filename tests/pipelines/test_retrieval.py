@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from recsys.data.dataset import PreparedDataset
-from tests.conftest import SMALL_SCHEMA
-from tests.pipelines.conftest import Run
-from tests.retrieval.conftest import tower_schema, tower_table
+from tests.helpers.commands import Run
+from tests.helpers.small import SMALL_SCHEMA
+from tests.helpers.towers import tower_schema, tower_table
 
 GIVEN = ("retrieval", "--config", "config.yaml", "--data", "raw")
 RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "holdout")
@@ -34,8 +34,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "trainer": {"epochs": 2, "batch_size": 200, "learning_rate": 0.01},
         "retrieval": {
             "half_life_days": 3,
-            "model": {"embedding_dim": 8, "output_dim": 8, "user_hidden_dims": [16], "ad_hidden_dims": [16]},
-            "trainer": {"epochs": 4, "batch_size": 200, "learning_rate": 0.01, "loss": {"shown": "positive"}},
+            "model": {"embedding_dim": 8, "output_dim": 8, "user_hidden_dims": [16], "item_hidden_dims": [16]},
+            "trainer": {"epochs": 4, "batch_size": 200, "learning_rate": 0.01, "loss": {"impressions": "positive"}},
             "candidates": 10,
         },
     }
@@ -78,7 +78,7 @@ def test_a_run_from_end_to_end(project: Path, run: Run) -> None:
 
 
 def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) -> None:
-    """With the ads of one part's rows changed, the scores of that part change by nothing but their own pairs."""
+    """With the items of one part's rows changed, the scores of that part change by nothing but their own pairs."""
     assert run(*GIVEN, "--out", "a", "trainer.epochs=1").code == 0
     scores = pq.read_table(project / "a/scores.parquet")
     assert scores.column_names == ["row_id", "score"]
@@ -93,10 +93,10 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
     label = table["click"].to_numpy().copy()
     label[part] = 1 - label[part]
     pq.write_table(table.set_column(table.column_names.index("click"), "click", pa.array(label)), "raw/train.parquet")
-    assert run(*GIVEN, "--out", "b", "trainer.epochs=1", "trainer.loss.shown=ignore").code == 0
+    assert run(*GIVEN, "--out", "b", "trainer.epochs=1", "trainer.loss.impressions=ignore").code == 0
     assert run(*GIVEN, "--out", "c", "trainer.epochs=1").code == 0
     found = {
-        name: dict(zip(t["row_id"].to_pylist(), t["toss_score"].to_pylist(), strict=True))
+        name: dict(zip(t["row_id"].to_pylist(), t["score"].to_pylist(), strict=True))
         for name, t in ((n, pq.read_table(project / n / "scores.parquet")) for n in "abc")
     }
     names = [f"row-{row}" for row in part]
@@ -137,7 +137,7 @@ def test_candidates_are_reranked_by_a_ranking_run(project: Path, run: Run) -> No
     assert metrics["reranked"]["recall@10"] == pytest.approx(metrics["two_tower"]["recall@10"])  # of the same ten
     table = pq.read_table(project / "found/reranked.parquet").to_pylist()
     assert set(table[0]) == {"row_id", "rank", "item", "score", "logit"}
-    # The pair of a request and its own ad has the logit that the row itself has, where its ad's columns are usual.
+    # The pair of a request and its own item has the logit that the row itself has, where its item's columns are usual.
     oof = pa_csv.read_csv("ranker/oof.csv").to_pylist()
     logit = {row["row_id"]: np.log(row["p"] / (1 - row["p"])) for row in oof}
     raw = {row["id"]: row for row in pq.read_table(project / "raw/train.parquet").to_pylist()}
@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_without_training_again(project: Path, run: Run, mo
     def dies(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retrieval, "index_ads", dies)
+    monkeypatch.setattr(retrieval, "index_items", dies)
     assert run(*GIVEN, "--out", "found").code == 130
     monkeypatch.undo()
     monkeypatch.chdir(project)
@@ -179,9 +179,9 @@ def test_a_killed_run_goes_on_without_training_again(project: Path, run: Run, mo
         (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
         (("models.dcnv2.trainer.epochs=1",), "'models' is no setting of a retrieval run"),
         (("trainer.early_stopping={}",), "needs a valid split"),
-        (("trainer.loss.all_ads=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
+        (("trainer.loss.full_catalog=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
         (("model.pooling=causal",), "set score_parts=null"),
-        (("hits=all", "trainer.loss={name: logistic, shown: ignore}"), "set hits=clicked"),
+        (("positives=all", "trainer.loss={name: logistic, impressions: ignore}"), "set positives=clicked"),
         (("--reranker", "nothing"), "nothing is not a finished run"),
     ],
 )
@@ -193,8 +193,9 @@ def test_bad_input(project: Path, run: Run, arguments: tuple[str, ...], message:
 
 def test_the_logistic_baseline_and_hard_negatives(project: Path, run: Run) -> None:
     quick = ("score_parts=null", "trainer.epochs=1")
-    outcome = run(*GIVEN, "--out", "a", *quick, "trainer.loss={name: logistic, shown: ignore}")
+    outcome = run(*GIVEN, "--out", "a", *quick, "trainer.loss={name: logistic, impressions: ignore}")
     assert outcome.code == 0, outcome.err
-    loss = "trainer.loss={shown: negative, shown_per_hit: 1, shown_weight: 0.2, uniform_negatives: 8}"
+    settings = "impressions: negative, impressions_per_positive: 1, impression_weight: 0.2, uniform_negatives: 8"
+    loss = f"trainer.loss={{{settings}}}"
     outcome = run(*GIVEN, "--out", "b", *quick, loss)
     assert outcome.code == 0, outcome.err

@@ -9,7 +9,7 @@ from pipelines.sharding_plan import suppose_schema
 from ranking.models import build_model
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
 
 BILLION = Path(__file__).parents[2] / "configs" / "billion.yaml"
 PLAN_ONLY = ("rank", "--model", "dcnv2", "--show-sharding")

@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from recsys.evaluation.metrics import weighted_log_loss
-from tests.conftest import small_table
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
+from tests.helpers.small import small_table
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw")
 

@@ -8,7 +8,7 @@ import pipelines.sweep
 from pipelines.search_space import Grid, Range, parse_space
 from recsys.errors import InputError
 from recsys.system.world import World
-from tests.pipelines.conftest import Run
+from tests.helpers.commands import Run
 
 SWEEP = ("sweep", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", "--folds", "0", "--out", "swept")
 SHORT = ("trainer.epochs=1",)

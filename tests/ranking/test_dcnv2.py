@@ -4,7 +4,7 @@ import torch
 
 from ranking.dcnv2 import CrossNet, DCNv2, DCNv2Config
 from recsys.data.dataset import PreparedDataset
-from tests.conftest import with_tables
+from tests.helpers.sharded import with_tables
 
 
 def test_cross_layers_by_hand() -> None:

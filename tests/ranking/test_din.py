@@ -6,8 +6,8 @@ from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.nn.dice import Dice
-from tests.conftest import with_tables
-from tests.ranking.din_parts import forward
+from tests.helpers.din import forward
+from tests.helpers.sharded import with_tables
 
 
 def test_attention_weights_by_numpy() -> None:

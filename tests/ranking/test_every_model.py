@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ranking.models import build_model, config_class
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
-from tests.conftest import with_tables
+from tests.helpers.sharded import with_tables
 
 MODELS = {
     "dcnv2": {"hidden_dims": (8,)},

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from ranking.ft_transformer import Block, FourierTokens, FTTransformer, FTTransformerConfig, LinearTokens
 from recsys.data.dataset import PreparedDataset
 from recsys.nn.layers import TokenDropout
-from tests.conftest import with_tables
-from tests.recsys.training.conftest import quick, trainer_of
+from tests.helpers.sharded import with_tables
+from tests.helpers.training import quick, trainer_of
 
 SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3)
 

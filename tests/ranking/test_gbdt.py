@@ -1,5 +1,6 @@
 """GBDT: LightGBM itself on the same matrix is the witness."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm as lgb
@@ -15,7 +16,7 @@ from recsys.errors import InputError
 from recsys.system.world import World
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.log import Log
-from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
+from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}
 
@@ -74,7 +75,7 @@ def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_p
 
 
 def test_the_best_epoch_is_kept_and_judged_on_rows_set_aside(dataset: PreparedDataset, tmp_path: Path) -> None:
-    stopping = EarlyStopping(weights={"roc_auc": 1.0}, patience=2, holdout_fraction=0.2)
+    stopping = EarlyStopping(weights={"roc_auc": 1.0}, patience=2, validation_fraction=0.2)
     settings = GBDTTrainerConfig(early_stopping=stopping, trees_per_epoch=5)
     trainer = build(dataset, tmp_path, settings, n_trees=400, learning_rate=0.5)
     progress = trainer.fit().progress
@@ -107,6 +108,6 @@ def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp
     split, two = dataset.split("fold_0"), World(0, 2, torch.device("cpu"))
     with pytest.raises(InputError, match="gbdt grows its trees in one process.*start it without torchrun"):
         build_trainer(GBDTConfig(), GBDTTrainerConfig(), split, None, tmp_path, Log(), two)
-    split.fit_rows = AllRows(1)  # set aside for early stopping
+    split = replace(split, fit_rows=AllRows(1))  # set aside for early stopping
     with pytest.raises(InputError, match="split 'fold_0' has no rows left to train on"):
         GBDTTrainer(GBDTConfig(), split, None, GBDTTrainerConfig(), tmp_path, Log(), "fold_0")

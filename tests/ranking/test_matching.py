@@ -6,8 +6,8 @@ from ranking.matching import Matching, MatchingConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.training.losses import WeightedLogLoss
 from recsys.training.task import RowLoss
-from tests.conftest import with_tables
-from tests.ranking.din_parts import forward
+from tests.helpers.din import forward
+from tests.helpers.sharded import with_tables
 
 
 def test_losses_by_a_loop() -> None:

@@ -4,7 +4,7 @@ import torch
 
 from ranking.xdeepfm import CIN, XDeepFM, XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
-from tests.conftest import with_tables
+from tests.helpers.sharded import with_tables
 
 
 def cin_by_loops(cin: CIN, x0: np.ndarray, split_half: bool, activation: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import World, join_world
 from recsys.training.log import Log
-from retrieval.catalogue import build_catalogue
+from retrieval.catalog import build_catalog
 from retrieval.config import RetrievalTrainerConfig
 from retrieval.fit import build_retrieval_trainer, load_towers
 from retrieval.two_tower import TwoTowerConfig
@@ -22,8 +22,8 @@ LAYOUTS: dict[str, dict[str, object]] = {"copied": {}, "row_wise": SPREAD}
 def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
     """Batches of 45, the last of which has one row: the first of two processes has none of it."""
     split = dataset.split("full")
-    catalogue = build_catalogue(split, split.fit_rows, [], False)
-    model = TwoTowerConfig(embedding_dim=8, output_dim=8, user_hidden_dims=(16,), ad_hidden_dims=(16,), dropout=0)
+    catalog = build_catalog(split, split.fit_rows, [], False)
+    model = TwoTowerConfig(embedding_dim=8, output_dim=8, user_hidden_dims=(16,), item_hidden_dims=(16,), dropout=0)
     results = {}
     for layout, tables in LAYOUTS.items():
         config = RetrievalTrainerConfig.model_validate(
@@ -38,13 +38,13 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
         )
         assert len(split.fit_rows) % config.batch_size % 2 == 1
         trainer = build_retrieval_trainer(
-            model, config, "all", split, split.fit_rows, catalogue, None, out / layout, Log(), world, layout
+            model, config, "all", split, split.fit_rows, catalog, None, out / layout, Log(), world, layout
         )
         report = trainer.fit()
-        towers = load_towers(model, config, split, catalogue, out / layout, world)
+        towers = load_towers(model, config, split, catalog, out / layout, world)
         results[layout] = {
             "losses": [epoch.loss for epoch in report.progress.epochs],
-            "ads": towers.ad_vectors(catalogue).tolist(),
+            "items": towers.item_vectors(catalog).tolist(),
             "requests": towers.request_vectors(split.fit_rows)[:99].tolist(),
         }
     if world.is_main:

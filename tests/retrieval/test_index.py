@@ -8,40 +8,26 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.system.files import read_json, write_json
-from retrieval.index import AdIndex, IndexConfig, build_index, exact_search, load_index, recall_of
-
-
-def vectors(n: int, seed: int = 0, d: int = 16, n_centres: int = 50) -> np.ndarray:
-    """[n, d] unit vectors around some centres."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(n_centres, d))
-    found = centres[rng.integers(0, n_centres, n)] + 0.3 * rng.normal(size=(n, d))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
-
-
-def brute_force(ads: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    return np.argsort(-(queries.astype(np.float64) @ ads.T.astype(np.float64)), axis=1, kind="stable")[:, :k]
-
-
-ADS, QUERIES = vectors(3000), vectors(40, seed=1)
+from retrieval.index import IndexConfig, ItemIndex, build_index, exact_search, load_index, recall_of
+from tests.helpers.vectors import ITEMS, QUERIES, brute_force
 
 
 def test_flat_agrees_with_brute_force() -> None:
-    index = build_index(ADS, IndexConfig(kind="flat"))
+    index = build_index(ITEMS, IndexConfig(kind="flat"))
     scores, places = index.search(QUERIES, 20)
-    assert np.array_equal(places, brute_force(ADS, QUERIES, 20))
-    np.testing.assert_allclose(scores, np.take_along_axis(QUERIES @ ADS.T, places, axis=1), rtol=1e-5)
+    assert np.array_equal(places, brute_force(ITEMS, QUERIES, 20))
+    np.testing.assert_allclose(scores, np.take_along_axis(QUERIES @ ITEMS.T, places, axis=1), rtol=1e-5)
 
 
 def test_exact_search_goes_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.index._BLOCK", 700)
-    assert np.array_equal(exact_search(ADS, QUERIES, 20), brute_force(ADS, QUERIES, 20))
+    assert np.array_equal(exact_search(ITEMS, QUERIES, 20), brute_force(ITEMS, QUERIES, 20))
 
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "hnsw"])
 def test_effort_is_the_smallest_that_reaches_the_wanted_recall(kind: str) -> None:
-    index = build_index(ADS, IndexConfig.model_validate({"kind": kind, "wanted_recall": 0.9}), queries=QUERIES)
-    exact = exact_search(ADS, QUERIES, 100)
+    index = build_index(ITEMS, IndexConfig.model_validate({"kind": kind, "wanted_recall": 0.9}), queries=QUERIES)
+    exact = exact_search(ITEMS, QUERIES, 100)
     assert recall_of(index, QUERIES, exact) >= 0.9
     if kind == "ivf_flat":
         assert 1 < index.parameters["n_probe"] < index.parameters["n_lists"]
@@ -50,49 +36,49 @@ def test_effort_is_the_smallest_that_reaches_the_wanted_recall(kind: str) -> Non
 
 
 def test_product_quantization_takes_the_bytes_it_is_given() -> None:
-    index = build_index(ADS, IndexConfig(kind="ivf_pq", pq_bytes=4, n_lists=10, n_probe=10))
+    index = build_index(ITEMS, IndexConfig(kind="ivf_pq", pq_bytes=4, n_lists=10, n_probe=10))
     assert index.parameters == {"n_lists": 10, "n_probe": 10, "pq_bytes": 4}
-    assert recall_of(index, QUERIES, exact_search(ADS, QUERIES, 100)) > 0.4
+    assert recall_of(index, QUERIES, exact_search(ITEMS, QUERIES, 100)) > 0.4
 
 
-def test_auto_is_exact_for_few_ads_and_lists_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build_index(ADS, IndexConfig()).kind == "flat"
+def test_auto_is_exact_for_few_items_and_lists_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_index(ITEMS, IndexConfig()).kind == "flat"
     monkeypatch.setattr("retrieval.index._FEW_ADS", 1000)
-    assert build_index(ADS, IndexConfig()).kind == "ivf_flat"
+    assert build_index(ITEMS, IndexConfig()).kind == "ivf_flat"
 
 
 def test_the_same_seed_gives_the_same_index() -> None:
     config = IndexConfig(kind="ivf_flat", n_lists=20, n_probe=3)
-    a, b = (build_index(ADS, config, seed=3).search(QUERIES, 10)[1] for _ in range(2))
+    a, b = (build_index(ITEMS, config, seed=3).search(QUERIES, 10)[1] for _ in range(2))
     assert np.array_equal(a, b)
 
 
-def test_fewer_ads_than_asked_for() -> None:
-    _, places = build_index(ADS[:3], IndexConfig()).search(QUERIES[:2], 5)
+def test_fewer_items_than_asked_for() -> None:
+    _, places = build_index(ITEMS[:3], IndexConfig()).search(QUERIES[:2], 5)
     assert np.array_equal(np.sort(places, axis=1), [[-1, -1, 0, 1, 2]] * 2)
-    assert exact_search(ADS[:3], QUERIES[:2], 5).shape == (2, 3)
+    assert exact_search(ITEMS[:3], QUERIES[:2], 5).shape == (2, 3)
 
 
-def test_no_ads() -> None:
-    with pytest.raises(InputError, match="the catalogue is empty"):
-        build_index(ADS[:0], IndexConfig())
+def test_no_items() -> None:
+    with pytest.raises(InputError, match="the catalog is empty"):
+        build_index(ITEMS[:0], IndexConfig())
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (IndexConfig(kind="ivf_flat", n_lists=4000), "n_lists=4000 is more than the 3000 ads"),
+        (IndexConfig(kind="ivf_flat", n_lists=4000), "n_lists=4000 is more than the 3000 items"),
         (IndexConfig(kind="ivf_pq", pq_bytes=5), "pq_bytes=5 must divide the vectors' width 16"),
     ],
 )
 def test_numbers_that_do_not_fit(config: IndexConfig, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build_index(ADS, config)
+        build_index(ITEMS, config)
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq", "hnsw"])
 def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
-    index = build_index(ADS, IndexConfig.model_validate({"kind": kind}))
+    index = build_index(ITEMS, IndexConfig.model_validate({"kind": kind}))
     described = index.save(tmp_path, "towers-1")
     assert described.n_vectors == 3000
     assert described.n_bytes == (tmp_path / "index.faiss").stat().st_size
@@ -103,7 +89,7 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_index_of_other_towers_or_other_bytes_is_refused(tmp_path: Path) -> None:
-    build_index(ADS, IndexConfig()).save(tmp_path, "towers-1")
+    build_index(ITEMS, IndexConfig()).save(tmp_path, "towers-1")
     with pytest.raises(InputError, match="vectors of other towers"):
         load_index(tmp_path, "towers-2")
     path = tmp_path / "index.faiss"
@@ -123,4 +109,4 @@ def test_an_index_of_other_towers_or_other_bytes_is_refused(tmp_path: Path) -> N
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this faiss is built for GPUs")
 def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(InputError, match="install faiss-gpu"):
-        AdIndex("flat", faiss.IndexFlatIP(4), "gpu")
+        ItemIndex("flat", faiss.IndexFlatIP(4), "gpu")

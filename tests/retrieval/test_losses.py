@@ -49,14 +49,14 @@ def test_accidental_hits_are_no_negatives() -> None:
 
 
 def test_a_row_without_any_negative_has_no_loss_and_no_gradient() -> None:
-    x, ads, one = torch.ones(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True), torch.tensor([5])
-    found = sampled_softmax(x.sum(dim=1), log_sum_of_others(x, ads, torch.zeros(1), one, one))
+    x, items, one = torch.ones(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True), torch.tensor([5])
+    found = sampled_softmax(x.sum(dim=1), log_sum_of_others(x, items, torch.zeros(1), one, one))
     found.sum().backward()
     assert found.tolist() == [0.0]
     assert x.grad is not None
-    assert ads.grad is not None
+    assert items.grad is not None
     assert x.grad.tolist() == [[0.0, 0.0]]
-    assert ads.grad.tolist() == [[0.0, 0.0]]
+    assert items.grad.tolist() == [[0.0, 0.0]]
 
 
 def test_candidates_that_are_out_of_the_question() -> None:
@@ -66,7 +66,7 @@ def test_candidates_that_are_out_of_the_question() -> None:
 
 
 def test_expected_counts() -> None:
-    found = log_expected_count(torch.tensor([0.5, 0.25, 0.0]), n_drawn=8, n_uniform=6, n_ads=3)
+    found = log_expected_count(torch.tensor([0.5, 0.25, 0.0]), n_drawn=8, n_uniform=6, n_items=3)
     assert found.exp().tolist() == pytest.approx([8 * 0.5 + 2, 8 * 0.25 + 2, 2])
 
 
@@ -79,23 +79,23 @@ def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPa
 
     def gradients(sum_of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         torch.manual_seed(1)
-        x, ads = torch.randn(7, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
-        found = sum_of(x, ads)
+        x, items = torch.randn(7, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+        found = sum_of(x, items)
         (found * weight).sum().backward()
         assert x.grad is not None
-        assert ads.grad is not None
-        return found.detach(), x.grad, ads.grad
+        assert items.grad is not None
+        return found.detach(), x.grad, items.grad
 
-    def plain(x: Tensor, ads: Tensor) -> Tensor:
-        return (x @ ads.T - shift).masked_fill(own[:, None] == ids, -torch.inf).logsumexp(dim=1)
+    def plain(x: Tensor, items: Tensor) -> Tensor:
+        return (x @ items.T - shift).masked_fill(own[:, None] == ids, -torch.inf).logsumexp(dim=1)
 
-    ours = gradients(lambda x, ads: log_sum_of_others(x, ads, shift, own, ids))
+    ours = gradients(lambda x, items: log_sum_of_others(x, items, shift, own, ids))
     for mine, reference in zip(ours, gradients(plain), strict=True):
         torch.testing.assert_close(mine, reference)
 
 
 SHARES = torch.tensor([[0.70, 0.02, 0.07, 0.07, 0.07, 0.07], [0.40, 0.30, 0.075, 0.075, 0.075, 0.075]])
-"""P(ad) for each of two kinds of users, four rows of the first kind to one of the second."""
+"""P(item) for each of two kinds of users, four rows of the first kind to one of the second."""
 
 
 def fit_toy(is_corrected: bool) -> np.ndarray:
@@ -108,10 +108,10 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
     log_q = log_expected_count(share, 128, 0, 6) if is_corrected else torch.zeros(6)
     kept = []
     for step in range(600):
-        ad_B = torch.multinomial(SHARES[kind_B], 1, generator=generator).squeeze(1)
-        scores_BA, candidate_BA = score[kind_B], torch.eye(6)[ad_B]
-        others_B = log_sum_of_others(scores_BA, candidate_BA, log_q[ad_B], ad_B, ad_B)
-        loss = sampled_softmax(score[kind_B, ad_B], others_B).mean()
+        item_B = torch.multinomial(SHARES[kind_B], 1, generator=generator).squeeze(1)
+        scores_BA, candidate_BA = score[kind_B], torch.eye(6)[item_B]
+        others_B = log_sum_of_others(scores_BA, candidate_BA, log_q[item_B], item_B, item_B)
+        loss = sampled_softmax(score[kind_B, item_B], others_B).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -121,7 +121,7 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
 
 
 def test_the_correction_recovers_the_true_ordering() -> None:
-    """ln P(ad | user) up to a constant; without it the second kind's best ad, which all see, comes second."""
+    """ln P(item | user) up to a constant; without it the second kind's best item, which all see, comes second."""
     corrected, plain, true = fit_toy(True), fit_toy(False), SHARES.log().numpy()
     centred = corrected - corrected.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(centred, true - true.mean(axis=1, keepdims=True), atol=0.2)

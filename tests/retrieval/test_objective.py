@@ -1,4 +1,4 @@
-"""Objectives against a loop over rows, the catalogue, negatives and windows."""
+"""Objectives against a loop over rows, the catalog, negatives and windows."""
 
 import numpy as np
 import pytest
@@ -8,38 +8,38 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import ListedRows
 from recsys.errors import InputError
 from recsys.system.world import join_world
-from retrieval.catalogue import Catalogue, build_catalogue
+from retrieval.catalog import Catalog, build_catalog
 from retrieval.config import RetrievalLoss
-from retrieval.fit import hits_among, rows_to_train
+from retrieval.fit import positives_among, rows_to_train
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
 from retrieval.windows import windows
-from tests.retrieval.test_two_tower import towers
+from tests.helpers.towers import towers
 
 
-def catalogue_of(dataset: PreparedDataset, split: str = "holdout") -> Catalogue:
+def catalog_of(dataset: PreparedDataset, split: str = "holdout") -> Catalog:
     chosen = dataset.split(split)
-    return build_catalogue(chosen, chosen.fit_rows, [chosen.held_out_rows], True)
+    return build_catalog(chosen, chosen.fit_rows, [chosen.held_out_rows], True)
 
 
-def test_the_catalogue_holds_each_ad_once_by_falling_popularity(shops: PreparedDataset) -> None:
-    split, catalogue = shops.split("holdout"), catalogue_of(shops)
+def test_the_catalog_holds_each_item_once_by_falling_popularity(shops: PreparedDataset) -> None:
+    split, catalog = shops.split("holdout"), catalog_of(shops)
     fit = split.fit_rows.numbers()
     every = np.sort(np.concatenate([fit, split.held_out_rows.numbers()]))
-    names = catalogue.names.to_pylist()
+    names = catalog.names.to_pylist()
     text = np.array(shops.store.item_names.to_pylist())
     assert sorted(names) == sorted(set(text[shops.store.items(every)]))
     shown = [int((text[shops.store.items(fit)] == name).sum()) for name in names]
-    assert catalogue.n_shown.tolist() == shown == sorted(shown, reverse=True)
-    assert catalogue.n_targets.sum() == (shops.store.labels(fit) == 1).sum()
-    assert [int(every[text[shops.store.items(every)] == name][0]) for name in names] == catalogue.rows.tolist()
-    assert np.array_equal(catalogue.entries(split, catalogue.rows), np.arange(len(catalogue)))
+    assert catalog.n_impressions.tolist() == shown == sorted(shown, reverse=True)
+    assert catalog.n_positives.sum() == (shops.store.labels(fit) == 1).sum()
+    assert [int(every[text[shops.store.items(every)] == name][0]) for name in names] == catalog.rows.tolist()
+    assert np.array_equal(catalog.entries(split, catalog.rows), np.arange(len(catalog)))
 
 
 def test_recent_days_weigh_more(shops: PreparedDataset) -> None:
     split = shops.split("holdout")
-    even, recent = (build_catalogue(split, split.fit_rows, [], True, half_life) for half_life in (None, 1.0))
-    assert np.array_equal(even.recent, even.n_shown)
+    even, recent = (build_catalog(split, split.fit_rows, [], True, half_life) for half_life in (None, 1.0))
+    assert np.array_equal(even.recent, even.n_impressions)
     fit = split.fit_rows.numbers()
     assert shops.store.days(fit).max() == 5  # the seventh day is held out
     weight = 0.5 ** (5.0 - shops.store.days(fit))
@@ -48,45 +48,45 @@ def test_recent_days_weigh_more(shops: PreparedDataset) -> None:
 
 
 def test_in_batch_losses_by_a_loop(shops: PreparedDataset) -> None:
-    split, catalogue = shops.split("holdout"), catalogue_of(shops)
-    model, loss = towers(shops), RetrievalLoss(uniform_negatives=5, shown="negative", shown_weight=0.5)
-    share = share_by_id(split, catalogue, catalogue.n_shown)
-    batch = WithNegatives(split, catalogue, (), 5, 0, False, seed=0).batch(np.arange(12), model.sequences)
+    split, catalog = shops.split("holdout"), catalog_of(shops)
+    model, loss = towers(shops), RetrievalLoss(uniform_negatives=5, impressions="negative", impression_weight=0.5)
+    share = share_by_id(split, catalog, catalog.n_impressions)
+    batch = WithNegatives(split, catalog, (), 5, 0, False, seed=0).batch(np.arange(12), model.sequences)
     batch.label[:12] = torch.tensor([1.0, 0.0] * 6)
-    batch.label[11] = torch.nan  # a copy that fills the batch up
-    objective = RowSoftmax(model, loss, share, len(catalogue), False, join_world())
+    batch.is_real[11] = False  # a copy that fills the batch up
+    objective = RowSoftmax(model, loss, share, len(catalog), False, join_world())
     found = objective(batch)
     assert found.shape == (17,)
     assert found[12:].tolist() == [0.0] * 5
 
-    user, ad, ids = model.user_vectors(batch, 12), model.ad_vectors(batch), batch.sparse["shop"].values()
+    user, item, ids = model.user_vectors(batch, 12), model.item_vectors(batch), batch.sparse["shop"].values()
     for row in range(11):
-        own = float(model.scale * user[row] @ ad[row])
+        own = float(model.scale * user[row] @ item[row])
         negatives = []
         for other in range(17):
             if ids[other] == ids[row] or other == 11:
                 continue
-            q = 11 * float(share[ids[other]]) + 5 / len(catalogue)
-            negatives.append(float(model.scale * user[row] @ ad[other]) - np.log(q))
+            q = 11 * float(share[ids[other]]) + 5 / len(catalog)
+            negatives.append(float(model.scale * user[row] @ item[other]) - np.log(q))
         p = np.exp(own) / (np.exp(own) + np.exp(negatives).sum())
         expected = -np.log(p) if row % 2 == 0 else -0.5 * np.log(1 - p)
         assert float(found[row]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_the_whole_catalogue_takes_the_place_of_the_batch(shops: PreparedDataset) -> None:
-    split, catalogue = shops.split("holdout"), catalogue_of(shops)
+def test_the_whole_catalog_takes_the_place_of_the_batch(shops: PreparedDataset) -> None:
+    split, catalog = shops.split("holdout"), catalog_of(shops)
     model = towers(shops)
-    share = share_by_id(split, catalogue, catalogue.n_shown)
-    batches = WithNegatives(split, catalogue, (), 0, 0, True, seed=0)
-    objective = RowSoftmax(model, RetrievalLoss(all_ads=True), share, len(catalogue), True, join_world())
+    share = share_by_id(split, catalog, catalog.n_impressions)
+    batches = WithNegatives(split, catalog, (), 0, 0, True, seed=0)
+    objective = RowSoftmax(model, RetrievalLoss(full_catalog=True), share, len(catalog), True, join_world())
     few, many = batches.batch(np.arange(4), model.sequences), batches.batch(np.arange(30), model.sequences)
-    assert len(few) == 4 + len(catalogue)
+    assert len(few) == 4 + len(catalog)
     torch.testing.assert_close(objective(few)[:4], objective(many)[:4])
 
 
 def test_negatives_are_the_same_for_the_same_rows(shops: PreparedDataset) -> None:
-    split, catalogue = shops.split("holdout"), catalogue_of(shops)
-    a, b, other = (WithNegatives(split, catalogue, (), 20, 30, False, seed=seed) for seed in (0, 0, 1))
+    split, catalog = shops.split("holdout"), catalog_of(shops)
+    a, b, other = (WithNegatives(split, catalog, (), 20, 30, False, seed=seed) for seed in (0, 0, 1))
     rows = np.arange(8)
     ids = [batches.batch(rows, ("seen",)).sparse["shop"].values() for batches in (a, b, other)]
     assert torch.equal(ids[0], ids[1])
@@ -94,12 +94,12 @@ def test_negatives_are_the_same_for_the_same_rows(shops: PreparedDataset) -> Non
 
 
 def test_popular_negatives_come_as_often_as_hits(shops: PreparedDataset) -> None:
-    split, catalogue = shops.split("holdout"), catalogue_of(shops)
-    batches = WithNegatives(split, catalogue, (), 0, 20_000, False, seed=0)
+    split, catalog = shops.split("holdout"), catalog_of(shops)
+    batches = WithNegatives(split, catalog, (), 0, 20_000, False, seed=0)
     drawn = batches.batch(np.arange(2), ("seen",)).sparse["shop"].values()[2:].numpy()
-    ids = split.batch(catalogue.rows, ()).sparse["shop"].values().numpy()
+    ids = split.batch(catalog.rows, ()).sparse["shop"].values().numpy()
     for entry in (0, 1, 5):
-        same = catalogue.n_targets[ids == ids[entry]].sum() / catalogue.n_targets.sum()
+        same = catalog.n_positives[ids == ids[entry]].sum() / catalog.n_positives.sum()
         assert np.mean(drawn == ids[entry]) == pytest.approx(same, abs=0.015)
 
 
@@ -107,11 +107,13 @@ def test_rows_to_train(shops: PreparedDataset) -> None:
     split = shops.split("holdout")
     n_hits = split.prior.n_positive
     clicked = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(), 0)
-    assert len(clicked) == n_hits == len(hits_among(split, split.fit_rows, "clicked"))
+    assert len(clicked) == n_hits == len(positives_among(split, split.fit_rows, "clicked"))
     assert (shops.store.labels(clicked.numbers()) == 1).all()
-    some = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(shown="negative", shown_per_hit=0.5), 0)
+    some = rows_to_train(
+        split, split.fit_rows, "clicked", RetrievalLoss(impressions="negative", impressions_per_positive=0.5), 0
+    )
     assert len(some) == pytest.approx(1.5 * n_hits, rel=0.1)
-    every = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(shown="positive"), 0)
+    every = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(impressions="positive"), 0)
     assert len(every) == len(split.fit_rows) == len(rows_to_train(split, split.fit_rows, "all", RetrievalLoss(), 0))
     not_clicked = np.flatnonzero(shops.store.labels(np.arange(100)) == 0)
     with pytest.raises(InputError, match="no click to learn retrieval from"):
@@ -136,19 +138,19 @@ def test_windows_cover_every_step_once(film_log: PreparedDataset) -> None:
 
 def test_step_losses_by_a_loop(film_log: PreparedDataset) -> None:
     split = film_log.split("full")
-    catalogue = build_catalogue(split, split.fit_rows, [], False)
-    model = towers(film_log, pooling="causal", user_hidden_dims=(), ad_hidden_dims=())
+    catalog = build_catalog(split, split.fit_rows, [], False)
+    model = towers(film_log, pooling="causal", user_hidden_dims=(), item_hidden_dims=())
     rows = np.arange(9)
-    batch = WithNegatives(split, catalogue, (), 0, 0, True, seed=0).batch(rows, model.sequences)
-    found = StepSoftmax(model, entry_by_id(split, catalogue), 2.0, join_world())(batch)
+    batch = WithNegatives(split, catalog, (), 0, 0, True, seed=0).batch(rows, model.sequences)
+    found = StepSoftmax(model, entry_by_id(split, catalog), 2.0, join_world())(batch)
     assert found[9:].abs().max() == 0
     steps, row = model.step_vectors(batch, 9)
-    ads = model.ad_vectors(batch)[9:]
-    log_p = (model.scale * steps @ ads.T).log_softmax(dim=1)
+    items = model.item_vectors(batch)[9:]
+    log_p = (model.scale * steps @ items.T).log_softmax(dim=1)
     codes, lengths = film_log.store.read_tokens("watched", rows)
     ends = np.cumsum(lengths)
-    own = catalogue.entries(split, rows)
-    entry_of = dict(zip(split.batch(catalogue.rows, ()).sparse["film"].values().tolist(), range(12), strict=True))
+    own = catalog.entries(split, rows)
+    entry_of = dict(zip(split.batch(catalog.rows, ()).sparse["film"].values().tolist(), range(12), strict=True))
     tokens = batch.sequences["watched"].values().tolist()
     for number in range(9):
         targets = [entry_of[i] for i in tokens[ends[number] - lengths[number] : ends[number]]] + [int(own[number])]

@@ -10,9 +10,9 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
-from tests.conftest import prepare_small, small_schema
+from tests.helpers.small import prepare_small, small_schema
+from tests.helpers.towers import tower_schema, tower_table
 from tests.retrieval import spread_towers
-from tests.retrieval.conftest import tower_schema, tower_table
 
 TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -35,5 +35,5 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_negatives_are_gathered_across_processes(fits: Path, layout: str) -> None:
     one, two = (json.loads((fits / size / "results.json").read_text())[layout] for size in ("one", "two"))
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    assert np.allclose(one["ads"], two["ads"], atol=1e-4)
+    assert np.allclose(one["items"], two["items"], atol=1e-4)
     assert np.allclose(one["requests"], two["requests"], atol=1e-4)

@@ -10,40 +10,31 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from retrieval.catalogue import ads_alone
+from retrieval.catalog import items_alone
 from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
-from tests.conftest import prepare_small, small_schema, with_tables
-from tests.retrieval.conftest import tower_schema, tower_table
-
-TINY = {"embedding_dim": 4, "output_dim": 6, "user_hidden_dims": (8,), "ad_hidden_dims": (8,), "dropout": 0.0}
-
-
-def towers(dataset: PreparedDataset, **changes: object) -> TwoTower:
-    torch.manual_seed(0)
-    config = TwoTowerConfig.model_validate(TINY | changes)
-    split = dataset.split("holdout" if "holdout" in dataset.split_names else "full")
-    return with_tables(TwoTower(config, split.schema)).eval()
+from tests.helpers.small import prepare_small, small_schema
+from tests.helpers.towers import tower_schema, tower_table, towers
 
 
 def test_features_by_tower(shops: PreparedDataset) -> None:
     schema = shops.split("holdout").schema
-    user, ad = tower_features(schema, ("user", "context")), tower_features(schema, ("ad",))
+    user, item = tower_features(schema, ("user", "context")), tower_features(schema, ("item",))
     assert user.categorical == ("color",)
     assert user.tokens == ("seen",)
     assert [schema.dense[place] for place in user.dense] == ["x_1", "x_2"]
-    assert ad.categorical == ("shop", "brand")
-    assert ad.tokens == ad.dense == ()
+    assert item.categorical == ("shop", "brand")
+    assert item.tokens == item.dense == ()
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
 def test_logits_are_scaled_cosines(shops: PreparedDataset, pooling: str) -> None:
     model = towers(shops, pooling=pooling)
     batch = shops.split("holdout").batch(np.arange(50), model.sequences)
-    user, ad = model.user_vectors(batch, 50), model.ad_vectors(batch)
-    assert user.shape == ad.shape == (50, 7)
+    user, item = model.user_vectors(batch, 50), model.item_vectors(batch)
+    assert user.shape == item.shape == (50, 7)
     torch.testing.assert_close(user[:, :6].norm(dim=1), torch.ones(50))
-    torch.testing.assert_close(ad[:, :6].norm(dim=1), torch.ones(50))
-    cosine = torch.nn.functional.cosine_similarity(user[:, :6], ad[:, :6])
+    torch.testing.assert_close(item[:, :6].norm(dim=1), torch.ones(50))
+    cosine = torch.nn.functional.cosine_similarity(user[:, :6], item[:, :6])
     torch.testing.assert_close(model(batch), cosine / 0.05)
 
 
@@ -55,8 +46,8 @@ def test_the_prior_adds_the_log_of_popularity(shops: PreparedDataset) -> None:
     model.set_popularity(share)
     ids = batch.sparse["shop"].values().long()
     torch.testing.assert_close(model(batch), plain + share[ids].log())
-    user, ad = model.user_vectors(batch, 20), model.ad_vectors(batch)
-    torch.testing.assert_close(model.scale * (user * ad).sum(dim=1), model(batch))  # an inner product ranks by it
+    user, item = model.user_vectors(batch, 20), model.item_vectors(batch)
+    torch.testing.assert_close(model.scale * (user * item).sum(dim=1), model(batch))  # an inner product ranks by it
 
 
 def test_without_a_prior_popularity_plays_no_part(shops: PreparedDataset) -> None:
@@ -78,26 +69,26 @@ def test_the_temperature_is_learned(shops: PreparedDataset) -> None:
     assert float(model.scale) == pytest.approx(100)
 
 
-def test_an_ad_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) -> None:
+def test_an_item_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) -> None:
     model, split = towers(shops), shops.split("holdout")
     rows = np.arange(30, 40)
-    alone = ads_alone(split, rows, model.sequences, model.ad_sequences)
-    torch.testing.assert_close(model.ad_vectors(alone), model.ad_vectors(split.batch(rows, model.sequences)))
+    alone = items_alone(split, rows, model.sequences, model.item_sequences)
+    torch.testing.assert_close(model.item_vectors(alone), model.item_vectors(split.batch(rows, model.sequences)))
     assert bool(alone.label.isnan().all())
     assert (alone.n_rows, len(alone)) == (0, 10)
     assert alone.sparse["color"].values().numel() == alone.sequences["seen"].values().numel() == 0
 
 
-def test_requests_do_not_depend_on_the_ads_behind_them(shops: PreparedDataset) -> None:
+def test_requests_do_not_depend_on_the_items_behind_them(shops: PreparedDataset) -> None:
     model, split = towers(shops, pooling="attention"), shops.split("holdout")
     batch = split.batch(np.arange(10), model.sequences)
-    longer = batch.followed_by(ads_alone(split, np.arange(50, 55), model.sequences, model.ad_sequences))
+    longer = batch.followed_by(items_alone(split, np.arange(50, 55), model.sequences, model.item_sequences))
     torch.testing.assert_close(model.user_vectors(longer, 10), model.user_vectors(batch, 10))
-    torch.testing.assert_close(model.ad_vectors(longer)[:10], model.ad_vectors(batch))
+    torch.testing.assert_close(model.item_vectors(longer)[:10], model.item_vectors(batch))
 
 
 def test_a_causal_step_sees_what_came_before_it_alone(film_log: PreparedDataset) -> None:
-    model, split = towers(film_log, pooling="causal", user_hidden_dims=(), ad_hidden_dims=()), film_log.split("full")
+    model, split = towers(film_log, pooling="causal", user_hidden_dims=(), item_hidden_dims=()), film_log.split("full")
     rows = np.arange(40)
     batch = split.batch(rows, model.sequences)
     steps, row = model.step_vectors(batch, 40)
@@ -118,7 +109,7 @@ def test_a_causal_step_sees_what_came_before_it_alone(film_log: PreparedDataset)
 
 def test_history_and_target_share_one_table(film_log: PreparedDataset) -> None:
     model = towers(film_log, pooling="causal")
-    assert model.shared_ad == ("film",)
+    assert model.shared_item == ("film",)
     tables = [name for name, _ in model.named_parameters() if "embeddings" in name]
     assert len(tables) == 1
 
@@ -127,8 +118,8 @@ def test_history_and_target_share_one_table(film_log: PreparedDataset) -> None:
     ("changes", "message"),
     [
         ({"target_item": None}, "retrieval needs schema.target_item"),
-        ({"towers": {"user": ("color",), "ad": ("brand",)}}, "'shop', the target item, in schema.towers.ad"),
-        ({"towers": {"user": (), "ad": ("shop",)}}, "features of the user in schema.towers.user"),
+        ({"towers": {"user": ("color",), "item": ("brand",)}}, "'shop', the target item, in schema.towers.item"),
+        ({"towers": {"user": (), "item": ("shop",)}}, "features of the user in schema.towers.user"),
     ],
 )
 def test_what_towers_need(shops: PreparedDataset, changes: dict[str, object], message: str) -> None:
@@ -148,9 +139,9 @@ def test_columns_of_any_name_keep_their_missing_indicator(tmp_path: Path) -> Non
     columns = {"a+b": pa.array(np.ones(3000), mask=null), "isnull(x_1)": pa.array(np.ones(3000), mask=~null)}
     for name, values in columns.items():
         table = table.append_column(name, values)
-    towers_of = {"user": ["color", "seen", "a+b"], "ad": ["shop", "isnull(x_1)"]}
+    towers_of = {"user": ["color", "seen", "a+b"], "item": ["shop", "isnull(x_1)"]}
     schema = small_schema(**tower_schema(numeric=["a+b", "isnull(x_1)"], towers=towers_of))
     resolved = prepare_small(table, tmp_path / "raw", tmp_path / "prepared", schema).split("full").schema
     assert resolved.dense == ("a+b", "isnull(x_1)", "isnull(a+b)", "isnull(isnull(x_1))")
     assert tower_features(resolved, ("user", "context")).dense == (0, 2)
-    assert tower_features(resolved, ("ad",)).dense == (1, 3)
+    assert tower_features(resolved, ("item",)).dense == (1, 3)

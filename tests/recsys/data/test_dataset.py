@@ -11,7 +11,7 @@ from recsys.data.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.errors import InputError
 from recsys.system.seal import seal
-from tests.conftest import prepare_small, small_table
+from tests.helpers.small import prepare_small, small_table
 
 
 def test_a_batch_holds_what_the_raw_rows_say(small: PreparedDataset) -> None:

@@ -3,7 +3,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
-from tests.conftest import with_tables
+from tests.helpers.sharded import with_tables
 
 
 def test_pooled_embeddings_by_hand(small: PreparedDataset) -> None:

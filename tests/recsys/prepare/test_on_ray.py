@@ -17,7 +17,7 @@ from recsys.prepare.run import prepare
 from recsys.prepare.scan import scan_source
 from recsys.raw.source import open_source
 from recsys.system.seal import DONE
-from tests.conftest import SMALL_SCHEMA, small_schema, small_table
+from tests.helpers.small import SMALL_SCHEMA, small_schema, small_table
 
 ROOT = Path(__file__).parents[3]
 

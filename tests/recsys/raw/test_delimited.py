@@ -5,7 +5,7 @@ import pytest
 from recsys.data.vocabulary import Codes
 from recsys.raw import delimited
 from recsys.raw.delimited import WholeSequences, read_delimited
-from tests.recsys.raw.test_statistics import plain
+from tests.helpers.entropy import plain
 
 
 def texts_of(codes: Codes) -> list[str | None]:

@@ -6,7 +6,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.raw.delimited import read_delimited
 from recsys.raw.derive import cross, end_of_list, holds
 from recsys.schema.config import Condition
-from tests.conftest import SMALL_SCHEMA, prepare_small, small_schema, small_table
+from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.raw.last_out import last_places
 from recsys.schema.config import LeaveLastOut
-from tests.conftest import prepare_small, small_schema
+from tests.helpers.small import prepare_small, small_schema
 
 
 def log() -> pa.Table:
@@ -74,7 +74,7 @@ def test_items_are_named_whatever_the_vocabulary_knows(tmp_path: Path) -> None:
 
 
 def test_days_are_numbered_in_their_order(small: PreparedDataset) -> None:
-    from tests.conftest import small_table
+    from tests.helpers.small import small_table
 
     rows = np.arange(200)
     assert small.store.days(rows).tolist() == [int(day) - 1 for day in small_table()["day"].to_pylist()[:200]]

@@ -1,5 +1,4 @@
 import math
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -7,12 +6,7 @@ import pytest
 
 from recsys.raw.delimited import read_delimited
 from recsys.raw.statistics import count_statistics, list_statistics
-
-
-def plain(tokens: list) -> list[float]:
-    counts, n = Counter(tokens), len(tokens)
-    entropy = -sum(c / n * math.log(c / n) for c in counts.values())
-    return [n, len(counts), len(counts) / n if n else 0.0, entropy]
+from tests.helpers.entropy import plain
 
 
 def test_by_hand() -> None:

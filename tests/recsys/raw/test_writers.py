@@ -15,7 +15,7 @@ from recsys.errors import InputError
 from recsys.prepare.run import prepare
 from recsys.raw.source import open_new, open_source
 from recsys.schema.config import SchemaConfig
-from tests.conftest import prepare_small, small_schema, small_table
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 Write = Callable[[pa.Table, Path], None]
 ROWS = np.arange(2000)

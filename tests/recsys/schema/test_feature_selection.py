@@ -6,7 +6,7 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.schema.feature_selection import FeatureConfig
-from tests.conftest import prepare_small, small_schema, small_table
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 ROWS = np.arange(300)
 
@@ -14,7 +14,7 @@ ROWS = np.arange(300)
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("crossed")
-    schema = small_schema(crosses={"both": ["color", "shop"]}, target_item="shop", towers={"ad": ["shop", "both"]})
+    schema = small_schema(crosses={"both": ["color", "shop"]}, target_item="shop", towers={"item": ["shop", "both"]})
     return prepare_small(small_table(), folder / "raw", folder / "prepared", schema)
 
 
@@ -22,7 +22,7 @@ def test_what_is_left_out_is_in_no_batch(crossed: PreparedDataset) -> None:
     whole, less = crossed.split("fold_0"), crossed.split("fold_0", FeatureConfig(leave_out=("b*",)))
     assert whole.schema.categorical == ("color", "shop", "both")
     assert less.schema.categorical == ("color", "shop")
-    assert less.schema.towers["ad"] == ("shop",)
+    assert less.schema.towers["item"] == ("shop",)
     assert "both" not in less.schema.num_embeddings
     batch, same = less.batch(ROWS, []), whole.batch(ROWS, [])
     assert batch.sparse.keys() == ["color", "shop"]

@@ -20,7 +20,7 @@ class Model:
     "Refers to the group, and to itself."
 
 world, model = join_world(), Model()
-world.gather(torch.ones(3))
+world.all_gather(torch.ones(3))
 threads("at work")
 model.itself, model.group = model, dist.group.WORLD
 del model

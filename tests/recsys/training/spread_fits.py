@@ -16,8 +16,8 @@ from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.state import FitReport
 from recsys.training.trainer import Trainer
-from tests.recsys.training.conftest import Killed, kill_at
-from tests.recsys.training.models import Jagged
+from tests.helpers.jagged_model import Jagged
+from tests.helpers.training import Killed, kill_at
 
 LAYOUTS: dict[str, dict[str, object]] = {
     "copied": {},

@@ -5,7 +5,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.training.averaging import WeightAverage
-from tests.recsys.training.conftest import assert_same, quick, trainer_of, weights_of
+from tests.helpers.training import assert_same, quick, trainer_of, weights_of
 
 
 def test_average_by_hand() -> None:

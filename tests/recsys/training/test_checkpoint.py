@@ -11,8 +11,8 @@ from recsys.system.seal import DONE
 from recsys.system.world import join_world
 from recsys.training import checkpoint
 from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
-from tests.conftest import prepare_small, small_table
-from tests.recsys.training.conftest import Killed, assert_same, kill_at, quick, trainer_of, weights_of
+from tests.helpers.small import prepare_small, small_table
+from tests.helpers.training import Killed, assert_same, kill_at, quick, trainer_of, weights_of
 
 ALL_FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}
 

@@ -8,8 +8,8 @@ from recsys.data.dataset import PreparedDataset
 from recsys.distributed.fused import fused_kernels
 from recsys.training.config import TrainerConfig
 from recsys.training.optimizers import schedule
-from tests.recsys.training.conftest import quick, trainer_of
-from tests.recsys.training.test_step import Setup
+from tests.helpers.step import Setup
+from tests.helpers.training import quick, trainer_of
 
 
 def test_the_rate_warms_up_and_falls_by_a_cosine() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
-from tests.conftest import prepare_small, small_table
+from tests.helpers.small import prepare_small, small_table
 from tests.recsys.training import spread_fits
 from tests.recsys.training.spread_fits import LAYOUTS
 

@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ranking.dcnv2 import DCNv2, DCNv2Config
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.distributed.config import EmbeddingTraining
@@ -15,55 +13,15 @@ from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.system.world import join_world
-from recsys.training.config import TrainerConfig
-from recsys.training.losses import WeightedLogLoss
-from recsys.training.mixout import Mixout
-from recsys.training.optimizers import Optimizers
-from recsys.training.pipeline import Pipeline
-from recsys.training.step import OutOfMemoryError, Step
-from recsys.training.task import RowLoss
-from tests.recsys.training.models import Jagged
+from recsys.training.step import OutOfMemoryError
+from tests.helpers.jagged_model import Jagged
+from tests.helpers.step import Setup
 
-N_ROWS = 90
 ALL_FUSED = {"*": {"optimizer": "rowwise_adagrad"}}
 BY_TABLE = {
     "shop": {"optimizer": "rowwise_adagrad", "sharding": ["table_wise"]},
     "seen": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]},
 }
-
-
-class Setup:
-    """A model with what a step needs."""
-
-    def __init__(self, dataset: PreparedDataset, model: str = "jagged", **settings: object) -> None:
-        torch.manual_seed(0)
-        split, world = dataset.split("full"), join_world()
-        self.config = TrainerConfig.model_validate({"learning_rate": 0.1, "warmup_fraction": 0} | settings)
-        sizes = DCNv2Config(embedding_dim=4, hidden_dims=(16,), dropout=0.0, **settings_of(model))
-        self.model = Jagged(split.schema) if model == "jagged" else DCNv2(sizes, split.schema)
-        sharded = shard(self.model, self.config.embeddings, 0, N_ROWS, world)
-        self.optimizers = Optimizers(sharded, self.config, n_steps=1000)
-        mixout = Mixout(self.model, self.optimizers.matrices, self.config.mixout)
-        precision, parts = self.config.precision, self.config.micro_batches
-        self.step = Step(RowLoss(self.model, WeightedLogLoss(3.0)), mixout, precision, parts, world)
-        self.pipeline = Pipeline(self.step, self.optimizers, world.device)
-        self.batches = [split.batch(np.arange(i * N_ROWS, (i + 1) * N_ROWS), self.model.sequences) for i in range(3)]
-
-    def run(self) -> dict[str, Tensor]:
-        """Three updates; the weights after them."""
-        batches = iter(self.batches)
-        for number in range(len(self.batches)):
-            self.optimizers.set_rates(number)
-            self.pipeline.run(batches, N_ROWS)
-        self.pipeline.detach()
-        return self.weights()
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.model.named_parameters()}
-
-
-def settings_of(model: str) -> dict[str, object]:
-    return {"gradient_checkpointing": True} if model == "checkpointed" else {}
 
 
 def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 1e-5) -> None:
@@ -247,9 +205,9 @@ def test_an_empty_part_of_a_batch_adds_nothing(small: PreparedDataset) -> None:
         one.batches = [batch.narrow(0, 2) for batch in one.batches]
     assert_close(setup.run(), whole.run())
     setup.optimizers.zero_grad()
-    row = replace(setup.batches[0].narrow(0, 1), label=torch.full((1,), torch.nan))
-    loss, looked_up = setup.step.forward(row.to(join_world().device), n_rows=5)
-    setup.step.backward(looked_up)
+    row = replace(setup.batches[0].narrow(0, 1), is_real=torch.zeros(1, dtype=torch.bool))
+    loss, looked_up = setup.step.dense_step(row.to(join_world().device), n_rows=5)
+    setup.step.table_step(looked_up)
     assert float(loss) == 0
     assert all(p.grad is None or not p.grad.any() for p in setup.model.parameters())
 

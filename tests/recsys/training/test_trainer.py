@@ -11,8 +11,8 @@ from recsys.errors import InputError
 from recsys.evaluation.metrics import Metrics
 from recsys.training.early_stopping import composite
 from recsys.training.predict import evaluate
-from tests.conftest import prepare_small, small_table
-from tests.recsys.training.conftest import QUICK, assert_same, fit, quick, trainer_of, weights_of
+from tests.helpers.small import prepare_small, small_table
+from tests.helpers.training import QUICK, assert_same, fit, quick, trainer_of, weights_of
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_model(small: PreparedDataset, tmp_path: Pa
 
 def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: Path) -> None:
     # A wild learning rate overfits 1,600 rows within an epoch or two.
-    stopping = {"weights": {"logloss": -1.0}, "patience": 2, "holdout_fraction": 0.2}
+    stopping = {"weights": {"logloss": -1.0}, "patience": 2, "validation_fraction": 0.2}
     config = quick(epochs=30, batch_size=50, learning_rate=0.05, warmup_fraction=0, early_stopping=stopping)
     trainer, report = fit(small, "fold_0", config, tmp_path)
     values = [epoch.monitored for epoch in report.progress.epochs]

@@ -12,7 +12,7 @@ SCORES = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]], np.float32)
 
 def test_ranks_by_hand() -> None:
     ranking = rank_all(lambda places: SCORES[places], np.array([3, 1]), 4)
-    assert ranking.rank.tolist() == [3, 2]  # ties: the ad that stands first goes first
+    assert ranking.rank.tolist() == [3, 2]  # ties: the item that stands first goes first
     assert ranking.top.tolist() == [[1, 2, 3, 0], [0, 1, 2, 3]]
 
 
@@ -38,7 +38,7 @@ def test_figures_by_hand() -> None:
     assert measure_ranks(np.zeros(0)) == {}
 
 
-def test_coverage_counts_ads_that_are_in_any_list() -> None:
+def test_coverage_counts_items_that_are_in_any_list() -> None:
     ranking = rank_all(lambda places: SCORES[places], np.array([3, 1]), 4)
     assert measure_ranking(ranking, 4)["coverage@1"] == 0.5
     assert measure_ranking(ranking, 4)["coverage@10"] == 1.0

@@ -10,7 +10,7 @@ from torchrec import JaggedTensor
 from ranking.din import DIN, DINConfig
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
-from tests.conftest import with_tables
+from tests.helpers.sharded import with_tables
 
 
 @dataclass(frozen=True)

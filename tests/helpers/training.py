@@ -1,4 +1,4 @@
-"""What the tests of training share: a small model that learns within seconds."""
+"""A small model that learns within seconds, its weights, and how it dies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The ads that can be retrieved: each distinct target item once, with the columns of a row that showed it."""
+"""The items that can be retrieved: each distinct target item once, with the columns of a row that showed it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ _BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """A ads, by falling popularity."""
+class Catalog:
+    """A items, by falling popularity."""
 
     names: pa.Array
     """[A] text: the values of the target item's column."""
     rows: np.ndarray
-    """[A] int64: the first row that shows each ad; its ad-side columns speak for it."""
-    n_shown: np.ndarray
-    """[A] int64 fitting rows of each ad; 0 for one that only other rows show."""
-    n_targets: np.ndarray
-    """[A] int64 fitting rows that count as hits: clicks, or all."""
+    """[A] int64: the first row that shows each item; its item-side columns speak for it."""
+    n_impressions: np.ndarray
+    """[A] int64 fitting rows of each item; 0 for one that only other rows show."""
+    n_positives: np.ndarray
+    """[A] int64 fitting rows that count as positives: clicks, or all."""
     recent: np.ndarray
-    """[A] float64 fitting rows of each ad, those of earlier days weighing less."""
+    """[A] float64 fitting rows of each item, those of earlier days weighing less."""
     entry_of_item: np.ndarray
     """[items] int32: the place here of each of the data set's items; -1 for one that no row shows."""
 
@@ -37,32 +37,32 @@ class Catalogue:
         return len(self.rows)
 
     def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
-        """[n] places of the ads of rows; -1 where a row names none."""
+        """[n] places of the items of rows; -1 where a row names none."""
         items = split.store.items(rows)
         return np.where(items < 0, -1, self.entry_of_item[items])
 
 
-def build_catalogue(
+def build_catalog(
     split: Split, rows: Rows, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
-) -> Catalogue:
-    """The ads of rows that are learned from, and of others: an ad may be new there.
+) -> Catalog:
+    """The items of rows that are learned from, and of others: an item may be new there.
 
-    Only the former say how popular an ad is.
+    Only the former say how popular an item is.
 
     Args:
         split: the rows' data set.
         rows: learned from.
         others: the rows that are judged.
-        is_clicked_only: whether clicks alone count as hits.
+        is_clicked_only: whether clicks alone count as positives.
         half_life_days: after so many days a row counts half for `recent`; None counts all alike.
 
     Raises:
-        InputError: when no row names an ad.
+        InputError: when no row names an item.
     """
     store = split.store
     n_items = len(store.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
-    n_shown, n_targets = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
+    n_impressions, n_positives = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     by_day: dict[int, np.ndarray] = {}
     for source in (rows, *others):
         for start in range(0, len(source), _BLOCK_ROWS):
@@ -71,52 +71,52 @@ def build_catalogue(
             numbers, items = numbers[items >= 0], items[items >= 0]
             np.minimum.at(first, items, numbers)
             if source is rows:
-                n_shown += np.bincount(items, minlength=n_items)
+                n_impressions += np.bincount(items, minlength=n_items)
                 days = store.days(numbers)
                 for day in np.unique(days).tolist():
                     counts = np.bincount(items[days == day], minlength=n_items)
                     by_day[day] = by_day.get(day, 0) + counts
-                hits = items if not is_clicked_only else items[store.labels(numbers) == 1]
-                n_targets += np.bincount(hits, minlength=n_items)
+                positives = items if not is_clicked_only else items[store.labels(numbers) == 1]
+                n_positives += np.bincount(positives, minlength=n_items)
     found = np.flatnonzero(first < np.iinfo(np.int64).max)
     if len(found) == 0:
         raise InputError(f"{store.folder}: no row names a target item: fill schema.target_item's column")
-    found = found[np.lexsort((found, -n_targets[found], -n_shown[found]))]
+    found = found[np.lexsort((found, -n_positives[found], -n_impressions[found]))]
     age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
     recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
     entry_of_item = np.full(n_items, -1, np.int32)
     entry_of_item[found] = np.arange(len(found))
-    return Catalogue(
+    return Catalog(
         names=store.item_names.take(pa.array(found)),
         rows=first[found],
-        n_shown=n_shown[found],
-        n_targets=n_targets[found],
+        n_impressions=n_impressions[found],
+        n_positives=n_positives[found],
         recent=recent[found],
         entry_of_item=entry_of_item,
     )
 
 
-def ads_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], ad_sequences: Sequence[str]) -> Batch:
-    """The ads of rows as a batch whose other features are empty.
+def items_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], item_sequences: Sequence[str]) -> Batch:
+    """The items of rows as a batch whose other features are empty.
 
     Args:
         split: encodes.
-        rows: [M] a row of each ad.
+        rows: [M] a row of each item.
         sequences: the sequence features that a batch has.
-        ad_sequences: those of them that are the ad's.
+        item_sequences: those of them that are the item's.
 
     Returns:
         A batch of no rows: items alone, without labels.
     """
     n = len(rows)
-    batch = split.batch(rows, ad_sequences)
-    of_ad = set(split.schema.towers["ad"])
-    sparse = _keep(batch.sparse, list(split.schema.categorical), [k for k in batch.sparse.keys() if k in of_ad], n)  # noqa: SIM118
+    batch = split.batch(rows, item_sequences)
+    of_item = set(split.schema.towers["item"])
+    sparse = _keep(batch.sparse, list(split.schema.categorical), [k for k in batch.sparse.keys() if k in of_item], n)  # noqa: SIM118
     has_weights = any(s.name in sequences for s in split.schema.column_sequences)
     return Batch(
         dense=batch.dense,
         sparse=sparse,
-        sequences=_keep(batch.sequences, list(sequences), list(ad_sequences), n, has_weights),
+        sequences=_keep(batch.sequences, list(sequences), list(item_sequences), n, has_weights),
         label=torch.full((n,), torch.nan),
         row=batch.row,
         is_real=batch.is_real,

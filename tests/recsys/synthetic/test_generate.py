@@ -1,0 +1,122 @@
+"""The generator: the same rows whatever the blocks, known truth, and what it refuses."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.errors import InputError
+from recsys.synthetic import (
+    GeneratorConfig,
+    ad_catalogue,
+    generate,
+    true_log_preferences,
+    user_interests,
+)
+from recsys.synthetic.draws import Draws, from_quantiles
+from recsys.synthetic.generate import MOST_BLOCK_ROWS, ROW_GROUP
+from recsys.synthetic.sequences import MATCH_LENGTH
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_same_bytes_whatever_the_blocks(tmp_path: Path) -> None:
+    config = GeneratorConfig(n_rows=20_000, n_test_rows=700)
+    expected = digests(generate(config, tmp_path / "a"))
+    assert digests(generate(config, tmp_path / "b", block_rows=3001)) == expected
+    assert ROW_GROUP % 3001 != 0  # blocks and row groups end at different rows
+    other = digests(generate(config.model_copy(update={"seed": 1}), tmp_path / "c"))
+    assert other["train.parquet"] != expected["train.parquet"]
+
+
+def test_one_row_at_a_time(tmp_path: Path) -> None:
+    config = GeneratorConfig(n_rows=300, n_test_rows=20)
+    assert digests(generate(config, tmp_path / "a", block_rows=1)) == digests(generate(config, tmp_path / "b"))
+
+
+def test_a_stronger_sequence_term_raises_the_best_scores(tmp_path: Path) -> None:
+    def spread(strength: float) -> float:
+        folder = generate(GeneratorConfig(n_rows=8000, seq_strength=strength), tmp_path / str(strength))
+        p = pq.read_table(folder / "truth.parquet")["p"].to_numpy()[:8000]
+        return float(np.log(p / (1 - p)).var())
+
+    # The term is standardised: its variance is the square of its strength.
+    assert spread(0.3) - spread(0.1) == pytest.approx(0.08, abs=0.03)
+
+
+def test_the_match_shows_in_no_ad_alone() -> None:
+    maker = GeneratorConfig(n_rows=60_000).impression_maker("train")
+    shown = maker.impressions(np.arange(20_000))
+    match = maker.match(shown, maker.events(shown, MATCH_LENGTH))
+    match = (match - match.mean()) / match.std()
+    for ad_set in np.argsort(-np.bincount(shown.ad_set))[:8]:
+        mine = match[shown.ad_set == ad_set]
+        assert abs(mine.mean()) < 0.08 + 4 / np.sqrt(len(mine) / 4)
+        assert mine.std() > 0.5
+
+
+def test_finished_folders_are_kept(tmp_path: Path) -> None:
+    config = GeneratorConfig(n_rows=500)
+    folder = generate(config, tmp_path / "a")
+    stamp = (folder / "train.parquet").stat().st_mtime_ns
+    assert (generate(config, folder) / "train.parquet").stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="exists and is not this generated data set"):
+        generate(GeneratorConfig(n_rows=501), folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"version": 1}))
+    with pytest.raises(InputError, match="exists and is not this generated data set"):
+        generate(config, folder)  # an earlier version made other rows of the same config
+
+
+@pytest.mark.parametrize("block_rows", [0, MOST_BLOCK_ROWS + 1])
+def test_wrong_block_rows(tmp_path: Path, block_rows: int) -> None:
+    with pytest.raises(InputError, match=f"block_rows must be 1 to .*, got {block_rows}"):
+        generate(GeneratorConfig(n_rows=500), tmp_path / "a", block_rows=block_rows)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 5.1, float("inf"), float("nan")])
+def test_wrong_strength(strength: float) -> None:
+    with pytest.raises(ValueError, match="seq_strength"):
+        GeneratorConfig(seq_strength=strength)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_true_preferences_rank_the_shown_ads_above_popularity(
+    toss_folder: Path, split: Literal["train", "test"]
+) -> None:
+    config, n = GeneratorConfig(n_rows=60_000), 4000
+    rows = np.arange(n)
+    shown = (
+        pq.read_table(toss_folder / f"{split}.parquet", columns=["l_feat_14"])["l_feat_14"].to_numpy()[:n].astype(int)
+    )
+    catalogue, interests = ad_catalogue(config), user_interests(config, split, rows)
+    preferences = true_log_preferences(config, split, rows)
+    assert preferences.shape == (n, 3237)
+    popularity = preferences - interests @ catalogue.vector.T
+
+    def recall_at_10(scores: np.ndarray) -> float:
+        return float(np.mean((scores > scores[rows, shown - 1][:, None]).sum(axis=1) < 10))
+
+    assert np.isfinite(preferences[rows, shown - 1]).all()  # only active ad sets are shown
+    assert recall_at_10(preferences) > recall_at_10(popularity) + 0.05
+
+
+def test_inverse_distribution_by_hand() -> None:
+    quantiles = (0.0, 1.0, 2.0, 3.0, 4.0)
+    uniform = np.array([0.0, 0.125, 0.25, 0.5, 0.625, 0.75, 1.0])
+    assert from_quantiles(quantiles, uniform).tolist() == [0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0]
+
+
+def test_draws_are_independent_streams() -> None:
+    draws, index = Draws(0), np.arange(20_000)
+    a, b = draws.normal("a", index), draws.normal("b", index)
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
+    assert a.mean() == pytest.approx(0, abs=0.03)
+    assert a.std() == pytest.approx(1, abs=0.02)
+    assert np.array_equal(draws.normal("a", index[::-1])[::-1], a)
