@@ -2,9 +2,10 @@
 
 import difflib
 import fnmatch
-import re
 from collections.abc import Collection, Iterable
 from typing import TypeVar
+
+from natsort import natsorted
 
 from recsys.errors import InputError
 
@@ -22,11 +23,6 @@ def is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `b_2` before `b_10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
 def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) -> list[str]:
     """The columns that names and patterns stand for: as listed, and in natural order within a pattern.
 
@@ -36,13 +32,13 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
     found: dict[str, None] = {}
     for pattern in patterns:
         if is_pattern(pattern):
-            matched = sorted(fnmatch.filter(columns, pattern), key=natural_key)
+            matched = natsorted(fnmatch.filter(columns, pattern))
         else:
             matched = [pattern] if pattern in columns else []
         if not matched:
             raise InputError(
                 f"{role}: {pattern!r} is not a column of the data{nearest(pattern, columns)} "
-                f"(it has {', '.join(sorted(columns, key=natural_key)[:8])}, ...): correct the schema or the file"
+                f"(it has {', '.join(natsorted(columns)[:8])}, ...): correct the schema or the file"
             )
         found.update(dict.fromkeys(matched))
     return list(found)

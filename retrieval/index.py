@@ -203,20 +203,20 @@ def build_index(
 def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
     """An index without vectors."""
     if kind == "flat":
-        return faiss.IndexFlatIP(d)
+        return faiss.index_factory(d, "Flat", faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(d, config.hnsw_links, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(d, f"HNSW{config.hnsw_links},Flat", faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = config.ef_construction
         return index
     n_lists = config.n_lists or max(1, min(round(4 * n**0.5), n // 39 or 1))
     if n_lists > n:
         raise InputError(f"index.n_lists={n_lists} is more than the {n} items: lower it")
     if kind == "ivf_flat":
-        return faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, n_lists, faiss.METRIC_INNER_PRODUCT)
+        return faiss.index_factory(d, f"IVF{n_lists},Flat", faiss.METRIC_INNER_PRODUCT)
     n_bytes = config.pq_bytes or max(1, d // 2)
     if d % n_bytes:
         raise InputError(f"index.pq_bytes={n_bytes} must divide the vectors' width {d}: change it")
-    return faiss.IndexIVFPQ(faiss.IndexFlatIP(d), d, n_lists, n_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+    return faiss.index_factory(d, f"IVF{n_lists},PQ{n_bytes}x8np", faiss.METRIC_INNER_PRODUCT)
 
 
 def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, wanted: float) -> float:

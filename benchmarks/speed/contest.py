@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -145,12 +146,9 @@ def race(
 
 
 def private_gib() -> float:
-    """Memory of this process that is no file's, where the system tells; else 0."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0.0
-    line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 2**20
+    """Resident memory of this process alone: without mapped files, where the system tells."""
+    memory = psutil.Process().memory_info()
+    return (memory.rss - getattr(memory, "shared", 0)) / 2**30
 
 
 class Batches(Dataset[tuple[Tensor, ...]]):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import nn
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
@@ -49,7 +50,7 @@ class Cluster:
         if world.device.type == "cuda":
             memory = torch.cuda.get_device_properties(world.device).total_memory
         else:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // local
+            memory = psutil.virtual_memory().total // local
         return cls(world.size, local, world.device.type, memory)
 
 

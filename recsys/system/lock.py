@@ -1,6 +1,5 @@
-"""One process writes a folder or file: a lock that the system takes back however its holder ends."""
+"""One process at a time writes a folder or file: filelock, whose lock ends with the process that holds it."""
 
-import fcntl
 import os
 import socket
 import time
@@ -8,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from recsys.errors import InputError
 
 LOCK_FILE = ".lock"
-_held: dict[tuple[int, int], int] = {}
-"""File descriptors of this process's locks, by device and inode."""
+_locks: dict[Path, tuple[FileLock, str]] = {}
+"""Locks of this process by file, with the text it wrote there."""
 
 
 def lock_of(path: Path) -> Path:
@@ -20,57 +21,50 @@ def lock_of(path: Path) -> Path:
     return path / LOCK_FILE if path.is_dir() else path.with_name(path.name + LOCK_FILE)
 
 
-def hold(what: Path) -> None:
-    """Takes a folder or file for this process until it ends or calls `release`; a second call changes nothing.
+def hold(output: Path) -> None:
+    """Locks a folder or file until this process ends or calls `release`; a second call changes nothing.
 
     Raises:
-        InputError: when another process has it.
+        InputError: when another process holds it.
     """
-    path = lock_of(what)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    place = _place(descriptor)
-    if place in _held:
-        if os.fstat(_held[place]).st_nlink:
-            os.close(descriptor)
-            return
-        os.close(_held.pop(place))  # that file was removed with its folder, and its number given to this one
+    path = lock_of(output).absolute()
+    if path in _locks and _text(path) == _locks[path][1]:
+        return
+    _forget(path)  # its file was removed with its folder
+    lock = FileLock(path, timeout=0)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-        os.close(descriptor)
-        raise InputError(f"{what} is being written by {holder}: wait for it, or choose another --out") from error
-    if not path.exists() or _place(descriptor) != (path.stat().st_dev, path.stat().st_ino):
-        os.close(descriptor)
-        raise InputError(f"{what} was finished by another process just now: give the same command again")
-    os.ftruncate(descriptor, 0)
-    who = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    os.pwrite(descriptor, who.encode(), 0)
-    _held[place] = descriptor
+        lock.acquire()
+    except Timeout as error:
+        holder = _text(path) or "another process"
+        raise InputError(f"{output} is being written by {holder}: wait for it, or choose another --out") from error
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    path.write_text(holder)
+    _locks[path] = lock, holder
 
 
 @contextmanager
-def held(what: Path) -> Iterator[None]:
+def held(output: Path) -> Iterator[None]:
     """`hold` while the block runs."""
-    hold(what)
+    hold(output)
     try:
         yield
     finally:
-        release(what)
+        release(output)
 
 
-def release(what: Path) -> None:
-    """Gives it back and takes the lock's file away; what this process does not hold is left as it is."""
-    path = lock_of(what)
-    if not path.exists():
-        return
-    stat = path.stat()
-    descriptor = _held.pop((stat.st_dev, stat.st_ino), None)
-    if descriptor is not None:
-        path.unlink()
-        os.close(descriptor)
+def release(output: Path) -> None:
+    """Removes the lock's file and unlocks; a lock that this process does not hold stays."""
+    path = lock_of(output).absolute()
+    if path in _locks:
+        if _text(path) == _locks[path][1]:
+            path.unlink()
+        _forget(path)
 
 
-def _place(descriptor: int) -> tuple[int, int]:
-    stat = os.fstat(descriptor)
-    return stat.st_dev, stat.st_ino
+def _forget(path: Path) -> None:
+    if path in _locks:
+        _locks.pop(path)[0].release()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace").strip() if path.is_file() else ""

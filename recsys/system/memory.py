@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""The peak memory of this process, which psutil cannot reset."""
 
 import contextlib
 import resource

@@ -3,10 +3,11 @@
 A mismatch otherwise ends in missing symbols or operators, far from its cause.
 """
 
-import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import InvalidVersion, Version
 
 from recsys.errors import InputError
 
@@ -57,8 +58,10 @@ def check_versions(found: Mapping[str, str]) -> None:
 
 
 def _minor(number: str) -> int:
-    matched = re.match(r"\d+\.(\d+)", number)
-    return int(matched[1]) if matched else -1
+    try:
+        return Version(number).minor
+    except InvalidVersion:
+        return -1
 
 
 def exit_on_mismatch() -> None:

@@ -12,7 +12,7 @@ class WeightAverage:
 
     The weights of late steps lie around a better model than any of them is. Source: Polyak and Juditsky, "Acceleration
     of stochastic approximation by averaging", 1992, with exponential weights; the decay rises with the steps done, so
-    that the first ones are soon forgotten.
+    that the first ones are soon forgotten. Not torch's AveragedModel, which copies the module: a sharded one cannot be.
 
     Args:
         tensors: by name; they are read anew at each step.

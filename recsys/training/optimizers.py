@@ -94,7 +94,8 @@ def add_l2_of_touched_rows(table: nn.Parameter, l2: float) -> None:
 def schedule(step: int, n_steps: int, config: FitConfig) -> float:
     """The learning rate as a share of its peak: a linear warm-up, then half a cosine down to the final fraction.
 
-    Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5.
+    A function of the step, not torch's schedulers: a resumed training needs no state of it, and one factor serves the
+    dense and the fused optimizers. Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5.
 
     Args:
         step: from 0.

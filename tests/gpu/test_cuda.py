@@ -13,14 +13,13 @@ from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
 from recsys.training.predict import evaluate
+from tests.helpers.step import N_ROWS, Setup
 from tests.helpers.training import fit, quick
 from tests.recsys.training.test_checkpoint import (  # noqa: F401
     test_a_killed_fit_resumes_to_the_same_bits,
     test_a_resumed_fit_goes_on_where_it_was,
 )
 from tests.recsys.training.test_step import (  # noqa: F401
-    N_ROWS,
-    Setup,
     test_an_empty_part_of_a_batch_adds_nothing,
     test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite,
     test_checkpointed_layers_see_the_same_mixed_weights,
