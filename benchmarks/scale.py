@@ -35,7 +35,7 @@ from ranking.dcnv2 import DCNv2Config
 from ranking.models import build_model, model_names
 from ranking.scoring import find_run_data, load_scorer
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import Permutation
+from recsys.data.rows import AllRows, Permutation
 from recsys.data.store import RowStore
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
@@ -133,8 +133,8 @@ def train_epoch(folder: str) -> dict[str, Any]:
         report = Trainer(model, split, None, config, Path(place) / "w", Log(), join_world(), "dcnv2").fit()
     (epoch,) = report.progress.epochs
     order, seen = Permutation(report.n_rows, config.seed, EPOCH_STREAM, 0), np.zeros(report.n_rows, bool)
-    for start in range(0, report.n_rows, 1 << 20):
-        seen[order(np.arange(start, min(start + (1 << 20), report.n_rows)))] = True
+    for positions in AllRows(report.n_rows).blocks(1 << 20):
+        seen[order(positions)] = True
     speed = report.n_rows / epoch.seconds
     return {"n_rows": report.n_rows, "rows_per_s": speed, "private_gib": private_gib(), "is_whole": bool(seen.all())}
 
@@ -196,13 +196,12 @@ def forward_alone(folder: str) -> dict[str, Any]:
     config = TrainerConfig()
     model = build_model(DCNv2Config(), split.schema)
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
-    numbers = np.arange(50_000)
-    held = replace(split, store=RowStore.hold(split.store.encoded(numbers), split.store.schema))
+    rows = AllRows(50_000)
+    held = replace(split, store=RowStore.hold(split.store.encoded(rows.numbers()), split.store.schema))
     found = {}
     for what, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
         model.train(what == "training")
-        parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        batches = [held.batch(part, sequences_of(model)) for part in parts]
+        batches = [held.batch(block, sequences_of(model)) for block in rows.blocks(size)]
         best = np.inf
         with torch.set_grad_enabled(model.training), torch.autocast("cpu", torch.bfloat16):
             for _ in range(4):
@@ -210,7 +209,7 @@ def forward_alone(folder: str) -> dict[str, Any]:
                 for batch in batches:
                     model(batch)
                 best = min(best, time.perf_counter() - start)
-        found[what] = len(numbers) / best
+        found[what] = len(rows) / best
     return found
 
 

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from ranking.scoring import Scorer, score_blocks
 from recsys.data.dataset import PreparedDataset
 from recsys.data.jagged import offsets_of
+from recsys.data.rows import AllRows
 from recsys.data.store import EncodedRows
 from recsys.errors import InputError
 from recsys.schema.resolved import Schema
 from recsys.system.progress import progress_line
 
 _BLOCK_PAIRS = 65_536
-_BLOCK_ROWS = 262_144
 _COLUMNS = {"row_id": pa.string(), "rank": pa.int32(), "item": pa.string(), "score": pa.float32()}
 
 
@@ -134,8 +134,7 @@ def _item_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
 def _first_rows(dataset: PreparedDataset) -> np.ndarray:
     """[items] int64: the first row that shows each item."""
     first = np.full(len(dataset.store.item_names), np.iinfo(np.int64).max)
-    for start in range(0, dataset.n_rows, _BLOCK_ROWS):
-        rows = np.arange(start, min(start + _BLOCK_ROWS, dataset.n_rows))
+    for rows in AllRows(dataset.n_rows).blocks():
         items = dataset.store.items(rows)
         np.minimum.at(first, items[items >= 0], rows[items >= 0])
     return first

@@ -13,8 +13,6 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 
-_BLOCK_ROWS = 65_536
-
 
 @dataclass(frozen=True)
 class Catalog:
@@ -65,8 +63,7 @@ def build_catalog(
     n_impressions, n_positives = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     by_day: dict[int, np.ndarray] = {}
     for source in (rows, *others):
-        for start in range(0, len(source), _BLOCK_ROWS):
-            numbers = source(np.arange(start, min(start + _BLOCK_ROWS, len(source))))
+        for numbers in source.blocks():
             items = store.items(numbers)
             numbers, items = numbers[items >= 0], items[items >= 0]
             np.minimum.at(first, items, numbers)

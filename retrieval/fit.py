@@ -27,8 +27,6 @@ from retrieval.two_tower import TwoTower, TwoTowerConfig
 from retrieval.vectors import InnerProducts, item_vectors, request_vectors
 from retrieval.windows import windows
 
-_BLOCK_ROWS = 65_536
-
 
 def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: RetrievalLoss, seed: int) -> Rows:
     """The rows that training reads: positives, and as many others as the loss asks for.
@@ -38,7 +36,7 @@ def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: Retrie
     """
     if positives == "all":
         return rows
-    labels = np.concatenate([split.store.labels(part) for part in _blocks(rows)])
+    labels = np.concatenate([split.store.labels(block) for block in rows.blocks()])
     is_positive = labels == 1
     if not is_positive.any():
         raise InputError(f"split {split.name!r} has no click to learn retrieval from: give it more rows")
@@ -49,17 +47,12 @@ def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: Retrie
     else:
         rate = loss.impressions_per_positive * is_positive.sum() / max(1, (~is_positive).sum())
         is_read = is_positive | (np.random.default_rng(seed).random(len(labels)) < rate)
-    return ListedRows(np.concatenate(list(_blocks(rows)))[is_read])
-
-
-def _blocks(rows: Rows) -> list[np.ndarray]:
-    starts = range(0, len(rows), _BLOCK_ROWS)
-    return [rows(np.arange(start, min(start + _BLOCK_ROWS, len(rows)))) for start in starts]
+    return ListedRows(rows.numbers()[is_read])
 
 
 def positives_among(split: Split, rows: Rows, positives: PositivesOf) -> Rows:
     """The rows that name an item which should have been retrieved."""
-    numbers = np.concatenate(_blocks(rows) or [np.zeros(0, np.int64)])
+    numbers = rows.numbers()
     is_positive = split.store.items(numbers) >= 0
     if positives == "clicked":
         is_positive &= split.store.labels(numbers) == 1

@@ -6,8 +6,6 @@ from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 
-_BLOCK_ROWS = 65_536
-
 
 def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
     """The rows whose histories, and own items at the end, hold every step of each key's log once.
@@ -35,13 +33,12 @@ def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
     length = next(s.max_length for s in schema.token_sequences if s.name == sequence)
     column = schema.categorical.index(log.key)
     numbers = rows.numbers()
-    starts = range(0, len(numbers), _BLOCK_ROWS)
-    key = np.concatenate([store.read_sparse(numbers[s : s + _BLOCK_ROWS])[:, column] for s in starts])
+    key = np.concatenate([store.read_sparse(block)[:, column] for block in rows.blocks()])
     if np.any(key < 2):
         raise InputError(
             f"model.pooling=causal must tell every {log.key} apart: set prepare.min_count_by_column.{log.key}=1"
         )
-    position = np.concatenate([store.sequence_lengths(sequence, numbers[s : s + _BLOCK_ROWS]) for s in starts])
+    position = np.concatenate([store.sequence_lengths(sequence, block) for block in rows.blocks()])
     last = np.zeros(int(key.max()) + 1, np.int64)
     np.maximum.at(last, key, position)
     chosen = (last[key] - position) % (length + 1) == 0

@@ -94,8 +94,8 @@ def load(split: Split, rows: Rows, sequences: Sequence[str]) -> Arrays:
     padded: list[list[np.ndarray]] = [[] for _ in range(2 * len(sequences))]
     longest = {s.name: s.max_length for s in split.schema.token_sequences}
     longest |= {s.name: len(s.columns) for s in split.schema.column_sequences}
-    for start in range(0, len(rows), 65_536):
-        batch = split.batch(rows(np.arange(start, min(start + 65_536, len(rows)))), sequences)
+    for block in rows.blocks():
+        batch = split.batch(block, sequences)
         n = len(batch)
         parts["ids"].append(batch.sparse.values().view(-1, n).T.numpy().astype(np.int64))
         parts["dense"].append(batch.dense.numpy())

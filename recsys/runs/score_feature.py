@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import AllRows
 from recsys.data.store import ExtraColumn
 from recsys.errors import InputError
 from recsys.runs.config import ScoreFeature, read_run_section
@@ -18,7 +19,6 @@ from recsys.system.files import is_done
 
 SCORES_FILE = "scores.parquet"
 RETRIEVAL_SCORE = "retrieval_score"
-_BLOCK_ROWS = 262_144
 _DATA = "data"
 
 
@@ -78,8 +78,7 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> S
         raise InputError(f"{path} holds some rows twice: run the retrieval again under another --out")
     scores_of = np.append(scores.to_numpy(), np.float32(np.nan))
     values = np.empty(dataset.n_rows, np.float32)
-    for start in range(0, dataset.n_rows, _BLOCK_ROWS):
-        rows = np.arange(start, min(start + _BLOCK_ROWS, dataset.n_rows))
+    for rows in AllRows(dataset.n_rows).blocks():
         found = pc.index_in(pc.cast(dataset.store.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
         values[rows] = scores_of[found.to_numpy()]
     of = (table.schema.metadata or {}).get(_DATA.encode(), b"").decode()

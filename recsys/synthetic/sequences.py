@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import ndtr
 
+from recsys.data.jagged import offsets_of, row_and_position
 from recsys.synthetic import columns
 from recsys.synthetic.ads import D_INTEREST
 from recsys.synthetic.draws import Draws
@@ -56,9 +57,8 @@ class SequenceMaker:
 
     def events(self, users: Users, row: np.ndarray, lengths: np.ndarray) -> Events:
         """The last `lengths` events of [n] rows."""
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        owner = np.repeat(np.arange(len(row)), lengths)
-        position = np.arange(offsets[-1]) - offsets[owner]
+        offsets = offsets_of(lengths)
+        owner, position = row_and_position(lengths)
         key = self._key(users, row).astype(np.uint64)
         bits = self._draws.bits("event", key[owner] * np.uint64(_MAX_LENGTH) + position.astype(np.uint64))
         field = (bits & np.uint64(0xFFFF)).astype(np.float32) / 65_536
@@ -85,8 +85,7 @@ class SequenceMaker:
         """[n, 12] shares of the topics among a row's last MATCH_LENGTH events."""
         length = np.diff(events.offsets)
         read = np.minimum(length, MATCH_LENGTH)
-        owner = np.repeat(np.arange(len(length)), read)
-        position = np.arange(len(owner)) - np.repeat(np.cumsum(read) - read, read)
+        owner, position = row_and_position(read)
         topic = events.topic[events.offsets[:-1][owner] + position]
         counts = np.bincount(owner * N_TOPICS + topic, minlength=len(length) * N_TOPICS).reshape(-1, N_TOPICS)
         return counts / read[:, None]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.data.rows import AllRows
+
 KS = (1, 10, 50, 100, 200, 500)
 N_HEAD = 100
 """Items that are no tail."""
@@ -35,18 +37,17 @@ def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
     n_top = min(max(KS), n_items)
     ranks, tops = [], []
     size = max(1, _SCORES_AT_ONCE // n_items)
-    for start in range(0, len(target), size):
-        places = np.arange(start, min(start + size, len(target)))
-        block = scores(places).astype(np.float32, copy=False)
-        mine = target[places]
-        own = block[np.arange(len(places)), mine]
-        is_before = block > own[:, None]
-        is_before |= (block == own[:, None]) & (np.arange(n_items) < mine[:, None])
+    for requests in AllRows(len(target)).blocks(size):
+        block = scores(requests).astype(np.float32, copy=False)
+        wanted = target[requests]
+        score = block[np.arange(len(requests)), wanted]
+        is_before = block > score[:, None]
+        is_before |= (block == score[:, None]) & (np.arange(n_items) < wanted[:, None])
         ranks.append(1 + is_before.sum(axis=1))
         best = (
             np.argpartition(-block, n_top - 1, axis=1)[:, :n_top]
             if n_top < n_items
-            else np.tile(np.arange(n_items), (len(places), 1))
+            else np.tile(np.arange(n_items), (len(requests), 1))
         )
         best.sort(axis=1)
         order = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1, kind="stable")
