@@ -148,7 +148,7 @@ def execute(
     if reranker is not None:
         check_reranker(reranker, split_name, world)
     split, own = dataset.split(split_name), settings.retrieval
-    judged, monitor = judged_rows(split)
+    judged, monitor = evaluation_rows(split)
     others = [judged, *([monitor] if monitor else [])]
     catalog = build_catalog(split, split.fit_rows, others, own.positives == "clicked", own.half_life_days)
     requests = positives_among(split, judged, own.positives)
@@ -204,7 +204,7 @@ def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str
         plot_segments(by_label, "recall@100", run.file(SEGMENTS_PLOT))
 
 
-def judged_rows(split: Split) -> tuple[Rows, Rows | None]:
+def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
     """The rows that are reported, and those that may stop training."""
     *others, reported = split.evaluation_rows.values()
     return reported, others[0] if others else None

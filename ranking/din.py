@@ -146,12 +146,14 @@ class DIN(nn.Module):
         )
         self.units = nn.ModuleDict()
         if config.pooling == "attention":
-            dims, bend, has_bias = (
+            dims, activation, has_bias = (
                 config.attention_dims,
                 config.activation,
                 config.match_scores or not config.attention_softmax,
             )
-            self.units.update({module_name(name): AttentionUnit(dim, dims, bend, has_bias) for name in self.sequences})
+            self.units.update(
+                {module_name(name): AttentionUnit(dim, dims, activation, has_bias) for name in self.sequences}
+            )
         self.has_softmax = config.attention_softmax
         width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense)
         saves_memory = config.gradient_checkpointing

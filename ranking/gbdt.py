@@ -198,7 +198,7 @@ class GBDTTrainer:
             epoch = self._grow(booster, min(size, n_trees - first))
             progress.epochs.append(epoch)
             if stopping is not None:
-                epoch.monitored = self._judge(booster, stopping)
+                epoch.monitored = self._monitored_value(booster, stopping)
             if epoch.monitored is None:
                 progress.best_epoch = progress.epoch
             elif progress.best_value is None or epoch.monitored > progress.best_value:
@@ -211,10 +211,10 @@ class GBDTTrainer:
         if stopping is None:
             self._save(booster)
         self._booster = lgb.Booster(model_file=self._file)
-        judged = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
+        monitored = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
         seconds = sum(epoch.seconds for epoch in progress.epochs)
         console.print(
-            f"{self._name}  {self._booster.num_trees()} of {booster.num_trees()} trees kept{judged}  {seconds:.0f} s"
+            f"{self._name}  {self._booster.num_trees()} of {booster.num_trees()} trees kept{monitored}  {seconds:.0f} s"
         )
         return FitReport(self.link, len(self._rows), progress)
 
@@ -234,7 +234,7 @@ class GBDTTrainer:
         self._log.scalar("train/loss", loss, booster.num_trees())
         return Epoch(loss, seconds, 0.0)
 
-    def _judge(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
+    def _monitored_value(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
         """The composite metric of the monitored rows."""
         assert self._monitor is not None
         label = self._split.store.labels(self._monitor.numbers())

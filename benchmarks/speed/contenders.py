@@ -46,12 +46,12 @@ def ours(task: Task) -> Score:
     """The trainer that every pipeline uses."""
     keep_freed_memory()
     model_config, config = task.settings()
-    split, judged = task.open()
+    split, held_out_rows = task.open()
     torch.manual_seed(config.seed)
     model, log, world = build_model(model_config, split.schema), _Curve(), join_world()
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(world.broadcast(folder)) / "weights"
-        trainer = Trainer(model, split, judged, config, weights, log, world, "ours")
+        trainer = Trainer(model, split, held_out_rows, config, weights, log, world, "ours")
         log.began = time.perf_counter()
         report = trainer.fit()
         world.broadcast(None)
@@ -64,9 +64,9 @@ def ours(task: Task) -> Score:
 def plain(task: Task) -> Score:
     """Plain PyTorch: float32, torch.optim.AdamW on everything, a DataLoader with workers."""
     config, settings = task.settings()
-    split, judged = task.open()
+    split, held_out_rows = task.open()
     sequences = sequences_of(config, split)
-    arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
+    arrays, held_out = load(split, split.fit_rows, sequences), load(split, held_out_rows, sequences)
     torch.manual_seed(settings.seed)
     model = plain_model(config, split.schema)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -84,13 +84,13 @@ def plain(task: Task) -> Score:
             optimizer.step()
 
     @torch.no_grad()
-    def judge() -> np.ndarray:
+    def predict() -> np.ndarray:
         model.eval()
         order = np.array_split(np.arange(len(held_out)), -(-len(held_out) // settings.eval_batch_size))
         rows = Batches(held_out)
         return torch.cat([model(*rows[part.tolist()][1:]) for part in order]).numpy()
 
-    return race(train_epoch, judge, held_out.label, len(arrays), task)
+    return race(train_epoch, predict, held_out.label, len(arrays), task)
 
 
 def deepctr(task: Task) -> Score:
@@ -98,9 +98,9 @@ def deepctr(task: Task) -> Score:
     from benchmarks.speed.deepctr_models import build_peer
 
     config, settings = task.settings()
-    split, judged = task.open()
+    split, held_out_rows = task.open()
     sequences = sequences_of(config, split)
-    arrays, held_out = load(split, split.fit_rows, sequences), load(split, judged, sequences)
+    arrays, held_out = load(split, split.fit_rows, sequences), load(split, held_out_rows, sequences)
     peer = build_peer(config, split.schema, settings.seed)
     peer.model.compile(torch.optim.Adam(peer.model.parameters(), lr=settings.learning_rate), "binary_crossentropy")
     x, y = peer.inputs(arrays), arrays.label
@@ -108,10 +108,10 @@ def deepctr(task: Task) -> Score:
     def train_epoch() -> None:
         peer.model.fit(x, y, batch_size=settings.batch_size, epochs=1, verbose=0)
 
-    def judge() -> np.ndarray:
+    def predict() -> np.ndarray:
         return peer.model.predict(peer.inputs(held_out), settings.eval_batch_size)[:, 0]
 
-    return race(train_epoch, judge, held_out.label, len(arrays), task)
+    return race(train_epoch, predict, held_out.label, len(arrays), task)
 
 
 def limit(task: Task) -> Score:

@@ -33,7 +33,7 @@ class Task:
     prepared: str
     """A prepared data set."""
     split: str
-    """Its fitting rows are trained on; its held-out or `valid` rows are judged."""
+    """Its fitting rows are trained on; its held-out or `valid` rows are evaluated."""
     model: dict[str, Any]
     """The values of a deep model's config."""
     trainer: dict[str, Any]
@@ -48,7 +48,7 @@ class Task:
         return model, TrainerConfig.model_validate(self.trainer)
 
     def open(self) -> tuple[Split, Rows]:
-        """The split, and the rows to judge by."""
+        """The split, and the rows to evaluate on."""
         split = PreparedDataset.open(Path(self.prepared)).split(self.split)
         return split, split.evaluation_rows["valid"] if self.split == "full" else split.held_out_rows
 
@@ -58,11 +58,11 @@ class Score:
     """What a contender reports."""
 
     rows_per_s: float
-    """Over its training epochs, without judging."""
+    """Over its training epochs, without evaluation."""
     waiting: float | None = None
     """Share of that time spent waiting for batches."""
     curve: list[tuple[float, float]] = field(default_factory=list)
-    """After each epoch: seconds since training began, judging included, and ROC-AUC."""
+    """After each epoch: seconds since training began, evaluation included, and ROC-AUC."""
     private_gib: float = 0.0
     """Memory of its own at the end, without pages of mapped files."""
 
@@ -122,13 +122,13 @@ def sequences_of(config: DeepModelConfig, split: Split) -> list[str]:
 
 
 def race(
-    train_epoch: Callable[[], None], judge: Callable[[], np.ndarray], label: np.ndarray, n_rows: int, task: Task
+    train_epoch: Callable[[], None], predict: Callable[[], np.ndarray], label: np.ndarray, n_rows: int, task: Task
 ) -> Score:
     """Runs epochs until the target is reached or all are done.
 
     Args:
         train_epoch: trains one epoch.
-        judge: scores the judged rows.
+        predict: logits of the held-out rows.
         label: theirs.
         n_rows: of an epoch.
         task: the number of epochs and the target.
@@ -138,7 +138,7 @@ def race(
         start = time.perf_counter()
         train_epoch()
         trained += time.perf_counter() - start
-        auc = float(roc_auc_score(label, judge()))
+        auc = float(roc_auc_score(label, predict()))
         curve.append((time.perf_counter() - began, auc))
         if task.target is not None and auc >= task.target:
             break

@@ -79,8 +79,15 @@ def mlp(d_in: int, dims: tuple[int, ...], dropout: float, batch_norm: bool, acti
     """Linear, batch norm if wanted, activation, dropout, layer after layer."""
     layers: list[nn.Module] = []
     for d, d_out in zip([d_in, *dims], dims, strict=False):
-        bend = {"relu": nn.ReLU, "prelu": lambda d=d_out: nn.PReLU(d), "dice": lambda d=d_out: Dice(d)}[activation]
-        layers += [nn.Linear(d, d_out), *([nn.BatchNorm1d(d_out)] if batch_norm else []), bend(), nn.Dropout(dropout)]
+        activation_layer = {"relu": nn.ReLU, "prelu": lambda d=d_out: nn.PReLU(d), "dice": lambda d=d_out: Dice(d)}[
+            activation
+        ]
+        layers += [
+            nn.Linear(d, d_out),
+            *([nn.BatchNorm1d(d_out)] if batch_norm else []),
+            activation_layer(),
+            nn.Dropout(dropout),
+        ]
     return nn.Sequential(*layers)
 
 
@@ -110,7 +117,7 @@ class PlainCIN(nn.Module):
     def __init__(self, n_fields: int, dims: tuple[int, ...], split_half: bool, activation: str) -> None:
         super().__init__()
         self.convolutions, self.split_half, self.d_out = nn.ModuleList(), split_half, 0
-        self.bend = nn.ReLU() if activation == "relu" else nn.Identity()
+        self.activation_layer = nn.ReLU() if activation == "relu" else nn.Identity()
         n_in = n_fields
         for number, n_maps in enumerate(dims):
             self.convolutions.append(nn.Conv1d(n_in * n_fields, n_maps, 1))
@@ -122,7 +129,7 @@ class PlainCIN(nn.Module):
         """[B, M, D] to [B, d_out]."""
         x, outputs = x0, []
         for number, convolution in enumerate(self.convolutions):
-            maps = self.bend(convolution(torch.einsum("bhd,bmd->bhmd", x, x0).flatten(1, 2)))
+            maps = self.activation_layer(convolution(torch.einsum("bhd,bmd->bhmd", x, x0).flatten(1, 2)))
             half = maps.shape[1] // 2 if self.split_half and number < len(self.convolutions) - 1 else 0
             outputs.append(maps[:, half:])
             x = maps[:, :half] if half else maps

@@ -16,12 +16,13 @@ from pipelines.common.data import find_prepared
 from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
 from pipelines.plan.dry_run import print_dry_run
 from pipelines.plan.estimates import as_text
-from pipelines.plan.judging import check_segmentation
+from pipelines.plan.gates import check_segmentation
 from pipelines.plan.report import write_report
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import FOLDS, SUBMISSION_FILE, run_step
 from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
+from recsys.config import load_yaml, validate
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate
@@ -85,7 +86,7 @@ def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
     path = out / PLAN_FILE
     temporary = path.with_suffix(".tmp")  # all that a process leaves which was killed here
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if validate(PlanConfig, load_yaml(path), str(path)) != chosen:
             raise InputError(f"{out} holds a plan of another config: choose another --out, or remove it")
         return
     if out.exists() and (not out.is_dir() or set(out.iterdir()) - {temporary}):
@@ -121,8 +122,8 @@ def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
             check_segmentation(dataset, gate.segmentation)
     for step in chosen.steps:
         if isinstance(step, RankStep):
-            for judged in step.judged:
-                choose_splits(dataset, FOLDS[judged])
+            for evaluate_on in step.evaluate_on:
+                choose_splits(dataset, FOLDS[evaluate_on])
 
 
 def finish(state: PlanState, dataset: PreparedDataset) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ranking.models import ModelName
 from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
-from recsys.evaluation.gates import CalibrationGate, DistributionGate, Gate, Judged, RetrievalGate
+from recsys.evaluation.gates import CalibrationGate, DistributionGate, EvaluateOn, Gate, RetrievalGate
 from recsys.patterns import nearest
 
 Settings = tuple[str, ...]
@@ -32,6 +32,8 @@ class PrepareStep(_Step):
 class RankStep(_Step):
     """A ranking model, out-of-fold, and again without the last day."""
 
+    renamed_keys = {"judged": "evaluate_on"}
+
     do: Literal["rank"]
     model: ModelName
     set: Settings = ()
@@ -39,7 +41,7 @@ class RankStep(_Step):
     """A sweep whose best point is taken over: the one that early stopping's rows liked best."""
     features_of: str | None = None
     """A retrieval run whose scores are read as a feature."""
-    judged: Annotated[tuple[Judged, ...], Field(min_length=1)] = ("folds", "holdout")
+    evaluate_on: Annotated[tuple[EvaluateOn, ...], Field(min_length=1)] = ("folds", "holdout")
     takes_settings: bool = True
     """Whether what gates adopted before goes with it."""
 

@@ -86,8 +86,8 @@ def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _W
     if wanted is False:
         return _Work(f"no: gate {gate} did not ask for it")
     settings = state.rank_config(step)
-    left = [(judged, folder) for judged, folder in state.fits(step) if not is_done(folder)]
-    splits = [name for judged, _ in left for name in choose_splits(dataset, FOLDS[judged])]
+    left = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
+    splits = [name for evaluate_on, _ in left for name in choose_splits(dataset, FOLDS[evaluate_on])]
     n_passes = sum(n_row_passes(settings, len(dataset.split(name).fit_rows)) for name in splits)
     fits = [(settings, n_passes)] if left else []
     if wanted is None:

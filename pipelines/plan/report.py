@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pipelines.plan.config import EnsembleStep, FinalStep, RankStep
 from pipelines.plan.estimates import as_text
-from pipelines.plan.judging import Differences, compare
+from pipelines.plan.gates import Differences, compare
 from pipelines.plan.report_sections import curves, ensembles, retrieval, segments, sweeps
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.gates import Judged
+from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics, format_metric
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
 from recsys.report.html import Block, Cell, Row, Section, Table, plot, row, write_html
@@ -59,7 +59,7 @@ def _gates(state: PlanState) -> Section:
                 tail = ["", ""]
                 if place == 0:
                     head = [name, Cell(verdict.outcome, verdict.outcome)]
-                    tail = [" against ".join(verdict.runs.values()), gate.says]
+                    tail = [" against ".join(verdict.runs.values()), gate.description]
                 passed = Cell(check.what, "pass" if check.passed else "fail")
                 cells = [*head, passed, check.value_text, check.interval_text, check.threshold, *tail]
                 rows.append(row(cells, "part" if place < len(verdict.checks) - 1 else ""))
@@ -92,11 +92,11 @@ def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
     return Section("Models", text, blocks if runs else [])
 
 
-def _bayes(state: PlanState, judged: Judged) -> Metrics | None:
+def _bayes(state: PlanState, evaluate_on: EvaluateOn) -> Metrics | None:
     """The metrics of the true probabilities, where they are known."""
     for step in state.plan.steps:
         if isinstance(step, RankStep):
-            metrics = state.metrics(step.name, judged)
+            metrics = state.metrics(step.name, evaluate_on)
             if metrics is not None and metrics.bayes is not None:
                 return metrics.bayes
     return None

@@ -16,7 +16,7 @@ from pipelines.common.config import (
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from ranking.gbdt import GBDTTrainerConfig
 from recsys.config import validate
-from recsys.evaluation.gates import Gate, Judged
+from recsys.evaluation.gates import EvaluateOn, Gate
 from recsys.evaluation.verdicts import Verdict
 from recsys.runs.metrics import MetricsT, RunMetrics, read_metrics, read_metrics_as
 from recsys.system.files import is_done, read_json, write_json
@@ -35,22 +35,22 @@ class PlanState:
     plan: PlanConfig
     out: Path
 
-    def folder(self, name: str, judged: Judged = "folds") -> Path:
+    def folder(self, name: str, evaluate_on: EvaluateOn = "folds") -> Path:
         """The run folder of a step."""
-        return self.out / f"{self.plan.named(name).step}-{name}{'' if judged == 'folds' else '-holdout'}"
+        return self.out / f"{self.plan.named(name).step}-{name}{'' if evaluate_on == 'folds' else '-holdout'}"
 
-    def metrics(self, name: str, judged: Judged = "folds") -> RunMetrics | None:
+    def metrics(self, name: str, evaluate_on: EvaluateOn = "folds") -> RunMetrics | None:
         """metrics.json of a finished run; None where it is not finished."""
-        return self.metrics_as(RunMetrics, name, judged)
+        return self.metrics_as(RunMetrics, name, evaluate_on)
 
-    def metrics_as(self, kind: type[MetricsT], name: str, judged: Judged = "folds") -> MetricsT | None:
+    def metrics_as(self, kind: type[MetricsT], name: str, evaluate_on: EvaluateOn = "folds") -> MetricsT | None:
         """metrics.json of a finished run of another kind."""
-        folder = self.folder(name, judged)
+        folder = self.folder(name, evaluate_on)
         return read_metrics_as(folder, kind) if is_done(folder) else None
 
-    def score(self, name: str, judged: Judged = "folds") -> float | None:
+    def score(self, name: str, evaluate_on: EvaluateOn = "folds") -> float | None:
         """The Toss score of a finished run."""
-        metrics = self.metrics(name, judged)
+        metrics = self.metrics(name, evaluate_on)
         return None if metrics is None else metrics.overall.toss_score
 
     def data_config(self) -> DataConfig:
@@ -149,10 +149,10 @@ class PlanState:
         _, point = max(found, key=lambda one: one[0])
         return tuple(f"{key}={value}" for key, value in point.items())
 
-    def fits(self, step: RankStep) -> Iterator[tuple[Judged, Path]]:
+    def fits(self, step: RankStep) -> Iterator[tuple[EvaluateOn, Path]]:
         """The run folders of a step, and what each is judged on."""
-        for judged in step.judged:
-            yield judged, self.folder(step.name, judged)
+        for evaluate_on in step.evaluate_on:
+            yield evaluate_on, self.folder(step.name, evaluate_on)
 
 
 def watched(metrics: RunMetrics) -> float:

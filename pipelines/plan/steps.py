@@ -18,7 +18,7 @@ from pipelines.plan.config import (
     SweepStep,
 )
 from pipelines.plan.final import retrain
-from pipelines.plan.judging import judge
+from pipelines.plan.gates import evaluate_gate
 from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
@@ -28,7 +28,7 @@ from pipelines.sweep import run_sweep
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
-from recsys.evaluation.gates import Judged
+from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import measure
 from recsys.evaluation.stacking import Stack, StackMethod, fit_stack
 from recsys.evaluation.verdicts import Verdict
@@ -47,7 +47,7 @@ from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
-FOLDS: dict[Judged, str] = {"folds": "all", "holdout": HOLDOUT}
+FOLDS: dict[EvaluateOn, str] = {"folds": "all", "holdout": HOLDOUT}
 """What `--folds` says of what a run is evaluated on."""
 
 
@@ -99,8 +99,8 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
     """A model over all folds, and on the last day."""
     settings = state.rank_config(step)
-    for judged, folder in state.fits(step):
-        splits, data = choose_splits(dataset, FOLDS[judged]), dataset
+    for evaluate_on, folder in state.fits(step):
+        splits, data = choose_splits(dataset, FOLDS[evaluate_on]), dataset
         resolved = describe(settings, dataset, splits)
         if step.features_of is not None:
             scored = with_scores(dataset, state.folder(step.features_of), splits)
@@ -128,7 +128,7 @@ def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDatas
 def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
     """A verdict, kept; the first stands where no other run was asked for."""
     if not state.is_decided(step.gate):
-        verdict = judge(state, step.gate, dataset)
+        verdict = evaluate_gate(state, step.gate, dataset)
         state.keep(verdict)
         print_verdict(verdict)
 
@@ -162,13 +162,13 @@ def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> 
     """The ensemble on the last day: its members' last-day runs, joined by weights that saw no row of that day."""
     names = [name for name in step.members if is_done(state.folder(name))]
     method = ensemble.metrics_as(EnsembleMetrics).method
-    judged: tuple[Judged, ...] = ("folds", "holdout")
-    folders = {which: [state.folder(name, which) for name in names] for which in judged}
+    evaluate_on: tuple[EvaluateOn, ...] = ("folds", "holdout")
+    folders = {which: [state.folder(name, which) for name in names] for which in evaluate_on}
     config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["holdout"]]}
     run = RunFolder(state.folder(step.name, "holdout"), config)
     if run.is_done:
         return
-    folds, holdout = (join_predictions([read_predictions(f) for f in folders[which]]) for which in judged)
+    folds, holdout = (join_predictions([read_predictions(f) for f in folders[which]]) for which in evaluate_on)
     stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
     logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
     parts = by_fold(first.label, first.fold, logits)

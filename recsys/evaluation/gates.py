@@ -1,4 +1,4 @@
-"""Decision gates as data: what a run is asked for before it is adopted. `recsys.evaluation.verdicts` judges by them."""
+"""Decision gates as data: what a run is asked for before it is adopted. `recsys.evaluation.verdicts` evaluates them."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,14 +9,14 @@ from recsys.evaluation.comparison import ComparedMetric
 from recsys.evaluation.metrics import metric_name
 
 
-def _judged_name(name: Any) -> Any:
+def _partition_name(name: Any) -> Any:
     if name == "last_day":
         warn_of_new_name("last_day", "holdout")
         return "holdout"
     return name
 
 
-Judged = Annotated[Literal["folds", "holdout"], BeforeValidator(_judged_name)]
+EvaluateOn = Annotated[Literal["folds", "holdout"], BeforeValidator(_partition_name)]
 """What a run is evaluated on: all folds, out-of-fold, or the last day."""
 
 
@@ -42,7 +42,9 @@ class Criterion(StrictModel):
 
 
 class _Gate(StrictModel):
-    says: str = ""
+    renamed_keys = {"says": "description", "judged": "evaluate_on"}
+
+    description: str = ""
     """What the gate decides, in words, for the report."""
 
 
@@ -54,7 +56,7 @@ class ComparisonGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     """The one of the highest score counts."""
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Judged = "folds"
+    evaluate_on: EvaluateOn = "folds"
     retry: str | None = None
     """The run to try in the candidate's place when it fails."""
     settings: tuple[str, ...] = ()
@@ -69,7 +71,7 @@ class SegmentGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     segmentation: str
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Judged = "folds"
+    evaluate_on: EvaluateOn = "folds"
 
 
 class RetrievalGate(_Gate):
@@ -84,7 +86,7 @@ class RetrievalGate(_Gate):
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    judged: Judged = "holdout"
+    evaluate_on: EvaluateOn = "holdout"
 
 
 class DistributionGate(_Gate):

@@ -88,7 +88,7 @@ def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | Non
     return Check(what=what, value=value, threshold=threshold, low=low, high=high, passed=passed)
 
 
-def judge_comparison(
+def comparison_verdict(
     name: str, gate: ComparisonGate, candidate: str, baseline: str, differences: Mapping[str, Difference] | None
 ) -> Verdict:
     """Adopt where a criterion is met; retry where none is and the gate names another run to try; else reject."""
@@ -106,7 +106,7 @@ def judge_comparison(
     return Verdict(gate=name, outcome=outcome, runs=runs, checks=checks, reason=reason, settings=settings)
 
 
-def judge_segments(
+def segment_verdict(
     name: str, gate: SegmentGate, baseline: str, by_segment: Mapping[str, Mapping[str, Difference] | None]
 ) -> Verdict:
     """Adopt where a criterion is met in a segment and no segment's interval lies below zero.
@@ -131,7 +131,7 @@ def judge_segments(
     return Verdict(gate=name, outcome=outcome, runs=runs, checks=checks, reason=reason)
 
 
-def judge_retrieval(
+def retrieval_verdict(
     name: str,
     gate: RetrievalGate,
     baseline: str,
@@ -166,7 +166,7 @@ def judge_retrieval(
     return Verdict(gate=name, outcome=outcome, runs=runs, checks=[recall_check, *gains], reason=reason)
 
 
-def judge_distribution(name: str, gate: DistributionGate, stats: Mapping[str, Mapping[str, float]]) -> Verdict:
+def distribution_verdict(name: str, gate: DistributionGate, stats: Mapping[str, Mapping[str, float]]) -> Verdict:
     """Adopt where mean and spread of p are as asked; those of q are reported beside them.
 
     Args:
@@ -192,7 +192,7 @@ def judge_distribution(name: str, gate: DistributionGate, stats: Mapping[str, Ma
     )
 
 
-def judge_calibration(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
+def calibration_verdict(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
     """Adopt the calibration of the lowest WLL; reject calibration where the raw predictions have it.
 
     Args:

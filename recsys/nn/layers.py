@@ -170,8 +170,8 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList()
         for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
             normalized = [BatchNorm(d_out)] if batch_norm else []
-            bend = activation_of(activation, d_out)
-            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, bend, Dropout(dropout)))
+            layer = activation_of(activation, d_out)
+            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, layer, Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing
 

@@ -1,4 +1,4 @@
-"""The target items of all rows: names for a catalogue, whatever the frequency floor leaves of them as features."""
+"""The target items of all rows: names for a catalog, whatever the frequency floor leaves of them as features."""
 
 from pathlib import Path
 

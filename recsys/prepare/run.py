@@ -46,7 +46,7 @@ def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
     folds = sorted({group.fold for group in scan.groups if group.fold >= 0})
     if len(folds) < config.n_folds or any(not fit_groups_of(scan.groups, f"fold_{fold}") for fold in folds):
         folds = []  # too few rows for every fold to have some
-    return ["full", *(f"fold_{fold}" for fold in folds), *(["holdout"] if scan.last_day is not None else [])]
+    return ["full", *(f"fold_{fold}" for fold in folds), *(["holdout"] if scan.holdout_day is not None else [])]
 
 
 def prepare(
@@ -119,7 +119,7 @@ def prepare(
         schema_=source.schema,
         schema_config=schema_config,
         prepare=config,
-        holdout_day=scan.last_day,
+        holdout_day=scan.holdout_day,
         kinds=source.kinds,
         n_rows=len(scan.label),
         test_files=tuple(str(path.resolve()) for path in find_files(files.test, folder)),

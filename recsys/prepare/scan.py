@@ -39,7 +39,7 @@ class Scan:
     day: np.ndarray
     """[n] int16: place of the row's day among all days; -1 where it has none."""
     groups: list[Group]
-    last_day: str | None
+    holdout_day: str | None
     has_id: dict[Partition, bool]
 
 
@@ -120,11 +120,11 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     fold_n = np.full(len(label_n), NO_FOLD, np.int16)
     fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
     in_order = sorted(day_values, key=_day_key)
-    last_day = in_order[-1] if len(day_values) > 1 else None
+    holdout_day = in_order[-1] if len(day_values) > 1 else None
     place_of_day = np.full(len(day_values) + 1, NO_DAY, np.int16)  # the last entry is for rows without a day
     place_of_day[[day_values[name] for name in in_order]] = np.arange(len(in_order))
     day_n = place_of_day[day_n]
-    is_last_n = (day_n == len(in_order) - 1) & is_train if last_day is not None else np.zeros(len(day_n), bool)
+    is_last_n = (day_n == len(in_order) - 1) & is_train if holdout_day is not None else np.zeros(len(day_n), bool)
 
     key_n = (split_n.astype(np.int32) * (config.n_folds + 1) + fold_n + 1) * 2 + is_last_n
     keys, group_n = np.unique(key_n, return_inverse=True)
@@ -142,7 +142,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
                 n_positive=int(np.sum(mine == 1)),
             )
         )
-    return Scan(label_n, group_n.astype(np.uint8), hash_n, day_n, groups, last_day, has_id)
+    return Scan(label_n, group_n.astype(np.uint8), hash_n, day_n, groups, holdout_day, has_id)
 
 
 def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from recsys.synthetic import columns
 from recsys.synthetic.generate import GeneratorConfig, bayes_metrics, generate, read_bayes
-from recsys.synthetic.preferences import ad_catalogue, true_log_preferences, user_interests
+from recsys.synthetic.preferences import ad_catalog, true_log_preferences, user_interests
 
 __all__ = [
     "GeneratorConfig",
-    "ad_catalogue",
+    "ad_catalog",
     "bayes_metrics",
     "columns",
     "generate",

@@ -20,7 +20,7 @@ _VARYING_RATE = 0.004
 
 
 @dataclass(frozen=True)
-class AdCatalogue:
+class AdCatalog:
     """All ad sets and creatives. A ad sets, C creatives."""
 
     vector: np.ndarray
@@ -82,7 +82,7 @@ def _assign(draws: Draws, stream: str, n_children: int, n_parents: int, most: in
     return np.repeat(np.arange(n_parents), extra + 1)
 
 
-def make_catalogue(draws: Draws) -> AdCatalogue:
+def make_ad_catalog(draws: Draws) -> AdCatalog:
     """The ads of a seed."""
     sets, creatives = np.arange(N_AD_SETS), np.arange(N_CREATIVES)
     campaign = _assign(draws, "campaign", N_AD_SETS, N_CAMPAIGNS, 100)
@@ -134,7 +134,7 @@ def make_catalogue(draws: Draws) -> AdCatalogue:
         "l_feat_12": 1 + creatives,
         "l_feat_15": 1 + np.where(varies_here, creatives % 2582, l15[set_of_creative]),
     }
-    return AdCatalogue(
+    return AdCatalog(
         vector=vector,
         popularity=popularity,
         bias=BIAS_SD * draws.normal("bias", sets),

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtr
 
 from recsys.synthetic import columns
-from recsys.synthetic.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalogue, make_catalogue
+from recsys.synthetic.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalog, make_ad_catalog
 from recsys.synthetic.draws import Draws, pick
 from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
 from recsys.synthetic.users import (
@@ -104,7 +104,7 @@ class ImpressionMaker:
         self._first_user = n_users(n_train_rows) // 2 if is_test else 0
         self._row_shift = 1 << 40 if is_test else 0  # test rows draw their own numbers
         self._draws = Draws(seed)
-        self.ads: AdCatalogue = make_catalogue(self._draws)
+        self.ads: AdCatalog = make_ad_catalog(self._draws)
         self.sequences = SequenceMaker(self._draws)
         # Only popular ad types are seen often: they weigh as their ad sets are shown.
         type_share = np.bincount(

@@ -232,10 +232,10 @@ class Trainer:
 
     def _print(self, epoch: Epoch) -> None:
         speed = len(self._rows) / epoch.seconds
-        judged = "" if epoch.monitored is None else f"  monitored {epoch.monitored:.5f}"
+        monitored = "" if epoch.monitored is None else f"  monitored {epoch.monitored:.5f}"
         console.print(
-            f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs}  loss {epoch.loss:.4f}{judged}  "
-            f"{speed:,.0f} rows/s  waited {100 * epoch.waited_s / epoch.seconds:.1f} %"
+            f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs}  loss {epoch.loss:.4f}{monitored}"
+            f"  {speed:,.0f} rows/s  waited {100 * epoch.waited_s / epoch.seconds:.1f} %"
         )
 
     def _state(self) -> dict[str, Any]:

@@ -14,17 +14,17 @@ class TruePreferences:
 
     Args:
         config: what the data was generated from.
-        row_id: [n] the requests' row numbers in the training file.
+        row_in_split: [n] the requests' row numbers in the training file.
         catalog: the items.
     """
 
-    def __init__(self, config: GeneratorConfig, row_id: np.ndarray, catalog: Catalog) -> None:
-        self._config, self._row_id = config, row_id
+    def __init__(self, config: GeneratorConfig, row_in_split: np.ndarray, catalog: Catalog) -> None:
+        self._config, self._row_in_split = config, row_in_split
         self._ad_set = np.asarray(catalog.names.cast("int64")) - 1
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """[b] places of requests to [b, A]."""
-        return true_log_preferences(self._config, "train", self._row_id[places])[:, self._ad_set]
+        return true_log_preferences(self._config, "train", self._row_in_split[places])[:, self._ad_set]
 
 
 def true_preferences(dataset: PreparedDataset, requests: Rows, catalog: Catalog) -> TruePreferences | None:
@@ -32,5 +32,5 @@ def true_preferences(dataset: PreparedDataset, requests: Rows, catalog: Catalog)
     if dataset.generator is None:
         return None
     config = GeneratorConfig.model_validate(dataset.generator)
-    row_id = np.asarray(dataset.store.row_ids(requests.numbers()).cast("int64"))
-    return TruePreferences(config, row_id, catalog)
+    row_in_split = np.asarray(dataset.store.row_ids(requests.numbers()).cast("int64"))
+    return TruePreferences(config, row_in_split, catalog)

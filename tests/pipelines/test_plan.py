@@ -199,7 +199,7 @@ def test_the_report_needs_nothing_else(in_finished: Path) -> None:
 
 def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted before a fit, before a verdict, before a stack and before the submission."""
-    for name, place in (("execute", 3), ("judge", 2), ("build_ensemble", 1), ("submit", 1)):
+    for name, place in (("execute", 3), ("evaluate_gate", 2), ("build_ensemble", 1), ("submit", 1)):
         original, calls = getattr(pipelines.plan.steps, name), []
 
         def cut(*args: object, _original=original, _calls=calls, _place=place, **kwargs: object):  # type: ignore[no-untyped-def]

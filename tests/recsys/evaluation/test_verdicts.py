@@ -14,12 +14,12 @@ from recsys.evaluation.gates import (
 from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts import (
     best_run,
+    calibration_verdict,
     check_gain,
-    judge_calibration,
-    judge_comparison,
-    judge_distribution,
-    judge_retrieval,
-    judge_segments,
+    comparison_verdict,
+    distribution_verdict,
+    retrieval_verdict,
+    segment_verdict,
 )
 
 
@@ -55,7 +55,7 @@ def gate_d() -> SegmentGate:
     ],
 )
 def test_a_comparison_by_hand(ap: Difference, wll: Difference, outcome: str) -> None:
-    verdict = judge_comparison("A", gate_a(), "dcnv2", "gbdt", {"ap": ap, "wll": wll})
+    verdict = comparison_verdict("A", gate_a(), "dcnv2", "gbdt", {"ap": ap, "wll": wll})
     assert verdict.outcome == outcome
     assert verdict.runs == {"candidate": "dcnv2", "baseline": "gbdt"}
     assert verdict.settings == (("trainer.epochs=2",) if outcome == "adopt" else ())
@@ -77,10 +77,10 @@ def test_an_interval_may_be_only_reported() -> None:
 
 def test_a_failed_candidate_is_tried_in_another_form_once() -> None:
     gate, worse = gate_a(retry="dcnv2-features"), {"ap": difference(0.08, 0.07, 0.01), "wll": difference(0.6, 0.6, 0.1)}
-    first = judge_comparison("A", gate, "dcnv2", "gbdt", worse)
+    first = comparison_verdict("A", gate, "dcnv2", "gbdt", worse)
     assert first.outcome == "retry"
     assert "dcnv2-features is tried" in first.reason
-    assert judge_comparison("A", gate, "dcnv2-features", "gbdt", worse).outcome == "reject"
+    assert comparison_verdict("A", gate, "dcnv2-features", "gbdt", worse).outcome == "reject"
 
 
 def wll(value: float | None) -> Metrics:
@@ -91,25 +91,25 @@ def test_no_gate_passes_on_a_missing_number() -> None:
     nan = float("nan")
     missing = [None, {}, {"ap": Difference(first=0.1, second=nan, difference=nan, low=nan, high=nan)}]
     for found in missing:
-        verdict = judge_comparison("A", gate_a(), "dcnv2", "gbdt", found)
+        verdict = comparison_verdict("A", gate_a(), "dcnv2", "gbdt", found)
         assert verdict.outcome == "reject"
         assert [check.value for check in verdict.checks] == [None, None]
     segments = gate_d()
-    assert judge_segments("D", segments, "dcnv2", {"new": None, "returning": None}).outcome == "reject"
+    assert segment_verdict("D", segments, "dcnv2", {"new": None, "returning": None}).outcome == "reject"
     spread = DistributionGate(kind="distribution", run="r", mean=0.0191, mean_tolerance=0.005, min_std=0.05)
-    assert judge_distribution("d", spread, {}).outcome == "reject"
-    assert judge_distribution("d", spread, {"p": {"mean": 0.019}}).outcome == "reject"
+    assert distribution_verdict("d", spread, {}).outcome == "reject"
+    assert distribution_verdict("d", spread, {"p": {"mean": 0.019}}).outcome == "reject"
     calibration = CalibrationGate(kind="calibration", run="r")
-    assert judge_calibration("c", calibration, {}).outcome == "reject"
-    assert judge_calibration("c", calibration, {"none": wll(None), "isotonic": wll(0.5)}).outcome == "reject"
+    assert calibration_verdict("c", calibration, {}).outcome == "reject"
+    assert calibration_verdict("c", calibration, {"none": wll(None), "isotonic": wll(0.5)}).outcome == "reject"
 
 
 def test_segments_gain_somewhere_and_lose_nowhere() -> None:
     gate = gate_d()
     better, same, worse = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001, -0.004))
-    assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": better}).outcome == "adopt"
-    assert judge_segments("D", gate, "dcnv2", {"new": same, "returning": same}).outcome == "reject"
-    refused = judge_segments("D", gate, "dcnv2", {"new": worse, "returning": better})
+    assert segment_verdict("D", gate, "dcnv2", {"new": same, "returning": better}).outcome == "adopt"
+    assert segment_verdict("D", gate, "dcnv2", {"new": same, "returning": same}).outcome == "reject"
+    refused = segment_verdict("D", gate, "dcnv2", {"new": worse, "returning": better})
     assert refused.outcome == "reject"
     assert "is worse than dcnv2: ap gain, new" in refused.reason
 
@@ -124,29 +124,29 @@ def test_retrieval_passes_only_with_recall_and_ranking_both() -> None:
         any_of=(Criterion(metric="ap", gain=0),),
     )
     better, same = ({"ap": difference(0.08, 0.08 + d, 0.002)} for d in (0.004, 0.001))
-    assert judge_retrieval("E", gate, "without", 0.6, 0.5, better).outcome == "adopt"
-    assert judge_retrieval("E", gate, "without", 0.6, 0.5, same).outcome == "reject"
-    assert judge_retrieval("E", gate, "without", 0.5, None, better).outcome == "reject"
-    assert judge_retrieval("E", gate, "without", 0.5, 0.6, better).outcome == "reject"
+    assert retrieval_verdict("E", gate, "without", 0.6, 0.5, better).outcome == "adopt"
+    assert retrieval_verdict("E", gate, "without", 0.6, 0.5, same).outcome == "reject"
+    assert retrieval_verdict("E", gate, "without", 0.5, None, better).outcome == "reject"
+    assert retrieval_verdict("E", gate, "without", 0.5, 0.6, better).outcome == "reject"
 
 
 def test_the_distribution_is_judged_at_p_and_shown_at_both_scales() -> None:
     gate = DistributionGate(kind="distribution", run="r", mean=0.0191, mean_tolerance=0.005, min_std=0.05)
     q = {"mean": 0.42, "std": 0.18}
-    narrow = judge_distribution("d", gate, {"p": {"mean": 0.0193, "std": 0.0235}, "q": q})
+    narrow = distribution_verdict("d", gate, {"p": {"mean": 0.0193, "std": 0.0235}, "q": q})
     assert narrow.outcome == "reject"
     assert [check.passed for check in narrow.checks] == [True, False, False, True]
-    assert judge_distribution("d", gate, {"p": {"mean": 0.0193, "std": 0.06}, "q": q}).outcome == "adopt"
-    assert judge_distribution("d", gate, {"p": {"mean": 0.0250, "std": 0.06}, "q": q}).outcome == "reject"
+    assert distribution_verdict("d", gate, {"p": {"mean": 0.0193, "std": 0.06}, "q": q}).outcome == "adopt"
+    assert distribution_verdict("d", gate, {"p": {"mean": 0.0250, "std": 0.06}, "q": q}).outcome == "reject"
 
 
 def test_calibration_is_adopted_only_below_the_raw_wll() -> None:
     gate = CalibrationGate(kind="calibration", run="r")
     figures = {"none": wll(0.6), "temperature": wll(0.59), "isotonic": wll(0.595)}
-    found = judge_calibration("c", gate, figures)
+    found = calibration_verdict("c", gate, figures)
     assert found.outcome == "adopt"
     assert found.reason == "temperature has the lowest WLL"
-    assert judge_calibration("c", gate, figures | {"none": wll(0.5)}).outcome == "reject"
+    assert calibration_verdict("c", gate, figures | {"none": wll(0.5)}).outcome == "reject"
 
 
 def test_a_criterion_takes_one_threshold() -> None:

@@ -12,7 +12,7 @@ import pytest
 from recsys.errors import InputError
 from recsys.synthetic import (
     GeneratorConfig,
-    ad_catalogue,
+    ad_catalog,
     generate,
     true_log_preferences,
     user_interests,
@@ -95,10 +95,10 @@ def test_true_preferences_rank_the_shown_ads_above_popularity(
     shown = (
         pq.read_table(toss_folder / f"{split}.parquet", columns=["l_feat_14"])["l_feat_14"].to_numpy()[:n].astype(int)
     )
-    catalogue, interests = ad_catalogue(config), user_interests(config, split, rows)
+    catalog, interests = ad_catalog(config), user_interests(config, split, rows)
     preferences = true_log_preferences(config, split, rows)
     assert preferences.shape == (n, 3237)
-    popularity = preferences - interests @ catalogue.vector.T
+    popularity = preferences - interests @ catalog.vector.T
 
     def recall_at_10(scores: np.ndarray) -> float:
         return float(np.mean((scores > scores[rows, shown - 1][:, None]).sum(axis=1) < 10))

@@ -14,7 +14,7 @@ from recsys.evaluation.gates import (
     CalibrationGate,
     ComparisonGate,
     DistributionGate,
-    Judged,
+    EvaluateOn,
     RetrievalGate,
     SegmentGate,
 )
@@ -22,11 +22,11 @@ from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts import (
     Verdict,
     best_run,
-    judge_calibration,
-    judge_comparison,
-    judge_distribution,
-    judge_retrieval,
-    judge_segments,
+    calibration_verdict,
+    comparison_verdict,
+    distribution_verdict,
+    retrieval_verdict,
+    segment_verdict,
 )
 from recsys.runs.layout import OOF_FILE, PREDS_STATS_FILE
 from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
@@ -37,31 +37,33 @@ from retrieval.evaluation.summary import RetrievalMetrics
 Differences = dict[str, Difference]
 
 
-def judge(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
-    """What a gate says of the runs there are; one that is missing fails it."""
+def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
+    """Evaluates a gate on the finished runs; a missing run fails it."""
     gate = state.plan.gates[name]
     match gate:
         case ComparisonGate():
-            candidate, baseline = state.candidate(gate, name), _baseline(state, gate.baselines, gate.judged)
-            return judge_comparison(name, gate, candidate, baseline, compare(state, candidate, baseline, gate.judged))
+            candidate, baseline = state.candidate(gate, name), _baseline(state, gate.baselines, gate.evaluate_on)
+            return comparison_verdict(
+                name, gate, candidate, baseline, compare(state, candidate, baseline, gate.evaluate_on)
+            )
         case SegmentGate():
-            baseline = _baseline(state, gate.baselines, gate.judged)
-            found = compare_segments(state, gate.candidate, baseline, gate.judged, dataset, gate.segmentation)
-            return judge_segments(name, gate, baseline, found)
+            baseline = _baseline(state, gate.baselines, gate.evaluate_on)
+            found = compare_segments(state, gate.candidate, baseline, gate.evaluate_on, dataset, gate.segmentation)
+            return segment_verdict(name, gate, baseline, found)
         case RetrievalGate():
-            baseline = _baseline(state, gate.baselines, gate.judged)
+            baseline = _baseline(state, gate.baselines, gate.evaluate_on)
             recall, other = _recall(state, gate)
-            differences = compare(state, gate.candidate, baseline, gate.judged)
-            return judge_retrieval(name, gate, baseline, recall, other, differences)
+            differences = compare(state, gate.candidate, baseline, gate.evaluate_on)
+            return retrieval_verdict(name, gate, baseline, recall, other, differences)
         case DistributionGate():
             folder = state.folder(gate.run)
             parts = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}
             metrics = state.metrics(gate.run)
-            return judge_distribution(name, gate, pool_stats(parts, metrics.folds if metrics else {}))
+            return distribution_verdict(name, gate, pool_stats(parts, metrics.folds if metrics else {}))
         case CalibrationGate():
             metrics = state.metrics(gate.run)
             calibration = metrics.calibration if metrics else None
-            return judge_calibration(name, gate, dict(calibration.figures) if calibration else {})
+            return calibration_verdict(name, gate, dict(calibration.figures) if calibration else {})
 
 
 def _recall(state: PlanState, gate: RetrievalGate) -> tuple[float | None, float | None]:
@@ -72,32 +74,37 @@ def _recall(state: PlanState, gate: RetrievalGate) -> tuple[float | None, float 
     return recall, other
 
 
-def _baseline(state: PlanState, names: tuple[str, ...], judged: Judged) -> str:
-    return best_run({name: state.score(name, judged) for name in names}, names) or names[0]
+def _baseline(state: PlanState, names: tuple[str, ...], evaluate_on: EvaluateOn) -> str:
+    return best_run({name: state.score(name, evaluate_on) for name in names}, names) or names[0]
 
 
 def read_both(
-    state: PlanState, candidate: str, baseline: str, judged: Judged
+    state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn
 ) -> tuple[RunPredictions, RunPredictions] | None:
     """Baseline and candidate over the rows they share, if both were finished."""
-    folders = [state.folder(name, judged) for name in (baseline, candidate)]
+    folders = [state.folder(name, evaluate_on) for name in (baseline, candidate)]
     if not all(is_done(folder) and (folder / OOF_FILE).is_file() for folder in folders):
         return None
     first, second = join_predictions([read_predictions(folder) for folder in folders])
     return first, second
 
 
-def compare(state: PlanState, candidate: str, baseline: str, judged: Judged) -> Differences | None:
+def compare(state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn) -> Differences | None:
     """Candidate - baseline, by metric; None where one of them is missing."""
-    both = read_both(state, candidate, baseline, judged)
+    both = read_both(state, candidate, baseline, evaluate_on)
     return None if both is None else _bootstrap(state, *both, f"{candidate} - {baseline}")
 
 
 def compare_segments(
-    state: PlanState, candidate: str, baseline: str, judged: Judged, dataset: PreparedDataset, segmentation: str
+    state: PlanState,
+    candidate: str,
+    baseline: str,
+    evaluate_on: EvaluateOn,
+    dataset: PreparedDataset,
+    segmentation: str,
 ) -> Mapping[str, Differences | None]:
     """Candidate - baseline within each segment; None for segments of one class."""
-    both = read_both(state, candidate, baseline, judged)
+    both = read_both(state, candidate, baseline, evaluate_on)
     if both is None:
         return {"all": None}
     labels = segment_labels(dataset, both[0].row_id, segmentation)
