@@ -1,33 +1,46 @@
-# Each target sets up all it needs in .venv by itself; a second call installs nothing again.
+# Each target sets up the environment it needs in .venv; a second call installs nothing.
 PYTHON ?= python3
-# gpu or cpu: which builds of torch and fbgemm
+# gpu or cpu: the builds of torch and fbgemm
 EXTRA  ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
+# constraints.txt for the tested versions; empty for the newest
+CONSTRAINTS ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(EXTRA)
 
-.PHONY: demo test test-slow test-gpu check
+.PHONY: help demo test test-slow test-gpu check format clean
 
-demo: $(READY)
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: $(READY) ## generate data, train DIN and evaluate it out-of-fold
 	$(BIN)/python -m pipelines.rank --model din
 
-test: check
+test: check ## check, then the tests (without the slow ones)
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)
+test-slow: $(READY) ## the tests that take more than a minute
 	$(BIN)/python -m pytest -m slow
 
-test-gpu: $(READY)
+test-gpu: $(READY) ## the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
-check: $(READY)
+check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# torch and fbgemm come first and torchrec comes without its dependencies: pip would bring the CUDA build of fbgemm for it.
+format: $(READY) ## format the code and sort its imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch and fbgemm come first and torchrec without its dependencies: with them pip would install the CUDA build of fbgemm.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),dev]'
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRA),dev]'
 	$(BIN)/python -m pip install --quiet --no-deps torchrec==1.8.0
 	touch $@

@@ -1,1 +1,1 @@
-"""Speed and memory, each as a ratio measured side by side."""
+"""Benchmarks of speed and memory, most of them as ratios of contenders measured in one run."""

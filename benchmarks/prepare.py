@@ -1,4 +1,4 @@
-"""Prepare's speed beside merely reading the same files, its growth with the rows, and its memory.
+"""Compares the time of prepare with the time to read the same files, for several numbers of rows; measures its memory.
 
 python -m benchmarks.prepare
 python -m benchmarks.prepare --rows 100000 --rows 1000000 --rows 10000000 --keep
@@ -32,13 +32,13 @@ from recsys.system.progress import console
 
 FILE_ROWS = 100_000
 N_FILES = 10
-"""Of different rows; of more rows than these hold, the files are read again under other names."""
+"""Number of distinct generated files; larger data sets repeat them under other file names."""
 ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one number of rows."""
+    """Measurements at one number of rows."""
 
     rows: int
     floor_s: float
@@ -48,25 +48,25 @@ class Figures:
 
 def measure(
     rows: Annotated[
-        list[int] | None, typer.Option(help="Training rows, in hundred thousands; may be given several times.")
+        list[int] | None, typer.Option(help="Training rows, a multiple of 100,000; repeat the option for more sizes.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Where the generated files go, and what is prepared.")] = Path(
+    data: Annotated[Path, typer.Option(help="Folder of the generated files and the prepared data sets.")] = Path(
         "data/benchmark-prepare"
     ),
     fuxictr: Annotated[
-        Path | None, typer.Option(help="The Python of an environment that has FuxiCTR, to measure beside.")
+        Path | None, typer.Option(help="Python executable of an environment with FuxiCTR, to measure it too.")
     ] = None,
-    keep: Annotated[bool, typer.Option(help="Leave the largest prepared data set.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the largest prepared data set.")] = False,
 ) -> None:
-    """Measure preparation.
+    """Measure the time and memory of prepare.
 
-    The floor is pyarrow reading all columns of the same files, in batches of the same size and with its own threads.
+    The lower bound is pyarrow reading all columns of the same files, in batches of the same size, multi-threaded.
     """
     sizes = sorted(rows or [100_000, 300_000, 1_000_000])
     if any(size % FILE_ROWS for size in sizes):
-        raise InputError(f"--rows {sizes}: take multiples of {FILE_ROWS:,}")
-    console.print(f"{platform.machine()}, {os.cpu_count()} cores; seq of full length, 531 tokens on average")
-    found = []
+        raise InputError(f"--rows must be multiples of {FILE_ROWS:,}, got {sizes}")
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores; untruncated seq, 531 tokens on average")
+    measurements = []
     for size in sizes:
         folder = raw_files(data, size)
         floor = min(run("read_files", folder)[0] for _ in range(ROUNDS))
@@ -76,26 +76,26 @@ def measure(
             shutil.rmtree(out, ignore_errors=True)
             results.append(run("prepare_files", folder, out))
         seconds, peak = min(results)
-        found.append(Figures(size, floor, seconds, peak))
+        measurements.append(Figures(size, floor, seconds, peak))
         console.print(f"{size:,} rows: read in {floor:.1f} s, prepared in {seconds:.1f} s, {peak:.2f} GiB")
         if not (keep and size == sizes[-1]):
             shutil.rmtree(out)
-    console.print(table_of(found))
-    plot(found, data / "prepare.png")
+    console.print(table_of(measurements))
+    plot(measurements, data / "prepare.png")
     if fuxictr is not None:
-        console.print(beside_fuxictr(fuxictr, data, found[0]))
+        console.print(beside_fuxictr(fuxictr, data, measurements[0]))
 
 
 def raw_files(data: Path, rows: int) -> Path:
-    """A folder of parquet files with so many rows."""
+    """Creates a folder of parquet files with a total number of rows."""
     folder = data / f"raw-{rows}"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(rows // FILE_ROWS):
         path = folder / f"{number:04d}.parquet"
         if not path.exists():
             config = GeneratorConfig(n_rows=FILE_ROWS, n_test_rows=1, seed=number % N_FILES)
-            made = generate(config, data / f"generated-{number % N_FILES}")
-            os.link(made / "train.parquet", path)
+            generated = generate(config, data / f"generated-{number % N_FILES}")
+            os.link(generated / "train.parquet", path)
     return folder
 
 
@@ -107,45 +107,45 @@ def read_files(folder: Path) -> None:
 
 
 def prepare_files(folder: Path, out: Path) -> None:
-    """Prepares all files by the Toss config."""
+    """Prepares all files with the Toss config."""
     prepare_raw(load_data_config(TOSS_CONFIG, []), train=[str(folder)], valid=[], test=[], out=out)
 
 
 def run(function: str, *paths: Path) -> tuple[float, float]:
-    """Seconds that one of the functions above takes in a process of its own, and the memory it had at most, in GiB."""
+    """Runs one of the functions above in a new process; returns its seconds and its peak memory in GiB."""
     code = f"from benchmarks.prepare import timed; timed({function!r}, {[str(path) for path in paths]!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{function} failed:\n{done.stderr[-3000:]}")
-    seconds, peak = json.loads(done.stdout.strip().splitlines()[-1])
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise RuntimeError(f"{function} failed:\n{completed.stderr[-3000:]}")
+    seconds, peak = json.loads(completed.stdout.strip().splitlines()[-1])
     return seconds, peak
 
 
 def timed(function: str, paths: list[str]) -> None:
-    """Runs one of the functions above and prints its seconds and memory."""
+    """Runs one of the functions above; prints its seconds and its peak memory in GiB."""
     work = {"read_files": read_files, "prepare_files": prepare_files}[function]
     start = time.perf_counter()
     work(*[Path(path) for path in paths])  # type: ignore[operator]
     print(json.dumps([time.perf_counter() - start, peak_rss_gib()]))
 
 
-def table_of(found: list[Figures]) -> Table:
-    """The figures and what they are to be."""
+def table_of(measurements: list[Figures]) -> Table:
+    """Tabulates the measurements and their targets."""
     table = Table(title="prepare", title_justify="left")
-    for column in ("rows", "read, s", "prepare, s", "prepare / read", "wanted", "rows/s", "memory, GiB", "wanted"):
+    for column in ("rows", "read, s", "prepare, s", "prepare / read", "target", "rows/s", "memory, GiB", "target"):
         table.add_column(column, justify="right")
-    for f in found:
-        figures = (f"{f.floor_s:.1f}", f"{f.prepare_s:.1f}", f"{f.prepare_s / f.floor_s:.2f}", "3 or less")
-        table.add_row(f"{f.rows:,}", *figures, f"{f.rows / f.prepare_s:,.0f}", f"{f.peak_gib:.2f}", "under 3")
+    for m in measurements:
+        times = (f"{m.floor_s:.1f}", f"{m.prepare_s:.1f}", f"{m.prepare_s / m.floor_s:.2f}", "3 or less")
+        table.add_row(f"{m.rows:,}", *times, f"{m.rows / m.prepare_s:,.0f}", f"{m.peak_gib:.2f}", "under 3")
     return table
 
 
-def plot(found: list[Figures], path: Path) -> None:
-    """Seconds against rows."""
+def plot(measurements: list[Figures], path: Path) -> None:
+    """Plots seconds against rows."""
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    rows = [f.rows for f in found]
-    axes.plot(rows, [f.prepare_s for f in found], "o-", label="prepare")
-    axes.plot(rows, [f.floor_s for f in found], "o-", label="pyarrow reads the files")
+    rows = [m.rows for m in measurements]
+    axes.plot(rows, [m.prepare_s for m in measurements], "o-", label="prepare")
+    axes.plot(rows, [m.floor_s for m in measurements], "o-", label="pyarrow reads the files")
     axes.set(xlabel="rows", ylabel="seconds", xscale="log", yscale="log")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -154,7 +154,7 @@ def plot(found: list[Figures], path: Path) -> None:
 
 
 def beside_fuxictr(python: Path, data: Path, ours: Figures) -> Table:
-    """FuxiCTR's feature processor on the same columns of the fewest rows."""
+    """Runs FuxiCTR's feature processor on the same columns of the smallest data set."""
     work = data / "fuxictr"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -163,14 +163,14 @@ def beside_fuxictr(python: Path, data: Path, ours: Figures) -> Table:
     config = fuxictr_config(schema, open_parquet(raw).schema_arrow.names)
     (work / "config.json").write_text(json.dumps(config))
     folder = (data / f"raw-{ours.rows}").resolve()
-    done = subprocess.run(
+    completed = subprocess.run(
         [str(python), "-c", SCRIPT, str(folder), str(work.resolve())], capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        raise InputError(f"FuxiCTR did not run by {python}: {done.stderr.strip().splitlines()[-1]}")
-    seconds, peak = json.loads(done.stdout.strip().splitlines()[-1])
+    if completed.returncode != 0:
+        raise InputError(f"FuxiCTR failed with --fuxictr {python}: {completed.stderr.strip().splitlines()[-1]}")
+    seconds, peak = json.loads(completed.stdout.strip().splitlines()[-1])
     table = Table(title=f"{ours.rows:,} rows, the same columns", title_justify="left")
-    for column in ("", "seconds", "rows/s", "memory, GiB", "ours / it", "wanted"):
+    for column in ("", "seconds", "rows/s", "memory, GiB", "speedup of ours", "target"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("ours", f"{ours.prepare_s:.1f}", f"{ours.rows / ours.prepare_s:,.0f}", f"{ours.peak_gib:.2f}", "", "")
     ratio = f"{seconds / ours.prepare_s:.1f}"
@@ -179,5 +179,5 @@ def beside_fuxictr(python: Path, data: Path, ours: Figures) -> Table:
 
 
 if __name__ == "__main__":
-    assert importlib.util.find_spec("benchmarks") is not None, "start it in the project's folder"
+    assert importlib.util.find_spec("benchmarks") is not None, "run this command in the project folder"
     run_pipeline(measure)

@@ -1,4 +1,4 @@
-"""Training and scoring at size: speed and memory at 10.7 million rows beside 1 million, and a request's latency.
+"""Speed and memory of training at 1 and 10.7 million rows, speed of scoring, and latency of a request.
 
 python -m benchmarks.scale training
 python -m benchmarks.scale scoring
@@ -57,7 +57,7 @@ CANDIDATES = (1, 32, 512)
 
 
 class Part(StrEnum):
-    """What to measure."""
+    """The measurement to run."""
 
     TRAINING = "training"
     SCORING = "scoring"
@@ -65,18 +65,18 @@ class Part(StrEnum):
 
 
 def scale(
-    part: Annotated[Part, typer.Argument(help="What to measure.")],
-    rows: Annotated[list[int] | None, typer.Option(help="Of training; may be given several times.")] = None,
-    test_rows: Annotated[int, typer.Option(min=1000, help="Of scoring.")] = 100_000,
-    requests: Annotated[int, typer.Option(min=10, help="Of latency, for each number of candidates.")] = 200,
-    data: Annotated[Path, typer.Option(help="Where large data sets go; they are removed at the end.")] = Path(
+    part: Annotated[Part, typer.Argument(help="The measurement to run.")],
+    rows: Annotated[list[int] | None, typer.Option(help="Training rows; repeat the option for more sizes.")] = None,
+    test_rows: Annotated[int, typer.Option(min=1000, help="Rows to score.")] = 100_000,
+    requests: Annotated[int, typer.Option(min=10, help="Requests per number of candidates.")] = 200,
+    data: Annotated[Path, typer.Option(help="Folder for large data sets; they are deleted at the end.")] = Path(
         "data/benchmark-scale"
     ),
 ) -> None:
     """Measure training, scoring or latency.
 
-    Training reads prepared rows: those of 100,000 generated ones, written over and over. It is the place of a row in
-    the file that costs time, not what it holds.
+    Training reads 100,000 generated and prepared rows, repeated up to the requested size. The time to read a row
+    depends on its position in the file, not on its values.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     match part:
@@ -89,48 +89,48 @@ def scale(
 
 
 def base(n_rows: int = BASE_ROWS) -> PreparedDataset:
-    """Generated rows, prepared once by the Toss config."""
+    """Generated rows, prepared once with the Toss config."""
     settings = load_rank_config(TOSS_CONFIG, "dcnv2", [f"generator.n_rows={n_rows}"])
     return find_prepared(settings.data, None)
 
 
 def training(sizes: list[int], data: Path) -> None:
-    """One epoch of DCNv2 at each size, in a process of its own."""
-    source, found = base(), []
+    """Measures one epoch of DCNv2 at each size, each in a new process."""
+    source, results = base(), []
     for size in sizes:
         folder = data / f"prepared-{size}"
         tile(source, round(size * source.n_rows / len(source.split("full").fit_rows)), folder)
         gib = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
         result = in_process("train_epoch", str(folder))
-        found.append({"gib": gib} | result)
+        results.append({"gib": gib} | result)
         console.print(f"{size:,} rows: {result['rows_per_s']:,.0f} rows/s")
         shutil.rmtree(folder)
     table = Table(title=f"one epoch of DCNv2, batch {BATCH_SIZE:,}", title_justify="left")
-    names = ("rows", "on disk, GiB", "rows/s", "of the first", "wanted", "memory of its own, GiB", "each row once")
+    names = ("rows", "on disk, GiB", "rows/s", "relative to first", "target", "private memory, GiB", "every row read")
     for column in names:
         table.add_column(column, justify="right")
-    for f in found:
-        ratio = f"{f['rows_per_s'] / found[0]['rows_per_s']:.2f}"
+    for result in results:
+        ratio = f"{result['rows_per_s'] / results[0]['rows_per_s']:.2f}"
         figures = (
-            f"{f['rows_per_s']:,.0f}",
+            f"{result['rows_per_s']:,.0f}",
             ratio,
             "0.90",
-            f"{f['private_gib']:.2f}",
-            "yes" if f["is_whole"] else "no",
+            f"{result['private_gib']:.2f}",
+            "yes" if result["is_whole"] else "no",
         )
-        table.add_row(f"{f['n_rows']:,}", f"{f['gib']:.1f}", *figures)
+        table.add_row(f"{result['n_rows']:,}", f"{result['gib']:.1f}", *figures)
     console.print(table)
 
 
 def train_epoch(folder: str) -> dict[str, Any]:
-    """Trains one epoch, and says whether its order holds each row once."""
+    """Trains one epoch; also returns whether the epoch's order contains every row."""
     keep_freed_memory()
     split = PreparedDataset.open(Path(folder)).split("full")
     config = TrainerConfig(epochs=1, batch_size=BATCH_SIZE, early_stopping=None)
     torch.manual_seed(config.seed)
     model = build_model(DCNv2Config(), split.schema)
-    with tempfile.TemporaryDirectory() as place:
-        report = Trainer(model, split, None, config, Path(place) / "w", Log(), join_world(), "dcnv2").fit()
+    with tempfile.TemporaryDirectory() as weights_folder:
+        report = Trainer(model, split, None, config, Path(weights_folder) / "w", Log(), join_world(), "dcnv2").fit()
     (epoch,) = report.progress.epochs
     order, seen = Permutation(report.n_rows, config.seed, EPOCH_STREAM, 0), np.zeros(report.n_rows, bool)
     for positions in AllRows(report.n_rows).blocks(1 << 20):
@@ -140,68 +140,68 @@ def train_epoch(folder: str) -> dict[str, Any]:
 
 
 def scoring(n_rows: int, data: Path) -> None:
-    """`submit` beside the forward pass alone."""
+    """Compares `submit` with the forward pass alone."""
     run = train_run("dcnv2", data)
     dataset = base()
     (raw,), test = dataset.manifest.test_files, dataset.partition_rows("test")
-    table = pq.read_table(raw)
+    raw_table = pq.read_table(raw)
     sizes = {"few": 2000, "half": n_rows // 2, "all": n_rows}
     for name, size in sizes.items():
-        copies = pa.concat_tables([table] * -(-size // table.num_rows)).slice(0, size)
+        copies = pa.concat_tables([raw_table] * -(-size // raw_table.num_rows)).slice(0, size)
         ids = pa.array([f"T{i}" for i in range(size)])
         copies = copies.set_column(copies.column_names.index("ID"), "ID", ids)
         pq.write_table(copies, data / f"{name}.parquet", row_group_size=20_000)
         tile(dataset, dataset.n_rows - len(test) + size, data / f"prepared-{name}", test.numbers())
     forward = in_process("forward_alone", str(dataset.folder))
-    shown = Table(title=f"scoring {n_rows:,} rows by DCNv2", title_justify="left")
-    columns = ("rows/s", "of training's forward pass", "wanted", "memory of its own, GiB", "with half the rows, GiB")
+    table = Table(title=f"scoring {n_rows:,} rows with DCNv2", title_justify="left")
+    columns = ("rows/s", "relative to forward, training", "target", "private memory, GiB", "with half the rows, GiB")
     for column in ("", *columns):
-        shown.add_column(column, justify="right" if column else "left")
-    shown.add_row("training's forward pass alone", f"{forward['training']:,.0f}")
-    shown.add_row("the same without gradients", f"{forward['scoring']:,.0f}")
-    for what in ("rows prepared before", "a raw file"):
-        found = {}
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("forward, training", f"{forward['training']:,.0f}")
+    table.add_row("forward, no gradients", f"{forward['scoring']:,.0f}")
+    for source in ("prepared rows", "raw file"):
+        results = {}
         for name in sizes:
-            file = "" if what == "rows prepared before" else str(data / f"{name}.parquet")
-            prepared = str(data / f"prepared-{name}") if not file else str(dataset.folder)
-            found[name] = in_process("submit_rows", str(run), file, prepared, str(data / "out.csv"))
-        # What comes before the first row is the same for few rows and for many.
-        seconds = found["all"]["seconds"] - found["few"]["seconds"]
-        speed = (found["all"]["n_rows"] - found["few"]["n_rows"]) / seconds
-        memory = [f"{found[name]['private_gib']:.2f}" for name in ("all", "half")]
-        shown.add_row(f"submit, {what}", f"{speed:,.0f}", f"{speed / forward['training']:.2f}", "0.70", *memory)
-    console.print(shown)
+            raw_path = "" if source == "prepared rows" else str(data / f"{name}.parquet")
+            prepared = str(data / f"prepared-{name}") if not raw_path else str(dataset.folder)
+            results[name] = in_process("submit_rows", str(run), raw_path, prepared, str(data / "out.csv"))
+        # The difference removes the start-up time, which does not depend on the number of rows.
+        seconds = results["all"]["seconds"] - results["few"]["seconds"]
+        speed = (results["all"]["n_rows"] - results["few"]["n_rows"]) / seconds
+        memory = [f"{results[name]['private_gib']:.2f}" for name in ("all", "half")]
+        table.add_row(f"submit, {source}", f"{speed:,.0f}", f"{speed / forward['training']:.2f}", "0.70", *memory)
+    console.print(table)
     shutil.rmtree(data)
 
 
 def train_run(model: str, data: Path) -> Path:
-    """A finished run of a model: trained a little, for its speed alone."""
+    """Trains a model briefly, as a benchmark needs only its speed; returns the run folder."""
     dataset = base()
     out = data / f"run-{model}"
     if not (out / "DONE").is_file():
-        shortly = ["model.n_trees=300"] if model == "gbdt" else ["trainer.epochs=1", "trainer.early_stopping=null"]
-        shortly += [f"generator.n_rows={BASE_ROWS}"]
+        overrides = ["model.n_trees=300"] if model == "gbdt" else ["trainer.epochs=1", "trainer.early_stopping=null"]
+        overrides += [f"generator.n_rows={BASE_ROWS}"]
         command = [sys.executable, "-m", "pipelines.rank", "--model", model, "--folds", "0", "--out", str(out)]
-        command += ["--data", str(dataset.folder), *shortly]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr[-2000:])
+        command += ["--data", str(dataset.folder), *overrides]
+        completed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if completed.returncode != 0:
+            raise RuntimeError(completed.stderr[-2000:])
     return out
 
 
 def forward_alone(folder: str) -> dict[str, Any]:
-    """The model's forward pass over rows that are in memory as batches already: as training does it, and as scoring."""
+    """Rows/s of the model's forward pass over batches in memory, in training mode and in scoring mode."""
     keep_freed_memory()
     split = PreparedDataset.open(Path(folder)).split("fold_0")
     config = TrainerConfig()
     model = build_model(DCNv2Config(), split.schema)
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
     rows = AllRows(50_000)
-    held = replace(split, store=RowStore.hold(split.store.encoded(rows.numbers()), split.store.schema))
-    found = {}
-    for what, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
-        model.train(what == "training")
-        batches = [held.batch(block, sequences_of(model)) for block in rows.blocks(size)]
+    in_memory = replace(split, store=RowStore.hold(split.store.encoded(rows.numbers()), split.store.schema))
+    rows_per_s = {}
+    for mode, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
+        model.train(mode == "training")
+        batches = [in_memory.batch(block, sequences_of(model)) for block in rows.blocks(size)]
         best = np.inf
         with torch.set_grad_enabled(model.training), torch.autocast("cpu", torch.bfloat16):
             for _ in range(4):
@@ -209,12 +209,12 @@ def forward_alone(folder: str) -> dict[str, Any]:
                 for batch in batches:
                     model(batch)
                 best = min(best, time.perf_counter() - start)
-        found[what] = len(rows) / best
-    return found
+        rows_per_s[mode] = len(rows) / best
+    return rows_per_s
 
 
 def submit_rows(run: str, test: str, prepared: str, out: str) -> dict[str, Any]:
-    """Scores rows as pipelines.submit does."""
+    """Scores rows with pipelines.submit; returns seconds and memory."""
     path = Path(out)
     path.unlink(missing_ok=True)
     dataset = PreparedDataset.open(Path(prepared))
@@ -225,27 +225,28 @@ def submit_rows(run: str, test: str, prepared: str, out: str) -> dict[str, Any]:
 
 
 def latency(requests: int, data: Path) -> None:
-    """Requests of raw rows, from Arrow table to probabilities, for each model."""
+    """Measures requests of raw rows, from Arrow table to logits, for each model."""
     table = Table(title="one request, milliseconds", title_justify="left")
-    for column in ("model", "candidates", "p50", "p99", "of which encoding, p50"):
+    for column in ("model", "candidates", "p50", "p99", "encoding, p50"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for model in model_names():
         run = train_run(model, data)
-        for f in in_process("time_requests", str(run), str(requests))["requests"]:
-            table.add_row(model, *(str(f["n"]), f"{f['p50']:.1f}", f"{f['p99']:.1f}", f"{f['encoding']:.1f}"))
+        for result in in_process("time_requests", str(run), str(requests))["requests"]:
+            times = (f"{result[key]:.1f}" for key in ("p50", "p99", "encoding"))
+            table.add_row(model, str(result["n"]), *times)
     console.print(table)
 
 
 def time_requests(run: str, requests: str) -> dict[str, Any]:
-    """Milliseconds of single requests."""
+    """Latency quantiles of single requests, in milliseconds, per number of candidates."""
     keep_freed_memory()
     folder = Path(run)
-    found = find_run_data(folder)
-    dataset = PreparedDataset.open(found.folder)
+    run_data = find_run_data(folder)
+    dataset = PreparedDataset.open(run_data.folder)
     manifest = dataset.manifest
     paths = list(manifest.test_files)
     source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())
-    scorer = load_scorer(folder, found, dataset, join_world())
+    scorer = load_scorer(folder, run_data, dataset, join_world())
     _, table = next(source.batches("test", columns_to_read(manifest.schema_)))
     results = []
     for n in CANDIDATES:
@@ -265,17 +266,18 @@ def time_requests(run: str, requests: str) -> dict[str, Any]:
 
 
 def in_process(function: str, *arguments: str) -> dict[str, Any]:
-    """What one of the functions above returns, from a process of its own."""
+    """Runs one of the functions above in a new process; returns its result."""
     code = f"from benchmarks import scale; scale.tell({function!r}, {list(arguments)!r})"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise InputError(f"{function} failed: {done.stderr.strip()[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        raise InputError(f"{function} failed: {completed.stderr.strip()[-3000:]}")
+    result: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
+    return result
 
 
 def tell(function: str, arguments: list[str]) -> None:
-    """Runs one of the functions above and prints what it returns."""
+    """Runs one of the functions above; prints its result as JSON."""
     work = {f.__name__: f for f in (train_epoch, forward_alone, submit_rows, time_requests)}[function]
     print(json.dumps(work(*arguments)))
 

@@ -1,4 +1,4 @@
-"""A prepared data set of any size, from the rows of a small one written over and over."""
+"""Builds a prepared data set of any size by repeating the rows of a small one."""
 
 import shutil
 from pathlib import Path
@@ -14,13 +14,13 @@ from recsys.system.files import begin_folder, finish_folder, read_json, write_js
 
 
 def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | None = None) -> None:
-    """Writes `n_rows` rows: all that is fitted to them stays that of the base's rows.
+    """Writes a prepared data set of `n_rows` rows; its vocabularies and statistics are those of the base.
 
     Args:
         base: a prepared data set.
-        n_rows: how many rows the new one is to have.
-        folder: the new one.
-        rows: those of the base that are written over and over once all have been written; None for all.
+        n_rows: number of rows to write.
+        folder: the folder to write.
+        rows: row numbers of the base to repeat after one pass over all its rows; None repeats all rows.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,26 +32,29 @@ def tile(base: PreparedDataset, n_rows: int, folder: Path, rows: np.ndarray | No
     file = ArrowFile(base.folder / layout.ROWS_FILE)
     types = {field.name: field.type for field in file.schema}
     columns = {name: FixedColumn(file, name) for name in types}
-    every = np.arange(base.n_rows)
-    pieces, n_left = [every[:n_rows]], n_rows - base.n_rows
+    all_rows = np.arange(base.n_rows)
+    blocks, n_left = [all_rows[:n_rows]], n_rows - base.n_rows
     while n_left > 0:
-        pieces.append((every if rows is None else rows)[:n_left])
-        n_left -= len(pieces[-1])
+        blocks.append((all_rows if rows is None else rows)[:n_left])
+        n_left -= len(blocks[-1])
     with RowWriter(partial / layout.ROWS_FILE, types) as writer:
-        for piece in pieces:
-            writer.add({name: read(piece) for name, read in columns.items()})
+        for block in blocks:
+            writer.add({name: read(block) for name, read in columns.items()})
     for sequence in schema.token_sequences:
         with JaggedWriter(partial / layout.tokens_file(sequence.name), sequence.name) as jagged:
-            for piece in pieces:
-                jagged.add(*base.store.encoded(piece).tokens[sequence.name])
-    label, group = (columns[name](np.concatenate(pieces)) for name in (layout.LABEL, layout.GROUP))
+            for block in blocks:
+                jagged.add(*base.store.encoded(block).tokens[sequence.name])
+    label, group_index = (columns[name](np.concatenate(blocks)) for name in (layout.LABEL, layout.GROUP))
     groups = [
-        found.model_copy(
-            update={"n_rows": int(np.sum(group == index)), "n_positive": int(np.sum(label[group == index] == 1))}
+        group.model_copy(
+            update={
+                "n_rows": int(np.sum(group_index == index)),
+                "n_positive": int(np.sum(label[group_index == index] == 1)),
+            }
         )
-        for index, found in enumerate(base.groups)
+        for index, group in enumerate(base.groups)
     ]
-    np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(group, len(groups)))
+    np.save(partial / layout.FOLD_INDICES_FILE, order_by_group(group_index, len(groups)))
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(groups)).model_dump())
     manifest = read_json(base.folder / layout.SCHEMA_FILE) | {"n_rows": n_rows}
     write_json(partial / layout.SCHEMA_FILE, manifest)

@@ -1,4 +1,4 @@
-"""Training speed, side by side in one run: ours, plain PyTorch, DeepCTR-Torch, and the machine's own limit.
+"""Compares training speed in one run: ours, plain PyTorch, DeepCTR-Torch, and the bfloat16 matrix products alone.
 
 python -m benchmarks.training
 python -m benchmarks.training --model din
@@ -35,14 +35,14 @@ TARGET_AUC = 0.9840
 
 
 class Data(StrEnum):
-    """What to train on."""
+    """The data set to train on."""
 
     TOSS = "toss"
     FRAPPE = "frappe"
 
 
 class DeepModel(StrEnum):
-    """What to train."""
+    """The model to train."""
 
     DCNV2 = "dcnv2"
     XDEEPFM = "xdeepfm"
@@ -53,7 +53,7 @@ class DeepModel(StrEnum):
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a model's work fits a small machine's minutes."""
+    """Rows, batch size and config overrides for minutes of training on a small machine."""
 
     rows: int
     batch_size: int
@@ -67,104 +67,104 @@ SIZES = {
     DeepModel.TWO_TOWER: Size(100_000, 4096),
     DeepModel.FT_TRANSFORMER: Size(20_000, 2048, ("model.d_model=64", "model.n_layers=2", "model.n_heads=4")),
 }
-LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 products alone"}
+LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 matrix products only"}
 WANTED = {"plain": "2.0", "deepctr": "2.0"}
 DCNV2_WANTED = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
-# Early stopping judges the epoch here, and stops nothing.
+# Evaluates each epoch; the patience is too long to stop training.
 JUDGED = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
 
 
 def training(
     data: Annotated[Data, typer.Option(help="toss: generated rows; frappe: the public data set.")] = Data.TOSS,
-    model: Annotated[DeepModel, typer.Option(help="Of the generated rows; frappe trains dcnv2.")] = DeepModel.DCNV2,
-    rows: Annotated[int | None, typer.Option(min=1000, help="Generated rows; four fifths are trained on.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of the generated rows' training.")] = None,
+    model: Annotated[DeepModel, typer.Option(help="Model for toss; frappe trains dcnv2.")] = DeepModel.DCNV2,
+    rows: Annotated[int | None, typer.Option(min=1000, help="Rows to generate; 4/5 of them are training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size for toss.")] = None,
 ) -> None:
-    """Measure training speed as ratios, each side by side in this run.
+    """Measure training speed as ratios of the contenders in this run.
 
-    Every contender has a process of its own and all cores; they take turns, and each one's best turn counts.
+    Each contender runs in its own process with all cores. The contenders alternate; the best round of each counts.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     if data == Data.FRAPPE:
         frappe()
         return
-    usual = SIZES[model]
-    n_rows, n_batch = rows or usual.rows, batch_size or usual.batch_size
+    size = SIZES[model]
+    n_rows, n_batch = rows or size.rows, batch_size or size.batch_size
     if model == DeepModel.TWO_TOWER:
         print_towers(n_rows, n_batch)
         return
-    overrides = [*usual.overrides, f"trainer.batch_size={n_batch}", JUDGED]
-    epoch = [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"]
-    task, title = toss_task(model, epoch), f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
+    overrides = [*size.overrides, f"trainer.batch_size={n_batch}", JUDGED]
+    epoch_overrides = [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"]
+    task, title = toss_task(model, epoch_overrides), f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
     has_peer = model != DeepModel.FT_TRANSFORMER and importlib.util.find_spec("deepctr_torch") is not None
     if has_peer and model != DeepModel.DIN:
         names.append("deepctr")
     scores = contest(task, names)
     console.print(comparison(title, model, scores))
-    if has_peer and model == DeepModel.DIN:  # its own reads token sequences alone
-        scores = contest(toss_task(model, [*epoch, "model.behaviours=[seq]"]), ["ours", "deepctr"])
-        console.print(comparison(f"{title}, seq alone", model, scores))
-    if not has_peer and model != DeepModel.FT_TRANSFORMER:  # of which it has none
+    if has_peer and model == DeepModel.DIN:  # DeepCTR-Torch's DIN reads only token sequences
+        scores = contest(toss_task(model, [*epoch_overrides, "model.behaviours=[seq]"]), ["ours", "deepctr"])
+        console.print(comparison(f"{title}, only seq", model, scores))
+    if not has_peer and model != DeepModel.FT_TRANSFORMER:  # DeepCTR-Torch has no FT-Transformer
         console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
     if model == DeepModel.DCNV2:
-        # a fifth of the rows, five times over: as many steps
-        less = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))
+        # a fifth of the rows for five epochs: the same number of steps
+        fewer_rows = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))
         sharded = run("ours", task, n_processes=2, threads=1)
-        console.print(own_figures(scores["ours"], less, sharded, n_rows))
+        console.print(own_figures(scores["ours"], fewer_rows, sharded, n_rows))
 
 
 def print_towers(n_rows: int, n_batch: int) -> None:
-    """Ours and plain PyTorch's two towers, by retrieval's config."""
+    """Compares our two towers with plain PyTorch's, with retrieval's config."""
     overrides = [f"trainer.batch_size={n_batch}", f"generator.n_rows={n_rows}", "trainer.epochs=1"]
     settings = load_retrieval_config(TOSS_RETRIEVAL_CONFIG, overrides)
-    own, folder = settings.retrieval, find_prepared(settings.data, None).folder
-    # Every row is a hit: the loss has nothing to say of rows that are shown and not clicked.
-    trainer = own.trainer.model_copy(update={"loss": RetrievalLoss()})
-    task = Task(str(folder), "fold_0", own.model.model_dump(), trainer.model_dump())
-    found = contest(task, ["two_tower", "two_tower_plain"])
-    scores = {"ours": found["two_tower"], "plain": found["two_tower_plain"]}
+    config, folder = settings.retrieval, find_prepared(settings.data, None).folder
+    # All rows are positives: this loss has no term for impressions without a click.
+    trainer = config.trainer.model_copy(update={"loss": RetrievalLoss()})
+    task = Task(str(folder), "fold_0", config.model.model_dump(), trainer.model_dump())
+    by_contender = contest(task, ["two_tower", "two_tower_plain"])
+    scores = {"ours": by_contender["two_tower"], "plain": by_contender["two_tower_plain"]}
     title = f"two towers, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
     console.print(comparison(title, DeepModel.TWO_TOWER, scores))
 
 
 def toss_task(model: DeepModel, overrides: list[str]) -> Task:
-    """A model on generated rows, with the plan's defaults but for the overrides."""
+    """The task of a model on generated rows, with the Toss config and the overrides."""
     settings = load_rank_config(CONFIGS / "toss.yaml", model.value, overrides)
     folder = find_prepared(settings.data, None).folder
     return Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
 
 
 def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
-    """Ours and the others."""
-    wanted = DCNV2_WANTED if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
+    """Tabulates the contenders' speed and ROC-AUC."""
+    targets = DCNV2_WANTED if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
     table = Table(title=title, title_justify="left")
-    for column in ("", "rows/s", "ROC-AUC", "ours / it", "wanted"):
+    for column in ("", "rows/s", "ROC-AUC", "speedup of ours", "target"):
         table.add_column(column, justify="left" if not column else "right")
     for name, score in scores.items():
         auc = f"{score.curve[-1][1]:.4f}" if score.curve else ""
         ratio = "" if name == "ours" else f"{scores['ours'].rows_per_s / score.rows_per_s:.2f}"
-        table.add_row(LABELS[name], f"{score.rows_per_s:,.0f}", auc, ratio, wanted.get(name, ""))
+        table.add_row(LABELS[name], f"{score.rows_per_s:,.0f}", auc, ratio, targets.get(name, ""))
     return table
 
 
-def own_figures(ours: Score, less: Score, sharded: Score, rows: int) -> Table:
-    """What no other has: waiting, two processes, memory."""
+def own_figures(ours: Score, fewer_rows: Score, sharded: Score, n_rows: int) -> Table:
+    """Tabulates the measurements of ours alone: waiting for data, two processes, memory growth."""
     assert ours.waiting is not None
     table = Table(title="ours", title_justify="left")
-    for column in ("", "value", "wanted"):
+    for column in ("", "value", "target"):
         table.add_column(column, justify="right" if column else "left")
-    table.add_row("waiting for data, of a step", f"{ours.waiting:.1%}", "under 5 %")
+    table.add_row("share of training time spent waiting for data", f"{ours.waiting:.1%}", "under 5 %")
     ratio = sharded.rows_per_s / ours.rows_per_s
-    table.add_row("rows/s of 2 processes with a thread each / of one with two", f"{ratio:.2f}", "0.85")
-    growth = ours.private_gib - less.private_gib
-    what = f"memory after as many steps: {rows:,} rows less {rows // 5:,}"
-    table.add_row(what, f"{1024 * growth:,.0f} of {1024 * ours.private_gib:,.0f} MiB", "0")
+    table.add_row("rows/s: 2 processes of 1 thread / 1 process of 2 threads", f"{ratio:.2f}", "0.85")
+    growth = ours.private_gib - fewer_rows.private_gib
+    label = f"memory growth from {n_rows // 5:,} to {n_rows:,} rows, same number of steps"
+    table.add_row(label, f"{1024 * growth:,.0f} of {1024 * ours.private_gib:,.0f} MiB", "0")
     return table
 
 
 def frappe() -> None:
-    """DCNv2 on Frappe with the config of this project: the time to a ROC-AUC on its validation rows."""
+    """Compares the time to a validation ROC-AUC of DCNv2 on Frappe, with this project's config."""
     settings = load_rank_config(CONFIGS / "frappe.yaml", "dcnv2", [])
     folder = find_prepared(settings.data, None).folder
     trainer = settings.trainer.model_dump()
@@ -172,25 +172,23 @@ def frappe() -> None:
     longer = replace(task, trainer=trainer | {"epochs": 2 * trainer["epochs"]})
     scores = {"ours": run("ours", task), "plain": run("plain", longer)}
     table = Table(title=f"DCNv2 on Frappe, to a validation ROC-AUC of {TARGET_AUC:.4f}", title_justify="left")
-    for column in ("", "rows/s", "epochs", "best ROC-AUC", "seconds to it"):
+    for column in ("", "rows/s", "epochs", "best ROC-AUC", "seconds to target"):
         table.add_column(column, justify="left" if not column else "right")
     times = {name: score.time_to(TARGET_AUC) for name, score in scores.items()}
     for name, score in scores.items():
         best = max(auc for _, auc in score.curve)
-        reached = times[name]
-        seconds = "never" if reached is None else f"{reached:.1f}"
+        time_to_target = times[name]
+        seconds = "never" if time_to_target is None else f"{time_to_target:.1f}"
         table.add_row(name, f"{score.rows_per_s:,.0f}", str(len(score.curve)), f"{best:.4f}", seconds)
     console.print(table)
     if times["ours"] is not None:
-        other = times["plain"] or scores["plain"].curve[-1][0]
-        what = (
-            "plain PyTorch's time to it" if times["plain"] is not None else "plain PyTorch's time without reaching it"
-        )
-        console.print(f"{what} is {other / times['ours']:.1f} times ours")
+        plain_s = times["plain"] or scores["plain"].curve[-1][0]
+        reached = "reached" if times["plain"] is not None else "did not reach"
+        console.print(f"plain PyTorch {reached} the target in {plain_s / times['ours']:.1f} times the time of ours")
 
 
 def contest(task: Task, names: list[str]) -> dict[str, Score]:
-    """Each contender's best turn of several, taken in turns."""
+    """Runs the contenders in alternating rounds; returns each one's best score."""
     best: dict[str, Score] = {}
     for number in range(ROUNDS):
         for name in names:
@@ -202,7 +200,7 @@ def contest(task: Task, names: list[str]) -> dict[str, Score]:
 
 
 def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None) -> Score:
-    """One turn of a contender."""
+    """Runs one round of a contender."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     launcher = [sys.executable, "-W", "ignore"]
     if n_processes > 1:
@@ -211,17 +209,17 @@ def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None)
         path = Path(folder) / "task.json"
         path.write_text(json.dumps(asdict(task), default=_plain))
         command = [*launcher, "-m", "benchmarks.speed.contenders", name, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return Score(**found | {"curve": [tuple(point) for point in found["curve"]]})
+        completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if completed.returncode != 0:
+        raise RuntimeError(f"{name} failed:\n{completed.stderr[-4000:]}")
+    result: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
+    return Score(**result | {"curve": [tuple(point) for point in result["curve"]]})
 
 
 def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is not JSON")
+    raise TypeError(f"expected a value that JSON can hold, got {value!r}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Command-line pipelines, each run as `python -m pipelines.NAME`.
 
-Both steps stand here because `python -m` imports this file first: after it, importing torchrec is safe.
+`python -m` imports this file first, so that interrupts and versions are handled before torchrec is imported.
 """
 
 import sys
@@ -8,6 +8,6 @@ import sys
 from pipelines.common.interrupt import end_at_once
 from recsys.system.versions import exit_on_mismatch
 
-if sys.argv[:1] == ["-m"]:  # what `python -m pipelines.NAME` shows until NAME is found, and no other program does
+if sys.argv[:1] == ["-m"]:  # true only while `python -m pipelines.NAME` looks up NAME
     end_at_once()
 exit_on_mismatch()

@@ -1,6 +1,8 @@
 """Stacks finished runs into one model, cross-fitted over their folds.
 
 python -m pipelines.ensemble --runs runs/a runs/b runs/c --out runs/ensemble
+
+Shapes: N rows of a data set, M models of an ensemble (its members).
 """
 
 import hashlib
@@ -32,26 +34,29 @@ from recsys.system.progress import console, progress_line
 
 
 def ensemble(
-    more: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Finished runs.")] = None,
-    runs: Annotated[list[Path] | None, typer.Option(help="Finished runs; more may follow, as --runs A B C.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Left out: a name under runs/.")] = None,
-    method: Annotated[
-        StackMethod | None, typer.Option(help="How members are joined. Left out: what scores highest by --metric.")
+    run_arguments: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN", help="Run folders of the members.", show_default=False)
     ] = None,
-    metric: Annotated[MetricName, typer.Option(help="What methods are chosen by.")] = "toss_score",
-    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap samples of the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    runs: Annotated[list[Path] | None, typer.Option(help="Run folders of the members, as in --runs A B C.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write. Default: runs/ensemble-HASH.")] = None,
+    method: Annotated[
+        StackMethod | None, typer.Option(help="Stacking method. Default: the best one by --metric.")
+    ] = None,
+    metric: Annotated[MetricName, typer.Option(help="Metric that selects the stacking method.")] = "toss_score",
+    replicates: Annotated[int, typer.Option(min=100, help="Number of bootstrap samples of the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
 ) -> None:
-    """Stack finished runs.
+    """Stack finished runs into an ensemble.
 
-    Every method is fitted to all folds but one and judged on that one, in turn. Runs of a single part, such as a test
-    split, leave nothing to fit on: theirs is the mean of logits, which needs no fit.
+    Fits each method on all folds but one and evaluates it on that fold, in turn.
+    Runs with a single fold or split have no other rows to fit on: their logits are
+    averaged, which needs no fit.
     """
-    paths = [*(runs or []), *(more or [])]
+    paths = [*(runs or []), *(run_arguments or [])]
     if len(paths) < 2:
-        raise InputError("an ensemble needs two runs or more: --runs runs/a runs/b")
+        raise InputError(f"an ensemble needs at least two runs, got {len(paths)}: pass --runs runs/a runs/b")
     if len({path.name for path in paths}) < len(paths):
-        raise InputError("two of the runs have the same name: rename a folder, so that the members can be told apart")
+        raise InputError("two run folders have the same name: rename one, because members are identified by name")
     run = build_ensemble(paths, out, method, metric, replicates, seed)
     print_ensemble(run.metrics_as(EnsembleMetrics))
     print_calibration(run.metrics().calibration)
@@ -66,7 +71,7 @@ def build_ensemble(
     replicates: int = 1000,
     seed: int = 0,
 ) -> RunFolder:
-    """Stacks finished runs into a run folder, if that was not done before."""
+    """Stacks finished runs into a run folder; skips a finished run folder."""
     runs = join_predictions([read_predictions(path) for path in paths])
     config = {
         "model": {"name": "ensemble", "method": method, "metric": metric},
@@ -89,94 +94,99 @@ def stack_members(
     replicates: int,
     seed: int,
 ) -> None:
-    """Fits, judges and keeps an ensemble."""
+    """Fits and evaluates an ensemble, and writes its run folder."""
     first, names = runs[0], [run.name for run in runs]
     label, fold, natural_NM = first.label, first.fold, natural_logits(runs)
     folds = np.unique(fold)
     if len(folds) == 1 and method not in (None, "logit_mean"):
-        raise InputError(f"--method {method} is fitted on other folds, and these runs have only {str(folds[0])!r}")
-    tried: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS if len(folds) > 1 else ("logit_mean",)
+        raise InputError(
+            f"--method {method} is fitted on other folds, but these runs have only {str(folds[0])!r}: "
+            "pass --method logit_mean, or runs with several folds"
+        )
+    methods: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS if len(folds) > 1 else ("logit_mean",)
 
-    by_member = {run.name: run.predictions.measure() for run in runs}
-    with progress_line("stacking fits", len(tried) + len(names), unit="fits") as line:
-        stacked, by_method, without = {}, {}, {}
-        for kind in tried:
-            stacked[kind] = first.logits.with_natural(cross_fit_stack(kind, names, natural_NM, label, fold))
-            by_method[kind] = measure(label, stacked[kind])
+    member_metrics = {run.name: run.predictions.measure() for run in runs}
+    with progress_line("stacking fits", len(methods) + len(names), unit="fits") as line:
+        stacked_logits, method_metrics, metrics_without = {}, {}, {}
+        for name in methods:
+            natural = cross_fit_stack(name, names, natural_NM, label, fold)
+            stacked_logits[name] = first.logits.with_natural(natural)
+            method_metrics[name] = measure(label, stacked_logits[name])
             line.advance(1)
-        chosen = max(tried, key=lambda kind: goodness(by_method[kind], metric))
-        for number, name in enumerate(names):
-            others = [other for other in names if other != name]
-            natural = cross_fit_stack(chosen, others, np.delete(natural_NM, number, axis=1), label, fold)
-            without[name] = measure(label, first.logits.with_natural(natural))
+        chosen = max(methods, key=lambda name: goodness(method_metrics[name], metric))
+        for index, member in enumerate(names):
+            remaining = [name for name in names if name != member]
+            natural = cross_fit_stack(chosen, remaining, np.delete(natural_NM, index, axis=1), label, fold)
+            metrics_without[member] = measure(label, first.logits.with_natural(natural))
             line.advance(1)
-    best = max(runs, key=lambda run: goodness(by_member[run.name], metric))
-    with progress_line("gain replicates", replicates, unit="replicates") as line:
+    best = max(runs, key=lambda run: goodness(member_metrics[run.name], metric))
+    with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
         gain = paired_bootstrap(
-            label, best.logits, stacked[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
+            label, best.logits, stacked_logits[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
         )
 
-    parts = by_fold(label, fold, stacked[chosen])
+    predictions = by_fold(label, fold, stacked_logits[chosen])
     stack = fit_stack(chosen, names, natural_NM, label)
-    folds_metrics = {part.name: part.measure() for part in parts}
+    fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = EnsembleMetrics(
-        overall=by_method[chosen],
-        folds=folds_metrics,
-        spread=spread(list(folds_metrics.values())),
+        overall=method_metrics[chosen],
+        folds=fold_metrics,
+        spread=spread(list(fold_metrics.values())),
         segments={},
-        train=stack_summary(parts),
-        calibration=calibrate_run(run, parts),
+        train=stack_summary(predictions),
+        calibration=calibrate_run(run, predictions),
         member_folders={path.name: str(path.resolve()) for path in folders},
         method=chosen,
-        members=by_member,
-        methods=by_method,
-        without=without,
+        members=member_metrics,
+        methods=method_metrics,
+        without=metrics_without,
         weights=dict(zip(names, stack.weights, strict=True)) if chosen != "rank_mean" else None,
         gain=Gain(over=best.name, differences=gain),
     )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, parts, first.row_id.take(pa.array(join(parts).row)))
+    run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
 
 
 def natural_logits(runs: Sequence[RunPredictions]) -> np.ndarray:
-    """[n, M] natural logits of joined runs."""
+    """[N, M] natural logits of joined runs."""
     return np.stack([run.logits.natural for run in runs], axis=1)
 
 
-def stack_summary(parts: Sequence[Predictions]) -> StackSummary:
-    """How an ensemble's logits, which are natural ones, relate to p and q."""
-    weights = {part.name: float(np.exp(part.logits.log_pos_weight[0])) for part in parts}
+def stack_summary(predictions: Sequence[Predictions]) -> StackSummary:
+    """The link from an ensemble's logits, which are natural logits, to p and q, by fold."""
+    weights = {fold.name: float(np.exp(fold.logits.log_pos_weight[0])) for fold in predictions}
     return StackSummary(fits={name: LinkSummary(link=LogitLink(1.0, weight)) for name, weight in weights.items()})
 
 
 def print_ensemble(metrics: EnsembleMetrics) -> None:
-    """Prints members, methods, what each member adds, and the gain over the best of them."""
+    """Prints members, stacking methods, the metrics without each member, and the gain over the best member."""
     table = Table(
-        title="members, and ways to join them; each row judged by a fit to the other folds", title_justify="left"
+        title="members and stacking methods; each fold is evaluated with a stack fitted to the other folds",
+        title_justify="left",
     )
-    table.add_column("")
-    for column in (*METRIC_NAMES, "weight", "toss_score without it"):
+    table.add_column("member / method")
+    for column in (*METRIC_NAMES, "weight", "toss_score without member"):
         table.add_column(column, justify="right")
     for name, figures in metrics.members.items():
         weight = "" if metrics.weights is None else f"{metrics.weights[name]:.3f}"
         table.add_row(name, *figures.formatted(), weight, format_metric(metrics.without[name].toss_score))
     table.add_section()
-    for kind, figures in metrics.methods.items():
-        table.add_row(kind, *figures.formatted(), style="bold" if kind == metrics.method else None)
+    for method, figures in metrics.methods.items():
+        table.add_row(method, *figures.formatted(), style="bold" if method == metrics.method else None)
     console.print(table)
-    print_differences(metrics.gain.differences, f"{metrics.method} - {metrics.gain.over}")
+    print_differences(metrics.gain.differences, f"{metrics.method} vs. {metrics.gain.over} (baseline)")
 
 
-def goodness(found: Metrics, metric: MetricName) -> float:
-    """The higher the better, whatever the metric; undefined is worst."""
-    value = found.value(metric)
+def goodness(metrics: Metrics, metric: MetricName) -> float:
+    """A metric's value with the sign that makes higher better; -inf if it is undefined."""
+    value = metrics.value(metric)
     if value is None:
         return -np.inf
     return -value if metric in LOWER_IS_BETTER else value
 
 
 def fingerprint(run: Path) -> str:
-    """Of what a finished run predicted."""
+    """Fingerprint of the predictions of a finished run."""
     with (run / OOF_FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Generates Toss-shaped click data with known truth.
+"""Generates click data in the format of the Toss data, with known click probabilities.
 
 python -m pipelines.generate --rows 200000 --out data/toss
 """
@@ -17,30 +17,36 @@ from recsys.system.progress import console
 
 
 def generate_command(
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    rows: Annotated[int, typer.Option(min=1, help="Training rows.")] = 200_000,
+    out: Annotated[Path, typer.Option(help="Folder to write the files to.")],
+    rows: Annotated[int, typer.Option(min=1, help="Number of training rows.")] = 200_000,
     test_rows: Annotated[
-        int | None, typer.Option(min=1, help="Test rows; a seventh of the training rows if left out.")
+        int | None, typer.Option(min=1, help="Number of test rows. Default: a seventh of the training rows.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives identical files.")] = 0,
     seq_strength: Annotated[
-        float, typer.Option(min=0, max=5, help="Weight of the match of ad and last events: .1 real-like, .3 planted.")
+        float,
+        typer.Option(
+            min=0,
+            max=5,
+            help="How strongly clicks depend on the match of the ad and the last events: 0.1 is like the real data, "
+            "0.3 a strong, planted effect.",
+        ),
     ] = 0.1,
     block_rows: Annotated[
-        int, typer.Option(min=1, max=MOST_BLOCK_ROWS, help="Rows made at once: memory, not content.")
+        int, typer.Option(min=1, max=MOST_BLOCK_ROWS, help="Rows generated at a time; it affects memory use only.")
     ] = BLOCK_ROWS,
 ) -> None:
-    """Generate data of the shape of the Toss ad-click competition.
+    """Generate data in the format of the Toss ad-click competition.
 
-    Writes train.parquet, test.parquet (without labels), sample_submission.csv and truth.parquet, which holds every
-    row's true click probability and label.
+    Writes train.parquet, test.parquet (without labels), sample_submission.csv and
+    truth.parquet, which holds the true click probability and the label of each row.
     """
     if rows < 100:
-        raise InputError(f"--rows {rows}: at least 100 are needed for a few clicks to be among them")
+        raise InputError(f"--rows must be at least 100, so that some rows are clicks, got {rows}")
     config = GeneratorConfig(n_rows=rows, n_test_rows=test_rows, seed=seed, seq_strength=seq_strength)
     generate(config, out, block_rows)
     table = Table(title=f"best possible scores on {out}", title_justify="left")
-    for column in ("split", "rows", "clicks", "rate %", "AP", "ROC-AUC", "WLL", "toss_score"):
+    for column in ("split", "rows", "clicks", "clicks %", "AP", "ROC-AUC", "WLL", "toss_score"):
         table.add_column(column, justify="right")
     for split, best in read_bayes(out).items():
         figures = [

@@ -1,4 +1,4 @@
-"""Turns raw parquet into a prepared data set: vocabularies, statistics, folds and memory-mapped rows.
+"""Turns raw parquet files into a prepared data set: vocabularies, statistics, folds and memory-mapped rows.
 
 python -m pipelines.prepare --config configs/toss.yaml --train data/toss/train.parquet --test data/toss/test.parquet \\
     --out prepared/toss
@@ -17,20 +17,21 @@ from recsys.prepare.run import Engine
 
 
 def prepare_command(
-    train: Annotated[list[str], typer.Option(help="Training parquet: a file, a folder or a glob; repeatable.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    valid: Annotated[list[str] | None, typer.Option(help="Validation parquet, where the data has its own.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="Test parquet, with labels or without.")] = None,
+    train: Annotated[list[str], typer.Option(help="Training rows: a parquet file, a folder or a glob; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the prepared data set to.")],
+    valid: Annotated[list[str] | None, typer.Option(help="Validation rows, if the data has its own.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Test rows, with or without labels.")] = None,
     engine: Annotated[
-        Engine, typer.Option(help="local: the cores of this machine; ray: those of a Ray cluster (RAY_ADDRESS).")
+        Engine, typer.Option(help="local: the CPU cores of this machine; ray: a Ray cluster (RAY_ADDRESS).")
     ] = "local",
     config: ConfigOption = TOSS_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Prepare raw parquet files for training.
 
-    The raw files are read once: counted, measured, and kept in a form that is then encoded. Writes vocab.json,
-    stats.json, the fold indices and memory-mapped Arrow files.
+    Reads the raw files once, fits vocabularies and column statistics, and encodes
+    the rows. Writes vocab.json, stats.json, the fold indices and memory-mapped
+    Arrow files.
     """
     data = load_data_config(config, overrides or [])
     folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out, engine=engine)

@@ -1,4 +1,4 @@
-"""Trains and evaluates a ranking model, out-of-fold, on the last day, or on the data's own test split.
+"""Trains a ranking model and evaluates it out-of-fold, on the last day, or on the data's own test split.
 
 python -m pipelines.rank --model dcnv2
 """
@@ -42,49 +42,53 @@ RUNS = Path("runs")
 def rank(
     model: Annotated[
         str | None,
-        typer.Option(help=f"Which model: {', '.join(model_names())}. Left out: the one that the config names."),
+        typer.Option(help=f"Model to train: {', '.join(model_names())}. Default: model.name of the config."),
     ] = None,
     config: ConfigOption = TOSS_CONFIG,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A prepared data set, or a folder of raw files. Left out: the data that the config names, or a small "
-            "generated set."
+            help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
+            "its generator."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder. Left out: a name under runs/ made from the settings.")
+        Path | None, typer.Option(help="Run folder to write. Default: runs/DATA-MODEL-HASH, a hash of the settings.")
     ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
-            help="all: out-of-fold over every fold; 0,2: these folds; holdout: train on all days but the last; full: "
-            "train on all rows. Left out: the data's own valid and test splits where it has them, else all."
+            help="all: one model per fold, evaluated on that fold; 0,2: only these folds; holdout: train on all days "
+            "but the last and evaluate on the last; full: train on all training rows. Default: full if the data has "
+            "its own valid or test split, else all."
         ),
     ] = None,
     score_feature: Annotated[
         Path | None,
-        typer.Option(help="A finished retrieval run, whose score of each row becomes a feature of the model."),
+        typer.Option(help="Finished retrieval run, whose score of each row is added as a feature."),
     ] = None,
     show_sharding: Annotated[
-        bool, typer.Option("--show-sharding", help="Print how the tables would be sharded over GPUs; train nothing.")
+        bool, typer.Option("--show-sharding", help="Print how embedding tables would be sharded over GPUs, and exit.")
     ] = False,
-    world_size: Annotated[int, typer.Option(min=1, help="GPUs to plan for.", rich_help_panel="Show sharding")] = 8,
+    world_size: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs.", rich_help_panel="Options of --show-sharding")
+    ] = 8,
     hbm_gib: Annotated[
-        float, typer.Option(min=0.001, help="Memory of each, in GiB.", rich_help_panel="Show sharding")
+        float, typer.Option(min=0.001, help="Memory of a GPU in GiB.", rich_help_panel="Options of --show-sharding")
     ] = 80.0,
     overrides: Overrides = None,
 ) -> None:
     """Train and evaluate a ranking model.
 
-    Settings of the config are changed by KEY=VALUE, such as model.embedding_dim=32 trainer.epochs=3. A killed run
-    goes on where it was when the same command is given again; a finished one shows its table.
+    KEY=VALUE arguments override the config, such as model.embedding_dim=32
+    trainer.epochs=3. Running the same command again resumes an interrupted run, or
+    prints the results of a finished one.
     """
     settings = load_rank_config(config, model, overrides or [])
     if show_sharding:
         if score_feature is not None:
             raise InputError(
-                "--show-sharding plans embedding tables, of which --score-feature has none: leave one of them out"
+                "--show-sharding plans embedding tables, and --score-feature adds none: pass only one of the two"
             )
         print_sharding_plan(settings, data, world_size, hbm_gib)
         return
@@ -103,7 +107,8 @@ def rank(
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
-        console.print(f"[bold]{settings.model.name}[/bold] on {dataset.name} ({dataset.folder}): {', '.join(splits)}")
+        data_name = f"{dataset.name} ({dataset.folder})"
+        console.print(f"[bold]{settings.model.name}[/bold] on {data_name}, splits: {', '.join(splits)}")
         execute(run, settings, dataset, splits, world)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
@@ -112,21 +117,21 @@ def rank(
 
 
 def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequence[str] = ()) -> list[str]:
-    """The splits to fit a model to.
+    """The splits that models are fitted to.
 
     Args:
-        dataset: has them.
-        folds: as `--folds` says it; None takes those that are recorded, else the data set's usual ones.
-        recorded: in the config of a finished run.
+        dataset: the prepared data set.
+        folds: the value of `--folds`; None takes the recorded splits, else the data set's default.
+        recorded: splits in the config of a finished run.
 
     Raises:
         InputError: for folds that the data set does not have.
     """
-    numbered = [name for name in dataset.split_names if name.startswith("fold_")]
+    fold_names = [name for name in dataset.split_names if name.startswith("fold_")]
     if folds is None:
-        return list(recorded) or (["full"] if dataset.predefined_splits else numbered)
+        return list(recorded) or (["full"] if dataset.predefined_splits else fold_names)
     if folds == "all":
-        chosen = numbered
+        chosen = fold_names
     elif folds in ("holdout", "full"):
         chosen = [folds]
     else:
@@ -134,13 +139,13 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
     if not chosen or (missing := [name for name in chosen if name not in dataset.split_names]):
         raise InputError(
             f"--folds {folds}: {dataset.folder} has no {missing[0] if chosen else 'folds'}; "
-            f"it has {', '.join(dataset.split_names)}: pass all, holdout, full, or numbers such as 0,1"
+            f"it has {', '.join(dataset.split_names)}: pass all, holdout, full, or fold numbers such as 0,1"
         )
     return list(dict.fromkeys(chosen))
 
 
 def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> Values:
-    """The resolved config, as the run folder keeps it: a config that `--config` takes."""
+    """The resolved config of the run folder, which `--config` accepts."""
     return {
         **settings.data.dump(),
         "features": settings.features.model_dump(mode="json"),
@@ -151,14 +156,14 @@ def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) 
 
 
 def describe_data(dataset: PreparedDataset) -> Values:
-    """What the section `run` of a config says of the data."""
+    """The data part of the section `run`: folder and fingerprint."""
     return {"data": {"folder": str(dataset.folder.resolve()), "fingerprint": dataset.manifest.fingerprint}}
 
 
 def default_folder(resolved: Values, name: str) -> Path:
-    """The same settings on the same data always give the same folder."""
-    mark = hashlib.sha256(json.dumps(identity(resolved), sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"{resolved['name']}-{name}-{mark}"
+    """The default run folder; the same settings on the same data give the same folder."""
+    digest = hashlib.sha256(json.dumps(identity(resolved), sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"{resolved['name']}-{name}-{digest}"
 
 
 def execute(
@@ -169,10 +174,10 @@ def execute(
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
 ) -> None:
-    """Fits a model for each split and writes the run folder."""
+    """Fits a model to each split and writes the run folder."""
     for name in splits:
         if world.broadcast(run.has_fit(name)):
-            console.print(f"{name}  was finished before")
+            console.print(f"{name}  is already trained")
             ResumePoint(run.weights(name), world).clear()
         else:
             fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch)
@@ -180,10 +185,10 @@ def execute(
         return
 
     summaries = {name: run.load_summary(name, FitSummary) for name in splits}
-    predictions = [part for name in splits for part in run.load_predictions(name)]
+    predictions = [fold for name in splits for fold in run.load_predictions(name)]
     reported = predictions[-1:] if splits == [FULL] else predictions
-    others = predictions[: len(predictions) - len(reported)]
-    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
+    unreported = predictions[: len(predictions) - len(reported)]
+    metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
             "calibration": calibrate_run(run, reported),
@@ -193,7 +198,7 @@ def execute(
 
 
 def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
-    """Speed and memory over all fits."""
+    """Speed and peak memory over all fits."""
     seconds = sum(fit.seconds for fit in fits.values())
     return TrainSummary(
         rows_per_s=sum(fit.n_rows_trained for fit in fits.values()) / seconds,
@@ -210,8 +215,8 @@ def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
 def fit_split(
     run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
 ) -> None:
-    """Fits a model to one split, scores the rows that it is evaluated on, if there are any, and keeps both."""
-    # Rows that stop training early are never those that are reported.
+    """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions."""
+    # early stopping never monitors the rows that are reported
     monitor = split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
 
     forget_peak_rss()
@@ -223,9 +228,10 @@ def fit_split(
     predictions = []
     for name, rows in split.evaluation_rows.items():
         model_logit = trainer.predict(rows, f"scoring {name}")
-        numbers = rows.numbers()
+        row_numbers = rows.numbers()
         logits = report.link.logits(model_logit)
-        predictions.append(Predictions.of_fold(name, numbers, split.store.labels(numbers), model_logit, logits))
+        label = split.store.labels(row_numbers)
+        predictions.append(Predictions.of_fold(name, row_numbers, label, model_logit, logits))
     if world.is_main:
         run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
     trainer.clean_up()

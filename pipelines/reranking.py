@@ -1,4 +1,4 @@
-"""The step after retrieval: a finished ranking run puts the candidates in its own order."""
+"""Reranks retrieved candidates with a finished ranking run."""
 
 from pathlib import Path
 
@@ -25,20 +25,20 @@ RERANKED_FILE = "reranked.parquet"
 
 
 def check_reranker(reranker: Path, split: str, world: World) -> None:
-    """Refuses a ranking run that may have seen the rows that are judged here.
+    """Rejects a ranking run that may have been trained on the evaluation rows.
 
     Raises:
-        InputError: when it is no finished ranking run, or one of another split.
+        InputError: when it is not a finished ranking run, or was fitted on another split.
     """
     if world.size > 1:
-        raise InputError("--reranker scores in one process: give the command without torchrun")
-    found = find_run_data(reranker)
-    for run in found.members.values() or [reranker]:
-        fitted = read_metrics(run).train.fits
-        if list(fitted) != [split]:
+        raise InputError("--reranker scores in one process: start the command without torchrun")
+    run_data = find_run_data(reranker)
+    for run in run_data.members.values() or [reranker]:
+        fits = read_metrics(run).train.fits
+        if list(fits) != [split]:
             raise InputError(
-                f"{run} was fitted on {', '.join(fitted) or 'nothing'}, and reranking needs a run of {split}: the rows "
-                "that are judged must be new to it"
+                f"{run} was fitted on {', '.join(fits) or 'nothing'}, but --reranker needs a run fitted on {split}: "
+                "it must not have seen the evaluation rows"
             )
 
 
@@ -51,20 +51,22 @@ def rerank(
     target: np.ndarray,
     world: World,
 ) -> dict[str, Figures]:
-    """The figures of candidates in the order of a ranking model, and in that of both scores together.
+    """The figures of candidates ordered by a ranking model, and ordered by both scores together.
 
-    The towers' logit is that of being shown and clicked among all items, up to a constant a request, where they learn
-    from all that was shown: ln of the click probability adds what the ranking model knows.
+    The joint score is the towers' logit + ln p of the ranking model. If the towers are trained on all impressions,
+    their logit is that of an item being shown and clicked among all items, up to a constant per request.
     """
-    data = find_run_data(reranker)
-    theirs = PreparedDataset.open(data.folder)
-    Reranker(load_scorer(reranker, data, theirs, world), theirs).rerank(
+    run_data = find_run_data(reranker)
+    reranker_dataset = PreparedDataset.open(run_data.folder)
+    Reranker(load_scorer(reranker, run_data, reranker_dataset, world), reranker_dataset).rerank(
         run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
     )
     table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
     ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
-    request = pc.index_in(table["row_id"], value_set=ids).to_numpy()
-    entry = pc.index_in(table["item"], value_set=catalog.names).to_numpy()
+    request_indices = pc.index_in(table["row_id"], value_set=ids).to_numpy()
+    item_indices = pc.index_in(table["item"], value_set=catalog.names).to_numpy()
     logit = table["logit"].to_numpy().astype(np.float64)
     scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
-    return {name: measure_ranks(ranks_among(request, entry, score, target)) for name, score in scores.items()}
+    return {
+        name: measure_ranks(ranks_among(request_indices, item_indices, score, target)) for name, score in scores.items()
+    }

@@ -1,6 +1,8 @@
-"""Trains user and item towers, indexes all items and measures how many clicked ones are retrieved.
+"""Trains a user tower and an item tower, indexes all items, and evaluates the recall of clicked items.
 
 python -m pipelines.retrieval
+
+Shapes: B rows of requests, I items of the catalog, D embedding width.
 """
 
 from collections.abc import Sequence
@@ -47,36 +49,39 @@ def retrieval(
     config: Annotated[
         Path,
         typer.Option(
-            help="YAML config: the data's schema and the settings for it.", show_default="configs/toss_retrieval.yaml"
+            help="YAML file with the data schema and the settings.", show_default="configs/toss_retrieval.yaml"
         ),
     ] = TOSS_RETRIEVAL_CONFIG,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A prepared data set, or a folder of raw files. Left out: the data that the config names, or a small "
-            "generated set."
+            help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
+            "its generator."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder. Left out: a name under runs/ made from the settings.")
+        Path | None,
+        typer.Option(help="Run folder to write. Default: runs/DATA-retrieval-HASH, a hash of the settings."),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="holdout: train on all days but the last; full: on all training rows, judged on the data's own test "
-            "split; fold_0 ...: on all folds but one. Left out: the data's own split where it has one, else holdout."
+            help="holdout: train on all days but the last and evaluate on the last; full: train on all training rows "
+            "and evaluate on the data's own test split; fold_0, fold_1, ...: evaluate on this fold and train on the "
+            "others. Default: full if the data has its own valid or test split, else holdout."
         ),
     ] = None,
     reranker: Annotated[
         Path | None,
-        typer.Option(help="A finished ranking run or ensemble, fitted on the same split, that reranks what was found."),
+        typer.Option(help="Finished ranking run or ensemble, fitted on the same split, that reranks the candidates."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train two towers and retrieve items.
+    """Train a two-tower model and retrieve items.
 
-    Settings of the config's retrieval section are changed by KEY=VALUE, such as model.output_dim=32 trainer.epochs=3.
-    A killed run goes on where it was when the same command is given again; a finished one shows its table.
+    KEY=VALUE arguments override the config's retrieval section, such as
+    model.output_dim=32 trainer.epochs=3. Running the same command again resumes an
+    interrupted run, or prints the results of a finished one.
     """
     settings = load_retrieval_config(config, overrides or [])
     keep_freed_memory()
@@ -93,7 +98,7 @@ def retrieval(
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
-        console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}): {name}")
+        console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}), split: {name}")
         execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
@@ -101,7 +106,7 @@ def retrieval(
 
 
 def choose_split(dataset: PreparedDataset, split: str | None) -> str:
-    """The split that `--split` stands for.
+    """The split of `--split`; None takes the data set's default.
 
     Raises:
         InputError: for a split that the data set does not have.
@@ -116,7 +121,7 @@ def choose_split(dataset: PreparedDataset, split: str | None) -> str:
 
 
 def describe(settings: RetrievalConfig, dataset: PreparedDataset, split: str) -> Values:
-    """The resolved config, as the run folder keeps it: a config that `--config` takes."""
+    """The resolved config of the run folder, which `--config` accepts."""
     return {
         **settings.data.dump(),
         "retrieval": settings.retrieval.model_dump(mode="json"),
@@ -135,46 +140,48 @@ def execute(
     """Fits towers and writes the run folder.
 
     Args:
-        run: the folder.
-        settings: how to retrieve.
-        dataset: the rows.
-        split_name: fitted on and judged by.
+        run: the run folder.
+        settings: the data and retrieval settings.
+        dataset: the prepared data set.
+        split_name: the split to fit on and to evaluate on.
         world: the processes.
-        reranker: a finished ranking run of the same split; None reranks nothing.
+        reranker: a finished ranking run of the same split; None skips reranking.
 
     Raises:
-        InputError: when nothing can be learned or measured, or the reranker may have seen what is judged.
+        InputError: when the split has no positives, or the reranker may have been trained on the evaluation rows.
     """
     if reranker is not None:
         check_reranker(reranker, split_name, world)
-    split, own = dataset.split(split_name), settings.retrieval
-    judged, monitor = evaluation_rows(split)
-    others = [judged, *([monitor] if monitor else [])]
-    catalog = build_catalog(split, split.fit_rows, others, own.positives == "clicked", own.half_life_days)
-    requests = positives_among(split, judged, own.positives)
+    split, config = dataset.split(split_name), settings.retrieval
+    reported, monitor = evaluation_rows(split)
+    held_out = [reported, *([monitor] if monitor else [])]
+    catalog = build_catalog(split, split.fit_rows, held_out, config.positives == "clicked", config.half_life_days)
+    requests = positives_among(split, reported, config.positives)
     if len(requests) == 0:
-        raise InputError(f"split {split_name!r} has no hit among the rows it is judged on: nothing can be measured")
+        raise InputError(f"split {split_name!r} has no positives among its evaluation rows: pass another --split")
     towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name)
-    user, items = towers.request_vectors(requests), towers.item_vectors(catalog)
-    if own.score_parts is not None:
-        score_rows(run, settings, dataset, split, others, monitor, world)
+    query_BD, item_ID = towers.request_vectors(requests), towers.item_vectors(catalog)
+    if config.score_parts is not None:
+        score_rows(run, settings, dataset, split, held_out, monitor, world)
     if not world.is_main:
         return
 
     target = catalog.entries(split, requests.numbers())
     scores: dict[str, Scores] = {
-        "two_tower": InnerProducts(user, items),
+        "two_tower": InnerProducts(query_BD, item_ID),
         "popularity": Popularity(catalog.n_impressions),
-        "random": Random(len(catalog), own.trainer.seed),
+        "random": Random(len(catalog), config.trainer.seed),
     }
     if (truth := true_preferences(dataset, requests, catalog)) is not None:
         scores["truth"] = truth
-    if own.half_life_days is not None:
+    if config.half_life_days is not None:
         scores["recent"] = Popularity(catalog.recent)
     rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
-    index = build_index(items, own.index, own.trainer.seed, user)
+    index = build_index(item_ID, config.index, config.trainer.seed, query_BD)
     index.save(run.file("."), towers.identity)
-    write_candidates(run.file(CANDIDATES_FILE), split, requests, catalog, index, user, own.candidates, towers.scale)
+    write_candidates(
+        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale
+    )
     reranked = rerank(run, reranker, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
         rankings,
@@ -182,32 +189,32 @@ def execute(
         dataset.segments(requests.numbers()),
         len(catalog),
         reranked=reranked,
-        index=index_metrics(index, user, items, run.file(INDEX_FILE).stat().st_size),
+        index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),
         data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalog), n_requests=len(requests)),
     )
-    plot(run, metrics, list(rankings), "all clicks" if own.positives == "clicked" else "all requests")
+    plot(run, metrics, list(rankings), "all clicks" if config.positives == "clicked" else "all requests")
     run.close(metrics.dump())
 
 
 def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str) -> None:
-    """Draws recall over K, and recall by segment."""
+    """Plots recall over K, and recall by segment."""
     tail = f"items outside the {N_HEAD} most popular"
     panels = {title: metrics.rankings, tail: metrics.tail.rankings}
-    plot_recall({key: {name: found[name] for name in names} for key, found in panels.items()}, run.file(RECALL_PLOT))
+    plot_recall({key: {name: values[name] for name in names} for key, values in panels.items()}, run.file(RECALL_PLOT))
     if metrics.segments:
         by_label = {
-            f"{segmentation}: {label}": found.rankings
-            for segmentation, labels in metrics.segments.items()
-            for label, found in labels.items()
+            f"{segmentation}: {label}": segment.rankings
+            for segmentation, segments in metrics.segments.items()
+            for label, segment in segments.items()
         }
         plot_segments(by_label, "recall@100", run.file(SEGMENTS_PLOT))
 
 
 def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
-    """The rows that are reported, and those that may stop training."""
-    *others, reported = split.evaluation_rows.values()
-    return reported, others[0] if others else None
+    """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
+    *monitored, reported = split.evaluation_rows.values()
+    return reported, monitored[0] if monitored else None
 
 
 def fit_towers(
@@ -220,12 +227,12 @@ def fit_towers(
     world: World,
     name: str,
 ) -> Towers:
-    """Towers fitted to rows, now or by an earlier start of this run."""
-    own, weights = settings.retrieval, run.weights(name)
+    """Fits towers to rows and loads them; skips a fit that this run has finished before."""
+    config, weights = settings.retrieval, run.weights(name)
     if not world.broadcast(run.has_fit(name)):
         log = Log(run.tensorboard(name) if world.is_main else None)
         trainer = build_retrieval_trainer(
-            own.model, own.trainer, own.positives, split, rows, catalog, monitor, weights, log, world, name
+            config.model, config.trainer, config.positives, split, rows, catalog, monitor, weights, log, world, name
         )
         report = trainer.fit()
         log.close()
@@ -236,9 +243,9 @@ def fit_towers(
         world.broadcast(None)
         trainer.clean_up()
     else:
-        console.print(f"{name}  was finished before")
+        console.print(f"{name}  is already trained")
         ResumePoint(weights, world).clear()
-    return load_towers(own.model, own.trainer, split, catalog, weights, world)
+    return load_towers(config.model, config.trainer, split, catalog, weights, world)
 
 
 def score_rows(
@@ -246,40 +253,41 @@ def score_rows(
     settings: RetrievalConfig,
     dataset: PreparedDataset,
     split: Split,
-    judged: Sequence[Rows],
+    held_out: Sequence[Rows],
     monitor: Rows | None,
     world: World,
 ) -> None:
-    """scores.parquet: each fitting row's own pair scored by towers that have not seen it, judged rows by their mean."""
-    own = settings.retrieval
-    assert own.score_parts is not None
-    found: list[tuple[Rows, np.ndarray]] = []
-    of_judged = [np.zeros(len(rows), np.float32) for rows in judged]
-    for part in range(own.score_parts):
-        mine, rest = dataset.fit_rows_in_part(split.name, part, own.score_parts)
-        if len(mine) == 0:
+    """Writes scores.parquet: each row's own pair scored by towers fitted without it, held-out rows by their mean."""
+    config = settings.retrieval
+    assert config.score_parts is not None
+    scored: list[tuple[Rows, np.ndarray]] = []
+    held_out_logits = [np.zeros(len(rows), np.float32) for rows in held_out]
+    for part in range(config.score_parts):
+        part_rows, fit_rows = dataset.fit_rows_in_part(split.name, part, config.score_parts)
+        if len(part_rows) == 0:
             raise InputError(
-                f"score_parts={own.score_parts} is more than the data set has folds: lower it, or set null"
+                f"score_parts={config.score_parts} exceeds the number of folds: lower it, or set score_parts=null"
             )
-        catalog = build_catalog(split, rest, [mine, *judged], own.positives == "clicked", own.half_life_days)
-        towers = fit_towers(run, settings, split, rest, catalog, monitor, world, f"{split.name}_without_{part}")
-        found.append((mine, towers.logits(mine, "scoring")))
-        for sums, rows in zip(of_judged, judged, strict=True):
-            sums += towers.logits(rows, "scoring") / own.score_parts
+        unseen = [part_rows, *held_out]
+        catalog = build_catalog(split, fit_rows, unseen, config.positives == "clicked", config.half_life_days)
+        towers = fit_towers(run, settings, split, fit_rows, catalog, monitor, world, f"{split.name}_without_{part}")
+        scored.append((part_rows, towers.logits(part_rows, "scoring")))
+        for mean_logits, rows in zip(held_out_logits, held_out, strict=True):
+            mean_logits += towers.logits(rows, "scoring") / config.score_parts
     if world.is_main:
-        found += zip(judged, of_judged, strict=True)
-        numbers = np.concatenate([rows.numbers() for rows, _ in found])
-        write_scores(run.file(SCORES_FILE), dataset, numbers, np.concatenate([s for _, s in found]))
+        scored += zip(held_out, held_out_logits, strict=True)
+        row_numbers = np.concatenate([rows.numbers() for rows, _ in scored])
+        write_scores(run.file(SCORES_FILE), dataset, row_numbers, np.concatenate([logits for _, logits in scored]))
 
 
-def index_metrics(index: ItemIndex, user: np.ndarray, items: np.ndarray, n_bytes: int) -> IndexMetrics:
-    """How an index of all items compares with exact search."""
-    exact = exact_search(items, user, N_RECALLED)
+def index_metrics(index: ItemIndex, query_BD: np.ndarray, item_ID: np.ndarray, n_bytes: int) -> IndexMetrics:
+    """Recall and speed of an index of all items, compared with exact search."""
+    exact = exact_search(item_ID, query_BD, N_RECALLED)
     return IndexMetrics(
         kind=index.kind,
         parameters=index.parameters,
-        ann_recall=recall_of(index, user, exact),
-        queries_per_s=queries_per_s(index, user, exact.shape[1]),
+        ann_recall=recall_of(index, query_BD, exact),
+        queries_per_s=queries_per_s(index, query_BD, exact.shape[1]),
         bytes=n_bytes,
     )
 

@@ -1,4 +1,4 @@
-"""What a sweep searches: `model.embedding_dim=16,32,64` is a grid, `trainer.learning_rate=1e-4..1e-2:log` a range."""
+"""Search space of a sweep: grids (`model.embedding_dim=16,32,64`), ranges (`trainer.learning_rate=1e-4..1e-2:log`)."""
 
 import itertools
 import json
@@ -11,23 +11,23 @@ from recsys.errors import InputError
 
 Value = str | int | float
 Point = dict[str, str]
-"""One value for each key that is searched, as an override would say it."""
+"""One value for each searched key, as the text of an override."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Values to try, each of them."""
+    """A list of values, all of which are tried."""
 
     values: tuple[str, ...]
 
     def suggest(self, key: str, trial: optuna.Trial) -> Value:
-        """The trial's value."""
+        """The value of a trial."""
         return trial.suggest_categorical(key, self.values)
 
 
 @dataclass(frozen=True)
 class Range:
-    """A stretch of numbers to choose from."""
+    """An interval of numbers to sample from."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Range:
     is_log: bool
 
     def suggest(self, key: str, trial: optuna.Trial) -> Value:
-        """The trial's value; four digits of it are enough to read and to search."""
+        """The value of a trial, rounded to four digits."""
         if self.is_whole:
             return trial.suggest_int(key, int(self.low), int(self.high), log=self.is_log)
         value = trial.suggest_float(key, self.low, self.high, log=self.is_log)
@@ -44,40 +44,40 @@ class Range:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The keys that a sweep varies, and the overrides that all of its trials share."""
+    """The keys that a sweep varies, and the overrides that all trials share."""
 
     searched: dict[str, Grid | Range]
     fixed: tuple[str, ...]
 
     @property
     def is_grid(self) -> bool:
-        """Whether there is an end to it."""
+        """Whether all keys are grids, so that the number of points is finite."""
         return all(isinstance(dimension, Grid) for dimension in self.searched.values())
 
     def grid(self) -> Iterator[Point]:
-        """Every combination of the grids' values, with ranges at their lower end."""
+        """Every combination of the grids' values, with each range at its lower bound."""
         columns = [d.values if isinstance(d, Grid) else (_text(d, d.low),) for d in self.searched.values()]
         for values in itertools.product(*columns):
             yield dict(zip(self.searched, values, strict=True))
 
     def suggest(self, trial: optuna.Trial) -> Point:
-        """A trial's point."""
+        """The point of a trial."""
         return {key: str(dimension.suggest(key, trial)) for key, dimension in self.searched.items()}
 
     def overrides(self, point: Point) -> list[str]:
-        """What makes a config that of a point."""
+        """The config overrides of a point."""
         return [*self.fixed, *(f"{key}={value}" for key, value in point.items())]
 
     def describe(self) -> str:
-        """The same text for the same search."""
+        """Text that identifies the search space."""
         return json.dumps([self.fixed, {key: repr(dimension) for key, dimension in self.searched.items()}])
 
 
 def parse_space(settings: Sequence[str]) -> SearchSpace:
-    """Sorts KEY=VALUE settings into what is searched and what is fixed.
+    """Splits KEY=VALUE settings into searched keys and fixed overrides.
 
     Raises:
-        InputError: when nothing is searched, a key comes twice or a range is none.
+        InputError: when no key is searched, a key is repeated or a range is invalid.
     """
     searched: dict[str, Grid | Range] = {}
     fixed: list[str] = []
@@ -86,10 +86,10 @@ def parse_space(settings: Sequence[str]) -> SearchSpace:
         if not equals or not key:
             raise InputError(f"{setting!r} must be KEY=VALUE, KEY=A,B,C or KEY=LOW..HIGH")
         if key in searched:
-            raise InputError(f"{key} is given twice: put all its values into one list")
-        parts = _split(value)
-        if len(parts) > 1:
-            searched[key] = Grid(tuple(parts))
+            raise InputError(f"{key} is given twice: put all its values into one list, as KEY=A,B,C")
+        values = _split_at_commas(value)
+        if len(values) > 1:
+            searched[key] = Grid(tuple(values))
         elif ".." in value:
             searched[key] = _parse_range(key, value)
         else:
@@ -99,16 +99,16 @@ def parse_space(settings: Sequence[str]) -> SearchSpace:
     return SearchSpace(searched, tuple(fixed))
 
 
-def _split(value: str) -> list[str]:
-    """At commas outside of brackets: `[256,128],[400]` has two parts."""
-    parts, depth = [""], 0
+def _split_at_commas(value: str) -> list[str]:
+    """Splits at commas outside of brackets: `[256,128],[400]` gives two values."""
+    values, depth = [""], 0
     for character in value:
         depth += (character in "[{") - (character in "]}")
         if character == "," and depth == 0:
-            parts.append("")
+            values.append("")
         else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+            values[-1] += character
+    return [text.strip() for text in values]
 
 
 def _parse_range(key: str, value: str) -> Range:

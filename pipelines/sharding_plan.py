@@ -1,4 +1,4 @@
-"""`--show-sharding`: where TorchRec would put a model's tables on a cluster, and what a step would take there."""
+"""`--show-sharding`: TorchRec's sharding plan of a model on a cluster, and its estimate of a step's time."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -20,16 +20,16 @@ GPUS_PER_MACHINE = 8
 
 
 def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int, hbm_gib: float) -> None:
-    """Plans for GPUs that need not be there, and prints the plan.
+    """Plans and prints the sharding for a cluster, which this machine does not need to have.
 
     Args:
-        settings: the model, its training, and table sizes to suppose.
-        data: as `--data`; needed for the tables whose size is not supposed.
-        world_size: GPUs.
-        hbm_gib: memory of each.
+        settings: the model, its training, and assumed table sizes.
+        data: as `--data`; needed if the size of any table is not assumed.
+        world_size: number of GPUs.
+        hbm_gib: memory of a GPU, in GiB.
     """
     if isinstance(settings.model, GBDTConfig) or isinstance(settings.trainer, GBDTTrainerConfig):
-        raise InputError("--show-sharding plans embedding tables, and gbdt has none: name another --model")
+        raise InputError("--show-sharding plans embedding tables, and gbdt has none: pass another --model")
     schema = suppose_schema(settings, data)
     cluster = Cluster(world_size, GPUS_PER_MACHINE, "cuda", int(hbm_gib * 2**30))
     rows = -(-settings.trainer.batch_size // world_size)
@@ -39,74 +39,74 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
 
 
 def suppose_schema(settings: RankConfig, data: Path | None) -> Schema:
-    """The schema, with the supposed table sizes in place of the data's.
+    """The schema with the table sizes of `show_sharding.num_embeddings`, which override those of the data.
 
     Raises:
-        InputError: for the size of a table that there is not.
+        InputError: for the size of an unknown table.
     """
-    supposed = settings.show_sharding.num_embeddings
+    assumed = settings.show_sharding.num_embeddings
     schema = _schema_without_data(settings) if data is None else None
     if schema is None:
         schema = find_prepared(settings.data, data).split("full").schema
-    known = list(schema.vocabularies)
-    for table in supposed:
-        if table not in known:
-            raise InputError(f"show_sharding.num_embeddings: there is no table {table!r}{nearest(table, known)}")
-    return schema.model_copy(update={"num_embeddings": schema.num_embeddings | supposed})
+    tables = list(schema.vocabularies)
+    for table in assumed:
+        if table not in tables:
+            raise InputError(f"show_sharding.num_embeddings: unknown table {table!r}{nearest(table, tables)}")
+    return schema.model_copy(update={"num_embeddings": schema.num_embeddings | assumed})
 
 
 def _schema_without_data(settings: RankConfig) -> Schema | None:
-    """The schema, where the config names every column in full and the size of every table is supposed."""
+    """The schema if the config lists every column without patterns and the size of every table; else None."""
     config = settings.data.schema_
     try:
         schema = resolve_schema(config, config.named_columns())
-    except InputError:  # a pattern needs columns to match
+    except InputError:  # patterns can only be matched with the columns of data
         return None
     is_complete = set(schema.vocabularies) <= set(settings.show_sharding.num_embeddings)
     return schema.model_copy(update={"dense": schema.numeric}) if is_complete else None
 
 
 def print_estimate(plan: PlanEstimate, cluster: Cluster, rows: int) -> None:
-    """Shows the plan table by table, the memory rank by rank, and the step's time part by part."""
-    title = f"{cluster.world_size} GPUs of {_size(cluster.memory)}, {rows:,} rows a GPU and step"
+    """Prints the plan of each table, the memory of each rank, and the phases of a step's time."""
+    title = f"{cluster.world_size} GPUs with {_size(cluster.memory)} each, {rows:,} rows per GPU and step"
     tables = Table(title=title, title_justify="left")
-    for column in ("table", "of", "rows", "dim", "sharding", "kernel", "ranks", "a shard"):
-        tables.add_column(column, justify="left" if column in ("table", "of", "sharding", "kernel") else "right")
+    for column in ("table", "module", "rows", "dim", "sharding", "kernel", "ranks", "largest shard"):
+        tables.add_column(column, justify="left" if column in ("table", "module", "sharding", "kernel") else "right")
     for table in plan.tables:
-        of, shard = table.path.rsplit(".", 1)[0], _size(table.largest_shard)
-        row = (table.name, of, f"{table.n_rows:,}", str(table.embedding_dim), table.sharding, table.kernel)
+        module, shard = table.path.rsplit(".", 1)[0], _size(table.largest_shard)
+        row = (table.name, module, f"{table.n_rows:,}", str(table.embedding_dim), table.sharding, table.kernel)
         tables.add_row(*row, _ranges(table.ranks), shard)
     console.print(tables)
 
-    memory = Table(title="memory of embeddings, their optimizer and a step's buffers", title_justify="left")
-    for column in ("ranks", "of the GPU", "%", "of the host"):
+    memory = Table(title="memory of embedding tables, optimizer state and the buffers of a step", title_justify="left")
+    for column in ("ranks", "GPU memory", "GPU %", "host memory"):
         memory.add_column(column, justify="right")
-    known = sorted(zip(plan.memory, plan.host_memory, range(cluster.world_size), strict=True))
-    for (hbm, host), group in groupby(known, key=lambda one: (_size(one[0]), _size(one[1]))):
+    by_memory = sorted(zip(plan.memory, plan.host_memory, range(cluster.world_size), strict=True))
+    for (hbm, host), group in groupby(by_memory, key=lambda entry: (_size(entry[0]), _size(entry[1]))):
         ranks = [rank for _, _, rank in group]
         share = f"{100 * plan.memory[ranks[0]] / cluster.memory:.1f}"
         memory.add_row(_ranges(ranks), hbm, share, host)
     console.print(memory)
 
-    parts = ", ".join(f"{name.replace('_', ' ')} {ms:.3f}" for name, ms in plan.milliseconds.items() if ms)
+    phases = ", ".join(f"{name.replace('_', ' ')} {ms:.3f}" for name, ms in plan.milliseconds.items() if ms)
     total = sum(plan.milliseconds.values())
     console.print(
-        f"a step's embedding work, by TorchRec's estimate for the slowest rank: {total:.2f} ms ({parts}); "
-        f"{rows * cluster.world_size / total * 1000:,.0f} rows/s at most"
+        f"embedding time per step on the slowest rank, estimated by TorchRec: {total:.2f} ms ({phases}); "
+        f"at most {rows * cluster.world_size / total * 1000:,.0f} rows/s"
     )
 
 
 def _size(n_bytes: int) -> str:
-    """In GiB, or in MiB where that is less than one."""
+    """A size in GiB, or in MiB below 1 GiB."""
     return f"{n_bytes / 2**30:,.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.2f} MiB"
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """1, 2, 3, 5 as `1-3, 5`."""
-    found: list[list[int]] = []
+    """Formats 1, 2, 3, 5 as `1-3, 5`."""
+    ranges: list[list[int]] = []
     for number in sorted(numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1][1] = number
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
         else:
-            found.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
+            ranges.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -1,4 +1,4 @@
-"""Scores a file of rows by a finished run or ensemble and writes the submission.
+"""Scores rows with a finished run or ensemble and writes a submission.
 
 python -m pipelines.submit --run runs/a --test data/test.parquet --out submission.csv
 """
@@ -38,59 +38,60 @@ from recsys.system.world import join_world
 
 
 def submit(
-    run: Annotated[Path, typer.Option(help="A finished run, ensemble or plan.")],
-    out: Annotated[Path, typer.Option(help="CSV file to write; a JSON file of the same name tells of it.")],
+    run: Annotated[Path, typer.Option(help="Folder of a finished run, ensemble or plan.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write; a summary is written beside it as a .json file.")],
     test: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Parquet file of rows to score; may be given several times. Left out: the test rows of the prepared "
-            "data set."
+            help="Rows to score: a parquet file, a folder or a glob; repeatable. Default: the test rows of the "
+            "prepared data set."
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The prepared data set of the run. Left out: where the run found it.")
+        Path | None, typer.Option(help="Prepared data set of the run. Default: the folder recorded in the run.")
     ] = None,
     sample: Annotated[
-        Path | None, typer.Option(help="A sample submission (CSV), whose header, ids and order are taken.")
+        Path | None, typer.Option(help="Sample submission (CSV), which sets the header, the ids and their order.")
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Parquet file with the labels of these rows, to measure by: the generator's truth, say."),
+        typer.Option(help="Parquet file with labels of the rows, to compute metrics (truth.parquet of the generator)."),
     ] = None,
     scale: Annotated[
-        Scale, typer.Option(help="balanced: q, at which WLL is lowest; natural: p, the click rate.")
+        Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
     ] = "balanced",
 ) -> None:
     """Write a submission.
 
-    The models of all folds are averaged by their logits, members stacked, and what comes of it calibrated. Rows are
-    read, scored and written piece by piece, in the order of the file or of the sample.
+    Averages the logits of the fold models, stacks the members of an ensemble and
+    applies the run's calibration. Reads, scores and writes rows block by block, in
+    the order of the files or of --sample.
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
     run = final_run(run)
-    found = find_run_data(run)
-    dataset = PreparedDataset.open(data or found.folder)
+    run_data = find_run_data(run)
+    dataset = PreparedDataset.open(data or run_data.folder)
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
     schema = dataset.manifest.schema_
-    wanted = read_sample(sample) if sample else None
+    layout = read_sample(sample) if sample else None
     truth = None
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
-    elif isinstance(rows, PreparedRows) and (known := rows.labels()) is not None:
-        truth = Labels(known, None)
+    elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
+        truth = Labels(test_labels, None)
     keep_freed_memory()
-    scorer = load_scorer(run, found, dataset, join_world())
+    scorer = load_scorer(run, run_data, dataset, join_world())
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with held(out):
-        if out.exists():  # by another process, since the first look
+        if out.exists():  # another process wrote it after the first check
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
-        names = (wanted.id_name, wanted.label_name) if wanted else (rows.id_name, schema.label)
+        names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
         with (
-            Writer(partial, names, wanted, scale, scorer.log_pos_weight) as writer,
+            Writer(partial, names, layout, scale, scorer.log_pos_weight) as writer,
             progress_line("scoring", rows.n_rows) as line,
         ):
             for (ids, _), logit in score_blocks(scorer, rows.blocks(), lambda block: block[1]):
@@ -100,39 +101,39 @@ def submit(
             check_unique(scored, rows.origin)
             writer.finish(scored)
         report(run, out, scored.logits, truth, scale)
-        partial.rename(out)  # last: a file of the final name is refused next time
+        partial.rename(out)  # last: a file with the final name is complete
     console.print(f"{rows.n_rows:,} rows written to {out}")
 
 
 def final_run(run: Path) -> Path:
-    """The run folder that scores for a plan; any other folder is itself.
+    """The final run folder of a plan; any other folder unchanged.
 
     Raises:
-        InputError: for a plan that has no final run.
+        InputError: for a plan without a final run.
     """
     path = run / PLAN_STATE_FILE
     if not path.is_file():
         return run
     final = read_json(path).get("final")
     if final is None:
-        raise InputError(f"{run} is a plan without a last step: give one of its run folders")
+        raise InputError(f"{run} is a plan without a final run: pass one of its run folders")
     return run / str(final)
 
 
 def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Scale) -> None:
-    """Prints what was written, and how good it is where labels are known; also as JSON beside the file."""
+    """Prints and writes as JSON the distribution of the predictions, and their metrics if labels are known."""
     scales: dict[Scale, np.ndarray] = {"natural": logits.p, "balanced": logits.q}
     stats = {name: ScaleStats(mean=float(p.mean()), std=float(p.std())) for name, p in scales.items()}
-    for name, found in stats.items():
-        written = ", written" if name == scale else ""
-        console.print(f"{name:8}  mean {found.mean:.5f}  std {found.std:.5f}{written}")
+    for name, distribution in stats.items():
+        written = "  (written)" if name == scale else ""
+        console.print(f"{name:8}  mean {distribution.mean:.5f}  std {distribution.std:.5f}{written}")
     metrics = {}
     if truth is not None:
         metrics = {"estimated by the run": read_metrics(run).overall, "by the labels": measure(truth.label, logits)}
         if truth.p is not None:
             metrics["best possible"] = measure(truth.label, logits.with_natural(logit_of(truth.p)))
         table = Table(title=f"{out.name}: {len(logits):,} rows", title_justify="left")
-        table.add_column("")
+        table.add_column("metrics")
         for metric in METRIC_NAMES:
             table.add_column(metric, justify="right")
         for row, figures in metrics.items():

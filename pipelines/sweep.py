@@ -1,4 +1,4 @@
-"""Searches a model's settings: a grid, or ranges with Optuna; every trial is a run folder.
+"""Searches settings of a model: a full grid, or ranges with Optuna; every trial is a run folder.
 
 python -m pipelines.sweep --model dcnv2 model.embedding_dim=16,32,64 model.cross_depth=2,3,4
 """
@@ -36,28 +36,33 @@ _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def sweep(
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(model_names())}.")],
+    model: Annotated[str, typer.Option(help=f"Model to train: {', '.join(model_names())}.")],
     settings: Annotated[
         list[str],
-        typer.Argument(metavar="KEY=VALUES", help="KEY=A,B,C to try each; KEY=LOW..HIGH[:log] to search; KEY=VALUE."),
+        typer.Argument(
+            metavar="KEY=VALUES",
+            help="KEY=A,B,C tries each value; KEY=LOW..HIGH[:log] samples a range; KEY=VALUE is fixed in all trials.",
+        ),
     ],
     config: ConfigOption = TOSS_CONFIG,
-    data: Annotated[Path | None, typer.Option(help="As for pipelines.rank.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the sweep. Left out: runs/sweep-DATA-MODEL.")] = None,
-    folds: Annotated[str | None, typer.Option(help="As for pipelines.rank.")] = None,
-    metric: Annotated[MetricName, typer.Option(help="What trials are ranked by.")] = "toss_score",
+    data: Annotated[Path | None, typer.Option(help="Data of the trials, as in pipelines.rank.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Sweep folder to write. Default: runs/sweep-DATA-MODEL.")] = None,
+    folds: Annotated[str | None, typer.Option(help="Folds of each trial, as in pipelines.rank.")] = None,
+    metric: Annotated[MetricName, typer.Option(help="Metric that ranks the trials.")] = "toss_score",
     trials: Annotated[
-        int, typer.Option(min=1, help="Points to try where ranges are searched; a grid is tried whole.")
+        int, typer.Option(min=1, help="Number of trials of a search over ranges; a grid is tried in full.")
     ] = 20,
-    prune: Annotated[bool, typer.Option("--prune", help="Stop trials that do worse than the median so far.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop trials that are worse than the median of earlier trials.")
+    ] = False,
 ) -> None:
     """Search a model's settings.
 
-    A killed sweep goes on when the same command is given again, within the trial that was cut too. Ends with a table,
-    sweep.json and sweep.png.
+    Prints a table of trials and writes sweep.json and sweep.png. Running the same
+    command again resumes an interrupted sweep, including its interrupted trial.
     """
     space = parse_space(settings)
-    for point in space.grid():  # every combination is checked before the first is trained
+    for point in space.grid():  # validates every combination before training the first
         load_rank_config(config, model, space.overrides(point))
     world = join_world()
     if world.size > 1:
@@ -81,10 +86,10 @@ def run_sweep(
     trials: int = 20,
     prune: bool = False,
 ) -> None:
-    """Searches on a data set, into a folder; what was finished there before is not done again."""
+    """Runs a sweep on a data set and writes its folder; skips trials that are finished there."""
     space = parse_space(settings)
-    meaning = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
-    study = open_study(folder, meaning, metric, prune)
+    identity = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
+    study = open_study(folder, identity, metric, prune)
     enqueue(study, space)
 
     def objective(trial: optuna.Trial) -> float:
@@ -93,17 +98,17 @@ def run_sweep(
         value = run_trial(trial, config, model, space, point, dataset, splits, folder, world).overall.value(metric)
         return float("nan") if value is None else value
 
-    n_wanted = len(list(space.grid())) if space.is_grid else trials
-    for number in range(count_settled(study), n_wanted):
-        # A seed for each trial: a sweep that goes on draws the points that it would have drawn uncut.
+    n_trials = len(list(space.grid())) if space.is_grid else trials
+    for number in range(count_settled(study), n_trials):
+        # one seed per trial: a resumed sweep samples the same points as an uninterrupted one
         study.sampler = optuna.samplers.TPESampler(seed=number)
         study.optimize(objective, n_trials=1)
     finished = report(study, metric, folder)
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
 
 
-def open_study(folder: Path, meaning: str, metric: str, prune: bool) -> optuna.Study:
-    """The study kept in a folder, made if there is none.
+def open_study(folder: Path, identity: str, metric: str, prune: bool) -> optuna.Study:
+    """Opens the Optuna study of a sweep folder, or creates it.
 
     Raises:
         InputError: when the folder holds another sweep.
@@ -119,28 +124,28 @@ def open_study(folder: Path, meaning: str, metric: str, prune: bool) -> optuna.S
         direction="minimize" if metric in LOWER_IS_BETTER else "maximize",
         load_if_exists=True,
     )
-    if study.user_attrs.setdefault("meaning", meaning) != meaning:
+    if study.user_attrs.setdefault("meaning", identity) != identity:
         raise InputError(f"{folder} holds another sweep ({study.user_attrs['meaning']}): choose another --out")
-    study.set_user_attr("meaning", meaning)
+    study.set_user_attr("meaning", identity)
     return study
 
 
 def enqueue(study: optuna.Study, space: SearchSpace) -> None:
-    """Lines up the points of a grid, and those of trials that were cut."""
+    """Enqueues the missing points of a grid, or the points of interrupted trials."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if not space.is_grid and trial.params:
             study.enqueue_trial(trial.params)
     if space.is_grid:
         settled = [trial.params for trial in study.get_trials(states=_SETTLED)]
-        waiting = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(TrialState.WAITING,))]
+        enqueued = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(TrialState.WAITING,))]
         for point in space.grid():
-            if point not in settled and point not in waiting:
+            if point not in settled and point not in enqueued:
                 study.enqueue_trial(point)
 
 
 def count_settled(study: optuna.Study) -> int:
-    """Trials that came to an end, or were stopped."""
+    """Number of completed and pruned trials."""
     return len(study.get_trials(states=_SETTLED))
 
 
@@ -155,21 +160,22 @@ def run_trial(
     folder: Path,
     world: World,
 ) -> RunMetrics:
-    """Trains the model at a point; its metrics.json.
+    """Trains the model with the settings of a point and returns its metrics.
 
     Raises:
-        optuna.TrialPruned: when it does worse than others did by then.
+        optuna.TrialPruned: when it is worse than the median of earlier trials at the same epoch.
     """
     settings = load_rank_config(config, model, space.overrides(point))
     name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
     run = RunFolder(folder / re.sub(r"[^\w.=,-]", "_", name), describe(settings, dataset, splits))
-    seen: list[float] = []
+    monitored_values: list[float] = []
 
     def on_epoch(monitored: float | None) -> None:
         if monitored is not None:
-            seen.append(monitored)  # the composite metric: higher is better, whatever the sweep ranks by
-            is_rising = trial.study.direction == optuna.study.StudyDirection.MAXIMIZE
-            trial.report(max(seen) if is_rising else -max(seen), len(seen))
+            # the composite metric of early stopping: higher is better, whatever metric ranks the trials
+            monitored_values.append(monitored)
+            best, is_maximized = max(monitored_values), trial.study.direction == optuna.study.StudyDirection.MAXIMIZE
+            trial.report(best if is_maximized else -best, len(monitored_values))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -178,7 +184,7 @@ def run_trial(
         try:
             execute(run, settings, dataset, splits, world, on_epoch)
         except optuna.TrialPruned:
-            console.print(f"trial {trial.number + 1}  stopped: it does worse than the median of earlier ones")
+            console.print(f"trial {trial.number + 1}  pruned: worse than the median of earlier trials")
             shutil.rmtree(partial_folder(run.folder))
             raise
     metrics = run.metrics()
@@ -189,11 +195,13 @@ def run_trial(
 
 
 def report(study: optuna.Study, metric: str, folder: Path) -> list[FrozenTrial]:
-    """Prints the trials, best first, and writes sweep.json; the finished ones."""
-    falls = metric in LOWER_IS_BETTER
+    """Prints the trials, best first, writes sweep.json, and returns the completed trials."""
+    lower_is_better = metric in LOWER_IS_BETTER
     finished = study.get_trials(states=(TrialState.COMPLETE,))
-    finished.sort(key=lambda trial: (trial.value if falls else -trial.value) if trial.value is not None else 0.0)
-    table = Table(title=f"{len(finished)} trials, best {metric} first", title_justify="left")
+    finished.sort(
+        key=lambda trial: (trial.value if lower_is_better else -trial.value) if trial.value is not None else 0.0
+    )
+    table = Table(title=f"{len(finished)} completed trials, best {metric} first", title_justify="left")
     keys = list(finished[0].user_attrs["point"]) if finished else []
     for column in (*keys, *METRIC_NAMES, "rows/s"):
         table.add_column(column, justify="right")
@@ -202,10 +210,10 @@ def report(study: optuna.Study, metric: str, folder: Path) -> list[FrozenTrial]:
         table.add_row(*trial.user_attrs["point"].values(), *figures, f"{trial.user_attrs['rows_per_s']:,.0f}")
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     for trial in pruned:
-        table.add_row(*trial.user_attrs["point"].values(), *["stopped"] + [""] * len(METRIC_NAMES), style="dim")
+        table.add_row(*trial.user_attrs["point"].values(), *["pruned"] + [""] * len(METRIC_NAMES), style="dim")
     console.print(table)
-    described = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
-    write_json(folder / "sweep.json", {"metric": metric, "trials": described})
+    trials = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
+    write_json(folder / "sweep.json", {"metric": metric, "trials": trials})
     return finished
 
 

@@ -1,1 +1,1 @@
-"""Ranking models: one file each, `forward(batch) -> logits [B]`."""
+"""Ranking models, one file each: `forward(batch)` returns [B] logits."""

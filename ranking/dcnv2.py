@@ -1,4 +1,9 @@
-"""DCN V2: explicit feature crosses beside, or below, a deep network."""
+"""DCN V2: explicit feature crosses in parallel with a deep network, or below it.
+
+Source: Wang et al., "DCN V2: improved deep & cross network", WWW 2021 (arXiv 2008.13535).
+
+Shapes: B rows of a batch, X width of a row's concatenated inputs.
+"""
 
 from typing import Literal
 
@@ -13,7 +18,7 @@ from recsys.schema.resolved import Schema
 
 
 class DCNv2Config(DeepModelConfig):
-    """Sizes of a DCN V2."""
+    """Hyperparameters of DCN V2."""
 
     name: Literal["dcnv2"] = "dcnv2"
     embedding_dim: int = Field(default=16, ge=1)
@@ -25,27 +30,29 @@ class DCNv2Config(DeepModelConfig):
     hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False
-    """Of the MLP's layers."""
+    """Batch normalization in the MLP's layers."""
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of a row to skip a cross layer in training."""
+    """Probability that a row skips a cross layer in training."""
     gradient_checkpointing: bool = False
-    """Trades time for memory: activations of the layers are computed anew in the backward pass."""
+    """Trades time for memory: recomputes the activations of the layers in the backward pass."""
     pool_sequences: bool = True
-    """Reads each token sequence as the mean of its embeddings."""
+    """Adds the mean embedding of each token sequence to the inputs."""
 
 
 class CrossNet(nn.Module):
-    """x_{l+1} = x_0 * (W_l x_l + b_l) + x_l, with W_l = U_l V_l^T of rank r where one is given.
+    """Multiplies the input by a linear map of the previous layer, elementwise, and adds the previous layer.
 
-    Source: Wang et al., "DCN V2", WWW 2021 (arXiv 2008.13535), equations 1 and 2.
-    NOTE[DIFF]: the low-rank form is the single-expert one, without the paper's gate over several experts.
+    x_{l+1} = x_0 * (W_l x_l + b_l) + x_l; with a rank r, W_l = U_l V_l^T.
+
+    Source: DCN V2, equations 1 and 2.
+    NOTE[DIFF]: the low-rank form has a single expert; the paper gates several experts.
 
     Args:
-        width: X.
+        width: X, width of the input.
         depth: number of layers.
         rank: r; None for full rank.
-        stochastic_depth: probability of a row to skip a layer in training.
-        gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
+        stochastic_depth: probability that a row skips a layer in training.
+        gradient_checkpointing: whether to store only each layer's input for the backward pass.
     """
 
     def __init__(
@@ -79,12 +86,15 @@ class CrossNet(nn.Module):
 
 
 class DCNv2(nn.Module):
-    """Logits from crosses and an MLP over [embeddings, dense columns].
+    """Computes a logit from feature crosses and an MLP.
 
-    parallel: logit = w^T [cross(x_0), mlp(x_0)]; stacked: logit = w^T mlp(cross(x_0)). Source: DCN V2, figure 1.
+    x_0 = [embeddings, dense columns].
+    parallel: logit = w^T [cross(x_0), mlp(x_0)]; stacked: logit = w^T mlp(cross(x_0)).
+
+    Source: DCN V2, figure 1.
 
     Args:
-        config: sizes.
+        config: hyperparameters.
         schema: features and table sizes.
     """
 
@@ -93,14 +103,14 @@ class DCNv2(nn.Module):
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
         width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense)
-        saves_memory = config.gradient_checkpointing
-        self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, saves_memory)
-        self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, saves_memory)
+        checkpointing = config.gradient_checkpointing
+        self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, checkpointing)
+        self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
         self.is_parallel = config.structure == "parallel"
         self.head = LogitHead(*([width] if self.is_parallel else []), self.mlp.d_out)
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] logits."""
+        """Returns [B] logits."""
         x0_BX = concat([self.embeddings(batch), batch.dense])
         cross_BX = self.cross(x0_BX)
         if self.is_parallel:

@@ -1,4 +1,10 @@
-"""FT-Transformer: every feature a token, and a Transformer over them."""
+"""FT-Transformer: one token per feature, and a Transformer over the tokens.
+
+Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021 (arXiv 2106.11959).
+
+Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, N numeric columns, C frequencies of a column,
+D width of a token, X width of the readout.
+"""
 
 from typing import Literal
 
@@ -15,52 +21,52 @@ from recsys.schema.resolved import Schema
 
 
 class FTTransformerConfig(DeepModelConfig):
-    """Sizes of an FT-Transformer."""
+    """Hyperparameters of FT-Transformer."""
 
     name: Literal["ft_transformer"] = "ft_transformer"
     d_model: int = Field(default=256, ge=1)
     n_layers: int = Field(default=4, ge=1)
     n_heads: int = Field(default=8, ge=1)
     ffn_factor: float = Field(default=4 / 3, gt=0)
-    """Width of the feed-forward layer, in d_model."""
+    """Width of the feed-forward layer, as a multiple of d_model."""
     attention_dropout: float = Field(default=0.2, ge=0, lt=1)
     ffn_dropout: float = Field(default=0.1, ge=0, lt=1)
     token_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Probability of a whole token to be dropped."""
+    """Probability that a whole token is dropped."""
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
-    """Probability of a row to skip a branch of the last layer; less for those before it."""
+    """Probability that a row skips a branch of the last layer; it falls linearly to earlier layers."""
     numeric_tokens: Literal["linear", "fourier"] = "fourier"
     n_frequencies: int = Field(default=16, ge=1)
     frequency_std: float = Field(default=0.1, gt=0)
-    """Of the normal distribution that the Fourier frequencies begin with."""
+    """Standard deviation of the normal distribution of the initial Fourier frequencies."""
     token_batch_norm: bool = False
-    """Normalizes each unit of each token over the batch, before the first layer."""
+    """Batch normalization of each unit of each token, before the first layer."""
     embedding_init_std: float | None = Field(default=None, gt=0)
-    """Of the tables at first; null takes d_model ** -.5."""
+    """Standard deviation of the initial embeddings; null for d_model ** -.5."""
     readout: Literal["cls", "tokens"] = "cls"
-    """What the logit is read from: the last state of [CLS], or those of all tokens, side by side, without [CLS]."""
+    """Input of the output layers. cls: the last state of [CLS]; tokens: the concatenated last states, without [CLS]."""
     hidden_dims: tuple[int, ...] = ()
-    """Of an MLP between the readout and the logit; none in the paper."""
+    """Widths of an MLP between the readout and the logit; none in the paper."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of that MLP."""
+    """Dropout probability of that MLP."""
     batch_norm: bool = False
-    """Of that MLP."""
+    """Batch normalization in that MLP."""
     gradient_checkpointing: bool = False
-    """Trades time for memory: activations of each layer are computed anew in the backward pass."""
+    """Trades time for memory: recomputes the activations of each layer in the backward pass."""
     pool_sequences: bool = True
-    """Reads each token sequence as the mean of its embeddings: one token."""
+    """Adds a token for each token sequence: the mean of its embeddings."""
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "FTTransformerConfig":
+    def _check_n_heads(self) -> "FTTransformerConfig":
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model, got {self.n_heads} and {self.d_model}")
         return self
 
 
 class LinearTokens(nn.Module):
-    """x_j w_j + b_j for each numeric feature j.
+    """Embeds each numeric feature x_j as x_j w_j + b_j.
 
-    Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021, section 3.3.
+    Source: FT-Transformer, section 3.3.
     """
 
     no_decay = True
@@ -72,21 +78,21 @@ class LinearTokens(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_features, d_model).uniform_(-bound, bound))
 
     def forward(self, x_BN: Tensor) -> Tensor:
-        """[B, N] to [B, N, D]."""
+        """Returns the [B, N, D] tokens of [B, N] values."""
         return torch.addcmul(self.bias, x_BN.unsqueeze(2), self.weight)
 
 
 class FourierTokens(nn.Module):
-    """W_j [sin(2 pi c_j x_j), cos(2 pi c_j x_j)] + b_j with trainable frequencies c_j.
+    """Embeds each numeric feature x_j as W_j [sin(2 pi c_j x_j), cos(2 pi c_j x_j)] + b_j with learned frequencies c_j.
 
     Source: Gorishniy, Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS
     2022, section 3.3.
 
     Args:
-        n_features: N.
-        d_model: D.
-        n_frequencies: K, of each feature.
-        std: of the frequencies at first.
+        n_features: N, number of features.
+        d_model: D, width of a token.
+        n_frequencies: C, frequencies of each feature.
+        std: standard deviation of the initial frequencies.
     """
 
     no_decay = True
@@ -99,19 +105,19 @@ class FourierTokens(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_features, d_model).uniform_(-bound, bound))
 
     def forward(self, x_BN: Tensor) -> Tensor:
-        """[B, N] to [B, N, D]."""
-        angle_BNK = 2 * torch.pi * x_BN.unsqueeze(2) * self.frequency
-        waves_NBK = torch.cat([angle_BNK.sin(), angle_BNK.cos()], dim=2).transpose(0, 1)
-        return torch.bmm(waves_NBK, self.weight).transpose(0, 1) + self.bias
+        """Returns the [B, N, D] tokens of [B, N] values."""
+        angle_BNC = 2 * torch.pi * x_BN.unsqueeze(2) * self.frequency
+        waves_NBC = torch.cat([angle_BNC.sin(), angle_BNC.cos()], dim=2).transpose(0, 1)  # sines, then cosines: 2 C
+        return torch.bmm(waves_NBC, self.weight).transpose(0, 1) + self.bias
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)) with a gated ReLU.
+    """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
     Args:
-        config: sizes.
-        stochastic_depth: probability of a row to skip a branch.
-        is_first: whether to leave the first norm out, as the paper does in the first layer.
+        config: hyperparameters.
+        stochastic_depth: probability that a row skips a branch.
+        is_first: whether to omit the norm before the attention, as the paper does in the first layer.
     """
 
     def __init__(self, config: FTTransformerConfig, stochastic_depth: float, is_first: bool) -> None:
@@ -125,39 +131,42 @@ class Block(nn.Module):
         self.ffn_in, self.ffn_out = nn.Linear(width, 2 * d_ffn), nn.Linear(d_ffn, width)
         self.dropout, self.skip = Dropout(config.ffn_dropout), StochasticDepth(stochastic_depth)
 
-    def forward(self, x_BTD: Tensor, n_queries: int | None = None) -> Tensor:
-        """[B, T, D] to the same, or to its first `n_queries` tokens: of the last layer only [CLS] is wanted."""
-        x_BQD = x_BTD if n_queries is None else x_BTD[:, :n_queries]
-        x_BQD = x_BQD + self.skip(self.attention(self.attention_norm(x_BTD), x_BQD.shape[1]))
+    def forward(self, x_BFD: Tensor, n_queries: int | None = None) -> Tensor:
+        """Returns the [B, Q, D] states of the first `n_queries` of [B, F, D] tokens, or of all tokens for None.
+
+        The [CLS] readout uses only the first token of the last layer.
+        """
+        x_BQD = x_BFD if n_queries is None else x_BFD[:, :n_queries]
+        x_BQD = x_BQD + self.skip(self.attention(self.attention_norm(x_BFD), x_BQD.shape[1]))
         return x_BQD + self.skip(self.feed_forward(self.ffn_norm(x_BQD)))
 
-    def attention(self, x_BTD: Tensor, n_queries: int) -> Tensor:
-        """Multi-head attention of the first tokens to all."""
-        q, (k, v) = self.query(x_BTD[:, :n_queries]), self.key_value(x_BTD).chunk(2, dim=2)
-        q, k, v = (part.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for part in (q, k, v))
-        if self.training and x_BTD.device.type == "cpu":
-            # torch has no fast kernel for this: its own takes a third longer, most of that for the dropout
+    def attention(self, x_BFD: Tensor, n_queries: int) -> Tensor:
+        """Multi-head attention with the first tokens as queries and all tokens as keys: [B, F, D] to [B, Q, D]."""
+        q, (k, v) = self.query(x_BFD[:, :n_queries]), self.key_value(x_BFD).chunk(2, dim=2)
+        q, k, v = (x.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        if self.training and x_BFD.device.type == "cpu":
+            # torch's CPU kernel with dropout takes a third longer than these two lines, mostly for the dropout
             weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3)
-            found = self.attention_dropout(weights) @ v
+            attended = self.attention_dropout(weights) @ v
         else:
             dropout = self.attention_dropout.probability if self.training else 0.0
-            found = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out(found.transpose(1, 2).flatten(2))
+            attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return self.out(attended.transpose(1, 2).flatten(2))
 
-    def feed_forward(self, x_BTD: Tensor) -> Tensor:
-        """W_2 dropout(a * ReLU(b)) with [a, b] = W_1 x."""
-        value, gate = self.ffn_in(x_BTD).chunk(2, dim=2)
+    def feed_forward(self, x_BQD: Tensor) -> Tensor:
+        """The ReGLU feed-forward layer: W_2 dropout(a * ReLU(b)) with [a, b] = W_1 x; [B, Q, D] to [B, Q, D]."""
+        value, gate = self.ffn_in(x_BQD).chunk(2, dim=2)
         return self.ffn_out(self.dropout(value * functional.relu(gate)))
 
 
 class FTTransformer(nn.Module):
-    """A token per categorical feature, per pooled sequence and per dense column, and [CLS], whose last state is read.
+    """Computes a logit from a Transformer over one token per categorical feature, pooled sequence and dense column.
 
-    Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021 (arXiv 2106.11959). The
-    other readout, all tokens side by side, is AutoInt's (Song et al., CIKM 2019, equation 9).
+    readout=cls: logit = w^T mlp(ReLU(norm(last state of [CLS]))), the paper's readout. readout=tokens: the MLP reads
+    the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9).
 
     Args:
-        config: sizes.
+        config: hyperparameters.
         schema: features and table sizes.
     """
 
@@ -181,33 +190,33 @@ class FTTransformer(nn.Module):
         depths = [config.stochastic_depth * (number + 1) / config.n_layers for number in range(config.n_layers)]
         self.blocks = nn.ModuleList(Block(config, depth, number == 0) for number, depth in enumerate(depths))
         self.norm = nn.LayerNorm(width)
-        d_read = width if self.cls else n_tokens * width
-        self.mlp = MLP(d_read, config.hidden_dims, config.dropout, config.batch_norm)
+        d_readout = width if self.cls else n_tokens * width
+        self.mlp = MLP(d_readout, config.hidden_dims, config.dropout, config.batch_norm)
         self.head = LogitHead(self.mlp.d_out)
         self._checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] logits."""
-        x_BTD = self.tokens(batch)
+        """Returns [B] logits."""
+        x_BFD = self.tokens(batch)
         for block in self.blocks[:-1]:
-            x_BTD = checkpointed(block, x_BTD, is_on=self._checkpointing)
-        n_read = 1 if self.cls else None
-        read_BQD = self.norm(checkpointed(self.blocks[-1], x_BTD, n_read, is_on=self._checkpointing))
-        read_BX = functional.relu(read_BQD[:, 0]) if self.cls else read_BQD.flatten(1)
-        return self.head(self.mlp(read_BX))
+            x_BFD = checkpointed(block, x_BFD, is_on=self._checkpointing)
+        n_queries = 1 if self.cls else None
+        state_BQD = self.norm(checkpointed(self.blocks[-1], x_BFD, n_queries, is_on=self._checkpointing))
+        readout_BX = functional.relu(state_BQD[:, 0]) if self.cls else state_BQD.flatten(1)
+        return self.head(self.mlp(readout_BX))
 
     def tokens(self, batch: Batch) -> Tensor:
-        """[B, T, D], [CLS] first where there is one."""
-        of_ids = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
-        features = torch.cat([of_ids, self.numeric(batch.dense)], dim=1)
+        """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
+        embedded = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
+        x_BFD = torch.cat([embedded, self.numeric(batch.dense)], dim=1)
         if self.token_norm is not None:
-            features = self.token_norm(features.flatten(1)).view_as(features)
-        features = self.token_dropout(features)
-        return features if self.cls is None else torch.cat([self.cls.value.expand(len(batch), 1, -1), features], dim=1)
+            x_BFD = self.token_norm(x_BFD.flatten(1)).view_as(x_BFD)
+        x_BFD = self.token_dropout(x_BFD)
+        return x_BFD if self.cls is None else torch.cat([self.cls.value.expand(len(batch), 1, -1), x_BFD], dim=1)
 
 
 class _Bias(nn.Module):
-    """[N, D] numbers of their own, for N tokens."""
+    """A learned [F, D] bias for F tokens."""
 
     no_decay = True
 

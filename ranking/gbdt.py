@@ -1,4 +1,4 @@
-"""Gradient-boosted decision trees by LightGBM: the reference that deep models are measured against."""
+"""Gradient-boosted decision trees by LightGBM: the baseline of the deep models."""
 
 import os
 import time
@@ -26,8 +26,8 @@ MODEL_FILE = "model.txt"
 _READ_ROWS = 32_768
 
 
-class _Silence:
-    """LightGBM's words go nowhere: its warnings speak of bins that wide categories do not need."""
+class _SilentLogger:
+    """Drops LightGBM's log messages: its warnings about bins do not apply to large categorical features."""
 
     def info(self, message: str) -> None:
         """Drops a message."""
@@ -37,12 +37,12 @@ class _Silence:
 
 
 class GBDTConfig(StrictModel):
-    """Sizes of the trees."""
+    """Hyperparameters of the trees."""
 
     name: Literal["gbdt"] = "gbdt"
     boosting: Literal["gbdt", "dart"] = "gbdt"
     n_trees: int = Field(default=1000, ge=1)
-    """At most; early stopping keeps fewer."""
+    """Maximum number of trees; early stopping may keep fewer."""
     learning_rate: float = Field(default=0.05, gt=0)
     num_leaves: int = Field(default=31, ge=2)
     min_data_in_leaf: int = Field(default=100, ge=1)
@@ -51,30 +51,30 @@ class GBDTConfig(StrictModel):
     l2: float = Field(default=1.0, ge=0)
     max_bin: int = Field(default=255, ge=2)
     categorical: Literal["native", "ordered"] = "native"
-    """native: splits by sets of ids; ordered: ids are numbers, which rise as values grow rarer."""
+    """native: splits by sets of ids. ordered: splits ids as numbers; ids are sorted by falling frequency."""
     cat_smooth: float = Field(default=10.0, ge=0)
     min_data_per_group: int = Field(default=100, ge=1)
     drop_rate: float = Field(default=0.1, ge=0, le=1)
-    """Of trees, in each round of DART."""
+    """Share of trees dropped in each DART iteration."""
 
 
 class GBDTTrainerConfig(StrictModel):
-    """What trees share with the training of deep models."""
+    """Training settings of the trees; they have the same meaning as for deep models."""
 
     seed: int = Field(default=0, ge=0)
     loss: LossConfig = LossConfig()
     early_stopping: EarlyStopping | None = EarlyStopping()
-    """null grows all trees."""
+    """null grows all `n_trees`."""
     trees_per_epoch: int = Field(default=50, ge=1)
-    """Early stopping judges the trees after every so many; its patience counts such epochs."""
+    """Trees of an epoch: early stopping evaluates once per epoch, and its patience counts epochs."""
 
 
 class TableSequence(lgb.Sequence):
-    """Rows of a split as LightGBM reads them: a block at a time, so that no copy of all rows is made in float64.
+    """The rows of a split as a LightGBM sequence, read in blocks to avoid a float64 copy of all rows.
 
     Args:
         split: encodes the rows.
-        rows: which.
+        rows: the rows to read.
     """
 
     def __init__(self, split: Split, rows: Rows) -> None:
@@ -86,41 +86,41 @@ class TableSequence(lgb.Sequence):
         return len(self._rows)
 
     def __getitem__(self, index: int | slice | list[int]) -> np.ndarray:
-        """One row, or several, as float32."""
+        """Returns one row as float64 or several rows as float32."""
         if isinstance(index, slice):
             return self.read(np.arange(*index.indices(len(self))))
         if isinstance(index, list):
             return self.read(np.array(index))
-        number, place = divmod(int(index), _READ_ROWS)  # the sample asks for rising single rows
+        number, offset = divmod(int(index), _READ_ROWS)  # LightGBM samples single rows in rising order
         if self._block[0] != number:
             start = number * _READ_ROWS
             self._block = (number, self.read(np.arange(start, min(start + _READ_ROWS, len(self)))))
-        return self._block[1][place].astype(np.float64)
+        return self._block[1][offset].astype(np.float64)
 
-    def read(self, places: np.ndarray) -> np.ndarray:
-        """[b, n_columns] ids, then numbers."""
-        ids, numbers = self._split.table(self._rows(places))
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Returns [b, n_columns] float32: ids, then numbers."""
+        ids, numbers = self._split.table(self._rows(positions))
         return np.concatenate([ids.astype(np.float32), numbers], axis=1)
 
 
 class GBDTTrainer:
-    """Grows trees on a split's fitting rows: the counterpart of `recsys.training.trainer.Trainer`.
+    """Trains trees on a split's fitting rows, with the methods of `recsys.training.trainer.Trainer`.
 
-    Class weights, the rows set aside and the composite metric are those of deep models. Trees see the split's ids
-    (rare bucket and missing value among them), numbers with their nulls, missing indicators and whatever statistics of
-    sequences the schema asks for. A killed fit starts anew.
+    Class weights, the rows set aside and the composite metric are those of deep models. Features are the split's ids
+    (with ids for rare and missing values), numbers with nulls, missing indicators and the sequence statistics of the
+    schema. A killed fit restarts from the first tree.
 
     Args:
-        config: sizes.
-        split: encodes rows, and says which may be fitted on.
-        monitor: rows that early stopping looks at; None sets some of the fitting rows aside.
+        config: hyperparameters.
+        split: encodes rows and defines the fitting rows.
+        monitor: rows that early stopping evaluates on; None sets some of the fitting rows aside.
         trainer: loss, early stopping and seed.
-        weights: the folder to keep the trees in, as text.
-        log: receives what there is to see.
+        weights: the folder that the trees are saved in, as text.
+        log: receives training metrics.
         name: shown on the progress line.
 
     Raises:
-        InputError: for a loss other than the log loss, or when no rows are left to train on.
+        InputError: when the loss is not the log loss, or no rows are left to train on.
     """
 
     def __init__(
@@ -134,17 +134,19 @@ class GBDTTrainer:
         name: str,
     ) -> None:
         if trainer.loss.name != "log_loss":
-            raise InputError(f"trainer.loss.name={trainer.loss.name}: gbdt has the log loss only")
+            raise InputError(
+                f"trainer.loss.name={trainer.loss.name}: gbdt supports only log_loss: set trainer.loss.name=log_loss"
+            )
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
         self._rows, self._monitor = set_aside(split.fit_rows, monitor, trainer.early_stopping, trainer.seed)
         if len(self._rows) == 0:
-            raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
+            raise InputError(f"split {split.name!r} has no rows left to train on: add rows or disable early stopping")
         _, self.link = build_loss(trainer.loss, split.prior)
         self._file = weights / MODEL_FILE
         self._booster: lgb.Booster | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """LightGBM's parameters."""
+        """Returns LightGBM's parameters."""
         config = self._config
         boosting: dict[str, Any] = {"boosting": config.boosting}
         if config.boosting == "dart":
@@ -169,12 +171,15 @@ class GBDTTrainer:
         }
 
     def weights(self, label: np.ndarray) -> np.ndarray:
-        """[n] float32: w for positives, 1 for others; `scale_pos_weight` would begin at the unweighted base rate."""
+        """Returns [n] float32 weights: w for positives, 1 for negatives.
+
+        `scale_pos_weight` does not replace them: it starts at the unweighted base rate.
+        """
         return np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
 
     def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
-        """Grows the trees and keeps those of the best epoch."""
-        lgb.register_logger(_Silence())
+        """Grows the trees and saves those of the best epoch."""
+        lgb.register_logger(_SilentLogger())
         schema, parameters = self._split.schema, self.parameters()
         is_native = self._config.categorical == "native" and schema.categorical
         label = self._split.store.labels(self._rows.numbers())
@@ -203,7 +208,7 @@ class GBDTTrainer:
                 progress.best_epoch = progress.epoch
             elif progress.best_value is None or epoch.monitored > progress.best_value:
                 progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
-                self._save(booster)  # DART scales earlier trees later on: the best cannot be cut out then
+                self._save(booster)  # now: DART rescales earlier trees later, so truncation does not restore them
             progress.epoch += 1
             on_epoch(epoch.monitored)
             if stopping is not None and progress.n_worse >= stopping.patience:
@@ -219,7 +224,7 @@ class GBDTTrainer:
         return FitReport(self.link, len(self._rows), progress)
 
     def _save(self, booster: lgb.Booster) -> None:
-        """Writes the trees; LightGBM itself would not say when the disk is full."""
+        """Writes the trees from Python: LightGBM's own writer reports no error when the disk is full."""
         self._file.write_text(booster.model_to_string(), encoding="utf-8")
 
     def _grow(self, booster: lgb.Booster, n_trees: int) -> Epoch:
@@ -235,17 +240,17 @@ class GBDTTrainer:
         return Epoch(loss, seconds, 0.0)
 
     def _monitored_value(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
-        """The composite metric of the monitored rows."""
+        """Returns the composite metric of the monitored rows."""
         assert self._monitor is not None
         label = self._split.store.labels(self._monitor.numbers())
-        scores: list[np.ndarray] = []
+        model_logits: list[np.ndarray] = []
 
-        def keep(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
-            scores.append(logit_of(p))
-            return "kept", 0.0, True
+        def store_logits(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
+            model_logits.append(logit_of(p))
+            return "stored", 0.0, True
 
-        booster.eval_valid(keep)
-        logits = self.link.logits(scores[0])
+        booster.eval_valid(store_logits)
+        logits = self.link.logits(model_logits[0])
         metrics = measure(label, logits)
         for name, value in metrics.defined().items():
             self._log.scalar(f"monitor/{name}", value, booster.num_trees())
@@ -253,20 +258,20 @@ class GBDTTrainer:
         return composite(metrics, stopping.weights)
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:
-        """[n] float32 logits of rows."""
+        """Returns [n] float32 logits of rows."""
         booster = self._booster or lgb.Booster(model_file=self._file)
         return predict_trees(booster, self._split, rows, name)
 
     def clean_up(self) -> None:
-        """Nothing to remove: see `Trainer.clean_up`."""
+        """Does nothing: see `Trainer.clean_up`."""
 
 
 def predict_trees(booster: lgb.Booster, split: Split, rows: Rows, name: str = "scoring") -> np.ndarray:
-    """[n] float32 logits of rows; an empty name shows no progress."""
-    table, found = TableSequence(split, rows), np.empty(len(rows), np.float32)
+    """Returns [n] float32 logits of rows; an empty name shows no progress."""
+    table, logits = TableSequence(split, rows), np.empty(len(rows), np.float32)
     with progress_line(name, len(rows), is_shown=bool(name)) as line:
         for start in range(0, len(rows), _READ_ROWS):
             block = table[start : start + _READ_ROWS]
-            found[start : start + len(block)] = booster.predict(block, raw_score=True)
+            logits[start : start + len(block)] = booster.predict(block, raw_score=True)
             line.advance(len(block))
-    return found
+    return logits

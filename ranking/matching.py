@@ -1,4 +1,9 @@
-"""How well a target goes with a row's behaviours, learned from all that was shown and not from the clicks alone."""
+"""A matching network: scores targets against a row's behaviours, trained on all impressions and not on clicks alone.
+
+Source: Lyu et al., "Deep match to rank model for personalized click-through rate prediction", AAAI 2020 (DMR).
+
+Shapes: B rows of a batch, M targets scored against each row, D width of the compared vectors, X width of an input.
+"""
 
 import torch
 from pydantic import Field
@@ -9,34 +14,33 @@ from recsys.nn.layers import MLP, concat
 
 
 class MatchingConfig(StrictModel):
-    """Sizes of the matching network, and how much its own loss counts."""
+    """Hyperparameters of the matching network."""
 
     loss_weight: float = Field(default=1.0, gt=0)
-    """Of the matching loss, beside a click loss of weight one."""
+    """Weight of the matching loss; the click loss has weight one."""
     dim: int = Field(default=16, ge=1)
-    """D of the vectors whose inner product is the match."""
+    """D, width of the vectors whose inner product is the score."""
     hidden_dims: tuple[int, ...] = ()
-    """Of an MLP between the pooled behaviours and their vector."""
+    """Widths of an MLP between the pooled behaviours and their vector."""
     max_negatives: int = Field(default=512, ge=1)
-    """Targets of the batch that each row's own is told from."""
+    """Targets of the batch that each row's target is contrasted with."""
 
 
 class Matching(nn.Module):
-    """r = u . v of the behaviours' vector u and the target's v.
+    """Computes a matching score r = u . v from the vectors u of a row's behaviours and v of its target.
 
-    Its loss is a softmax over the row's own target and those of other rows of the batch. These come as often as they
-    are shown, the own one among them, so that r tends to ln P(target | behaviours) / P(target), up to a constant of the
-    row: what behaviours say of a target beyond its popularity (van den Oord et al., "Representation learning with
-    contrastive predictive coding", 2018, section 2.3). Every row that was shown teaches it, clicked or not, long before
-    the clicks of rare targets could.
+    The loss is a softmax over the row's target and targets of the batch's rows. Negatives, which include the row's
+    target, occur as often as they are shown. So r estimates ln (P(target | behaviours) / P(target)) up to a constant of
+    the row, the effect of the behaviours beyond the target's popularity (van den Oord et al., "Representation learning
+    with contrastive predictive coding", 2018, section 2.3). All impressions are samples, clicked or not; rare targets
+    have too few clicks to learn from.
 
-    Source: the user-to-item network of DMR (Lyu et al., "Deep match to rank model for personalized click-through rate
-    prediction", AAAI 2020, section 3.3).
-    NOTE[DIFF]: DMR learns to find a user's last click among sampled items; here behaviours need not be of the targets'
-    kind, and the target that was shown is found among those shown to others.
+    Source: DMR, the user-to-item network of section 3.3.
+    NOTE[DIFF]: DMR predicts a user's last click among sampled items. This network predicts the target shown to a row
+    among targets shown to other rows; behaviours need not be target items.
 
     Args:
-        config: sizes.
+        config: hyperparameters.
         d_behaviours: width of the pooled behaviours.
         d_target: width of the target's embedding.
     """
@@ -49,12 +53,12 @@ class Matching(nn.Module):
         self._max_negatives = config.max_negatives
 
     def forward(self, behaviours_BX: Tensor, target_BX: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, D] vectors u and v of the rows, in float32."""
+        """Returns the [B, D] float32 vectors u and v of the rows."""
         return self.of_behaviours(concat([behaviours_BX])).float(), self.of_target(concat([target_BX])).float()
 
     def losses(self, u_BD: Tensor, v_BD: Tensor) -> Tensor:
-        """[B] losses of rows with vectors u and targets with vectors v."""
+        """Returns the [B] losses of rows with vectors u and targets with vectors v."""
         step = max(1, -(-len(v_BD) // self._max_negatives))
-        v_MD = v_BD[::step]  # spread over the batch, whose rows stand in the order of the file
-        own_B, others_B = (u_BD * v_BD).sum(dim=1), (u_BD @ v_MD.T).logsumexp(dim=1)
-        return torch.logaddexp(own_B, others_B) - own_B
+        v_MD = v_BD[::step]  # evenly spaced: the rows of a batch are in file order
+        positive_B, negatives_B = (u_BD * v_BD).sum(dim=1), (u_BD @ v_MD.T).logsumexp(dim=1)
+        return torch.logaddexp(positive_B, negatives_B) - positive_B

@@ -1,12 +1,12 @@
-"""What the configs of all deep ranking models share."""
+"""The base class of the configs of deep ranking models."""
 
 from recsys.config import StrictModel
 
 
 class DeepModelConfig(StrictModel):
-    """Sizes of a deep model.
+    """Hyperparameters of a deep model.
 
-    A model's own config declares `name: Literal["NAME"] = "NAME"`: what `--model` and run folders call it.
+    A subclass declares `name: Literal["NAME"] = "NAME"`, the name of the model in `--model` and in run folders.
     """
 
     name: str

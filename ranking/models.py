@@ -1,4 +1,4 @@
-"""The ranking models by name. A new deep model is one file and one line of `DEEP_MODELS`: see CONTRIBUTING.md."""
+"""The ranking models by name. A new deep model needs one file and one line in `DEEP_MODELS`: see CONTRIBUTING.md."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ GBDT = "gbdt"
 
 @dataclass(frozen=True)
 class DeepModel:
-    """A deep model's config and how it is built from it."""
+    """A deep model: its config class and its constructor."""
 
     config: type[DeepModelConfig]
     build: Callable[[Any, Schema], nn.Module]
-    """A config of that class, and the schema of a split, to a model with fresh weights: `forward(batch) -> [B] logits`;
-    its attribute `sequences` names the sequence features that it reads."""
+    """Builds a model with initial weights from a config and a split's schema. The model has
+    `forward(batch) -> [B] logits` and an attribute `sequences`, the names of its sequence features."""
 
     @property
     def name(self) -> str:
-        """What `--model` calls it."""
+        """The name of the model in `--model`."""
         return str(self.config.model_fields["name"].default)
 
 
@@ -57,13 +57,13 @@ def model_names() -> tuple[str, ...]:
 
 
 def check_model_name(name: str) -> str:
-    """The name, if it is that of a model.
+    """Returns the name if a model has it.
 
     Raises:
-        ValueError: when there is no such model.
+        ValueError: when no model has this name.
     """
     if name not in model_names():
-        raise ValueError(f"there is no model {name!r}{nearest(name, model_names())}: take one of {list(model_names())}")
+        raise ValueError(f"unknown model {name!r}{nearest(name, model_names())}: choose one of {list(model_names())}")
     return name
 
 
@@ -72,10 +72,10 @@ ModelConfig = DeepModelConfig | GBDTConfig
 
 
 def config_class(name: str) -> type[DeepModelConfig] | type[GBDTConfig]:
-    """The config of a model.
+    """The config class of a model.
 
     Raises:
-        InputError: when there is no such model.
+        InputError: when no model has this name.
     """
     try:
         check_model_name(name)
@@ -85,7 +85,7 @@ def config_class(name: str) -> type[DeepModelConfig] | type[GBDTConfig]:
 
 
 def trainer_class(name: str) -> type[TrainerConfig | GBDTTrainerConfig]:
-    """The config of a model's training."""
+    """The training config class of a model."""
     return GBDTTrainerConfig if name == GBDT else TrainerConfig
 
 
@@ -94,7 +94,7 @@ def _deep_model(name: str) -> DeepModel:
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
-    """A deep model with fresh weights."""
+    """Builds a deep model with initial weights."""
     return _deep_model(config.name).build(config, schema)
 
 
@@ -107,15 +107,17 @@ def build_trainer(
     log: Log,
     world: World,
 ) -> Trainer | GBDTTrainer:
-    """What fits a model with fresh weights to a split, deep or not.
+    """Builds the trainer that fits a model, deep or GBDT, with initial weights to a split.
 
     Raises:
-        InputError: when trees are to be grown by several processes.
+        InputError: when several processes train a GBDT.
     """
     if isinstance(config, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
         if world.size > 1:
-            raise InputError("gbdt grows its trees in one process, on all of its cores: start it without torchrun")
+            raise InputError(
+                f"gbdt grows its trees in one process, on all cores, got {world.size}: start it without torchrun"
+            )
         return GBDTTrainer(config, split, monitor, trainer, weights, log, split.name)
     assert isinstance(trainer, TrainerConfig)
     torch.manual_seed(trainer.seed)

@@ -1,4 +1,4 @@
-"""Reranking: the items that retrieval found for each request, scored by a ranking model as if they had been shown."""
+"""Reranking: scores each request's retrieved candidates with a ranking model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,41 +23,44 @@ _COLUMNS = {"row_id": pa.string(), "rank": pa.int32(), "item": pa.string(), "sco
 
 
 @dataclass(frozen=True)
-class _AdColumns:
-    """Which columns of encoded rows are the item's."""
+class _ItemColumns:
+    """The item's columns in encoded rows."""
 
     sparse: list[int]
+    """Column numbers in `EncodedRows.sparse`."""
     measured: list[int]
+    """Column numbers in `EncodedRows.measured`."""
     tokens: list[str]
+    """Token sequences."""
 
 
 class Reranker:
-    """Scores candidates by putting an item's columns into a request's row.
+    """Scores candidates: replaces the item columns of a request's row with those of the candidate.
 
     Args:
-        scorer: of encoded rows.
-        dataset: what the scorer's run was trained on; it holds the requests, and rows that show the candidates.
+        scorer: scores encoded rows.
+        dataset: the data set of the scorer's run; it contains the requests and a row of each candidate.
 
     Raises:
-        InputError: when the schema does not say which columns are the item's, or mixes them with others in a
-            cross that the scorer reads.
+        InputError: when the schema does not define the item's columns, or the scorer reads a cross of item columns and
+            other columns.
     """
 
     def __init__(self, scorer: Scorer, dataset: PreparedDataset) -> None:
         self._scorer, self._dataset = scorer, dataset
-        self._of_item = _item_columns(dataset.manifest.schema_, scorer.categorical)
+        self._item_columns = _find_item_columns(dataset.manifest.schema_, scorer.categorical)
         self._row_of_item = _first_rows(dataset)
         self._row_ids: pa.Array = pc.cast(dataset.store.row_ids(np.arange(dataset.n_rows)), pa.string())
 
     def rerank(self, candidates: Path, out: Path) -> None:
-        """Writes the candidates again with the column `logit`, the natural logit of a click.
+        """Writes a copy of the candidates with the column `logit`, the natural logit of a click.
 
         Args:
-            candidates: a parquet file of row_id, rank, item and score.
+            candidates: a parquet file with the columns row_id, rank, item and score.
             out: the file to write.
 
         Raises:
-            InputError: when the file is broken, or names a request or an item that the data set does not have.
+            InputError: when the file is not readable, or the data set does not contain one of its requests or items.
         """
         schema = pa.schema([*[pa.field(*column) for column in _COLUMNS.items()], pa.field("logit", pa.float32())])
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -76,34 +79,35 @@ class Reranker:
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is not a file of candidates ({error}): run the retrieval again") from error
+            raise InputError(f"{path} is not a candidates file ({error}): run pipelines.retrieval again") from error
 
     def _pairs(self, table: pa.Table, path: Path) -> EncodedRows:
-        """The requests' rows with the candidates' item columns."""
-        dataset, of_item = self._dataset, self._of_item
-        requests, items = table["row_id"].combine_chunks(), table["item"].combine_chunks()
-        request = pc.index_in(requests, value_set=self._row_ids)
-        item = pc.index_in(items, value_set=dataset.store.item_names)
-        for found, values, what in ((request, requests, "request"), (item, items, "item")):
-            if found.null_count:
-                unknown = values.filter(pc.is_null(found))[0]
+        """Encodes the (request, candidate) pairs: the requests' rows with the candidates' item columns."""
+        dataset, columns = self._dataset, self._item_columns
+        row_ids, item_names = table["row_id"].combine_chunks(), table["item"].combine_chunks()
+        request_index = pc.index_in(row_ids, value_set=self._row_ids)
+        item_index = pc.index_in(item_names, value_set=dataset.store.item_names)
+        for index, values, kind in ((request_index, row_ids, "request"), (item_index, item_names, "item")):
+            if index.null_count:
+                unknown = values.filter(pc.is_null(index))[0]
                 raise InputError(
-                    f"{path} names a {what} {unknown} that {dataset.folder} does not have: it is of other data"
+                    f"{path}: {dataset.folder} has no {kind} {unknown}: give candidates of the same data set"
                 )
-        rows, items = request.to_numpy().astype(np.int64), self._row_of_item[item.to_numpy()]
-        sparse, measured = dataset.store.read_sparse(rows).copy(), dataset.store.read_measured(rows).copy()
-        if of_item.sparse:
-            sparse[:, of_item.sparse] = dataset.store.read_sparse(items)[:, of_item.sparse]
-        if of_item.measured:
-            measured[:, of_item.measured] = dataset.store.read_measured(items)[:, of_item.measured]
+        request_rows, item_rows = request_index.to_numpy().astype(np.int64), self._row_of_item[item_index.to_numpy()]
+        sparse = dataset.store.read_sparse(request_rows).copy()
+        measured = dataset.store.read_measured(request_rows).copy()
+        if columns.sparse:
+            sparse[:, columns.sparse] = dataset.store.read_sparse(item_rows)[:, columns.sparse]
+        if columns.measured:
+            measured[:, columns.measured] = dataset.store.read_measured(item_rows)[:, columns.measured]
         lengths, tokens = [], {}
         for sequence in dataset.manifest.schema_.token_sequences:
-            source = items if sequence.name in of_item.tokens else rows
-            codes, n_tokens = dataset.store.read_tokens(sequence.name, source)
-            full = dataset.store.sequence_lengths(sequence.name, source)
+            source_rows = item_rows if sequence.name in columns.tokens else request_rows
+            codes, n_tokens = dataset.store.read_tokens(sequence.name, source_rows)
+            full_lengths = dataset.store.sequence_lengths(sequence.name, source_rows)
             tokens[sequence.name] = offsets_of(n_tokens), codes
-            lengths.append(full)
-        n = len(rows)
+            lengths.append(full_lengths)
+        n = len(request_rows)
         return EncodedRows(
             sparse=sparse,
             measured=measured,
@@ -112,19 +116,22 @@ class Reranker:
         )
 
 
-def _item_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
+def _find_item_columns(schema: Schema, features: frozenset[str]) -> _ItemColumns:
+    """Finds the item's columns; `features` are the categorical features that the scorer reads."""
     names = set(schema.towers.get("item", ()))
     if schema.target_item is None or schema.target_item not in names:
-        raise InputError("reranking needs schema.target_item and the item's columns in schema.towers.item: name them")
+        raise InputError("reranking needs schema.target_item and the item's columns in schema.towers.item: set both")
     for cross, columns in schema.crosses.items():
-        if cross not in read:
+        if cross not in features:
             continue
         if names & set(columns) and not names.issuperset(columns):
-            raise InputError(f"reranking cannot put an item into the cross {cross!r} of the item's and other columns")
+            raise InputError(
+                f"reranking cannot compute the cross {cross!r} of item columns and other columns: give a run without it"
+            )
         if names.issuperset(columns):
             names.add(cross)
     steps = [c for s in schema.column_sequences if s.name in names for c in s.columns]
-    return _AdColumns(
+    return _ItemColumns(
         sparse=[index for index, name in enumerate(schema.categorical) if name in names],
         measured=[index for index, name in enumerate(schema.measured) if name in names or name in steps],
         tokens=[s.name for s in schema.token_sequences if s.name in names],
@@ -132,7 +139,7 @@ def _item_columns(schema: Schema, read: frozenset[str]) -> _AdColumns:
 
 
 def _first_rows(dataset: PreparedDataset) -> np.ndarray:
-    """[items] int64: the first row that shows each item."""
+    """Returns [items] int64: the first row of each item."""
     first = np.full(len(dataset.store.item_names), np.iinfo(np.int64).max)
     for rows in AllRows(dataset.n_rows).blocks():
         items = dataset.store.items(rows)

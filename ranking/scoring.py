@@ -1,4 +1,4 @@
-"""Finished runs as scorers of rows that no model has seen: fold models averaged, members stacked, calibrated."""
+"""Scores new rows with a finished run: averages its fold models or stacks its members, then calibrates."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -41,22 +41,24 @@ class Scorer(Protocol):
     """Scores encoded rows."""
 
     log_pos_weight: float
-    """ln (N_neg / N_pos) of the training rows: what takes a natural logit to the class-balanced one."""
+    """ln (N_neg / N_pos) of the training rows, the class-balanced logit minus the natural logit."""
     categorical: frozenset[str]
-    """The categorical features that it reads."""
+    """The categorical features of its models."""
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
-        """[n] logits of p."""
+        """Returns the [n] natural logits, the logits of p."""
 
 
 class _Fit(Protocol):
-    """One fitted model of a run."""
+    """A fitted model of a run."""
 
     def logit(self, split: Split) -> np.ndarray:
-        """[n] float32 logits of all rows of the split's data set, as the model gives them."""
+        """Returns the model's [n] float32 logits of all rows of the split's data set."""
 
 
 class _DeepFit:
+    """A fitted deep model."""
+
     def __init__(
         self,
         config: DeepModelConfig,
@@ -72,11 +74,13 @@ class _DeepFit:
         load_tensors(weights, sharded.state_dict())
 
     def logit(self, split: Split) -> np.ndarray:
-        rows, size = AllRows(split.store.n_rows), max(1, self._trainer.eval_batch_size // _blocks_at_once())
-        return predict(self.model, split, rows, size, self._precision, self._world, is_shown=False)
+        rows, batch_size = AllRows(split.store.n_rows), max(1, self._trainer.eval_batch_size // _n_parallel_blocks())
+        return predict(self.model, split, rows, batch_size, self._precision, self._world, is_shown=False)
 
 
 class _TreeFit:
+    """A fitted GBDT."""
+
     def __init__(self, weights: Path) -> None:
         self._booster = lgb.Booster(model_file=weights / MODEL_FILE)
 
@@ -85,26 +89,26 @@ class _TreeFit:
 
 
 class RunScorer:
-    """The models of a run that `pipelines.rank` finished: their natural logits averaged, then calibrated.
+    """Averages the natural logits of the models of a finished `pipelines.rank` run, then calibrates.
 
     Args:
-        run: its folder.
-        dataset: what it was trained on.
+        run: the run folder.
+        dataset: the data set that the run was trained on.
         world: the processes.
-        is_calibrated: whether to apply the run's own calibration.
+        is_calibrated: whether to apply the run's calibration.
 
     Raises:
-        InputError: when the run is of another data set, or its files are not whole.
+        InputError: when the run was trained on another data set, or one of its files is damaged.
     """
 
     def __init__(self, run: Path, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> None:
         config = read_run_config(run)
         if config.run.data is None or config.run.data.fingerprint != dataset.manifest.fingerprint:
-            raise InputError(f"{run} was trained on other data than {dataset.folder} holds: pass the --data it was of")
+            raise InputError(f"{run} was not trained on {dataset.folder}: pass the data set of the run with --data")
         if config.run.score_feature is not None:
             raise InputError(
                 f"{run} was trained with the scores of a retrieval run (--score-feature), which new rows do not have: "
-                "submit a run without them"
+                "use a run without them"
             )
         model = validate(config_class(config.model["name"]), config.model, f"{run / CONFIG_FILE}", "model.")
         fits = read_metrics(run).trained.fits
@@ -126,19 +130,19 @@ class RunScorer:
 
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
-        """[n] logits of p."""
+        """Returns the [n] natural logits, the logits of p."""
         store = RowStore.hold(rows, self._dataset.manifest.schema_)
         logits = [link.logits(fit.logit(replace(split, store=store))).natural for split, link, fit in self._fits]
         return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
 
 
 class EnsembleScorer:
-    """The members of a run that `pipelines.ensemble` finished, stacked, then calibrated.
+    """Stacks the members of a finished `pipelines.ensemble` run, then calibrates.
 
     Args:
-        run: its folder.
-        members: the members' folders, by name.
-        dataset: what all of them were trained on.
+        run: the run folder.
+        members: the members' run folders by name.
+        dataset: the data set that all members were trained on.
         world: the processes.
     """
 
@@ -150,45 +154,46 @@ class EnsembleScorer:
         self.categorical = frozenset().union(*(member.categorical for member in self._members))
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
-        """[n] logits of p."""
+        """Returns the [n] natural logits, the logits of p."""
         stacked = self._stack.natural_logit(np.stack([member.natural_logit(rows) for member in self._members], axis=1))
         return self._calibrator.natural_logit(stacked)
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Where a run's data is, and what it is made of."""
+    """The data set of a run and its members."""
 
     folder: Path
+    """The prepared data set."""
     members: dict[str, Path]
-    """Of an ensemble; empty for a single run."""
+    """Run folders of an ensemble's members by name; empty for a single run."""
 
 
 def find_run_data(run: Path) -> RunData:
-    """What a finished run remembers of its data and its members.
+    """Finds the data set and the members of a finished run.
 
     Raises:
-        InputError: when it is no finished run, or a member is gone.
+        InputError: when the folder is not a finished run, or a member's folder is missing.
     """
     if not is_done(run):
-        raise InputError(f"{run} is not a finished run: give a folder that pipelines.rank or pipelines.ensemble ended")
+        raise InputError(f"{run} is not a finished run: give a run folder of pipelines.rank or pipelines.ensemble")
     verify(run, CONFIG_FILE, CALIBRATION_FILE, STACK_FILE)
     metrics = read_metrics(run)
     members = {}
     for name, path in (metrics.member_folders or {}).items():
-        found = next((place for place in (Path(path), run.parent / name) if is_done(place)), None)
-        if found is None:
-            raise InputError(f"{run}: its member {name!r} is neither at {path} nor beside it: put it back")
-        members[name] = found
+        folder = next((folder for folder in (Path(path), run.parent / name) if is_done(folder)), None)
+        if folder is None:
+            raise InputError(f"{run}: its member {name!r} is neither at {path} nor in {run.parent}: restore its folder")
+        members[name] = folder
     if members:
         return RunData(find_run_data(next(iter(members.values()))).folder, members)
     if metrics.data is None:
-        raise InputError(f"{run} is no ranking run: give a folder that pipelines.rank or pipelines.ensemble ended")
+        raise InputError(f"{run} is not a ranking run: give a run folder of pipelines.rank or pipelines.ensemble")
     return RunData(Path(metrics.data.folder), {})
 
 
 def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World) -> Scorer:
-    """A run or an ensemble, ready to score."""
+    """Loads the scorer of a run or an ensemble."""
     if data.members:
         return EnsembleScorer(run, data.members, dataset, world)
     return RunScorer(run, dataset, world)
@@ -197,28 +202,28 @@ def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World
 def score_blocks(
     scorer: Scorer, blocks: Iterable[BlockT], encode: Callable[[BlockT], EncodedRows]
 ) -> Iterator[tuple[BlockT, np.ndarray]]:
-    """Each block and its rows' natural logits.
+    """Yields each block with the natural logits of its rows.
 
-    Every core works on a block of its own: of a small model's operations few are large enough to be shared.
+    Each core scores a separate block: most operations of a small model are too small to run on several cores.
     """
-    rest = iter(blocks)
-    for first in rest:  # alone: TorchRec completes a model in its first forward pass
+    remaining = iter(blocks)
+    for first in remaining:  # not in a thread: TorchRec finishes building a model in its first forward pass
         yield first, scorer.natural_logit(encode(first))
         break
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from in_threads(lambda block: scorer.natural_logit(encode(block)), rest, _blocks_at_once())
+        yield from in_threads(lambda block: scorer.natural_logit(encode(block)), remaining, _n_parallel_blocks())
     finally:
         torch.set_num_threads(n_threads)
 
 
-def _blocks_at_once() -> int:
-    """A GPU needs one block to work on and one that is made ready."""
+def _n_parallel_blocks() -> int:
+    """Returns the number of blocks in progress: on a GPU one is scored while the next is encoded."""
     return 2 if torch.cuda.is_available() else n_cores()
 
 
 def read_calibrator(run: Path) -> Calibrator:
-    """The calibrator of a run; of one that was not calibrated, the one that changes nothing."""
+    """Reads the calibrator of a run; the identity for a run without calibration."""
     path = run / CALIBRATION_FILE
     return validate(Calibrator, read_json(path), f"{path}") if path.is_file() else Calibrator()

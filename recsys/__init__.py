@@ -1,1 +1,1 @@
-"""The shared core: schema, data path, embeddings, training, metrics and run folders; it knows no model family."""
+"""The shared core: schema, data path, embeddings, training, metrics and run folders. It contains no models."""

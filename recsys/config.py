@@ -1,4 +1,4 @@
-"""Reading YAML files and dotted overrides into strict pydantic models."""
+"""Reads YAML files and dotted overrides into strict pydantic models."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ Values = dict[str, Any]
 
 
 class StrictModel(BaseModel):
-    """A frozen pydantic model that refuses unknown keys, and reads keys of earlier versions with a hint."""
+    """A frozen pydantic model that rejects unknown keys. It accepts keys of earlier versions with a warning."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     renamed_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier versions, and what they are called now."""
+    """Current names by the names in earlier versions."""
 
     @model_validator(mode="before")
     @classmethod
@@ -40,30 +40,30 @@ def _new_name(name: Any, renamed: Mapping[str, str]) -> Any:
 
 
 def warn_of_new_name(old: str, new: str) -> None:
-    """Warns that a key or value of a config has another name today."""
+    """Warns that a config key or value was renamed."""
     warnings.warn(
         f"{old!r} in the config is now called {new!r}: the old name still works", RenamedWarning, stacklevel=2
     )
 
 
 def load_yaml(path: Path, overrides: Sequence[str] = ()) -> Values:
-    """The mapping a YAML file holds, over that of the file beside it which its `base` names, if any.
+    """Loads a YAML mapping, merged over the file that its `base` key names.
 
     Args:
-        path: the file.
-        overrides: KEY=VALUE settings over it, which its interpolations (`${key}`) see.
+        path: the file; `base` is relative to its folder.
+        overrides: KEY=VALUE settings that replace those of the file, before interpolations (`${key}`) are resolved.
 
     Raises:
-        InputError: when a file is missing, is not YAML or is not a mapping, or is its own base.
+        InputError: when a file is missing, is not YAML, is not a mapping or is its own base.
     """
     try:
-        layers, seen = [_load_layer(path)], [path.resolve()]
+        layers, paths = [_load_layer(path)], [path.resolve()]
         while (base := layers[0].pop("base", None)) is not None:
-            place = seen[-1].parent / str(base)
-            if place.resolve() in seen:
-                raise InputError(f"{place} is its own base: take the circle of `base` keys apart")
-            seen.append(place.resolve())
-            layers.insert(0, _load_layer(place))
+            base_path = paths[-1].parent / str(base)
+            if base_path.resolve() in paths:
+                raise InputError(f"{base_path} is its own base: remove the cycle of `base` keys")
+            paths.append(base_path.resolve())
+            layers.insert(0, _load_layer(base_path))
         values = OmegaConf.to_container(
             OmegaConf.merge(*layers, OmegaConf.create(parse_overrides(overrides))), resolve=True
         )
@@ -85,7 +85,7 @@ def _load_layer(path: Path) -> DictConfig:
 
 
 def parse_overrides(overrides: Sequence[str]) -> Values:
-    """Dotted overrides as nested values: `trainer.epochs=3` -> `{"trainer": {"epochs": 3}}`.
+    """Parses dotted overrides into nested values: `trainer.epochs=3` -> `{"trainer": {"epochs": 3}}`.
 
     Raises:
         InputError: for an override that is not KEY=VALUE.
@@ -103,30 +103,30 @@ def parse_overrides(overrides: Sequence[str]) -> Values:
 
 
 def merge(*layers: Mapping[str, Any] | None) -> Values:
-    """Later layers over earlier ones, mapping by mapping; lists are replaced.
+    """Merges nested mappings: later layers override earlier ones, and lists are replaced.
 
     Raises:
-        InputError: where one has a list and another a mapping.
+        InputError: when one layer has a list where another has a mapping.
     """
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(*[OmegaConf.create(dict(layer or {})) for layer in layers]))
     except (OmegaConfBaseException, TypeError) as error:
-        raise InputError(f"the config and what overrides it do not fit each other: {_first_line(error)}") from error
+        raise InputError(f"the config and its overrides conflict: {_first_line(error)}") from error
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}
 
 
 def validate(model: type[ModelT], values: Any, origin: str, prefix: str = "") -> ModelT:
-    """`values` as a `model`.
+    """Validates nested values as a pydantic model.
 
     Args:
-        model: what the values are expected to be.
+        model: the expected model.
         values: nested mappings.
-        origin: the file or command line to name in errors.
-        prefix: the dotted key that leads to these values, with its dot.
+        origin: the file or command line that errors name.
+        prefix: the dotted key of these values, with a final dot.
 
     Raises:
-        InputError: one line with the dotted key, what is wrong with it and, for an unknown key, the nearest right one.
+        InputError: one line with the dotted key, the problem and, for an unknown key, the nearest valid key.
     """
     try:
         return model.model_validate(values)
@@ -135,41 +135,41 @@ def validate(model: type[ModelT], values: Any, origin: str, prefix: str = "") ->
         location = _without_tags(first["loc"], values)
         key = prefix + ".".join(location)
         if first["type"] == "extra_forbidden":
-            known = _keys_at(model, first["loc"][:-1])
-            hint = nearest(location[-1], known) or f" (the keys here are {', '.join(known)})"
+            valid_keys = _keys_at(model, first["loc"][:-1])
+            hint = nearest(location[-1], valid_keys) or f" (valid keys: {', '.join(valid_keys)})"
             raise InputError(f"{origin}: unknown key {key!r}{hint}") from error
         if first["type"] == "missing":
             raise InputError(f"{origin}: {key!r} is missing: set it") from error
         message = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise InputError(f"{origin}: {key}: {message}{got}") from error
+        received = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise InputError(f"{origin}: {key}: {message}{received}") from error
 
 
 def _without_tags(location: Sequence[str | int], values: Any) -> list[str]:
-    """A location as the user wrote it: the tag of a union's chosen member is left out."""
-    parts: list[str] = []
-    for index, part in enumerate(location):
-        is_key = isinstance(values, Mapping) and part in values
-        is_item = isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values)
+    """Returns the location of an error without the tags of union members, as the user wrote it."""
+    keys: list[str] = []
+    for index, key in enumerate(location):
+        is_key = isinstance(values, Mapping) and key in values
+        is_item = isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values)
         if is_key or is_item:
-            values = values[part]
+            values = values[key]
         elif index < len(location) - 1:
             continue
-        parts.append(str(part))
-    return parts
+        keys.append(str(key))
+    return keys
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys of the model that a location leads to, through optional, union, tuple and dict fields."""
-    candidates: list[type[BaseModel]] = [model]
-    for part in location:
-        deeper: list[type[BaseModel]] = []
-        for candidate in candidates:
-            for name, field in candidate.model_fields.items():
-                if part in (name, field.alias):
-                    deeper += _models_in(field.annotation)
-        candidates = deeper or candidates  # an index, a dict's key or a union's tag stays where it is
-    return sorted({field.alias or name for model in candidates for name, field in model.model_fields.items()})
+    """Returns the keys of the model at a location, through optional, union, tuple and dict fields."""
+    models: list[type[BaseModel]] = [model]
+    for key in location:
+        nested_models: list[type[BaseModel]] = []
+        for parent in models:
+            for name, field in parent.model_fields.items():
+                if key in (name, field.alias):
+                    nested_models += _models_in(field.annotation)
+        models = nested_models or models  # an index, a dict key or a union tag is not a field
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

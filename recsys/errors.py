@@ -1,13 +1,13 @@
-"""The error that means bad input, and the warning about an old name."""
+"""The error for invalid input, and the warning for renamed config keys."""
 
 
 class InputError(ValueError):
-    """Input that the user can put right: a file, a column, a key or a value.
+    """Invalid input that the user can correct: a file, column, key or value.
 
-    The message says in one line what was expected, what was received and how to fix it. Pipelines print it without a
+    The one-line message contains what was expected, what was received and how to fix it. Pipelines print it without a
     traceback and exit with code 2.
     """
 
 
 class RenamedWarning(UserWarning):
-    """A config key or value has a new name; the old one was read. Pipelines print it as a hint of one line."""
+    """A config uses the old name of a key or value, which still works. Pipelines print it as a one-line hint."""

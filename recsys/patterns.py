@@ -1,4 +1,4 @@
-"""Names and patterns of columns."""
+"""Column names and wildcard patterns."""
 
 import difflib
 import fnmatch
@@ -13,23 +13,23 @@ ValueT = TypeVar("ValueT")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Returns `"; did you mean 'x'?"` for the nearest known name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name holds a wildcard."""
+    """Whether a name contains a wildcard."""
     return any(character in name for character in "*?[")
 
 
 def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) -> list[str]:
-    """The columns that names and patterns stand for: as listed, and in natural order within a pattern.
+    """Expands names and patterns to columns: in the listed order, and in natural order within a pattern.
 
     Raises:
-        InputError: when a name or pattern stands for no column.
+        InputError: when a name or pattern matches no column.
     """
-    found: dict[str, None] = {}
+    selected: dict[str, None] = {}
     for pattern in patterns:
         if is_pattern(pattern):
             matched = natsorted(fnmatch.filter(columns, pattern))
@@ -40,12 +40,12 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
                 f"{role}: {pattern!r} is not a column of the data{nearest(pattern, columns)} "
                 f"(it has {', '.join(natsorted(columns)[:8])}, ...): correct the schema or the file"
             )
-        found.update(dict.fromkeys(matched))
-    return list(found)
+        selected.update(dict.fromkeys(matched))
+    return list(selected)
 
 
 def by_column(default: ValueT, overrides: dict[str, ValueT], column: str) -> ValueT:
-    """The setting of one column: the last of the names and patterns that match it, else the default."""
+    """Returns the setting of a column: that of the last matching name or pattern, else the default."""
     for pattern, value in overrides.items():
         if fnmatch.fnmatchcase(column, pattern):
             default = value

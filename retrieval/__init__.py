@@ -1,1 +1,1 @@
-"""Candidate generation: user and item towers and the index of items."""
+"""Candidate generation: user and item towers, and an index of item vectors."""

@@ -1,4 +1,4 @@
-"""Candidates: what was retrieved, as a file that ranking reads."""
+"""Writes the retrieved candidates to a file for reranking."""
 
 from pathlib import Path
 
@@ -25,16 +25,19 @@ def write_candidates(
     n_candidates: int,
     scale: float,
 ) -> None:
-    """candidates.parquet: row_id, rank (from 1), item, score (the towers' logit) of each request's best items."""
-    scores, places = index.search(user, min(n_candidates, len(catalog)))
-    n, k = places.shape
-    is_found = places.reshape(-1) >= 0
+    """Writes the best items of each request to a parquet file.
+
+    Columns: row_id, rank (from 1), item, score (the towers' logit).
+    """
+    scores, item_indices = index.search(user, min(n_candidates, len(catalog)))
+    n, k = item_indices.shape
+    is_found = item_indices.reshape(-1) >= 0
     ids = pc.cast(split.store.row_ids(requests(np.arange(n))), pa.string())
     table = pa.table(
         {
             "row_id": ids.take(pa.array(np.repeat(np.arange(n), k)[is_found])),
             "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n)[is_found],
-            "item": catalog.names.take(pa.array(places.reshape(-1)[is_found])),
+            "item": catalog.names.take(pa.array(item_indices.reshape(-1)[is_found])),
             "score": (scale * scores).reshape(-1)[is_found],
         }
     )

@@ -1,4 +1,4 @@
-"""The items that can be retrieved: each distinct target item once, with the columns of a row that showed it."""
+"""The catalog: each distinct target item, with a row that provides its item columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,53 +16,55 @@ from recsys.errors import InputError
 
 @dataclass(frozen=True)
 class Catalog:
-    """A items, by falling popularity."""
+    """I items, sorted by falling popularity. A catalog index is a position in this order."""
 
     names: pa.Array
-    """[A] text: the values of the target item's column."""
+    """[I] text: the values of the target item's column."""
     rows: np.ndarray
-    """[A] int64: the first row that shows each item; its item-side columns speak for it."""
+    """[I] int64: the first row of each item, which provides its item columns."""
     n_impressions: np.ndarray
-    """[A] int64 fitting rows of each item; 0 for one that only other rows show."""
+    """[I] int64 fitting rows of each item; 0 for an item of evaluation rows only."""
     n_positives: np.ndarray
-    """[A] int64 fitting rows that count as positives: clicks, or all."""
+    """[I] int64 positives of each item among the fitting rows: clicks, or all rows."""
     recent: np.ndarray
-    """[A] float64 fitting rows of each item, those of earlier days weighing less."""
+    """[I] float64 fitting rows of each item, weighted less the earlier their day."""
     entry_of_item: np.ndarray
-    """[items] int32: the place here of each of the data set's items; -1 for one that no row shows."""
+    """[items] int32: the catalog index of each item of the data set; -1 for an item without a row."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
-        """[n] places of the items of rows; -1 where a row names none."""
+        """Returns the [n] catalog indices of the items of rows; -1 for a row without an item."""
         items = split.store.items(rows)
         return np.where(items < 0, -1, self.entry_of_item[items])
 
 
 def build_catalog(
-    split: Split, rows: Rows, others: Sequence[Rows], is_clicked_only: bool, half_life_days: float | None = None
+    split: Split,
+    rows: Rows,
+    evaluation_rows: Sequence[Rows],
+    is_clicked_only: bool,
+    half_life_days: float | None = None,
 ) -> Catalog:
-    """The items of rows that are learned from, and of others: an item may be new there.
-
-    Only the former say how popular an item is.
+    """Builds the catalog of all items of the training and evaluation rows; popularity counts only training rows.
 
     Args:
-        split: the rows' data set.
-        rows: learned from.
-        others: the rows that are judged.
-        is_clicked_only: whether clicks alone count as positives.
-        half_life_days: after so many days a row counts half for `recent`; None counts all alike.
+        split: the data set of the rows.
+        rows: training rows.
+        evaluation_rows: evaluation rows, which may contain new items.
+        is_clicked_only: whether only clicks count as positives.
+        half_life_days: days after which a row has half its weight in `recent`; None gives all rows equal weights.
 
     Raises:
-        InputError: when no row names an item.
+        InputError: when no row has an item.
     """
     store = split.store
     n_items = len(store.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
     n_impressions, n_positives = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
     by_day: dict[int, np.ndarray] = {}
-    for source in (rows, *others):
+    for source in (rows, *evaluation_rows):
         for numbers in source.blocks():
             items = store.items(numbers)
             numbers, items = numbers[items >= 0], items[items >= 0]
@@ -75,45 +77,46 @@ def build_catalog(
                     by_day[day] = by_day.get(day, 0) + counts
                 positives = items if not is_clicked_only else items[store.labels(numbers) == 1]
                 n_positives += np.bincount(positives, minlength=n_items)
-    found = np.flatnonzero(first < np.iinfo(np.int64).max)
-    if len(found) == 0:
-        raise InputError(f"{store.folder}: no row names a target item: fill schema.target_item's column")
-    found = found[np.lexsort((found, -n_positives[found], -n_impressions[found]))]
+    codes = np.flatnonzero(first < np.iinfo(np.int64).max)
+    if len(codes) == 0:
+        raise InputError(f"{store.folder}: no row has a target item: fill the column of schema.target_item")
+    codes = codes[np.lexsort((codes, -n_positives[codes], -n_impressions[codes]))]
     age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
     recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
     entry_of_item = np.full(n_items, -1, np.int32)
-    entry_of_item[found] = np.arange(len(found))
+    entry_of_item[codes] = np.arange(len(codes))
     return Catalog(
-        names=store.item_names.take(pa.array(found)),
-        rows=first[found],
-        n_impressions=n_impressions[found],
-        n_positives=n_positives[found],
-        recent=recent[found],
+        names=store.item_names.take(pa.array(codes)),
+        rows=first[codes],
+        n_impressions=n_impressions[codes],
+        n_positives=n_positives[codes],
+        recent=recent[codes],
         entry_of_item=entry_of_item,
     )
 
 
 def items_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], item_sequences: Sequence[str]) -> Batch:
-    """The items of rows as a batch whose other features are empty.
+    """Encodes the items of rows as a batch in which all features but the item's are empty.
 
     Args:
-        split: encodes.
-        rows: [M] a row of each item.
-        sequences: the sequence features that a batch has.
-        item_sequences: those of them that are the item's.
+        split: encodes the rows.
+        rows: [n] a row of each item.
+        sequences: all sequence features of the batch.
+        item_sequences: the item's sequence features.
 
     Returns:
-        A batch of no rows: items alone, without labels.
+        A batch with n_rows=0: n items, without labels.
     """
     n = len(rows)
     batch = split.batch(rows, item_sequences)
-    of_item = set(split.schema.towers["item"])
-    sparse = _keep(batch.sparse, list(split.schema.categorical), [k for k in batch.sparse.keys() if k in of_item], n)  # noqa: SIM118
+    item_columns = set(split.schema.towers["item"])
+    item_categorical = [key for key in batch.sparse.keys() if key in item_columns]  # noqa: SIM118
+    sparse = _fill_missing(batch.sparse, list(split.schema.categorical), item_categorical, n)
     has_weights = any(s.name in sequences for s in split.schema.column_sequences)
     return Batch(
         dense=batch.dense,
         sparse=sparse,
-        sequences=_keep(batch.sequences, list(sequences), list(item_sequences), n, has_weights),
+        sequences=_fill_missing(batch.sequences, list(sequences), list(item_sequences), n, has_weights),
         label=torch.full((n,), torch.nan),
         row=batch.row,
         is_real=batch.is_real,
@@ -121,21 +124,23 @@ def items_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], item_s
     )
 
 
-def _keep(
-    jagged: KeyedJaggedTensor, keys: list[str], kept: list[str], n_rows: int, has_weights: bool = False
+def _fill_missing(
+    jagged: KeyedJaggedTensor, keys: list[str], nonempty_keys: list[str], n_rows: int, has_weights: bool = False
 ) -> KeyedJaggedTensor:
-    """The features `keys`, of which all but `kept` are empty."""
-    none = torch.zeros(n_rows, dtype=torch.int32)
-    parts = {key: jagged[key] for key in kept}
-    values = [part.values() for part in parts.values()]
+    """Returns a tensor of all `keys`; keys outside `nonempty_keys` are empty in every row."""
+    no_lengths = torch.zeros(n_rows, dtype=torch.int32)
+    features = {key: jagged[key] for key in nonempty_keys}
+    values = [feature.values() for feature in features.values()]
     weights = None
     if has_weights:
-        found = [part.weights_or_none() for part in parts.values()]
-        weights = [torch.ones(len(v)) if w is None else w for v, w in zip(values, found, strict=True)]
+        given_weights = [feature.weights_or_none() for feature in features.values()]
+        weights = [torch.ones(len(v)) if w is None else w for v, w in zip(values, given_weights, strict=True)]
     return KeyedJaggedTensor(
         keys=keys,
         values=torch.cat(values) if values else torch.zeros(0, dtype=torch.int32),
-        lengths=torch.cat([parts[key].lengths() if key in parts else none for key in keys] or [none[:0]]),
+        lengths=torch.cat(
+            [features[key].lengths() if key in features else no_lengths for key in keys] or [no_lengths[:0]]
+        ),
         weights=None if weights is None else torch.cat([*weights, torch.zeros(0)]),
         stride=n_rows,
     )

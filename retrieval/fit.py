@@ -1,4 +1,4 @@
-"""Training two towers on a split, by the trainer that the ranking models have."""
+"""Trains two towers on a split with the trainer of the ranking models."""
 
 import hashlib
 from pathlib import Path
@@ -29,29 +29,29 @@ from retrieval.windows import windows
 
 
 def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: RetrievalLoss, seed: int) -> Rows:
-    """The rows that training reads: positives, and as many others as the loss asks for.
+    """Selects the training rows: positives, and the impressions that the loss uses.
 
     Raises:
-        InputError: when none is a positive.
+        InputError: when no row is a positive.
     """
     if positives == "all":
         return rows
     labels = np.concatenate([split.store.labels(block) for block in rows.blocks()])
     is_positive = labels == 1
     if not is_positive.any():
-        raise InputError(f"split {split.name!r} has no click to learn retrieval from: give it more rows")
+        raise InputError(f"split {split.name!r} has no clicks to train retrieval on: add rows to it")
     if loss.name == "sampled_softmax" and loss.impressions == "ignore":
-        is_read = is_positive
+        is_selected = is_positive
     elif loss.impressions_per_positive is None:
         return rows
     else:
         rate = loss.impressions_per_positive * is_positive.sum() / max(1, (~is_positive).sum())
-        is_read = is_positive | (np.random.default_rng(seed).random(len(labels)) < rate)
-    return ListedRows(rows.numbers()[is_read])
+        is_selected = is_positive | (np.random.default_rng(seed).random(len(labels)) < rate)
+    return ListedRows(rows.numbers()[is_selected])
 
 
 def positives_among(split: Split, rows: Rows, positives: PositivesOf) -> Rows:
-    """The rows that name an item which should have been retrieved."""
+    """Selects the rows that are positives and have an item."""
     numbers = rows.numbers()
     is_positive = split.store.items(numbers) >= 0
     if positives == "clicked":
@@ -72,24 +72,27 @@ def build_retrieval_trainer(
     world: World,
     name: str,
 ) -> Trainer:
-    """What fits towers with fresh weights.
+    """Builds the trainer of towers with initial weights.
 
     Args:
-        model_config: sizes.
-        config: how to train.
-        positives: which rows should be retrieved.
+        model_config: hyperparameters of the towers.
+        config: training settings.
+        positives: the rows that count as positives.
         split: encodes rows.
-        rows: those of its fitting rows that may be learned from.
+        rows: the fitting rows to train on.
         catalog: the items.
-        monitor: rows to judge epochs by, where the config asks for it.
-        weights: the folder to keep the best epoch's weights in.
-        log: receives what there is to see.
+        monitor: validation rows for early stopping.
+        weights: the folder that the best epoch's weights are saved in.
+        log: receives training metrics.
         world: the processes.
         name: shown on the progress line.
+
+    Raises:
+        InputError: when `rows` has no positive, or the settings do not fit each other or the split.
     """
     torch.manual_seed(config.seed)
     model, loss = TwoTower(model_config, split.schema), config.loss
-    read = rows_to_train(split, rows, positives, loss, config.seed)
+    train_rows = rows_to_train(split, rows, positives, loss, config.seed)
     link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
     counts = (
         catalog.n_positives
@@ -110,33 +113,35 @@ def build_retrieval_trainer(
     )
     if loss.name == "logistic":
         if positives == "all":
-            raise InputError("trainer.loss.name=logistic tells clicks from other rows: set positives=clicked")
+            raise InputError("trainer.loss.name=logistic needs clicks, got positives=all: set positives=clicked")
         log_loss, link = build_loss(LossConfig(), split.prior)
         objective = RowLoss(model, log_loss)
     elif model.causal_over is not None:
         if not loss.full_catalog:
             raise InputError(
-                "model.pooling=causal contrasts steps with the whole catalog: set trainer.loss.full_catalog=true"
+                "model.pooling=causal needs the full catalog as negatives: set trainer.loss.full_catalog=true"
             )
-        read, steps_per_row = windows(split, read, model.causal_over)
+        train_rows, steps_per_row = windows(split, train_rows, model.causal_over)
         objective = StepSoftmax(model, entry_by_id(split, catalog), steps_per_row, world)
     else:
         objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
     validation = None
     if config.early_stopping is not None:
         if monitor is None:
-            raise InputError("trainer.early_stopping of retrieval needs a valid split: set it to null")
-        judged = positives_among(split, monitor, positives)
-        target = catalog.entries(split, judged.numbers())
+            raise InputError(
+                f"trainer.early_stopping needs a valid split, split {split.name!r} has none: set it to null"
+            )
+        requests = positives_among(split, monitor, positives)
+        target = catalog.entries(split, requests.numbers())
 
         def measure() -> dict[str, float]:
-            size, precision = config.eval_batch_size, config.precision
-            user = request_vectors(model, split, judged, size, precision, world)
-            items = item_vectors(model, split, catalog, size, precision, world)
+            batch_size, precision = config.eval_batch_size, config.precision
+            user = request_vectors(model, split, requests, batch_size, precision, world)
+            items = item_vectors(model, split, catalog, batch_size, precision, world)
             return measure_ranks(rank_all(InnerProducts(user, items), target, len(catalog)).rank)
 
         validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
-    task = Task(read, batches, objective, link, validation)
+    task = Task(train_rows, batches, objective, link, validation)
     return Trainer(model, split, None, config, weights, log, world, name, task)
 
 
@@ -147,8 +152,8 @@ class Towers:
         model: the towers, their tables sharded.
         split: encodes rows.
         config: batch size and precision.
-        identity: names the weights.
-        world: the processes, all of which must call.
+        identity: a hash of the weights.
+        world: the processes; vectors and logits are collective calls.
     """
 
     def __init__(
@@ -159,21 +164,21 @@ class Towers:
 
     @property
     def scale(self) -> float:
-        """What takes an inner product to a logit."""
+        """The factor from inner products to logits."""
         return float(self.model.scale.detach())
 
     def request_vectors(self, rows: Rows) -> np.ndarray:
-        """[n, d] of the rows' requests."""
+        """Returns the [n, d] vectors of the rows' requests."""
         config = self._config
         return request_vectors(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world)
 
     def item_vectors(self, catalog: Catalog) -> np.ndarray:
-        """[A, d] of the catalog."""
+        """Returns the [I, d] vectors of the catalog."""
         config = self._config
         return item_vectors(self.model, self._split, catalog, config.eval_batch_size, config.precision, self._world)
 
     def logits(self, rows: Rows, name: str) -> np.ndarray:
-        """[n] logits of the rows' own pairs."""
+        """Returns the [n] logits of the rows' (request, item) pairs."""
         config = self._config
         return predict(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world, name)
 
@@ -186,7 +191,7 @@ def load_towers(
     weights: Path,
     world: World,
 ) -> Towers:
-    """The towers whose weights a fit left in a folder, with the popularity that items had most recently."""
+    """Loads trained towers from a folder of weights; the popularity prior is the recent popularity."""
     model = TwoTower(model_config, split.schema)
     sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
     load_tensors(weights, sharded.state_dict())

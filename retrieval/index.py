@@ -1,6 +1,6 @@
-"""The index: the items nearest to a request among very many, by FAISS, exactly or nearly so.
+"""An index of item vectors: exact or approximate search for the largest inner products, by FAISS.
 
-Vectors are compared by inner product. Source: Douze et al., "The Faiss library", arXiv 2401.08281.
+Source: Douze et al., "The Faiss library", arXiv 2401.08281.
 """
 
 import hashlib
@@ -19,38 +19,38 @@ from recsys.system.files import read_json, write_json
 INDEX_FILE, DESCRIPTION_FILE = "index.faiss", "index.json"
 IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
 N_RECALLED = 100
-"""K of the recall against exact search that parameters are chosen by."""
+"""K of the recall@K against exact search that tunes n_probe and ef_search."""
 _BLOCK = 65_536
 _QUERY_BLOCK = 4096
 _TRAINING_VECTORS_PER_LIST = 64
-_FEW_ADS = 20_000  # exact search takes microseconds an item set then
+_MAX_FLAT_ITEMS = 20_000  # exact search of so few items takes microseconds
 _N_TUNING_QUERIES = 1000
-_MARGIN = 0.005  # recall on other queries may fall a little short
+_MARGIN = 0.005  # recall may be slightly lower on queries that were not used for tuning
 
 
 class IndexConfig(StrictModel):
-    """Which index."""
+    """Settings of the index."""
 
     kind: Literal["auto", IndexKind] = "auto"
-    """auto: exact search up to 20,000 items, inverted lists beyond."""
+    """auto: exact search up to 20,000 items, inverted lists above."""
     wanted_recall: float = Field(default=0.95, gt=0, le=1)
-    """Of the 100 best by exact search, the share to find: n_probe or ef_search is the smallest that does."""
+    """Minimum recall@100 against exact search; n_probe or ef_search is the smallest value that reaches it."""
     n_lists: int | None = Field(default=None, ge=1)
-    """Inverted lists; null for about four times the root of the number of items."""
+    """Inverted lists; null for about four times the square root of the number of items."""
     n_probe: int | None = Field(default=None, ge=1)
-    """Lists that a query looks into; null to reach the wanted recall."""
+    """Lists searched per query; null to reach `wanted_recall`."""
     pq_bytes: int | None = Field(default=None, ge=1)
-    """Bytes a vector takes under product quantization; null for half a byte a dimension."""
+    """Bytes per vector with product quantization; null for half a byte per dimension."""
     hnsw_links: int = Field(default=32, ge=2)
     ef_construction: int = Field(default=100, ge=1)
     ef_search: int | None = Field(default=None, ge=1)
-    """Candidates that HNSW keeps in a search; null to reach the wanted recall."""
+    """Size of the HNSW candidate list in a search; null to reach `wanted_recall`."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to search; auto takes a GPU where faiss was built for one and has the index."""
+    """Search device; auto is the GPU if faiss supports it and has this kind of index on it."""
 
 
 class IndexDescription(StrictModel):
-    """index.json: what stands in index.faiss."""
+    """index.json: the description of index.faiss."""
 
     kind: IndexKind
     n_vectors: int
@@ -59,19 +59,19 @@ class IndexDescription(StrictModel):
     n_bytes: int
     sha256: str
     model: str
-    """Identity of the towers that the vectors are of."""
+    """Identity of the towers that computed the vectors."""
 
 
 class ItemIndex:
-    """Vectors that can be searched.
+    """A searchable FAISS index of vectors.
 
     Args:
-        kind: of the index.
-        index: a faiss index, on the CPU.
-        device: where to search it.
+        kind: kind of the index.
+        index: a faiss index on the CPU.
+        device: device to search on.
 
     Raises:
-        InputError: when a GPU is asked for and there is none that has this kind of index.
+        InputError: when device is gpu and faiss finds no GPU or has no GPU index of this kind.
     """
 
     def __init__(self, kind: IndexKind, index: Any, device: Literal["auto", "cpu", "gpu"] = "auto") -> None:
@@ -79,21 +79,21 @@ class ItemIndex:
         has_gpu = kind != "hnsw" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
         if device == "gpu" and not has_gpu:
             raise InputError(
-                "index.device=gpu: faiss sees no GPU, or has no hnsw there: install faiss-gpu in place of faiss-cpu, "
-                "and take flat, ivf_flat or ivf_pq"
+                f"index.device=gpu needs a GPU, faiss-gpu and a kind other than hnsw, got kind={kind}: "
+                "install faiss-gpu instead of faiss-cpu, and set kind to flat, ivf_flat or ivf_pq"
             )
         self.is_on_gpu = has_gpu and device != "cpu"
-        self._searched = index
+        self._search_index = index
         if self.is_on_gpu:
             self._resources = faiss.StandardGpuResources()
-            self._searched = faiss.index_cpu_to_gpu(self._resources, 0, index)
+            self._search_index = faiss.index_cpu_to_gpu(self._resources, 0, index)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
     @property
     def parameters(self) -> dict[str, int]:
-        """What recall depends on."""
+        """The parameters that determine recall."""
         match self.kind:
             case "flat":
                 return {}
@@ -106,27 +106,27 @@ class ItemIndex:
 
     def set_effort(self, value: int) -> None:
         """Sets n_probe or ef_search."""
-        for index in {id(i): i for i in (self.index, self._searched)}.values():
+        for index in {id(i): i for i in (self.index, self._search_index)}.values():
             if self.kind == "hnsw":
                 index.hnsw.efSearch = value
             elif self.kind != "flat":
                 index.nprobe = value
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k best of each of [n, d] queries, block by block.
+        """Finds the k best vectors for each of [n, d] queries, block by block.
 
         Returns:
-            [n, k] float32 inner products, falling, and [n, k] int64 places; -1 where fewer were found.
+            [n, k] float32 inner products in falling order, and [n, k] int64 vector indices, -1 after the last result.
         """
-        scores, places = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        scores, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), _QUERY_BLOCK):
-            here = slice(start, start + _QUERY_BLOCK)
-            block = np.ascontiguousarray(queries[here], np.float32)
-            scores[here], places[here] = self._searched.search(block, k)
-        return scores, places
+            rows = slice(start, start + _QUERY_BLOCK)
+            block = np.ascontiguousarray(queries[rows], np.float32)
+            scores[rows], indices[rows] = self._search_index.search(block, k)
+        return scores, indices
 
     def save(self, folder: Path, model: str) -> IndexDescription:
-        """Writes index.faiss, and index.json that tells of it."""
+        """Writes index.faiss and its description index.json."""
         partial = folder / f"{INDEX_FILE}.tmp"
         faiss.write_index(self.index, str(partial))
         description = IndexDescription(
@@ -144,43 +144,43 @@ class ItemIndex:
 
 
 def load_index(folder: Path, model: str | None = None, device: Literal["auto", "cpu", "gpu"] = "auto") -> ItemIndex:
-    """An index that `ItemIndex.save` wrote.
+    """Loads an index that `ItemIndex.save` wrote.
 
     Args:
-        folder: where.
-        model: identity of the towers it must be of; None takes any.
-        device: where to search it.
+        folder: the folder of the index.
+        model: expected identity of the towers; None accepts any.
+        device: device to search on.
 
     Raises:
-        InputError: when a file is missing or changed, or the index is of other towers.
+        InputError: when a file is missing or changed, or other towers computed the vectors.
     """
     path = folder / INDEX_FILE
-    described = validate(IndexDescription, read_json(folder / DESCRIPTION_FILE), str(folder / DESCRIPTION_FILE))
-    if not path.is_file() or _checksum(path) != described.sha256:
-        raise InputError(f"{path} is missing or not what {DESCRIPTION_FILE} tells of: build the index again")
-    if model is not None and described.model != model:
-        raise InputError(f"{path} holds vectors of other towers ({described.model}, not {model}): build it again")
-    return ItemIndex(described.kind, faiss.read_index(str(path)), device)
+    description = validate(IndexDescription, read_json(folder / DESCRIPTION_FILE), str(folder / DESCRIPTION_FILE))
+    if not path.is_file() or _checksum(path) != description.sha256:
+        raise InputError(f"{path} is missing or does not match {DESCRIPTION_FILE}: build the index again")
+    if model is not None and description.model != model:
+        raise InputError(f"{path} has vectors of other towers ({description.model}, not {model}): build it again")
+    return ItemIndex(description.kind, faiss.read_index(str(path)), device)
 
 
 def build_index(
     vectors: np.ndarray, config: IndexConfig, seed: int = 0, queries: np.ndarray | None = None
 ) -> ItemIndex:
-    """Builds an index and chooses how far to search it.
+    """Builds an index and tunes n_probe or ef_search.
 
     Args:
-        vectors: [n, d] float32; read block by block, and may be memory-mapped.
-        config: which index.
-        seed: of clustering, and of the vectors that it and the choice look at.
-        queries: [m, d] requests to choose by; None takes some of the vectors.
+        vectors: [n, d] float32; read block by block, may be memory-mapped.
+        config: settings of the index.
+        seed: seed of the clustering, and of the samples for clustering and tuning.
+        queries: [m, d] requests for tuning; None samples from `vectors`.
 
     Raises:
-        InputError: when the numbers do not fit together.
+        InputError: when there are no vectors, or the settings do not fit their number or width.
     """
     n, d = vectors.shape
     if n == 0:
-        raise InputError("an index needs one vector or more: the catalog is empty")
-    kind: IndexKind = config.kind if config.kind != "auto" else "flat" if n <= _FEW_ADS else "ivf_flat"
+        raise InputError("an index needs at least one vector, got none: the catalog is empty")
+    kind: IndexKind = config.kind if config.kind != "auto" else "flat" if n <= _MAX_FLAT_ITEMS else "ivf_flat"
     rng = np.random.default_rng(seed)
     index = _empty(kind, n, d, config)
     if not index.is_trained:
@@ -189,19 +189,19 @@ def build_index(
         index.train(np.ascontiguousarray(vectors[sample], np.float32))
     for start in range(0, n, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
-    found = ItemIndex(kind, index, config.device)
-    given = config.ef_search if kind == "hnsw" else config.n_probe
-    if given is not None:
-        found.set_effort(given)
+    item_index = ItemIndex(kind, index, config.device)
+    effort = config.ef_search if kind == "hnsw" else config.n_probe
+    if effort is not None:
+        item_index.set_effort(effort)
     elif kind != "flat":
-        asked = vectors if queries is None else queries
-        asked = asked[np.sort(rng.choice(len(asked), min(len(asked), _N_TUNING_QUERIES), replace=False))]
-        choose_effort(found, vectors, asked, config.wanted_recall)
-    return found
+        pool = vectors if queries is None else queries
+        sample = pool[np.sort(rng.choice(len(pool), min(len(pool), _N_TUNING_QUERIES), replace=False))]
+        choose_effort(item_index, vectors, sample, config.wanted_recall)
+    return item_index
 
 
 def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
-    """An index without vectors."""
+    """Returns an index without vectors."""
     if kind == "flat":
         return faiss.index_factory(d, "Flat", faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
@@ -219,29 +219,29 @@ def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
     return faiss.index_factory(d, f"IVF{n_lists},PQ{n_bytes}x8np", faiss.METRIC_INNER_PRODUCT)
 
 
-def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, wanted: float) -> float:
-    """Sets the smallest n_probe or ef_search that reaches a recall; the largest where none does.
+def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, min_recall: float) -> float:
+    """Sets the smallest n_probe or ef_search that reaches a recall, or the largest if none does.
 
     Returns:
-        The recall on these queries.
+        The recall on the queries.
     """
     exact = exact_search(vectors, queries, N_RECALLED)
     low = 1 if index.kind != "hnsw" else min(N_RECALLED, len(index))
     high = index.index.nlist if index.kind != "hnsw" else max(low, min(len(index), 4096))
-    target = min(1.0, wanted + _MARGIN)
+    target_recall = min(1.0, min_recall + _MARGIN)
     value, recall = low, 0.0
-    while True:  # doubling, then halving the gap
+    while True:  # doubles the value; the next loop bisects the last interval
         index.set_effort(value)
         recall = recall_of(index, queries, exact)
-        if recall >= target or value == high:
+        if recall >= target_recall or value == high:
             break
         low, value = value + 1, min(high, 2 * value)
     best, best_recall, high = value, recall, value
-    while low < high and best_recall >= target:
+    while low < high and best_recall >= target_recall:
         middle = (low + high) // 2
         index.set_effort(middle)
         recall = recall_of(index, queries, exact)
-        if recall >= target:
+        if recall >= target_recall:
             high, best, best_recall = middle, middle, recall
         else:
             low = middle + 1
@@ -250,27 +250,27 @@ def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, wa
 
 
 def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """[m, k] int64 places of the best of [n, d] vectors for [m, d] queries, block by block."""
+    """Returns the [m, k] int64 indices of the best of [n, d] vectors for [m, d] queries, computed block by block."""
     k = min(k, len(vectors))
     heap = faiss.ResultHeap(len(queries), k, keep_max=True)
-    asked = np.ascontiguousarray(queries, np.float32)
+    queries = np.ascontiguousarray(queries, np.float32)
     for start in range(0, len(vectors), _BLOCK):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32)
-        scores, places = faiss.knn(asked, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, places + start)
+        scores, indices = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(scores, indices + start)
     heap.finalize()
     return heap.I
 
 
 def recall_of(index: ItemIndex, queries: np.ndarray, exact: np.ndarray) -> float:
-    """The share of the [m, k] exact places that the index finds among its k best."""
-    _, found = index.search(queries, exact.shape[1])
-    hits = [len(np.intersect1d(mine, theirs)) for mine, theirs in zip(found, exact, strict=True)]
+    """Returns recall@k of the index: the share of the [m, k] exact results among its k best."""
+    _, retrieved = index.search(queries, exact.shape[1])
+    hits = [len(np.intersect1d(*results)) for results in zip(retrieved, exact, strict=True)]
     return float(np.sum(hits) / exact.size)
 
 
 def queries_per_s(index: ItemIndex, queries: np.ndarray, k: int, n_rounds: int = 3) -> float:
-    """The best of some rounds, all queries at once."""
+    """Returns the highest rate of `n_rounds` searches for all queries."""
     times = []
     for _ in range(n_rounds):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Batches that end with items alone, drawn from the catalog, to contrast the rows' own with."""
+"""Batches with negatives: rows, followed by items sampled from the catalog."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,18 +11,18 @@ from retrieval.catalog import Catalog, items_alone
 
 
 class WithNegatives:
-    """Batches of a split's rows with further items behind them.
+    """Makes batches of a split's rows, followed by items as negatives.
 
-    Which items depends on the seed and the rows alone, so that a resumed fit meets the same ones.
+    The items depend only on the seed and the rows, so a resumed fit samples the same items.
 
     Args:
         split: encodes rows.
         catalog: the items.
         item_sequences: the sequence features of items.
-        n_uniform: items drawn uniformly, with replacement.
-        n_popular: items drawn as often as they are hits.
-        is_whole: takes the whole catalog instead.
-        seed: of the draws.
+        n_uniform: items sampled uniformly, with replacement.
+        n_popular: items sampled in proportion to their positives, with replacement.
+        is_whole: whether to append the full catalog instead of samples.
+        seed: seed of the samples.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class WithNegatives:
         self._whole: Batch | None = None
 
     @cached_property
-    def _steps(self) -> np.ndarray:
-        """Of the distribution function of hits."""
+    def _cumulative_shares(self) -> np.ndarray:
+        """[I] cumulative shares of the positives."""
         sums = np.cumsum(self._catalog.n_positives, dtype=np.float64)
         return sums / sums[-1]
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
-        """The rows, then the items."""
+        """Returns a batch of the rows, then the items."""
         batch = self._split.batch(rows, sequences)
         if self._is_whole:
             if self._whole is None:
@@ -55,7 +55,7 @@ class WithNegatives:
         if not self._n_uniform + self._n_popular:
             return batch
         rng = np.random.default_rng([self._seed, len(rows), *rows[[0, -1]]])
-        drawn = [rng.integers(0, len(self._catalog), self._n_uniform)]
-        drawn.append(np.searchsorted(self._steps, rng.random(self._n_popular), side="right"))
-        items = self._catalog.rows[np.concatenate(drawn)]
-        return batch.followed_by(items_alone(self._split, items, sequences, self._item_sequences))
+        sampled = [rng.integers(0, len(self._catalog), self._n_uniform)]
+        sampled.append(np.searchsorted(self._cumulative_shares, rng.random(self._n_popular), side="right"))
+        item_rows = self._catalog.rows[np.concatenate(sampled)]
+        return batch.followed_by(items_alone(self._split, item_rows, sequences, self._item_sequences))

@@ -1,4 +1,8 @@
-"""What training two towers minimises: each row's own item against the others of the batch, or of the catalog."""
+"""Training objectives of two towers: a softmax of each row's item over the batch's items or the catalog.
+
+Shapes: B rows of a batch, M candidates scored against each row, S steps of all rows, I items of the catalog, D width of
+a vector, V ids of the target item.
+"""
 
 import numpy as np
 import torch
@@ -19,13 +23,16 @@ _PSEUDO_COUNT = 0.1
 
 
 def target_ids(split: Split, rows: np.ndarray) -> np.ndarray:
-    """[n] embedding ids of the rows' target items."""
+    """Returns the [n] embedding ids of the rows' target items."""
     assert split.schema.target_item is not None
     return split.batch(rows, ()).sparse[split.schema.target_item].values().numpy()
 
 
 def share_by_id(split: Split, catalog: Catalog, counts: np.ndarray) -> Tensor:
-    """[V] the items' shares of [A] counts, by embedding id; of items that share one, their mean; never zero."""
+    """Returns [V] smoothed shares of [I] item counts by embedding id, all above zero.
+
+    Items that share an id get their mean share.
+    """
     assert split.schema.target_item is not None
     n_ids = split.schema.num_embeddings[split.schema.target_item]
     ids = target_ids(split, catalog.rows)
@@ -37,17 +44,17 @@ def share_by_id(split: Split, catalog: Catalog, counts: np.ndarray) -> Tensor:
 
 
 class RowSoftmax(Objective):
-    """A softmax over each row's own item and the candidates: the other rows' items, and those that follow the rows.
+    """Computes the softmax loss of each row's item over the candidates: items of other rows, and appended items.
 
-    Worked through in micro-batches, a row meets the candidates of its own part alone.
+    With micro-batches, a row's candidates are those of its micro-batch.
 
     Args:
         model: the towers.
         config: the loss.
         share_V: see `share_by_id`.
-        n_items: of the catalog.
-        are_all_positive: whether every row is a positive, whatever its label.
-        world: the processes; each row meets the candidates of all.
+        n_items: items of the catalog.
+        are_all_positive: whether all rows are positives, regardless of the label.
+        world: the processes; a row's candidates are those of all processes.
     """
 
     share: Tensor
@@ -68,49 +75,49 @@ class RowSoftmax(Objective):
         self.share = share_V.to(world.device)
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] losses, zero for the items that follow the rows."""
+        """Returns [B] losses, zero for the items after the rows."""
         config = self._config
         n_rows = batch.n_rows
         user_BD = self.model.user_vectors(batch, n_rows)
         item_MD = self.model.item_vectors(batch)
         id_M = batch.sparse[self.model.target].values().long()
-        is_there_M = batch.is_real
-        own_BD, own_id_B = item_MD[:n_rows], id_M[:n_rows]
+        is_real_M = batch.is_real
+        positive_BD, positive_id_B = item_MD[:n_rows], id_M[:n_rows]
         if config.full_catalog:
-            item_MD, id_M, is_there_M = item_MD[n_rows:], id_M[n_rows:], is_there_M[n_rows:]
+            item_MD, id_M, is_real_M = item_MD[n_rows:], id_M[n_rows:], is_real_M[n_rows:]
         else:
-            item_MD, id_M, is_there_M = (self._world.all_gather(x) for x in (item_MD, id_M, is_there_M))
+            item_MD, id_M, is_real_M = (self._world.all_gather(x) for x in (item_MD, id_M, is_real_M))
         scaled_BD = self.model.scale * user_BD
-        own_B = (scaled_BD * own_BD).sum(dim=1)
-        others_B = log_sum_of_others(scaled_BD, item_MD, self._shifts(id_M, is_there_M), own_id_B, id_M)
-        losses = self._row_losses(own_B, others_B, batch.label[:n_rows])
+        positive_B = (scaled_BD * positive_BD).sum(dim=1)
+        negatives_B = log_sum_of_others(scaled_BD, item_MD, self._shifts(id_M, is_real_M), positive_id_B, id_M)
+        losses = self._row_losses(positive_B, negatives_B, batch.label[:n_rows])
         return functional.pad(losses, (0, len(batch) - n_rows))
 
-    def _shifts(self, id_M: Tensor, is_there_M: Tensor) -> Tensor:
-        """[M] what the candidates' logits are corrected by."""
+    def _shifts(self, id_M: Tensor, is_real_M: Tensor) -> Tensor:
+        """Returns the [M] corrections that are subtracted from the candidates' logits."""
         config = self._config
         shift_M = torch.zeros(len(id_M), device=id_M.device)
         if config.logq_correction and not config.full_catalog:
             n_uniform = config.uniform_negatives * self._world.size
-            n_drawn = int(is_there_M.sum()) - n_uniform
+            n_drawn = int(is_real_M.sum()) - n_uniform
             shift_M = log_expected_count(self.share, n_drawn, n_uniform, self._n_items)[id_M]
-        return shift_M.masked_fill(~is_there_M, torch.inf)
+        return shift_M.masked_fill(~is_real_M, torch.inf)
 
-    def _row_losses(self, own_B: Tensor, others_B: Tensor, label_B: Tensor) -> Tensor:
-        losses = sampled_softmax(own_B, others_B)
+    def _row_losses(self, item_B: Tensor, negatives_B: Tensor, label_B: Tensor) -> Tensor:
+        losses = sampled_softmax(item_B, negatives_B)
         if self._are_all_positive or self._config.impressions == "ignore":
             return losses
-        shown = unlikelihood(own_B, others_B) if self._config.impressions == "negative" else losses
-        return torch.where(label_B > 0.5, losses, self._config.impression_weight * shown)
+        impressions = unlikelihood(item_B, negatives_B) if self._config.impressions == "negative" else losses
+        return torch.where(label_B > 0.5, losses, self._config.impression_weight * impressions)
 
 
 class StepSoftmax(Objective):
-    """A softmax over the catalog for each step of the causal sequence: what came next, the row's own item at the end.
+    """Computes the softmax loss over the catalog of the next item at each step; the last step predicts the row's item.
 
     Args:
-        model: towers that pool causally.
-        entry_V: [V] places in the catalog by embedding id; -1 for ids that stand for no single item.
-        steps_per_row: on average, so that a row's loss is near that of one step.
+        model: towers with causal pooling.
+        entry_V: catalog indices by embedding id; -1 for ids without a unique item.
+        steps_per_row: mean number of steps; divides a row's loss so that it has the scale of one step's loss.
     """
 
     entry: Tensor
@@ -121,11 +128,11 @@ class StepSoftmax(Objective):
         self.entry, self._steps_per_row = entry_V.to(world.device), steps_per_row
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] losses, zero for the items that follow the rows."""
+        """Returns [B] losses, zero for the items after the rows."""
         assert self.model.causal_over is not None
         n_rows = batch.n_rows
         step_SD, row_S = self.model.step_vectors(batch, n_rows)
-        item_AD = self.model.item_vectors(batch)[n_rows:]
+        item_ID = self.model.item_vectors(batch)[n_rows:]
         history = batch.sequences[self.model.causal_over]
         last_B = (history.lengths()[:n_rows].long() + 1).cumsum(0) - 1
         is_last_S = torch.zeros(len(row_S), dtype=torch.bool, device=row_S.device)
@@ -134,18 +141,18 @@ class StepSoftmax(Objective):
         next_S[~is_last_S] = history.values().long()
         next_S[is_last_S] = batch.sparse[self.model.target].values()[:n_rows].long()
         entry_S = self.entry[next_S]
-        scaled_SD, place_A = self.model.scale * step_SD, torch.arange(len(item_AD), device=row_S.device)
-        own_S = (scaled_SD * item_AD.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
-        others_S = log_sum_of_others(
-            scaled_SD, item_AD, torch.zeros(len(item_AD), device=row_S.device), entry_S, place_A
+        scaled_SD, entry_I = self.model.scale * step_SD, torch.arange(len(item_ID), device=row_S.device)
+        positive_S = (scaled_SD * item_ID.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
+        negatives_S = log_sum_of_others(
+            scaled_SD, item_ID, torch.zeros(len(item_ID), device=row_S.device), entry_S, entry_I
         )
-        losses_S = torch.where(entry_S >= 0, sampled_softmax(own_S, others_S), 0.0)
+        losses_S = torch.where(entry_S >= 0, sampled_softmax(positive_S, negatives_S), 0.0)
         losses_B = sum_by_row(losses_S, row_S, n_rows) / self._steps_per_row
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 
 
 def entry_by_id(split: Split, catalog: Catalog) -> Tensor:
-    """[V] the catalog's place of each embedding id; -1 where it stands for several items, or none."""
+    """Returns the [V] catalog index of each embedding id; -1 for an id with several items or none."""
     assert split.schema.target_item is not None
     ids = target_ids(split, catalog.rows)
     n_ids = split.schema.num_embeddings[split.schema.target_item]

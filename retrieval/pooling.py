@@ -1,4 +1,7 @@
-"""How a user's sequence of events becomes one vector, or one vector for each step of it."""
+"""Pools a user's sequence of events to one vector, or encodes it to one vector per step.
+
+Shapes: B rows of a batch, T events of all rows, S steps of all rows (a start and the events), D embedding width.
+"""
 
 from typing import Literal
 
@@ -15,14 +18,14 @@ from recsys.nn.layers import Dropout
 def pool_sequence(
     event_TD: Tensor, length_B: Tensor, pooling: Literal["mean", "attention", "last", "causal"], query_D: Tensor | None
 ) -> Tensor:
-    """[T, D] events, row after row, to [B, D]; zeros where a row has none.
+    """Pools the [T, D] events of each row to [B, D]; zeros for a row without events.
 
     Args:
-        event_TD: events.
-        length_B: events of each row.
-        pooling: attention: the mean by softmax(query . event); last: the most recent event, which stands at the end;
-            else the mean.
-        query_D: of attention.
+        event_TD: events, row after row.
+        length_B: number of events of each row.
+        pooling: attention: the mean weighted by softmax(query . event); last: the most recent event, the last one of
+            the row; otherwise the mean.
+        query_D: the query of attention, None for other poolings.
     """
     n_rows, n_events = len(length_B), len(event_TD)
     length_B = length_B.long()
@@ -38,26 +41,26 @@ def pool_sequence(
 
 
 class CausalConfig(StrictModel):
-    """Sizes of self-attention over a history."""
+    """Hyperparameters of `CausalEncoder`."""
 
     n_layers: int = Field(default=2, ge=1)
     n_heads: int = Field(default=2, ge=1)
     ffn_factor: int = Field(default=2, ge=1)
-    """Width of the feed-forward layers, in embedding widths."""
+    """Width of the feed-forward layers, as a multiple of the embedding width."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
 class CausalEncoder(nn.Module):
-    """One vector for each step of a history, from the steps up to it: pre-norm self-attention with a causal mask.
+    """Encodes each step of a history from the steps up to it, by a Transformer with a causal mask.
 
     Source: Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018.
-    NOTE[DIFF]: pre-norm with a gated-free GELU feed-forward layer; a learned start stands before the first step, so
-    that an empty history has a vector too; positions count from the start of the history that was kept.
+    NOTE[DIFF]: pre-norm layers with a GELU feed-forward layer without gate; a learned start step precedes the first
+    event, so that an empty history has a vector; positions count from the start of the truncated history.
 
     Args:
-        config: sizes.
-        dim: D.
-        max_length: steps of the longest history.
+        config: hyperparameters.
+        dim: D, embedding width.
+        max_length: maximum number of events of a history.
     """
 
     def __init__(self, config: CausalConfig, dim: int, max_length: int) -> None:
@@ -72,7 +75,7 @@ class CausalEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
-        """[T, D] events of rows of length_B to [T + B, D]: in each row the vector of the start, then those of steps."""
+        """Returns the [S, D] vectors of the steps of [T, D] events, S = T + B: in each row a start, then the events."""
         length_B = length_B.long() + 1
         padded = PaddedRows(length_B)
         is_step = padded.position > 0
@@ -85,20 +88,22 @@ class CausalEncoder(nn.Module):
 
 
 class _Positions(nn.Module):
-    """A vector for each place in a history."""
+    """Learned position embeddings."""
 
     no_decay = True
 
-    def __init__(self, n_places: int, dim: int) -> None:
+    def __init__(self, n_positions: int, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_places, dim) * 0.02)
+        self.weight = nn.Parameter(torch.randn(n_positions, dim) * 0.02)
 
-    def forward(self, place_S: Tensor) -> Tensor:
-        """[S] to [S, D]."""
-        return self.weight.index_select(0, place_S)
+    def forward(self, position_S: Tensor) -> Tensor:
+        """Returns the [S, D] embeddings of [S] positions."""
+        return self.weight.index_select(0, position_S)
 
 
 class _Layer(nn.Module):
+    """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
     def __init__(self, config: CausalConfig, dim: int) -> None:
         super().__init__()
         self.n_heads, self.attention_dropout = config.n_heads, config.dropout
@@ -108,9 +113,9 @@ class _Layer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_SD: Tensor, padded: PaddedRows) -> Tensor:
-        """[S, D] to the same: linear maps work on the steps alone, attention on padded rows."""
+        """[S, D] to [S, D]: linear maps use jagged steps, attention uses padded rows."""
         qkv = padded.pad(self.qkv(self.norm_1(x_SD))).unflatten(2, (3, self.n_heads, -1))
-        if qkv.device.type == "cpu":  # whose kernel takes twice as long for the gradients of 16-bit numbers
+        if qkv.device.type == "cpu":  # the CPU kernel takes twice as long for 16-bit gradients
             qkv = qkv.float()
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -1,4 +1,10 @@
-"""Two towers: a request (a user in a context) and an item become vectors whose inner product is their match."""
+"""Two towers: encode a request (a user in a context) and an item as vectors; the scaled inner product is the logit.
+
+Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
+
+Shapes: B rows of a batch, T events of all rows, S steps of all rows (start and events), N dense inputs of a tower,
+D width of a vector, X width of concatenated vectors, V ids of the target item.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +31,7 @@ Pooling = Literal["mean", "attention", "last", "causal"]
 
 
 class TwoTowerConfig(StrictModel):
-    """Sizes of a two-tower model."""
+    """Hyperparameters of a two-tower model."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"ad_hidden_dims": "item_hidden_dims"}
 
@@ -33,43 +39,43 @@ class TwoTowerConfig(StrictModel):
     embedding_dim: int = Field(default=32, ge=1)
     embedding_init_std: float = Field(default=0.05, gt=0)
     output_dim: int = Field(default=64, ge=1)
-    """Width of the vectors that are compared."""
+    """Width of the compared vectors."""
     user_hidden_dims: tuple[int, ...] = (256, 128)
     item_hidden_dims: tuple[int, ...] = (128,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "mean"
-    """How the user's token sequences become one vector each. causal: self-attention over the one sequence that shares
-    the target item's table; every step of it is a prediction of the next one, and is trained as one."""
+    """Pooling of each of the user's token sequences. causal: causal self-attention over the sequence that shares the
+    target item's table; each step predicts the next item and is a training sample."""
     causal: CausalConfig = CausalConfig()
     temperature: float = Field(default=0.05, gt=0)
-    """What cosines are divided by at first; it is learned."""
+    """Initial value of the learned temperature, the divisor of the cosine."""
     popularity_prior: bool = True
-    """Adds ln of an item's popularity to its logits, so that the towers learn what goes beyond it."""
+    """Adds ln of an item's popularity to its logit, so that the towers learn only the deviation from popularity."""
 
 
 @dataclass(frozen=True)
 class TowerFeatures:
-    """The features of some towers, by kind."""
+    """The features of one or more towers, by kind."""
 
     categorical: tuple[str, ...]
     tokens: tuple[str, ...]
     """Token sequences."""
     dense: tuple[int, ...]
-    """Columns of `Batch.dense`: numeric ones, and missing indicators that speak of them."""
+    """Column numbers of `Batch.dense`: numeric columns and their missing indicators."""
     steps: dict[str, int]
-    """Groups of columns that are no numeric features, and their widths: read as dense values."""
+    """Widths of the groups of columns that are not numeric features: dense inputs."""
 
     @property
     def width(self) -> int:
-        """Dense values."""
+        """Number of dense inputs."""
         return len(self.dense) + sum(self.steps.values())
 
 
 def tower_features(schema: Schema, towers: Sequence[TowerName]) -> TowerFeatures:
-    """Sorts the features of some towers by kind."""
+    """Groups the features of one or more towers by kind."""
     names = {name for tower in towers for name in schema.towers.get(tower, ())}
     numeric = set(schema.numeric)
-    # an indicator belongs to the tower of the first column that it speaks for
+    # a missing indicator belongs to the tower of its first column
     columns = (*schema.numeric, *(columns[0] for columns in schema.missing_indicators))
     dense = [index for index, column in enumerate(columns) if column in names]
     return TowerFeatures(
@@ -85,7 +91,7 @@ def tower_features(schema: Schema, towers: Sequence[TowerName]) -> TowerFeatures
 
 
 class _DenseValues(nn.Module):
-    """The dense inputs of a tower."""
+    """Concatenates the dense inputs of a tower."""
 
     columns: Tensor
 
@@ -95,34 +101,38 @@ class _DenseValues(nn.Module):
         self._steps = features.steps
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """[n_rows, N]: numbers, and the values of groups of columns with 0 where they are null."""
-        parts = [batch.dense[:n_rows].index_select(1, self.columns)]
+        """Returns [n_rows, N]: numeric columns, and groups of columns with 0 for null."""
+        dense = [batch.dense[:n_rows].index_select(1, self.columns)]
         for name, width in self._steps.items():
-            found = batch.sequences[name]
-            row_T = row_of_event(found.lengths()[:n_rows], len(found.values()))
-            values = batch.dense.new_zeros(n_rows, width)
-            parts.append(values.index_put((row_T, found.values().long()), found.weights()))
-        return torch.cat(parts, dim=1)
+            steps = batch.sequences[name]
+            row_T = row_of_event(steps.lengths()[:n_rows], len(steps.values()))
+            zeros_BN = batch.dense.new_zeros(n_rows, width)
+            dense.append(zeros_BN.index_put((row_T, steps.values().long()), steps.weights()))
+        return torch.cat(dense, dim=1)
 
 
 class TwoTower(nn.Module):
-    """logit = cos(user(request), item(item)) / T + prior(item), where the prior is ln of the item's popularity, or 0.
+    """Computes the logit of a (request, item) pair as a scaled cosine of two vectors plus a popularity prior.
 
-    The vectors have one place more than the cosine needs, 1 for a request and T prior for an item, so that an inner
-    product ranks by the whole logit.
+    logit = cos(user(request), item(item)) / tau + prior(item). The prior is ln of the item's popularity, or 0.
 
-    Batches may end with rows that are items alone (see `retrieval.negatives`): the user's part of them is empty.
+    The vectors have one extra component, 1 for a request and tau * prior for an item, so that their inner product ranks
+    items by the logit.
+
+    A batch may end with items without requests (see `retrieval.negatives`); their user features are empty.
 
     Args:
-        config: sizes.
-        schema: `towers` says which features are the user's, the item's and the context's; `target_item` names the item.
+        config: hyperparameters.
+        schema: features and table sizes; `towers` assigns features to user, item and context; `target_item` names the
+            item's column.
 
     Raises:
-        InputError: when the schema lacks what the towers are made of.
+        InputError: when the schema has no target item in the item tower, no user features, or, for causal pooling, not
+            exactly one sequence of target items.
     """
 
     prior: Tensor
-    """[V] by embedding id of the target item; zero until `set_popularity`."""
+    """[V] float32 by embedding id of the target item; zero before `set_popularity`."""
 
     def __init__(self, config: TwoTowerConfig, schema: Schema) -> None:
         super().__init__()
@@ -132,7 +142,7 @@ class TwoTower(nn.Module):
         self.sequences = (*request.tokens, *request.steps, *item.tokens, *item.steps)
         self.item_sequences = (*item.tokens, *item.steps)
         vocabulary = {sequence.name: sequence.vocabulary for sequence in schema.token_sequences}
-        # What shares a table with an item's feature is looked up together with it, so that there is one such table.
+        # Sequences that share a table with an item feature are in one collection with it, so the table exists once.
         shared = [name for name in request.tokens if vocabulary[name] in item.categorical]
         by_step = [name for name in request.tokens if name in shared or config.pooling != "mean"]
         shared_item = [name for name in item.categorical if name in {vocabulary[name] for name in shared}]
@@ -140,8 +150,9 @@ class TwoTower(nn.Module):
         self.events = SequenceEmbeddings(schema, dim, by_step, std, categorical=shared_item) if by_step else None
         pooled = [name for name in request.tokens if name not in by_step]
         self.request_features = PooledEmbeddings(schema, dim, pooled, std, categorical=request.categorical)
-        own = [name for name in item.categorical if name not in shared_item]
-        self.ad_features = PooledEmbeddings(schema, dim, item.tokens, std, categorical=own)
+        unshared_item = [name for name in item.categorical if name not in shared_item]
+        # The name `ad_features` stays: initial weights depend on the module path, and old checkpoints contain it.
+        self.ad_features = PooledEmbeddings(schema, dim, item.tokens, std, categorical=unshared_item)
         self.request_dense, self.item_dense = _DenseValues(request), _DenseValues(item)
         self.by_step, self.shared_item = tuple(n for n in by_step if n != self.causal_over), tuple(shared_item)
         self.pooling, self.width = config.pooling, config.output_dim + 1
@@ -161,49 +172,49 @@ class TwoTower(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """1 / T, at most 100."""
+        """1 / tau, at most 100."""
         return self.log_scale.clamp(max=math.log(100.0)).exp()
 
     def set_popularity(self, share_V: Tensor) -> None:
-        """Takes the popularity of items by embedding id, if the config asks for it."""
+        """Sets the prior to ln of the items' popularity if `popularity_prior` is on."""
         if self.has_prior:
             self.prior.copy_(share_V.log())
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] logits of the rows' own pairs."""
+        """Returns the [B] logits of the rows' (request, item) pairs."""
         return self.scale * (self.user_vectors(batch, len(batch)) * self.item_vectors(batch)).sum(dim=1)
 
     def user_vectors(self, batch: Batch, n_rows: int) -> Tensor:
-        """[n_rows, d] vectors of the first rows' requests."""
+        """Returns the [n_rows, D] vectors of the requests of the first rows."""
         events = {} if self.events is None else self.events(batch)
-        state = []
+        last_state = []
         if self.encoder is not None:
             assert self.causal_over is not None
-            found = events[self.causal_over]
-            length_B = found.lengths()[:n_rows]
-            states = self.encoder(found.values(), length_B)
-            state = [states.index_select(0, (length_B.long() + 1).cumsum(0) - 1)]
-        return self._user(self._request(batch, events, n_rows), state)
+            history = events[self.causal_over]
+            length_B = history.lengths()[:n_rows]
+            state_SD = self.encoder(history.values(), length_B)
+            last_state = [state_SD.index_select(0, (length_B.long() + 1).cumsum(0) - 1)]
+        return self._user(self._request(batch, events, n_rows), last_state)
 
     def step_vectors(self, batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
-        """Vectors after each step of the causal sequence, the empty history first, row after row.
+        """Computes the request vector after each step of the causal sequence; the first step is the empty history.
 
         Returns:
-            [T + n_rows, d] vectors, and the [T + n_rows] rows that they are of.
+            [S, D] vectors, row after row, and their [S] int64 row indices; S = T + n_rows.
         """
         assert self.events is not None
         assert self.encoder is not None
         assert self.causal_over is not None
         events = self.events(batch)
-        found = events[self.causal_over]
-        length_B = found.lengths()[:n_rows]
-        states = self.encoder(found.values(), length_B)
-        row = row_of_event(length_B + 1, len(states))
-        features = [part.index_select(0, row) for part in self._request(batch, events, n_rows)]
-        return self._user(features, [states]), row
+        history = events[self.causal_over]
+        length_B = history.lengths()[:n_rows]
+        state_SD = self.encoder(history.values(), length_B)
+        row_S = row_of_event(length_B + 1, len(state_SD))
+        features = [feature.index_select(0, row_S) for feature in self._request(batch, events, n_rows)]
+        return self._user(features, [state_SD]), row_S
 
     def item_vectors(self, batch: Batch) -> Tensor:
-        """[B, d] vectors of the rows' items."""
+        """Returns the [B, D] vectors of the rows' items."""
         events = {} if self.events is None else self.events(batch)
         shared = [events[name].values() for name in self.shared_item]
         x_BX = concat([*shared, self.ad_features(batch), self.item_dense(batch, len(batch))])
@@ -212,13 +223,15 @@ class TwoTower(nn.Module):
         return torch.cat([vector_BD, (prior_B / self.scale).unsqueeze(1)], dim=1)
 
     def _request(self, batch: Batch, events: dict[str, JaggedTensor], n_rows: int) -> list[Tensor]:
+        """Returns the request's features, without the causal sequence: tensors of n_rows rows."""
         pooled = []
         for name in self.by_step:
-            found, query = events[name], self.queries.get(name, None)
-            pooled.append(pool_sequence(found.values(), found.lengths()[:n_rows], self.pooling, query))
+            sequence, query = events[name], self.queries.get(name, None)
+            pooled.append(pool_sequence(sequence.values(), sequence.lengths()[:n_rows], self.pooling, query))
         return [*pooled, self.request_features(batch)[:n_rows], self.request_dense(batch, n_rows)]
 
     def _user(self, features: list[Tensor], state: list[Tensor]) -> Tensor:
+        """Returns request vectors; the last component is 1."""
         vector_BD = unit(self.user_mlp(concat([*state, *features])))
         return torch.cat([vector_BD, vector_BD.new_ones(len(vector_BD), 1)], dim=1)
 
@@ -229,41 +242,41 @@ def _tower(width: int, hidden_dims: tuple[int, ...], config: TwoTowerConfig) -> 
 
 
 def unit(x_BD: Tensor) -> Tensor:
-    """Vectors at length one, in float32 whatever the precision around."""
+    """Returns the vectors with unit length, in float32 under autocast too."""
     return functional.normalize(x_BD.float(), dim=1)
 
 
 def check_target(schema: Schema, request: TowerFeatures) -> str:
-    """The item's column.
+    """Returns the item's column.
 
     Raises:
-        InputError: when the schema lacks what the towers are made of.
+        InputError: when the schema has no target item in the item tower, or no features of the user.
     """
     target = schema.target_item
     if target is None:
         raise InputError("retrieval needs schema.target_item: name the item's column")
     if target not in schema.towers.get("item", ()):
-        raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.item: name it there")
+        raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.item: add it")
     if not (request.categorical or request.tokens or request.width):
         raise InputError("retrieval needs features of the user in schema.towers.user: name some columns")
     return target
 
 
 def causal_sequence(schema: Schema, request: TowerFeatures) -> str:
-    """The one sequence whose steps are target items.
+    """Returns the one user sequence of target items.
 
     Raises:
-        InputError: when none is, or more than one.
+        InputError: when the user tower has none, or more than one.
     """
-    fitting = [
+    item_sequences = [
         s.name for s in schema.token_sequences if s.name in request.tokens and s.vocabulary == schema.target_item
     ]
-    if len(fitting) != 1:
+    if len(item_sequences) != 1:
         raise InputError(
             f"model.pooling=causal needs one sequence of towers.user that shares the table of {schema.target_item!r}, "
-            f"got {', '.join(fitting) or 'none'}: name one in schema.towers.user"
+            f"got {', '.join(item_sequences) or 'none'}: name one in schema.towers.user"
         )
-    return fitting[0]
+    return item_sequences[0]
 
 
 def _max_length(schema: Schema, sequence: str) -> int:

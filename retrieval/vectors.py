@@ -1,4 +1,4 @@
-"""The vectors of requests and of the catalog, from trained towers."""
+"""Computes the vectors of requests and of the catalog with trained towers."""
 
 import numpy as np
 import torch
@@ -17,51 +17,51 @@ from retrieval.two_tower import TwoTower
 def request_vectors(
     model: TwoTower, split: Split, rows: Rows, batch_size: int, precision: Precision, world: World
 ) -> np.ndarray:
-    """[n, d] float32 vectors of the rows' requests, on every process, all of which must call."""
+    """Returns the [n, d] float32 vectors of the rows' requests on every process; a collective call."""
     model.eval()
     loader = Loader(split, rows, batch_size, model.sequences, world=world)
-    found = torch.zeros(len(rows), model.width)
+    vectors = torch.zeros(len(rows), model.width)
     with progress_line("requests", len(rows), world.is_main) as line:
         for index, batch in enumerate(loader):
             share = loader.positions(index)
             with autocast(world.device, precision):
-                vectors = model.user_vectors(batch.to(world.device), len(batch))
-            found[share.start : share.stop] = vectors[: len(share)].cpu()
+                batch_vectors = model.user_vectors(batch.to(world.device), len(batch))
+            vectors[share.start : share.stop] = batch_vectors[: len(share)].cpu()
             line.advance(len(batch) * world.size)
-    return world.all_reduce(found).numpy()
+    return world.all_reduce(vectors).numpy()
 
 
 @torch.no_grad()
 def item_vectors(
     model: TwoTower, split: Split, catalog: Catalog, batch_size: int, precision: Precision, world: World
 ) -> np.ndarray:
-    """[A, d] float32 vectors of the catalog, on every process, all of which must call."""
+    """Returns the [I, d] float32 vectors of the catalog on every process; a collective call."""
     model.eval()
     n_items = len(catalog)
-    found = torch.zeros(n_items, model.width)
-    share = -(-batch_size // world.size)
-    for start in range(0, n_items, share * world.size):
-        places = np.arange(start + share * world.rank, start + share * (world.rank + 1))
-        rows = catalog.rows[np.minimum(places, n_items - 1)]  # all processes look up as many
+    vectors = torch.zeros(n_items, model.width)
+    n_local = -(-batch_size // world.size)
+    for start in range(0, n_items, n_local * world.size):
+        indices = np.arange(start + n_local * world.rank, start + n_local * (world.rank + 1))
+        rows = catalog.rows[np.minimum(indices, n_items - 1)]  # all processes must look up equally many items
         batch = items_alone(split, rows, model.sequences, model.item_sequences)
         with autocast(world.device, precision):
-            vectors = model.item_vectors(batch.to(world.device)).cpu()
-        is_mine = places < n_items
-        found[places[is_mine]] = vectors[torch.from_numpy(is_mine)]
-    return world.all_reduce(found).numpy()
+            batch_vectors = model.item_vectors(batch.to(world.device)).cpu()
+        is_valid = indices < n_items
+        vectors[indices[is_valid]] = batch_vectors[torch.from_numpy(is_valid)]
+    return world.all_reduce(vectors).numpy()
 
 
 class InnerProducts:
-    """The scores of all items for requests.
+    """Scores all items for requests by the inner product of their vectors.
 
     Args:
-        user: [n, d].
-        items: [A, d].
+        user: [n, d] request vectors.
+        items: [I, d] item vectors.
     """
 
     def __init__(self, user: np.ndarray, items: np.ndarray) -> None:
         self._user, self._items = torch.from_numpy(user), torch.from_numpy(items)
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """[b] places of requests to [b, A]."""
-        return (self._user[torch.from_numpy(places)] @ self._items.T).numpy()
+    def __call__(self, requests: np.ndarray) -> np.ndarray:
+        """Returns [b, I] scores of [b] request indices."""
+        return (self._user[torch.from_numpy(requests)] @ self._items.T).numpy()

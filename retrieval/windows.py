@@ -1,4 +1,4 @@
-"""Which rows to train causal towers on: each step of a history once, not once for every later row."""
+"""Selects the training rows of causal towers, so that each step of a history is trained on once."""
 
 import numpy as np
 
@@ -8,27 +8,28 @@ from recsys.errors import InputError
 
 
 def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
-    """The rows whose histories, and own items at the end, hold every step of each key's log once.
+    """Selects rows whose histories and items together contain each step of each key's log once.
 
-    From the last row of a key backwards: a history of `max_length` steps and its own item take L + 1 rows together.
+    A row covers L + 1 rows of its key: a history of at most L = `max_length` steps, and its item. So the selection
+    starts at the last row of a key and goes back in steps of L + 1.
 
     Args:
-        split: the rows' data set.
+        split: the data set of the rows.
         rows: rows to cover.
-        sequence: a sequence from the log, whose key is a categorical feature.
+        sequence: a sequence of kind log; its key is a categorical feature.
 
     Returns:
-        The chosen rows, and the mean number of steps in one.
+        The selected rows, and their mean number of steps.
 
     Raises:
-        InputError: when the sequence is not from the log, or its key is no feature with a value for each key.
+        InputError: when the sequence is not of kind log, or its key is not a categorical feature with an id per value.
     """
     schema, store = split.schema, split.store
     log = schema.logs.get(sequence)
     if log is None or log.key not in schema.categorical:
         raise InputError(
             f"model.pooling=causal needs {sequence!r} to be of kind log, and its key to be a categorical column: "
-            "name it under schema.categorical"
+            "add the key to schema.categorical"
         )
     length = next(s.max_length for s in schema.token_sequences if s.name == sequence)
     column = schema.categorical.index(log.key)
@@ -36,10 +37,10 @@ def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
     key = np.concatenate([store.read_sparse(block)[:, column] for block in rows.blocks()])
     if np.any(key < 2):
         raise InputError(
-            f"model.pooling=causal must tell every {log.key} apart: set prepare.min_count_by_column.{log.key}=1"
+            f"model.pooling=causal needs an id for every {log.key}: set prepare.min_count_by_column.{log.key}=1"
         )
     position = np.concatenate([store.sequence_lengths(sequence, block) for block in rows.blocks()])
     last = np.zeros(int(key.max()) + 1, np.int64)
     np.maximum.at(last, key, position)
-    chosen = (last[key] - position) % (length + 1) == 0
-    return ListedRows(numbers[chosen]), float(np.minimum(position[chosen], length).mean() + 1)
+    is_selected = (last[key] - position) % (length + 1) == 0
+    return ListedRows(numbers[is_selected]), float(np.minimum(position[is_selected], length).mean() + 1)

@@ -1,4 +1,4 @@
-"""Small raw data sets that the tests share."""
+"""Data sets shared by the tests."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.helpers.towers import tower_schema, tower_table
 
 @pytest.fixture(scope="session")
 def with_target(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    """The small data set with a candidate: the shop, whose table its own sequence does not share."""
+    """The small data set with shop as the target item; shop and seen have separate embedding tables."""
     folder = tmp_path_factory.mktemp("target")
     schema = small_schema(target_item="shop")
     return prepare_small(small_table(), folder / "raw", folder / "prepared", schema)
@@ -34,14 +34,14 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 
 @pytest.fixture(scope="session")
 def toss_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60,000 generated rows, made once for all tests."""
+    """60,000 generated rows, generated once per test session."""
     return generate(GeneratorConfig(n_rows=60_000), tmp_path_factory.mktemp("toss") / "data")
 
 
 @pytest.fixture(scope="session")
 def public_data() -> Path:
-    """The folder of public data sets, where there is one."""
+    """The folder of public data sets; skips the test if GATECTR_DATA is not set."""
     folder = os.environ.get("GATECTR_DATA")
     if not folder:
-        pytest.skip("GATECTR_DATA names no folder of public data sets")
+        pytest.skip("GATECTR_DATA is not set to a folder of public data sets")
     return Path(folder)

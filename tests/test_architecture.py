@@ -1,4 +1,4 @@
-"""Imports run one way, between packages, rooms and files; no name with an underscore leaves its module."""
+"""Imports between packages, subpackages and files have no cycles; private names stay in their module."""
 
 import ast
 import subprocess
@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "benchmarks": {"recsys", "retrieval", "ranking", "pipelines"},
 }
 BASE = {"errors", "patterns", "config"}
-ROOMS = {
+SUBPACKAGES = {
     "system": BASE,
     "schema": BASE,
     "evaluation": BASE,
@@ -32,7 +32,7 @@ ROOMS = {
     "training": BASE | {"system", "evaluation", "data", "nn", "distributed"},
     "runs": BASE | {"system", "schema", "evaluation", "report", "data", "raw", "prepare", "nn"},
 }
-"""What each room of recsys/ may import besides itself."""
+"""What each subpackage of recsys/ may import besides itself."""
 MAX_LINES, MAX_FILES, MAX_TOP_LEVEL = 300, 15, 5
 
 
@@ -45,7 +45,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports_of(name: str) -> frozenset[str]:
-    """Modules of the packages that a module imports anywhere: at its top, inside functions, or for types alone."""
+    """Modules of the packages that a module imports: at its top, inside functions, or only for types."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def imports_of(name: str) -> frozenset[str]:
     return frozenset(found & modules().keys())
 
 
-def room_of(name: str) -> str:
+def subpackage_of(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
@@ -68,27 +68,27 @@ def test_packages_import_one_way(package: str) -> None:
             assert imported <= MAY_IMPORT[package], name
 
 
-def test_every_room_is_known() -> None:
-    rooms = {room_of(name) for name in modules() if name.startswith("recsys.")}
-    assert rooms == ROOMS.keys() | BASE
+def test_every_subpackage_is_listed() -> None:
+    subpackages = {subpackage_of(name) for name in modules() if name.startswith("recsys.")}
+    assert subpackages == SUBPACKAGES.keys() | BASE
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_one_way(room: str) -> None:
+@pytest.mark.parametrize("subpackage", SUBPACKAGES)
+def test_subpackages_import_one_way(subpackage: str) -> None:
     for name in modules():
-        if name.startswith(f"recsys.{room}.") or name == f"recsys.{room}":
-            imported = {room_of(other) for other in imports_of(name)} - {room}
-            assert imported <= ROOMS[room], name
+        if name.startswith(f"recsys.{subpackage}.") or name == f"recsys.{subpackage}":
+            imported = {subpackage_of(other) for other in imports_of(name)} - {subpackage}
+            assert imported <= SUBPACKAGES[subpackage], name
 
 
-def test_no_room_imports_a_later_one() -> None:
+def test_no_subpackage_imports_a_later_one() -> None:
     seen = set(BASE)
-    for room, allowed in ROOMS.items():
-        assert allowed <= seen, room
-        seen.add(room)
+    for subpackage, allowed in SUBPACKAGES.items():
+        assert allowed <= seen, subpackage
+        seen.add(subpackage)
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_no_circular_imports() -> None:
     def reached_from(name: str) -> set[str]:
         seen: set[str] = set()
         todo = list(imports_of(name))
@@ -103,7 +103,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def foreign_private_names(path: Path) -> list[str]:
-    """Underscore names that a file takes from a module of the packages."""
+    """Private names that a file imports from other modules of the packages."""
     tree, taken, aliases = ast.parse(path.read_text(encoding="utf-8")), [], set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
@@ -115,7 +115,7 @@ def foreign_private_names(path: Path) -> list[str]:
     return taken
 
 
-def test_no_module_takes_another_ones_private_names() -> None:
+def test_no_module_uses_private_names_of_another() -> None:
     for path in modules().values():
         assert foreign_private_names(path) == [], path
 
@@ -149,7 +149,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 def test_committed_configs_are_valid(path: Path) -> None:
     from pipelines.common.config import load_rank_config, load_retrieval_config
 
-    assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # a base gives its name
+    assert path.stem.startswith(load_rank_config(path, "dcnv2", []).data.name)  # the name of its base
     assert path.stem.startswith(load_retrieval_config(path, []).data.name)
 
 

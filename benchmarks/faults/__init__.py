@@ -1,1 +1,1 @@
-"""Faults of the machine, brought about for real."""
+"""Fault injection: real machine faults during pipeline runs."""

@@ -1,4 +1,4 @@
-"""Faults, brought about for real: what each pipeline says, what it leaves, and whether a second attempt succeeds.
+"""Injects real faults into each pipeline: its message, the state of its output, and the result of a second attempt.
 
 python -m benchmarks.faults
 python -m benchmarks.faults --kills 1
@@ -36,57 +36,57 @@ from recsys.system.progress import console
 
 
 def faults(
-    kills: Annotated[int, typer.Option(min=1, help="Times that each pipeline is killed, at random moments.")] = 20,
-    rows: Annotated[int, typer.Option(min=1000, help="Generated rows to work on.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the moments.")] = 0,
-    keep: Annotated[bool, typer.Option(help="Leave the working folder.")] = False,
+    kills: Annotated[int, typer.Option(min=1, help="Kills of each pipeline, at random moments.")] = 20,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows to generate.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the moments.")] = 0,
+    keep: Annotated[bool, typer.Option(help="Keep the working folder.")] = False,
 ) -> None:
-    """Bring faults about and print what came of them; exit code 1 when one did not end as it should."""
+    """Inject faults and print their results; exit code 1 if a result is unexpected."""
     start = time.perf_counter()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    here = Path.cwd()
-    found = []
+    initial_folder = Path.cwd()
+    results = []
     try:
         os.chdir(folder)
         for row in bring_about(rows, kills, seed):
-            console.print(
-                f"{time.perf_counter() - start:4.0f} s  {'as it should' if row.is_fine else 'NOT':12}  {row.fault}"
-            )
-            found.append(row)
+            result = "as expected" if row.is_fine else "UNEXPECTED"
+            console.print(f"{time.perf_counter() - start:4.0f} s  {result:12}  {row.fault}")
+            results.append(row)
     finally:
-        os.chdir(here)
+        os.chdir(initial_folder)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     table = Table(title="faults", title_justify="left", show_lines=True)
-    for column in ("fault", "what was said", "state left", "second attempt"):
+    for column in ("fault", "message", "state of the output", "second attempt"):
         table.add_column(column, overflow="fold")
-    for row in found:
+    for row in results:
         table.add_row(row.fault, row.said, row.left, row.second, style=None if row.is_fine else "red")
     console.print(table)
-    wrong = sum(not row.is_fine for row in found)
-    console.print(f"{len(found)} faults, {wrong} that did not end as they should; {time.perf_counter() - start:.0f} s")
-    if wrong:
+    n_unexpected = sum(not row.is_fine for row in results)
+    seconds = time.perf_counter() - start
+    console.print(f"{len(results)} faults, {n_unexpected} with an unexpected result; {seconds:.0f} s")
+    if n_unexpected:
         raise typer.Exit(1)
 
 
 def bring_about(rows: int, kills: int, seed: int) -> Iterator[Row]:
-    """Every fault in turn, in the working folder."""
-    moments = random.Random(seed)
-    _must(run("generate", ["--rows", str(rows), "--out", "raw"]))
+    """Injects every fault in turn, in the working folder."""
+    rng = random.Random(seed)
+    _checked(run("generate", ["--rows", str(rows), "--out", "raw"]))
     seconds = {}
     for command in COMMANDS:
-        seconds[command] = _must(command.run(command.out("whole"))).seconds
+        seconds[command] = _checked(command.run(command.out("whole"))).seconds
         if command is RANK:
-            _must(command.run(Path("other"), "model.embedding_dim=4"))
+            _checked(command.run(Path("other"), "model.embedding_dim=4"))
     for command in COMMANDS:
-        yield at_random(command, signal.SIGKILL, [moments.uniform(0, seconds[command]) for _ in range(kills)])
+        yield at_random(command, signal.SIGKILL, [rng.uniform(0, seconds[command]) for _ in range(kills)])
     for command in COMMANDS:
-        times = max(1, kills // 4)
-        yield at_random(command, signal.SIGINT, [moments.uniform(0, seconds[command]) for _ in range(times)])
-    imports = _must(interrupted_after(60, ["prepare", "--help"])).seconds
+        n_interrupts = max(1, kills // 4)
+        yield at_random(command, signal.SIGINT, [rng.uniform(0, seconds[command]) for _ in range(n_interrupts)])
+    import_s = _checked(interrupted_after(60, ["prepare", "--help"])).seconds
     for command in COMMANDS:
-        # Python itself takes the first tenth of a second, in which nothing of ours can answer
-        yield while_importing(command, moments.uniform(0.2, 0.7 * imports))
+        # Python's own start takes the first 0.1 s, before any code of ours can handle the signal
+        yield while_importing(command, rng.uniform(0.2, 0.7 * import_s))
     for command in COMMANDS:
         yield full_disk(command)
     for command in (RANK, RETRIEVAL, ENSEMBLE):
@@ -100,7 +100,7 @@ def bring_about(rows: int, kills: int, seed: int) -> Iterator[Row]:
         yield other_version(command)
 
 
-def _must(undisturbed: Ended) -> Ended:
+def _checked(undisturbed: Ended) -> Ended:
     if undisturbed.code != 0:
         raise RuntimeError(f"an undisturbed run failed: {undisturbed.said}")
     return undisturbed

@@ -1,4 +1,4 @@
-"""The pipelines that faults are brought about in, and what is asked of them afterwards."""
+"""The pipelines that faults are injected into, and the checks of their output afterwards."""
 
 import filecmp
 import shutil
@@ -15,7 +15,7 @@ from recsys.system.lock import LOCK_FILE
 
 @dataclass(frozen=True)
 class Command:
-    """A pipeline, and which of its files must be the same however often it was disturbed."""
+    """A pipeline's command, and the files that must be identical after any fault."""
 
     name: str
     arguments: tuple[str, ...]
@@ -23,20 +23,20 @@ class Command:
     """Files in its --out folder; empty where --out is a file."""
 
     def out(self, fault: str) -> Path:
-        """A name for its output."""
+        """The output path for a fault."""
         return Path(f"{self.name}-{fault}{'' if self.results else '.csv'}")
 
     def run(self, out: Path, *more: str, meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
-        """To its end, or until it is disturbed."""
+        """Runs the pipeline until it ends or `meanwhile` stops it."""
         return run(self.name, [*self.arguments, "--out", out, *more], meanwhile)
 
     def is_same(self, out: Path) -> bool:
-        """Whether an output is that of the undisturbed run."""
-        whole = self.out("whole")
+        """Whether an output equals that of the undisturbed run."""
+        undisturbed = self.out("whole")
         if self.results:
-            return all(filecmp.cmp(out / name, whole / name, shallow=False) for name in self.results)
+            return all(filecmp.cmp(out / name, undisturbed / name, shallow=False) for name in self.results)
         suffixes = (".csv", ".json")
-        return all(filecmp.cmp(out.with_suffix(s), whole.with_suffix(s), shallow=False) for s in suffixes)
+        return all(filecmp.cmp(out.with_suffix(s), undisturbed.with_suffix(s), shallow=False) for s in suffixes)
 
 
 PREPARE = Command(
@@ -63,12 +63,12 @@ RETRIEVAL = Command(
     ("scores.parquet", "candidates.parquet", "index.faiss"),
 )
 COMMANDS = (PREPARE, RANK, ENSEMBLE, SUBMIT, RETRIEVAL)
-"""In an order in which each finds what the ones before it made. A new pipeline takes its place here."""
+"""In dependency order: each command reads outputs of earlier ones. Add a new pipeline here."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A row of the table of faults."""
 
     fault: str
     said: str
@@ -78,37 +78,37 @@ class Row:
 
 
 def again(command: Command, out: Path) -> tuple[str, bool]:
-    """The second attempt, and whether it left what the undisturbed run did, and nothing else."""
+    """Runs the command again; returns its result, and whether it left exactly the undisturbed run's output."""
     was_finished = out.exists()
     attempt = command.run(out)
     if attempt.code != (EXIT_BAD_INPUT if was_finished and not command.results else 0):
         return f"exit code {attempt.code}: {attempt.said}", False
     same = command.is_same(out)
-    beside = [path.name for path in (partial_folder(out), lock_beside(out)) if path.exists()]
-    beside += [path.name for path in out.glob(".lock")]
+    leftovers = [path.name for path in (partial_folder(out), lock_beside(out)) if path.exists()]
+    leftovers += [path.name for path in out.glob(".lock")]
     for path in (out, out.with_suffix(".json")):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    said = "was finished" if was_finished else "same result" if same else "another result"
-    return said + "".join(f"; {name} is left over" for name in beside), same and not beside
+    result = "already finished" if was_finished else "same result" if same else "different result"
+    return result + "".join(f"; {name} remains" for name in leftovers), same and not leftovers
 
 
 def lock_beside(out: Path) -> Path:
-    """The lock of an output that is a file."""
+    """The lock file of an output that is a file."""
     return out.with_name(out.name + LOCK_FILE)
 
 
 def state_of(out: Path) -> str:
-    """What a disturbed run left under its names."""
+    """The state of a disturbed run's output."""
     if out.exists():
         return "finished"
     return "unfinished .partial" if partial_folder(out).exists() else "nothing"
 
 
 def refused(fault: str, command: Command, first: Ended, out: Path, mend: Callable[[], object] = lambda: None) -> Row:
-    """What became of a run that had to be refused, and of a second attempt once the fault is mended."""
+    """The row of a run that must fail with a message, and of a second attempt after `mend` removes the fault."""
     left = state_of(out)
     mend()
     second, same = again(command, out)
     is_fine = first.code == EXIT_BAD_INPUT and not first.has_traceback and same
-    said = first.said.replace(f"{out.parent}/", "") if out.is_absolute() else first.said
-    return Row(f"{command.name}: {fault}", f"exit code {first.code}: {said}", left, second, is_fine)
+    message = first.said.replace(f"{out.parent}/", "") if out.is_absolute() else first.said
+    return Row(f"{command.name}: {fault}", f"exit code {first.code}: {message}", left, second, is_fine)

@@ -1,4 +1,4 @@
-"""Pipelines as processes that can be disturbed: forked from one that has imported them, so that they begin at once."""
+"""Runs pipelines as processes that can be disturbed; a fork server with their imports makes them start at once."""
 
 import multiprocessing
 import os
@@ -20,32 +20,35 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended."""
+    """Result of a process."""
 
     code: int
-    """The exit code; that of a signal is negative."""
+    """The exit code; minus the signal number for a process that a signal ended."""
     stderr: str
     seconds: float
 
     @property
     def said(self) -> str:
-        """Its last line on stderr."""
+        """The last line on stderr; "-" if empty."""
         lines = [line for line in self.stderr.splitlines() if line.strip()]
         return lines[-1] if lines else "-"
 
     @property
     def has_traceback(self) -> bool:
-        """Whether it ended in our own fault."""
+        """Whether stderr has a traceback, which is a bug of a pipeline."""
         return "Traceback" in self.stderr
 
 
 def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
-    """Runs `python -m pipelines.NAME` to its end, without the seconds of its imports.
+    """Runs `python -m pipelines.NAME` to its end; the time excludes its imports.
 
     Args:
-        name: the pipeline.
-        arguments: its command line.
-        meanwhile: is called with the process as soon as it runs.
+        name: name of the pipeline.
+        arguments: command-line arguments.
+        meanwhile: called with the process as soon as it runs.
+
+    Raises:
+        TimeoutError: if the process does not end in time.
     """
     context = multiprocessing.get_context("forkserver")
     names = [path.stem for path in PIPELINES.glob("[!_]*.py")]
@@ -63,13 +66,13 @@ def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BasePro
         process.join(TIMEOUT_S)
         if process.exitcode is None:
             process.kill()
-            raise TimeoutError(f"{name} {' '.join(map(str, arguments))} has not ended after {TIMEOUT_S} s")
+            raise TimeoutError(f"{name} {' '.join(map(str, arguments))} did not end within {TIMEOUT_S} s")
         return Ended(process.exitcode, stderr.read(), time.perf_counter() - start)
 
 
 def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: Event) -> None:
-    for path, number in ((os.devnull, 1), (stderr, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    for path, descriptor in ((os.devnull, 1), (stderr, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(folder)
     end_at_once()
     ready.set()

@@ -1,4 +1,4 @@
-"""The kinds of faults: each brought about in one pipeline, and what came of it."""
+"""The kinds of faults: each function injects one kind into a pipeline and returns its row of the table."""
 
 import contextlib
 import json
@@ -39,49 +39,49 @@ from recsys.system.seal import DONE, seal
 ROOT = Path(__file__).parents[2]
 
 
-def _count(what: list[str]) -> str:
-    return ", ".join(f"{n} x {one}" for one, n in Counter(what).items())
+def _count(outcomes: list[str]) -> str:
+    return ", ".join(f"{n} x {outcome}" for outcome, n in Counter(outcomes).items())
 
 
-def at_random(command: Command, what: signal.Signals, moments: list[float]) -> Row:
-    """A signal at each moment (seconds from the start of a run), and a second attempt after each."""
-    said, left, second, fine = [], [], [], []
-    for number, moment in enumerate(moments):
-        out = command.out(f"{what.name}-{number}")
-        first = command.run(out, meanwhile=partial(_send_after, moment, what))
-        expected = -signal.SIGKILL if what is signal.SIGKILL else EXIT_INTERRUPTED
-        said.append("hit" if first.code == expected else f"exit code {first.code}")
+def at_random(command: Command, sent: signal.Signals, delays_s: list[float]) -> Row:
+    """Sends a signal after each delay, each to a new run, and runs the command again after each."""
+    messages, states, second, fine = [], [], [], []
+    for number, delay_s in enumerate(delays_s):
+        out = command.out(f"{sent.name}-{number}")
+        first = command.run(out, meanwhile=partial(_send_after, delay_s, sent))
+        expected = -signal.SIGKILL if sent is signal.SIGKILL else EXIT_INTERRUPTED
+        messages.append("ended by the signal" if first.code == expected else f"exit code {first.code}")
         if first.said != "-":
-            said[-1] += f": {first.said}"
+            messages[-1] += f": {first.said}"
         if first.has_traceback:
             console.print(first.stderr)
-        left.append(state_of(out))
-        answer, same = again(command, out)
-        second.append(answer)
+        states.append(state_of(out))
+        result, same = again(command, out)
+        second.append(result)
         fine.append(same and first.code in (expected, 0) and not first.has_traceback)
-    fault = f"{command.name}: {what.name}, {len(moments)} random moment{'s' * (len(moments) > 1)}"
-    return Row(fault, _count(said), _count(left), _count(second), all(fine))
+    fault = f"{command.name}: {sent.name}, {len(delays_s)} random moment{'s' * (len(delays_s) > 1)}"
+    return Row(fault, _count(messages), _count(states), _count(second), all(fine))
 
 
-def _send_after(moment: float, what: signal.Signals, process: BaseProcess) -> None:
-    process.join(moment)
+def _send_after(delay_s: float, sent: signal.Signals, process: BaseProcess) -> None:
+    process.join(delay_s)
     if process.exitcode is None and process.pid is not None:
-        os.kill(process.pid, what)
+        os.kill(process.pid, sent)
 
 
-def while_importing(command: Command, moment: float) -> Row:
-    """Ctrl-C before a pipeline has begun, some seconds after its start."""
+def while_importing(command: Command, delay_s: float) -> Row:
+    """Sends SIGINT during the imports of a pipeline, some seconds after its start."""
     out = command.out("importing")
-    first = interrupted_after(moment, [command.name, *command.arguments, "--out", str(out)])
+    first = interrupted_after(delay_s, [command.name, *command.arguments, "--out", str(out)])
     left = state_of(out)
     second, same = again(command, out)
     is_fine = first.code == EXIT_INTERRUPTED and not first.has_traceback and same
-    fault = f"{command.name}: SIGINT in its imports, after {moment:.1f} s"
+    fault = f"{command.name}: SIGINT during imports, after {delay_s:.1f} s"
     return Row(fault, f"exit code {first.code}: {first.said}", left, second, is_fine)
 
 
-def interrupted_after(moment: float, arguments: list[str]) -> Ended:
-    """Runs a pipeline as a user does; SIGINT after some seconds, if it has not ended by then."""
+def interrupted_after(delay_s: float, arguments: list[str]) -> Ended:
+    """Runs a pipeline as a user does; sends SIGINT after some seconds if it still runs."""
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-m", f"pipelines.{arguments[0]}", *arguments[1:]],
@@ -91,7 +91,7 @@ def interrupted_after(moment: float, arguments: list[str]) -> Ended:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as process:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
+            process.wait(delay_s)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
     return Ended(process.returncode, stderr, time.perf_counter() - start)
@@ -99,7 +99,7 @@ def interrupted_after(moment: float, arguments: list[str]) -> Ended:
 
 @contextlib.contextmanager
 def tmpfs(size: int) -> Iterator[Path | None]:
-    """A small file system in memory, of some bytes, or None where it cannot be mounted."""
+    """Mounts an in-memory file system of `size` bytes; yields its folder, or None if it cannot be mounted."""
     folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -111,18 +111,18 @@ def tmpfs(size: int) -> Iterator[Path | None]:
 
 
 def remount(folder: Path, option: str) -> None:
-    """Changes a file system's size, or whether it can be written."""
+    """Remounts a file system with another size or with another write access."""
     subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
 
 
 def _skipped(fault: str) -> Row:
-    return Row(fault, "skipped: no tmpfs can be mounted here (root can)", "-", "-", True)
+    return Row(fault, "skipped: cannot mount a tmpfs, run as root", "-", "-", True)
 
 
 def full_disk(command: Command) -> Row:
-    """Room for a tenth, a half and nine tenths of the output, then for all of it."""
-    whole, fault = command.out("whole"), "disk full at 10, 50 and 90 % of its output"
-    n_bytes = sum(path.stat().st_size for path in [whole, *whole.rglob("*")] if path.is_file())
+    """Fills the disk at 10, 50 and 90 % of the output; the second attempt has enough space."""
+    undisturbed, fault = command.out("whole"), "disk full at 10, 50 and 90 % of its output"
+    n_bytes = sum(path.stat().st_size for path in [undisturbed, *undisturbed.rglob("*")] if path.is_file())
     rows = []
     for share in (0.1, 0.5, 0.9):
         with tmpfs(int(share * n_bytes)) as disk:
@@ -130,12 +130,12 @@ def full_disk(command: Command) -> Row:
                 return _skipped(f"{command.name}: disk full")
             out = disk / command.out("out")
             rows.append(refused(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
-    said, left, second = (_count([getattr(row, name) for row in rows]) for name in ("said", "left", "second"))
-    return Row(rows[0].fault, said, left, second, all(row.is_fine for row in rows))
+    message, state, second = (_count([getattr(row, name) for row in rows]) for name in ("said", "left", "second"))
+    return Row(rows[0].fault, message, state, second, all(row.is_fine for row in rows))
 
 
 def read_only(command: Command) -> Row:
-    """An unfinished run whose folder can no longer be written."""
+    """Makes the folder of an unfinished run read-only."""
     with tmpfs(1 << 30) as disk:
         if disk is None:
             return _skipped(f"{command.name}: run folder read-only")
@@ -151,31 +151,31 @@ def read_only(command: Command) -> Row:
 
 
 def two_processes(command: Command) -> Row:
-    """The same command twice at the same time."""
-    out, others = command.out("twice"), []
+    """Runs the same command twice at the same time."""
+    out, second_runs = command.out("twice"), []
 
     def start_another(first: BaseProcess) -> None:
         _wait_for_lock(out, first)
         assert first.pid is not None
-        os.kill(first.pid, signal.SIGSTOP)  # else it might be through before the other has begun
-        others.append(command.run(out))
+        os.kill(first.pid, signal.SIGSTOP)  # otherwise it could end before the second run starts
+        second_runs.append(command.run(out))
         os.kill(first.pid, signal.SIGCONT)
 
-    first, other = command.run(out, meanwhile=start_another), others[0]
+    first, second = command.run(out, meanwhile=start_another), second_runs[0]
     same = first.code == 0 and command.is_same(out)
-    left = "the first goes on: " + ("same result" if same else f"exit code {first.code}: {first.said}")
-    row = refused("two processes with one --out", command, other, out)
+    left = "first process: " + ("same result" if same else f"exit code {first.code}: {first.said}")
+    row = refused("two processes with one --out", command, second, out)
     return Row(row.fault, row.said, left, row.second, row.is_fine and same)
 
 
 def _wait_for_lock(out: Path, process: BaseProcess) -> None:
-    """Until a process holds what it writes, or has ended."""
+    """Waits until a process holds the lock of its output, or has ended."""
     while not (partial_folder(out) / LOCK_FILE).exists() and not lock_beside(out).exists() and process.is_alive():
         time.sleep(0.001)
 
 
 def flip(path: Path) -> bytes:
-    """A file's bytes with one bit flipped."""
+    """Returns a file's bytes with one bit flipped."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     return bytes(data)
@@ -183,18 +183,18 @@ def flip(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def changed(path: Path, data: bytes) -> Iterator[None]:
-    """A file with other bytes while the block runs."""
-    kept = path.read_bytes()
+    """Replaces a file's bytes while the block runs."""
+    original = path.read_bytes()
     path.write_bytes(data)
     try:
         yield
     finally:
-        path.write_bytes(kept)
+        path.write_bytes(original)
 
 
 def flipped() -> Iterator[Row]:
-    """One flipped bit in what a pipeline reads."""
-    for command, what, path in (
+    """Flips one bit in an input of a pipeline."""
+    for command, description, path in (
         (SUBMIT, "the weights", max(Path("rank-whole/ckpt/fold_0").glob("*.distcp"))),
         (SUBMIT, "the stack", Path("ensemble-whole/stack.json")),
         (ENSEMBLE, "the predictions", Path("rank-whole/oof.csv")),
@@ -204,11 +204,11 @@ def flipped() -> Iterator[Row]:
         out = command.out("flipped")
         with changed(path, flip(path)):
             first = command.run(out)
-        yield refused(f"a flipped bit in {what}", command, first, out)
+        yield refused(f"a flipped bit in {description}", command, first, out)
 
 
 def flipped_checkpoint() -> Row:
-    """One flipped bit in each checkpoint of an unfinished fit: it goes on from another, or begins anew."""
+    """Flips one bit in each checkpoint of an unfinished fit: it resumes from another checkpoint, or starts again."""
     command = replace(RANK, arguments=(*RANK.arguments, "trainer.checkpoint_every_s=0.001"))
     out = command.out("flipped")
     checkpoints = partial_folder(out) / "ckpt"
@@ -228,18 +228,18 @@ def flipped_checkpoint() -> Row:
 
 
 def other_schema(command: Command) -> Row:
-    """Prepared data of another schema."""
+    """Runs the command with prepared data of another schema."""
     out = command.out("other-schema")
     first = command.run(out, "schema.sequences.seq.max_length=10")
     return refused("prepared data of another schema", command, first, out)
 
 
 def other_version(command: Command) -> Row:
-    """Prepared data of another version."""
+    """Runs the command with prepared data of an older format version."""
     out, prepared = command.out("other-version"), PREPARE.out("whole")
     manifest, done = prepared / "schema.json", prepared / DONE
     older = json.loads(manifest.read_text(encoding="utf-8")) | {"format_version": 1}
     with changed(done, done.read_bytes()), changed(manifest, json.dumps(older).encode()):
         seal(prepared)
         first = command.run(out)
-    return refused("prepared data of another version", command, first, out)
+    return refused("prepared data of another format version", command, first, out)

@@ -1,1 +1,1 @@
-"""Training speed beside plain PyTorch and other libraries."""
+"""Training speed of this project, plain PyTorch and other libraries."""

@@ -1,6 +1,6 @@
-"""The contenders, each in a process of its own: `python -m benchmarks.speed.contenders NAME TASK.json`.
+"""Runs one contender in this process: `python -m benchmarks.speed.contenders NAME TASK.json`.
 
-The last line of what it prints is its Score as JSON.
+The last printed line is the contender's Score as JSON.
 """
 
 import json
@@ -30,20 +30,20 @@ from recsys.training.trainer import Trainer
 
 
 class _Curve(Log):
-    """Notes when which ROC-AUC was reached."""
+    """Records the ROC-AUC of each evaluation and its time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.points: list[tuple[float, float]] = []
-        self.began = time.perf_counter()
+        self.start = time.perf_counter()
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         if tag == "monitor/roc_auc":
-            self.points.append((time.perf_counter() - self.began, value))
+            self.points.append((time.perf_counter() - self.start, value))
 
 
 def ours(task: Task) -> Score:
-    """The trainer that every pipeline uses."""
+    """Trains with this project's Trainer, as the pipelines do."""
     keep_freed_memory()
     model_config, config = task.settings()
     split, held_out_rows = task.open()
@@ -52,7 +52,7 @@ def ours(task: Task) -> Score:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(world.broadcast(folder)) / "weights"
         trainer = Trainer(model, split, held_out_rows, config, weights, log, world, "ours")
-        log.began = time.perf_counter()
+        log.start = time.perf_counter()
         report = trainer.fit()
         world.broadcast(None)
     epochs = report.progress.epochs
@@ -62,7 +62,7 @@ def ours(task: Task) -> Score:
 
 
 def plain(task: Task) -> Score:
-    """Plain PyTorch: float32, torch.optim.AdamW on everything, a DataLoader with workers."""
+    """Trains with plain PyTorch: float32, torch.optim.AdamW for all parameters, a DataLoader with workers."""
     config, settings = task.settings()
     split, held_out_rows = task.open()
     sequences = sequences_of(config, split)
@@ -86,15 +86,15 @@ def plain(task: Task) -> Score:
     @torch.no_grad()
     def predict() -> np.ndarray:
         model.eval()
-        order = np.array_split(np.arange(len(held_out)), -(-len(held_out) // settings.eval_batch_size))
-        rows = Batches(held_out)
-        return torch.cat([model(*rows[part.tolist()][1:]) for part in order]).numpy()
+        row_blocks = np.array_split(np.arange(len(held_out)), -(-len(held_out) // settings.eval_batch_size))
+        batches = Batches(held_out)
+        return torch.cat([model(*batches[block.tolist()][1:]) for block in row_blocks]).numpy()
 
     return race(train_epoch, predict, held_out.label, len(arrays), task)
 
 
 def deepctr(task: Task) -> Score:
-    """DeepCTR-Torch's model of the same name, through its own `fit`."""
+    """Trains DeepCTR-Torch's model of the same name with that library's `fit`."""
     from benchmarks.speed.deepctr_models import build_peer
 
     config, settings = task.settings()
@@ -115,7 +115,7 @@ def deepctr(task: Task) -> Score:
 
 
 def limit(task: Task) -> Score:
-    """The matrix products of a step alone, in bfloat16: forward, by inputs and by weights."""
+    """Times a step's matrix products alone, in bfloat16: forward, input gradients and weight gradients."""
     config, settings = task.settings()
     assert isinstance(config, DCNv2Config)
     split, _ = task.open()
@@ -148,7 +148,7 @@ CONTENDERS = {
 
 
 def main() -> None:
-    """Runs the contender and the task that the command line names."""
+    """Runs the contender and the task named on the command line."""
     console.quiet = True
     name, task = sys.argv[1], Task(**json.loads(Path(sys.argv[2]).read_text()))
     score = CONTENDERS[name](task)

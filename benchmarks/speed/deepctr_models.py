@@ -1,4 +1,4 @@
-"""DeepCTR-Torch's models on the rows of a contest. Needs `pip install -e '.[peers]'`."""
+"""DeepCTR-Torch's models for the speed contest. Needs `pip install -e '.[peers]'`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from recsys.schema.resolved import Schema
 
 @dataclass(frozen=True)
 class Peer:
-    """A model, and what it is fed."""
+    """A DeepCTR-Torch model, and the function that builds its inputs."""
 
     model: Any
     inputs: Callable[[Arrays], dict[str, np.ndarray]]
 
 
 def build_peer(config: DeepModelConfig, schema: Schema, seed: int) -> Peer:
-    """The counterpart of a model of ours.
+    """Builds DeepCTR-Torch's counterpart of one of our models.
 
     Raises:
-        ValueError: when DeepCTR-Torch has none.
+        ValueError: if DeepCTR-Torch has no counterpart.
     """
     if not isinstance(config, DCNv2Config | XDeepFMConfig | DINConfig):
-        raise ValueError(f"DeepCTR-Torch has no {config.name}")
+        raise ValueError(f"DeepCTR-Torch has no counterpart of {config.name}: use dcnv2, xdeepfm or din")
     sizes = {"dnn_hidden_units": config.hidden_dims, "dnn_dropout": config.dropout, "seed": seed}
     match config:
         case DCNv2Config():
@@ -48,7 +48,7 @@ def build_peer(config: DeepModelConfig, schema: Schema, seed: int) -> Peer:
 
 
 def _pooled(schema: Schema, dim: int, pools: bool) -> tuple[list[Any], Callable[[Arrays], dict[str, np.ndarray]]]:
-    """All features, token sequences mean-pooled."""
+    """Columns and inputs of all features; token sequences are mean-pooled."""
     sizes, sequences = schema.num_embeddings, schema.token_sequences if pools else ()
     columns = [SparseFeat(name, sizes[name], dim) for name in schema.categorical]
     for sequence in sequences:
@@ -56,14 +56,14 @@ def _pooled(schema: Schema, dim: int, pools: bool) -> tuple[list[Any], Callable[
         columns.append(VarLenSparseFeat(feature, maxlen=sequence.max_length, combiner="mean"))
     columns += [DenseFeat(name, 1) for name in schema.dense]
 
-    def inputs(of: Arrays) -> dict[str, np.ndarray]:
-        return _single(of, schema) | {s.name: of.sequences[2 * k] for k, s in enumerate(sequences)}
+    def inputs(arrays: Arrays) -> dict[str, np.ndarray]:
+        return _single_valued(arrays, schema) | {s.name: arrays.sequences[2 * k] for k, s in enumerate(sequences)}
 
     return columns, inputs
 
 
 def _din(config: DINConfig, schema: Schema, sizes: dict[str, Any]) -> Peer:
-    """Its DIN weighs tokens in the item's own table alone: the first token sequence, and no numeric histories."""
+    """Builds DeepCTR-Torch's DIN: reads only the first token sequence, with the target item's embedding table."""
     target, sequence, dim = schema.target_item, schema.token_sequences[0], config.embedding_dim
     n_ids = {name: schema.num_embeddings[name] for name in schema.categorical}
     n_ids[str(target)] = 1 + max(n_ids[str(target)], schema.num_embeddings[sequence.vocabulary])
@@ -72,16 +72,16 @@ def _din(config: DINConfig, schema: Schema, sizes: dict[str, Any]) -> Peer:
     columns.append(VarLenSparseFeat(events, maxlen=sequence.max_length, length_name="n_events"))
     columns += [DenseFeat(name, 1) for name in schema.dense]
     activation = {"dice": "Dice", "prelu": "prelu", "relu": "relu"}[config.activation]
-    plain = "prelu" if activation == "Dice" else activation  # its Dice works on sequences alone
-    sizes |= {"att_hidden_size": config.attention_dims, "att_activation": activation, "dnn_activation": plain}
+    dnn_activation = "prelu" if activation == "Dice" else activation  # its Dice works only on sequences
+    sizes |= {"att_hidden_size": config.attention_dims, "att_activation": activation, "dnn_activation": dnn_activation}
 
-    def inputs(of: Arrays) -> dict[str, np.ndarray]:
-        n_events = (of.sequences[0] > 0).sum(axis=1)
-        return _single(of, schema) | {f"hist_{target}": of.sequences[0], "n_events": n_events}
+    def inputs(arrays: Arrays) -> dict[str, np.ndarray]:
+        n_events = (arrays.sequences[0] > 0).sum(axis=1)
+        return _single_valued(arrays, schema) | {f"hist_{target}": arrays.sequences[0], "n_events": n_events}
 
     return Peer(DIN(columns, [target], **sizes), inputs)
 
 
-def _single(of: Arrays, schema: Schema) -> dict[str, np.ndarray]:
-    found = {name: of.ids[:, number] for number, name in enumerate(schema.categorical)}
-    return found | {name: of.dense[:, number] for number, name in enumerate(schema.dense)}
+def _single_valued(arrays: Arrays, schema: Schema) -> dict[str, np.ndarray]:
+    categorical = {name: arrays.ids[:, number] for number, name in enumerate(schema.categorical)}
+    return categorical | {name: arrays.dense[:, number] for number, name in enumerate(schema.dense)}

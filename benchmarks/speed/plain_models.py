@@ -1,4 +1,7 @@
-"""The deep models as one writes them first in PyTorch: an nn.Embedding per column, padded sequences, float32."""
+"""The deep models in straightforward PyTorch: an nn.Embedding per column, padded sequences, float32.
+
+Shapes: B rows of a batch, F fields, N numeric columns, L padded events, H feature maps, D width.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +15,10 @@ from recsys.schema.resolved import Schema
 
 
 def plain_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
-    """The plain counterpart of `ranking.models.build_model`'s.
+    """Builds the plain counterpart of a model of `ranking.models.build_model`.
 
-    Its forward takes [B, F] ids, [B, N] dense values, and for each sequence of the model [B, L] ids from 1 on, padded
-    with 0, and [B, L] values.
+    Its forward takes [B, F] ids, [B, N] dense values, and for each sequence [B, L] ids from 1 on, padded with 0, and
+    [B, L] values.
     """
     match config:
         case DCNv2Config():
@@ -26,11 +29,11 @@ def plain_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
             return PlainFTTransformer(config, schema)
         case DINConfig():
             return PlainDIN(config, schema)
-    raise ValueError(f"there is no plain counterpart of {config.name}")
+    raise ValueError(f"{config.name} has no plain counterpart: use dcnv2, xdeepfm, ft_transformer or din")
 
 
 def start_tables(module: nn.Module, std: float) -> None:
-    """Draws all embeddings of a module anew; padding stays zero."""
+    """Initializes all embeddings of a module from N(0, std²); padding embeddings are zero."""
     for table in module.modules():
         if isinstance(table, nn.Embedding):
             with torch.no_grad():
@@ -40,7 +43,7 @@ def start_tables(module: nn.Module, std: float) -> None:
 
 
 class Fields(nn.Module):
-    """A vector per categorical feature and per mean-pooled token sequence."""
+    """An embedding per categorical feature and per mean-pooled token sequence."""
 
     def __init__(self, schema: Schema, dim: int, std: float, pools: bool = True) -> None:
         super().__init__()
@@ -54,29 +57,29 @@ class Fields(nn.Module):
         return len(self.embeddings) + len(self.tokens)
 
     def forward(self, ids: Tensor, *sequences: Tensor) -> Tensor:
-        """[B, M, D]."""
-        parts = [table(ids[:, number]) for number, table in enumerate(self.embeddings)]
+        """[B, F, D] embeddings."""
+        embeddings = [table(ids[:, number]) for number, table in enumerate(self.embeddings)]
         for table, sequence in zip(self.tokens, sequences[::2], strict=True):
             n_events = (sequence > 0).sum(dim=1, keepdim=True).clamp(min=1)
-            parts.append(table(sequence).sum(dim=1) / n_events)
-        return torch.stack(parts, dim=1)
+            embeddings.append(table(sequence).sum(dim=1) / n_events)
+        return torch.stack(embeddings, dim=1)
 
 
 class Dice(nn.Module):
-    """p x + (1 - p) a x with p the sigmoid of the standardized x."""
+    """p x + (1 - p) a x, where p is the sigmoid of the standardized x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm, self.slope = nn.BatchNorm1d(width, affine=False), nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] to the same."""
+        """[..., D] to the same shape."""
         p = torch.sigmoid(self.norm(x.flatten(0, -2))).view_as(x)
         return p * x + (1 - p) * self.slope * x
 
 
 def mlp(d_in: int, dims: tuple[int, ...], dropout: float, batch_norm: bool, activation: str = "relu") -> nn.Sequential:
-    """Linear, batch norm if wanted, activation, dropout, layer after layer."""
+    """Layers of Linear, optional batch norm, activation and dropout."""
     layers: list[nn.Module] = []
     for d, d_out in zip([d_in, *dims], dims, strict=False):
         activation_layer = {"relu": nn.ReLU, "prelu": lambda d=d_out: nn.PReLU(d), "dice": lambda d=d_out: Dice(d)}[
@@ -92,7 +95,7 @@ def mlp(d_in: int, dims: tuple[int, ...], dropout: float, batch_norm: bool, acti
 
 
 class PlainDCNv2(nn.Module):
-    """Crosses beside an MLP."""
+    """Cross layers in parallel with an MLP."""
 
     def __init__(self, config: DCNv2Config, schema: Schema) -> None:
         super().__init__()
@@ -112,7 +115,7 @@ class PlainDCNv2(nn.Module):
 
 
 class PlainCIN(nn.Module):
-    """All outer products of all fields, and a convolution of width one over them."""
+    """Outer products of the maps with the fields, then a convolution of width 1 per layer."""
 
     def __init__(self, n_fields: int, dims: tuple[int, ...], split_half: bool, activation: str) -> None:
         super().__init__()
@@ -126,10 +129,10 @@ class PlainCIN(nn.Module):
             self.d_out += n_maps - n_in if is_split else n_maps
 
     def forward(self, x0: Tensor) -> Tensor:
-        """[B, M, D] to [B, d_out]."""
+        """[B, F, D] to [B, d_out]."""
         x, outputs = x0, []
         for number, convolution in enumerate(self.convolutions):
-            maps = self.activation_layer(convolution(torch.einsum("bhd,bmd->bhmd", x, x0).flatten(1, 2)))
+            maps = self.activation_layer(convolution(torch.einsum("bhd,bfd->bhfd", x, x0).flatten(1, 2)))
             half = maps.shape[1] // 2 if self.split_half and number < len(self.convolutions) - 1 else 0
             outputs.append(maps[:, half:])
             x = maps[:, :half] if half else maps
@@ -137,7 +140,7 @@ class PlainCIN(nn.Module):
 
 
 class PlainXDeepFM(nn.Module):
-    """A CIN, an MLP and a linear part."""
+    """A CIN, an MLP and a linear term."""
 
     def __init__(self, config: XDeepFMConfig, schema: Schema) -> None:
         super().__init__()
@@ -157,7 +160,7 @@ class PlainXDeepFM(nn.Module):
 
 
 class PlainFTTransformer(nn.Module):
-    """Tokens, and pre-norm layers of nn.MultiheadAttention and a gated ReLU over all of them."""
+    """Feature tokens, then pre-norm layers of nn.MultiheadAttention and a gated-ReLU feed-forward block."""
 
     def __init__(self, config: FTTransformerConfig, schema: Schema) -> None:
         super().__init__()
@@ -197,21 +200,21 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(config.ffn_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to the same."""
+        """[B, F, D] to the same shape."""
         y = self.norms[0](x)
         x = x + self.keep_rows(self.attention(y, y, y, need_weights=False)[0])
         value, gate = self.into(self.norms[1](x)).chunk(2, dim=2)
         return x + self.keep_rows(self.out(self.dropout(value * gate.relu())))
 
     def keep_rows(self, branch: Tensor) -> Tensor:
-        """Stochastic depth."""
+        """Stochastic depth: zeroes the branch of random rows in training."""
         if not self.training:
             return branch
         return branch * torch.empty(len(branch), 1, 1).bernoulli_(1 - self.skip_prob) / (1 - self.skip_prob)
 
 
 class PlainDIN(nn.Module):
-    """Padded behaviours, each weighed by an attention unit and masked."""
+    """Sums of padded behaviors, weighted by an attention unit and masked."""
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
@@ -219,7 +222,7 @@ class PlainDIN(nn.Module):
             raise ValueError("din needs schema.target_item")
         dim, std, sizes = config.embedding_dim, config.embedding_init_std, schema.num_embeddings
         self.fields = Fields(schema, dim, std, pools=False)
-        self.place = schema.categorical.index(schema.target_item)
+        self.target_position = schema.categorical.index(schema.target_item)
         self.n_token_sequences = len(schema.token_sequences)
         n_ids = [sizes[s.vocabulary] for s in schema.token_sequences]
         n_ids += [len(s.columns) for s in schema.column_sequences]
@@ -238,13 +241,13 @@ class PlainDIN(nn.Module):
     def forward(self, ids: Tensor, dense: Tensor, *sequences: Tensor) -> Tensor:
         """[B] logits."""
         x = self.fields(ids)
-        target, pooled = x[:, self.place].unsqueeze(1), []
+        target, pooled = x[:, self.target_position].unsqueeze(1), []
         for number, (tokens, values) in enumerate(zip(sequences[::2], sequences[1::2], strict=True)):
-            behaviour = self.events[number](tokens)
+            events = self.events[number](tokens)
             if number >= self.n_token_sequences:
                 shift = self.shifts[number - self.n_token_sequences]
-                behaviour = behaviour * values.unsqueeze(2) + shift(tokens)
-            t = target.expand_as(behaviour)
-            weight = self.units[number](torch.cat([behaviour, t, behaviour - t, behaviour * t], dim=2))
-            pooled.append((weight * (tokens > 0).unsqueeze(2) * behaviour).sum(1))
+                events = events * values.unsqueeze(2) + shift(tokens)
+            t = target.expand_as(events)
+            weight = self.units[number](torch.cat([events, t, events - t, events * t], dim=2))
+            pooled.append((weight * (tokens > 0).unsqueeze(2) * events).sum(1))
         return self.head(self.mlp(torch.cat([x.flatten(1), *pooled, dense], dim=1))).squeeze(1)

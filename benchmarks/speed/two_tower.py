@@ -1,4 +1,7 @@
-"""Two towers in the speed contest: ours, and as one writes them first in PyTorch."""
+"""Two-tower contenders of the speed contest: ours, and straightforward PyTorch.
+
+Shapes: B rows of a batch, F categorical features, N numeric columns, L padded events, D output width.
+"""
 
 import tempfile
 import time
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from benchmarks.speed.contest import Arrays, Score, Task, load, private_gib
+from benchmarks.speed.contest import Arrays, Batches, Score, Task, load, private_gib
 from benchmarks.speed.plain_models import mlp, start_tables
 from recsys.schema.resolved import Schema
 from recsys.system.allocator import keep_freed_memory
@@ -25,12 +28,12 @@ from retrieval.two_tower import TwoTowerConfig, tower_features
 
 
 def settings_of(task: Task) -> tuple[TwoTowerConfig, RetrievalTrainerConfig]:
-    """The towers' sizes, and how they are trained: every row is a hit here."""
+    """The configs of the towers and of the trainer."""
     return TwoTowerConfig.model_validate(task.model), RetrievalTrainerConfig.model_validate(task.trainer)
 
 
 def ours(task: Task) -> Score:
-    """The trainer that every pipeline uses."""
+    """Trains with this project's retrieval trainer."""
     keep_freed_memory()
     model, config = settings_of(task)
     split, _ = task.open()
@@ -49,14 +52,14 @@ def ours(task: Task) -> Score:
 
 
 class PlainTowers(nn.Module):
-    """An nn.Embedding per column, padded sequences averaged, two MLPs, cosines."""
+    """An nn.Embedding per column, mean-pooled padded sequences, two MLPs, normalized outputs."""
 
     def __init__(self, config: TwoTowerConfig, schema: Schema) -> None:
         super().__init__()
         user, item = tower_features(schema, ("user", "context")), tower_features(schema, ("item",))
         dim, sizes = config.embedding_dim, schema.num_embeddings
-        place = schema.categorical.index
-        self.places = [[place(name) for name in features.categorical] for features in (user, item)]
+        index_of = schema.categorical.index
+        self.column_indices = [[index_of(name) for name in features.categorical] for features in (user, item)]
         self.tables: Any = nn.ModuleList(
             nn.ModuleList(nn.Embedding(sizes[name], dim) for name in features.categorical) for features in (user, item)
         )
@@ -75,21 +78,21 @@ class PlainTowers(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-float(np.log(config.temperature))))
 
     def forward(self, ids: Tensor, dense: Tensor, *sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, d] unit vectors of requests and of items."""
+        """[B, F] ids, [B, N] dense and [B, L] sequences to [B, D] unit vectors of requests and of items."""
         user_tables, item_tables = self.tables
-        of_user = [table(ids[:, place]) for table, place in zip(user_tables, self.places[0], strict=True)]
-        of_item = [table(ids[:, place]) for table, place in zip(item_tables, self.places[1], strict=True)]
+        user_columns, item_columns = self.column_indices
+        user_embeddings = [table(ids[:, column]) for table, column in zip(user_tables, user_columns, strict=True)]
+        item_embeddings = [table(ids[:, column]) for table, column in zip(item_tables, item_columns, strict=True)]
         for number, table in zip(self.sequences, self.tokens, strict=True):
             tokens = sequences[2 * number]
-            of_user.append(table(tokens).sum(dim=1) / (tokens > 0).sum(dim=1, keepdim=True).clamp(min=1))
-        user = self.towers[0](torch.cat([*of_user, dense[:, self.dense]], dim=1))
-        item = self.towers[1](torch.cat(of_item, dim=1))
+            user_embeddings.append(table(tokens).sum(dim=1) / (tokens > 0).sum(dim=1, keepdim=True).clamp(min=1))
+        user = self.towers[0](torch.cat([*user_embeddings, dense[:, self.dense]], dim=1))
+        item = self.towers[1](torch.cat(item_embeddings, dim=1))
         return functional.normalize(user, dim=1), functional.normalize(item, dim=1)
 
 
 def plain(task: Task) -> Score:
-    """Plain PyTorch: float32, torch.optim.AdamW on everything, a DataLoader with workers, the same loss."""
-    from benchmarks.speed.contest import Batches  # which imports this file
+    """Trains with plain PyTorch: float32, AdamW for all parameters, a DataLoader with workers, the same loss."""
 
     config, settings = settings_of(task)
     split, _ = task.open()
@@ -107,13 +110,13 @@ def plain(task: Task) -> Score:
     for _ in range(settings.epochs):
         for _, ids, dense, *sequences in loader:
             optimizer.zero_grad()
-            user, items = model(ids, dense, *sequences)
-            item = ids[:, target]
-            logits = model.log_scale.exp() * user @ items.T - (log_share[item] + np.log(len(item)))
-            is_hit = (item[:, None] == item[None, :]).fill_diagonal_(False)
-            own = logits.diagonal() + log_share[item] + np.log(len(item))
-            logits = torch.diagonal_scatter(logits.masked_fill(is_hit, -torch.inf), own)
-            functional.cross_entropy(logits, torch.arange(len(item))).backward()
+            user, item = model(ids, dense, *sequences)
+            item_ids = ids[:, target]
+            logits = model.log_scale.exp() * user @ item.T - (log_share[item_ids] + np.log(len(item_ids)))
+            is_accidental_hit = (item_ids[:, None] == item_ids[None, :]).fill_diagonal_(False)
+            positive_logits = logits.diagonal() + log_share[item_ids] + np.log(len(item_ids))
+            logits = torch.diagonal_scatter(logits.masked_fill(is_accidental_hit, -torch.inf), positive_logits)
+            functional.cross_entropy(logits, torch.arange(len(item_ids))).backward()
             optimizer.step()
     seconds = time.perf_counter() - start
     return Score(len(arrays) * settings.epochs / seconds, private_gib=private_gib())

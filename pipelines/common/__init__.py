@@ -1,1 +1,1 @@
-"""What the pipelines share."""
+"""Code that the pipelines share."""

@@ -1,4 +1,4 @@
-"""What every pipeline's command line shares: the exit codes and one-line errors."""
+"""Shared command-line code of the pipelines: common options, exit codes and one-line errors."""
 
 import errno
 import functools
@@ -22,21 +22,21 @@ TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retr
 
 ConfigOption = Annotated[
     Path,
-    typer.Option(help="YAML config: the data's schema and the settings for it.", show_default="configs/toss.yaml"),
+    typer.Option(help="YAML file with the data schema and the settings.", show_default="configs/toss.yaml"),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Dotted settings over the config's.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that override the config.", show_default=False),
 ]
 
 RANK = os.environ.get("RANK", "0")
-"""Of torchrun's processes, this one's number."""
+"""Rank of this process under torchrun; "0" without torchrun."""
 
-_CURES = {
+_REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free some space, or choose another --out",
-    (errno.EROFS, errno.EACCES, errno.EPERM): "allow writing there, or choose another --out",
-    (errno.EIO,): "the disk is failing: choose another --out",
-    (errno.EMFILE, errno.ENFILE): "raise the limit of open files (ulimit -n)",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "make the folder writable, or choose another --out",
+    (errno.EIO,): "the disk reports errors; choose another --out",
+    (errno.EMFILE, errno.ENFILE): "raise the limit on open files (ulimit -n)",
     (errno.ENAMETOOLONG, errno.ENOTDIR): "choose another --out",
 }
 
@@ -46,7 +46,7 @@ EXIT_BAD_INPUT = 2
 def run_pipeline(command: Callable[..., None]) -> None:
     """Runs `command` as a Typer program.
 
-    Exit codes: 0 done, 2 bad input or usage (one line on stderr), 130 interrupted, 1 our own fault (with a traceback).
+    Exit codes: 0 success, 2 bad input or usage (one line on stderr), 130 interrupted, 1 a bug (with a traceback).
     """
 
     @functools.wraps(command)
@@ -54,67 +54,67 @@ def run_pipeline(command: Callable[..., None]) -> None:
         try:
             raise_from_here()
             command(*args, **kwargs)
-        except BaseException as error:  # KeyboardInterrupt is one, and what torch makes of it is another
-            if (end := _end_by(error)) is None:
+        except BaseException as error:  # includes KeyboardInterrupt, and the errors torch raises in its place
+            if (handled := _message_and_code(error)) is None:
                 raise
-            message, code = end
+            message, code = handled
             print(message, file=sys.stderr)
             raise typer.Exit(code) from error
 
     if RANK != "0":
-        console.quiet = True  # of torchrun's processes one speaks
+        console.quiet = True  # only rank 0 prints under torchrun
     _quiet_libraries()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
 
 
-def _end_by(error: BaseException) -> tuple[str, int] | None:
-    """The line and the exit code that an error ends in; None where the fault is ours."""
+def _message_and_code(error: BaseException) -> tuple[str, int] | None:
+    """The message and the exit code of an error; None for a bug."""
     if is_interrupt(error):
         return MESSAGE, EXIT_INTERRUPTED
     if isinstance(error, InputError):
-        whose = "error" if RANK == "0" else f"error (rank {RANK})"
-        return f"{whose}: {one_line(error)}", EXIT_BAD_INPUT
-    if isinstance(error, OSError | MemoryError) and (cure := _cure(error)) is not None:
-        return f"error: {_what(error)}: {cure}, then give the same command again", EXIT_BAD_INPUT
+        prefix = "error" if RANK == "0" else f"error (rank {RANK})"
+        return f"{prefix}: {one_line(error)}", EXIT_BAD_INPUT
+    if isinstance(error, OSError | MemoryError) and (remedy := _remedy(error)) is not None:
+        return f"error: {_system_error(error)}: {remedy}, then run the same command again", EXIT_BAD_INPUT
     return None
 
 
-def _what(error: OSError | MemoryError) -> str:
-    """What the machine refused; libraries say it in many ways."""
+def _system_error(error: OSError | MemoryError) -> str:
+    """The operating system's own message for an error, because libraries word it differently."""
     if isinstance(error, MemoryError):
-        return "the machine has too little memory"
-    where = f" ({error.filename})" if error.filename else ""
-    return f"{os.strerror(error.errno or 0)}{where}"
+        return "out of memory"
+    path = f" ({error.filename})" if error.filename else ""
+    return f"{os.strerror(error.errno or 0)}{path}"
 
 
-def _cure(error: OSError | MemoryError) -> str | None:
-    """What a user can do about a machine that refuses; None where the fault is ours."""
+def _remedy(error: OSError | MemoryError) -> str | None:
+    """How the user can fix a system error; None for a bug."""
     if isinstance(error, MemoryError):
-        return "end other programs, or take a larger machine"
-    return next((cure for numbers, cure in _CURES.items() if error.errno in numbers), None)
+        return "close other programs, or use a machine with more memory"
+    return next((remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers), None)
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without the breaks that a library or a name in it may bring."""
+    """The message of an error without the line breaks that a library or a name may put in it."""
     return " ".join(str(error).split())
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
-    """Prints a hint about an old name as one line, and any other warning as Python does."""
+def _show_warning(message: Warning | str, category: type[Warning], *location: Any, **options: Any) -> None:
+    """Prints a hint about a renamed key as one line, and other warnings in Python's format."""
     if issubclass(category, RenamedWarning):
         print(f"hint: {message}", file=sys.stderr)
     else:
-        print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr, end="")
+        print(warnings.formatwarning(message, category, *location[:2]), file=sys.stderr, end="")
 
 
 def _quiet_libraries() -> None:
-    """Leaves out what TorchRec, fbgemm and torch.fx say to their own developers, or of what we chose."""
+    """Hides log messages and warnings of TorchRec, fbgemm and torch.fx that users cannot act on."""
     for name in (None, "torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="torchrec")
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
-    # the tests compare these gradients with plain torch's
+    # the tests compare these gradients with those of plain torch
     warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")

@@ -1,4 +1,4 @@
-"""The sections of a YAML config, and how a pipeline puts config and command line together."""
+"""Sections of a YAML config, and how a pipeline merges the config and the command line."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,29 +29,29 @@ _MODEL_KEYS = {"model", "trainer", "features"}
 
 
 class DataConfig(StrictModel):
-    """Which data: its name, raw files, schema and preparation."""
+    """The data set: name, raw files, schema and preparation."""
 
     model_config = ConfigDict(validate_by_name=True)
 
     name: str
     files: RawFiles
     generator: GeneratorConfig | None = None
-    """Set where the data can be generated."""
+    """Settings of the generator; None if the data cannot be generated."""
     schema_: SchemaConfig = Field(alias="schema")
     prepare: PrepareConfig = PrepareConfig()
 
     def dump(self) -> Values:
-        """The values of these sections, as a YAML file holds them."""
+        """These sections as the values of a YAML file."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 def read_layers(path: Path, overrides: Sequence[str]) -> Values:
-    """A config file under the command line's overrides."""
+    """Reads a config file and applies the overrides of the command line."""
     return merge(load_sections(path), parse_overrides(overrides))
 
 
 def load_sections(path: Path) -> Values:
-    """A config file, with the sections of earlier versions under today's names."""
+    """Reads a config file and renames sections of earlier versions."""
     values = load_yaml(path)
     for old in _RENAMED_SECTIONS.keys() & values.keys():
         warn_of_new_name(old, _RENAMED_SECTIONS[old])
@@ -60,7 +60,7 @@ def load_sections(path: Path) -> Values:
 
 
 def data_section(values: Values, origin: str) -> DataConfig:
-    """The part of a config that says which data."""
+    """The data part of a config."""
     return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
 
 
@@ -70,17 +70,17 @@ def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
 
 
 class ShowShardingConfig(StrictModel):
-    """Sizes that `--show-sharding` assumes."""
+    """Table sizes and sequence lengths that `--show-sharding` assumes."""
 
     num_embeddings: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """Rows of embedding tables, in place of the data's; where all are given no data is needed."""
+    """Rows of embedding tables, which override those of the data; if all tables are listed, no data is needed."""
     sequence_lengths: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Ids a row has on average; `max_length` where none is given."""
+    """Mean number of ids of a row, by sequence; `max_length` for sequences that are not listed."""
 
 
 @dataclass(frozen=True)
 class RankConfig:
-    """A ranking run: its data, its model, what that reads of the data and how it is trained."""
+    """A ranking run: data, model, features and training."""
 
     data: DataConfig
     model: ModelConfig
@@ -88,15 +88,15 @@ class RankConfig:
     features: FeatureConfig
     show_sharding: ShowShardingConfig
     run: RunSection
-    """Of a config that a run folder holds; else empty."""
+    """The section `run` of a run folder's config; empty for other configs."""
 
 
 def _mapping(values: Any, path: Path, key: str) -> Values:
-    """A section as a mapping of names; one that is left empty has none."""
+    """A section as a mapping; an empty section gives an empty mapping."""
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"{path}: {key} must hold a mapping of keys to values, got {values!r}")
+        raise InputError(f"{path}: {key} must be a mapping of keys to values, got {values!r}")
     return {str(name): value for name, value in values.items()}
 
 
@@ -105,49 +105,50 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
 
     Args:
         path: the file.
-        model: its name; None takes the one that the file's `model.name` gives, as that of a finished run does.
-        overrides: KEY=VALUE settings over the file's.
+        model: name of the model; None takes `model.name` of the file, which the config of a finished run sets.
+        overrides: KEY=VALUE settings, which override the file.
 
-    Settings count in this order: the command line, the config's `models.NAME` section (`model`, `trainer` and
+    Priority of settings, highest first: the command line, the config's `models.NAME` section (`model`, `trainer` and
     `features`), its `trainer` and `features` sections, the defaults.
 
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file, given = load_sections(path), parse_overrides(overrides)
+    file_values, override_values = load_sections(path), parse_overrides(overrides)
     if model is None:
-        model = _named_model(file, path)
-    model_class = config_class(model)  # first: a wrong name is told before anything else
-    models = _mapping(file.pop("models", None), path, "models")
-    known = model_names()
-    for name in models:
-        if name not in known:
-            raise InputError(f"{path}: models.{name}: there is no such model{nearest(name, known)}")
-    own = _mapping(models.get(model), path, f"models.{model}")
-    if unknown := sorted(set(own) - _MODEL_KEYS):
+        model = _model_name(file_values, path)
+    model_class = config_class(model)  # first: a wrong model name is the first error to report
+    model_sections = _mapping(file_values.pop("models", None), path, "models")
+    known_models = model_names()
+    for name in model_sections:
+        if name not in known_models:
+            raise InputError(f"{path}: models.{name}: unknown model{nearest(name, known_models)}")
+    model_section = _mapping(model_sections.get(model), path, f"models.{model}")
+    if unknown := sorted(set(model_section) - _MODEL_KEYS):
         known_keys = ", ".join(sorted(_MODEL_KEYS))
-        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': it takes {known_keys}")
-    # The file's trainer section is for all models: trees take from it what they know.
-    shared, section = file.get("trainer") or {}, trainer_class(model)
-    if isinstance(shared, dict):
-        taken = {*section.model_fields} | (shared.keys() - {*TrainerConfig.model_fields})
-        file["trainer"] = {key: value for key, value in shared.items() if key in taken}
-    values, origin = merge(file, own, given), str(path) if not overrides else f"{path} with overrides"
+        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': allowed keys are {known_keys}")
+    # The trainer section is shared by all models: GBDT ignores the keys that only TrainerConfig has.
+    shared_trainer, trainer_config = file_values.get("trainer") or {}, trainer_class(model)
+    if isinstance(shared_trainer, dict):
+        allowed = {*trainer_config.model_fields} | (shared_trainer.keys() - {*TrainerConfig.model_fields})
+        file_values["trainer"] = {key: value for key, value in shared_trainer.items() if key in allowed}
+    values = merge(file_values, model_section, override_values)
+    origin = str(path) if not overrides else f"{path} with overrides"
     return RankConfig(
         data=data_section(values, origin),
         model=validate(model_class, values.get("model") or {}, origin, "model."),
-        trainer=validate(section, values.get("trainer") or {}, origin, "trainer."),
+        trainer=validate(trainer_config, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
         show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
     )
 
 
-def _named_model(file: Values, path: Path) -> str:
-    section = file.get("model")
+def _model_name(file_values: Values, path: Path) -> str:
+    section = file_values.get("model")
     name = section.get("name") if isinstance(section, dict) else None
     if name is None:
-        raise InputError(f"{path} names no model: pass --model, one of {', '.join(model_names())}")
+        raise InputError(f"{path} does not set model.name: pass --model, one of {', '.join(model_names())}")
     return str(name)
 
 
@@ -157,23 +158,24 @@ class RetrievalSettings(StrictModel):
     renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives"}
 
     positives: PositivesOf = "clicked"
-    """Which rows name an ad that should have been retrieved."""
+    """Which rows are positives, whose item should be retrieved."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
-    """After so many days a row counts half for the popularity that the towers start from; null counts all alike."""
+    """Half-life in days of a row's weight in the popularity that the towers start from; null: equal weights."""
     model: TwoTowerConfig = TwoTowerConfig()
     trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
     index: IndexConfig = IndexConfig()
     score_parts: Annotated[int, Field(ge=2)] | None = 2
-    """scores.parquet holds the logit of every row's own pair: a fitting row's by towers that were fitted without the
-    part it is in, so that the score can be a feature of a ranking model. null writes none, and fits no such towers."""
+    """Number of parts for cross-fitted scores. scores.parquet holds the logit of each row's own pair, computed for a
+    fitting row by towers that are fitted without its part, so that a ranking model can use the score as a feature.
+    null skips these fits and the file."""
     candidates: Annotated[int, Field(ge=1, le=500)] = 100
-    """Ads of each request that candidates.parquet holds, for ranking models to score."""
+    """Candidates of each request in candidates.parquet, which ranking models score."""
 
     @model_validator(mode="after")
-    def _honest_scores(self) -> "RetrievalSettings":
+    def _check_score_parts(self) -> "RetrievalSettings":
         if self.model.pooling == "causal" and self.score_parts is not None:
             raise ValueError(
-                "model.pooling=causal learns from every step of a history, so that no part of the rows is unseen: "
+                "model.pooling=causal trains on every step of a history, so that no part of the rows is unseen: "
                 "set score_parts=null"
             )
         return self
@@ -181,33 +183,35 @@ class RetrievalSettings(StrictModel):
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """A retrieval run: its data, and how ads are retrieved."""
+    """A retrieval run: data and retrieval settings."""
 
     data: DataConfig
     retrieval: RetrievalSettings
     run: RunSection
-    """Of a config that a run folder holds; else empty."""
+    """The section `run` of a run folder's config; empty for other configs."""
 
 
 def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
     """Reads a config file for retrieval.
 
-    Settings count in this order: the command line, the config's `retrieval` section, the defaults. On the command line
-    the section's name is left out: `model.output_dim=32`.
+    Priority of settings, highest first: the command line, the config's `retrieval` section, the defaults. Overrides
+    omit the section's name: `model.output_dim=32`.
 
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file, given = load_sections(path), parse_overrides(overrides)
+    file_values, override_values = load_sections(path), parse_overrides(overrides)
     names = {*RetrievalSettings.model_fields, *RetrievalSettings.renamed_keys}
-    mine = {key: value for key, value in given.items() if key in names}
-    others = {key: value for key, value in given.items() if key not in mine}
-    if wrong := sorted(set(others) & set(_RUN_KEYS)):
-        raise InputError(f"{wrong[0]!r} is no setting of a retrieval run: give those of its section, without its name")
+    retrieval_overrides = {key: value for key, value in override_values.items() if key in names}
+    data_overrides = {key: value for key, value in override_values.items() if key not in retrieval_overrides}
+    if wrong := sorted(set(data_overrides) & set(_RUN_KEYS)):
+        raise InputError(
+            f"{wrong[0]!r} is not a setting of a retrieval run: pass keys of the section 'retrieval' without its name"
+        )
     origin = str(path) if not overrides else f"{path} with overrides"
-    section = merge(file.get("retrieval") or {}, mine)
+    section = merge(file_values.get("retrieval") or {}, retrieval_overrides)
     return RetrievalConfig(
-        data=data_section(merge(file, others), origin),
+        data=data_section(merge(file_values, data_overrides), origin),
         retrieval=validate(RetrievalSettings, section, origin),
-        run=validate(RunSection, file.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
+        run=validate(RunSection, file_values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
     )

@@ -1,4 +1,4 @@
-"""Finds, generates or prepares the data a pipeline is to run on."""
+"""Finds, generates or prepares the data set that a pipeline runs on."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def prepare_raw(
     out: Path,
     engine: Engine = "local",
 ) -> Path:
-    """Prepares files that are named on the command line, relative to the working folder."""
+    """Prepares the files given on the command line, with paths relative to the working folder."""
     folder = Path(train[0]).absolute()
     folder = folder if folder.is_dir() else folder.parent
     files = RawFiles(
@@ -43,25 +43,25 @@ def prepare_raw(
 
 
 def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
-    """The prepared data set that a pipeline's `--data` stands for.
+    """The prepared data set of a pipeline's `--data`.
 
     Args:
-        config: what the data is expected to be.
-        data: a prepared folder, a folder of raw files (prepared once), or None for the folder the config names, or
-            for generated data where the config allows it.
+        config: the data config, which a prepared data set has to match.
+        data: a prepared folder, or a folder of raw files (prepared once); None takes generated data if the config
+            has a generator, else the config's `files.folder`.
 
     Raises:
-        InputError: when there is no such data, or it was prepared with another schema.
+        InputError: when the data does not exist or was prepared with another schema.
     """
     if data is not None and not data.is_dir():
         raise InputError(f"--data {data} is not a folder: pass a prepared data set or a folder of raw files")
     if data is not None and (data / SCHEMA_FILE).is_file():
         dataset = PreparedDataset.open(data)
-        _check_same(config, dataset)
+        _check_config(config, dataset)
         return dataset
-    folder = data or _usual_folder(config)
-    mark = fingerprint(config.schema_, config.files, config.prepare, folder)
-    out = PREPARED_ROOT / f"{config.name}-{mark[:8]}"
+    folder = data or _default_folder(config)
+    digest = fingerprint(config.schema_, config.files, config.prepare, folder)
+    out = PREPARED_ROOT / f"{config.name}-{digest[:8]}"
     if not is_done(out):
         console.print(f"preparing {folder} once, into {out}")
         prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
@@ -69,20 +69,20 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
 
 
 def recorded_data(run: RunSection) -> Path | None:
-    """The prepared data set that the config of a finished run names; None for any other config.
+    """The prepared data set recorded in the config of a finished run; None for other configs.
 
     Raises:
-        InputError: when the folder holds other data now.
+        InputError: when the folder now holds other data.
     """
     if run.data is None or not (Path(run.data.folder) / SCHEMA_FILE).is_file():
         return None
     folder = Path(run.data.folder)
     if PreparedDataset.open(folder).manifest.fingerprint != run.data.fingerprint:
-        raise InputError(f"{folder} holds other data than the run was trained on: pass its data with --data")
+        raise InputError(f"{folder} no longer holds the data that the run was trained on: pass that data with --data")
     return folder
 
 
-def _usual_folder(config: DataConfig) -> Path:
+def _default_folder(config: DataConfig) -> Path:
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):
@@ -91,26 +91,24 @@ def _usual_folder(config: DataConfig) -> Path:
         return folder
     name = config.files.folder
     if name is None:
-        raise InputError(f"config {config.name!r} names no folder of raw files: pass --data FOLDER")
+        raise InputError(f"config {config.name!r} does not set files.folder: pass --data FOLDER")
     roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else list(DATA_ROOTS)
     for root in roots:
         if (root / name).is_dir():
             return root / name
-    places = ", ".join(str(root / name) for root in roots)
-    raise InputError(
-        f"the data of config {config.name!r} is not at {places}: pass --data FOLDER or set {DATA_VARIABLE}"
-    )
+    paths = ", ".join(str(root / name) for root in roots)
+    raise InputError(f"config {config.name!r}: no data at {paths}: pass --data FOLDER or set {DATA_VARIABLE}")
 
 
-def _check_same(config: DataConfig, dataset: PreparedDataset) -> None:
+def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
     manifest = dataset.manifest
-    for section, mine, theirs in (
+    for section, expected, prepared in (
         ("schema", config.schema_, manifest.schema_config),
         ("prepare", config.prepare, manifest.prepare),
     ):
-        if mine != theirs:
-            a, b = mine.model_dump(), theirs.model_dump()
-            key = next(key for key in a if a[key] != b[key])
+        if expected != prepared:
+            expected_values, prepared_values = expected.model_dump(), prepared.model_dump()
+            key = next(key for key in expected_values if expected_values[key] != prepared_values[key])
             raise InputError(
                 f"{dataset.folder} was prepared from config {dataset.name!r} with another {section}.{key} than "
                 f"config {config.name!r} has: pass the --config it was prepared with, or prepare it again"
@@ -118,9 +116,9 @@ def _check_same(config: DataConfig, dataset: PreparedDataset) -> None:
 
 
 def print_dataset(dataset: PreparedDataset) -> None:
-    """Shows what a prepared data set holds, group by group."""
+    """Prints the row groups and the embedding tables of a prepared data set."""
     table = Table(title=f"{dataset.name}: {dataset.n_rows:,} rows in {dataset.folder}", title_justify="left")
-    for column in ("partition", "fold", "holdout", "rows", "positive", "rate %"):
+    for column in ("partition", "fold", "holdout", "rows", "positives", "positive %"):
         table.add_column(column, justify="right")
     for group in dataset.groups:
         is_labelled = group.partition in ("train", *dataset.predefined_splits)

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a pipeline in one line and exit code 130, from its first import on."""
+"""Ctrl-C ends a pipeline with one line and exit code 130, from its first import on."""
 
 import os
 import signal
@@ -6,37 +6,40 @@ from collections.abc import Callable
 from types import FrameType
 
 EXIT_INTERRUPTED = 130
-MESSAGE = "interrupted: give the same command again; what is unfinished has no final name"
-_pressed: list[int] = []
+MESSAGE = "interrupted: run the same command again to resume; unfinished output has a temporary name"
+_interrupts: list[int] = []
 
 
 def end_at_once() -> None:
-    """For as long as modules are imported: nothing is written yet, and an exception might stop in any of them."""
-    _replace(signal.default_int_handler, _end)
+    """Makes Ctrl-C exit immediately, for use while modules are imported.
+
+    Nothing is written yet, and some modules catch an exception raised during their import.
+    """
+    _replace_handler(signal.default_int_handler, _exit_now)
 
 
 def raise_from_here() -> None:
-    """KeyboardInterrupt again, for a pipeline to leave its locks and files in order."""
-    _pressed.clear()
-    _replace(signal.default_int_handler, _raise)
-    _replace(_end, _raise)
+    """Makes Ctrl-C raise KeyboardInterrupt again, so that a pipeline can release its locks and files."""
+    _interrupts.clear()
+    _replace_handler(signal.default_int_handler, _raise)
+    _replace_handler(_exit_now, _raise)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error: torch's checkpoints catch a KeyboardInterrupt and raise another error."""
-    return isinstance(error, KeyboardInterrupt) or bool(_pressed)
+    """Whether Ctrl-C caused an error: torch's checkpoints catch a KeyboardInterrupt and raise another error."""
+    return isinstance(error, KeyboardInterrupt) or bool(_interrupts)
 
 
-def _replace(old: object, new: Callable[[int, FrameType | None], None]) -> None:
-    if signal.getsignal(signal.SIGINT) is old:  # neither where it is ignored, as under nohup
+def _replace_handler(old: object, new: Callable[[int, FrameType | None], None]) -> None:
+    if signal.getsignal(signal.SIGINT) is old:  # false for both handlers if SIGINT is ignored, as under nohup
         signal.signal(signal.SIGINT, new)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _exit_now(number: int, frame: FrameType | None) -> None:
     os.write(2, f"{MESSAGE}\n".encode())
     os._exit(EXIT_INTERRUPTED)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    _pressed.append(number)
+    _interrupts.append(number)
     raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""`python -m pipelines.plan`: the plan from the data to the submission."""
+"""`python -m pipelines.plan`: runs a plan of steps and gates, from the data to the submission."""

@@ -1,4 +1,4 @@
-"""`python -m pipelines.plan`."""
+"""Entry point of `python -m pipelines.plan`."""
 
 from pipelines.common.cli import run_pipeline
 from pipelines.plan.command import plan

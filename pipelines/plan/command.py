@@ -1,4 +1,4 @@
-"""The plan from the data to the submission: models, the gates between them, calibration, ensemble, full training.
+"""Runs a plan from the data to the submission: models, gates, ensemble, calibration, training on all rows.
 
 python -m pipelines.plan --out runs/plan
 """
@@ -37,19 +37,21 @@ PLAN_FILE = "plan.yaml"
 
 def plan(
     config: Annotated[
-        Path, typer.Option(help="YAML file of steps and gates.", show_default="configs/plan.yaml")
+        Path, typer.Option(help="YAML file with the steps and gates.", show_default="configs/plan.yaml")
     ] = CONFIGS / "plan.yaml",
-    data: Annotated[Path | None, typer.Option(help="As for pipelines.rank.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the plan.")] = Path("runs/plan"),
+    data: Annotated[Path | None, typer.Option(help="Data of all steps, as in pipelines.rank.")] = None,
+    out: Annotated[Path, typer.Option(help="Plan folder to write.")] = Path("runs/plan"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would run, why, and for how long; train nothing.")
+        bool, typer.Option("--dry-run", help="Print which steps would run, why, and the estimated time, and exit.")
     ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Follow the plan.
+    """Run a plan of training steps and decision gates.
 
-    Steps that were finished are skipped and one that was cut goes on when the same command is given again. Ends with
-    the gates' verdicts, report.html and the submission.
+    Prints the verdicts of the gates and writes report.html and submission.csv.
+    Running the same command again skips finished steps and resumes the interrupted
+    one.
+    KEY=VALUE arguments override keys of the plan, or of the config in all steps.
     """
     chosen = load_plan(config, tuple(overrides or ()))
     state = PlanState(chosen, out)
@@ -58,7 +60,7 @@ def plan(
     if world.size > 1:
         raise InputError("a plan runs in one process: start it without torchrun")
     keep_freed_memory()
-    claim(out, chosen, is_writer=False)  # before data is prepared, which may take long
+    claim(out, chosen, is_writer=False)  # checked before the data is prepared, which may take long
     dataset = find_prepared(state.data_config(), data)
     check_data(chosen, dataset)
     if dry_run:
@@ -68,29 +70,29 @@ def plan(
     for step in chosen.steps:
         if not isinstance(step, GateStep) and state.is_wanted(step.name) is False:
             continue
-        what = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
-        console.rule(what, align="left")
+        title = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
+        console.rule(title, align="left")
         start = time.perf_counter()
         run_step(state, step, dataset, world)
-        console.print(f"{what}: {as_text(time.perf_counter() - start)}", style="dim")
+        console.print(f"{title}: {as_text(time.perf_counter() - start)}", style="dim")
     finish(state, dataset)
 
 
 def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
-    """Makes the plan's folder, or finds it as the same plan left it.
+    """Creates the plan folder, or checks that it belongs to the same plan.
 
     Raises:
-        InputError: when it holds something else.
+        InputError: when the folder holds another plan or other files.
     """
     text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     path = out / PLAN_FILE
-    temporary = path.with_suffix(".tmp")  # all that a process leaves which was killed here
+    temporary = path.with_suffix(".tmp")  # the only file left by a process that was killed in this function
     if path.is_file():
         if validate(PlanConfig, load_yaml(path), str(path)) != chosen:
-            raise InputError(f"{out} holds a plan of another config: choose another --out, or remove it")
+            raise InputError(f"{out} holds a plan with another config: choose another --out, or remove it")
         return
     if out.exists() and (not out.is_dir() or set(out.iterdir()) - {temporary}):
-        raise InputError(f"{out} exists and is not a plan's folder: choose another --out, or remove it")
+        raise InputError(f"{out} exists and is not a plan folder: choose another --out, or remove it")
     if is_writer:
         out.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
@@ -98,10 +100,10 @@ def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
 
 
 def check_settings(state: PlanState) -> None:
-    """Reads every step's settings before the first is run.
+    """Validates the settings of all steps before the first step runs.
 
     Raises:
-        InputError: for the first that is wrong.
+        InputError: for the first invalid setting.
     """
     state.data_config()
     for step in state.plan.steps:
@@ -116,7 +118,7 @@ def check_settings(state: PlanState) -> None:
 
 
 def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
-    """Refuses data without the folds, the last day or the segments that a plan is judged on."""
+    """Raises InputError if the data lacks the folds, the holdout or the segments that a plan is evaluated on."""
     for gate in chosen.gates.values():
         if isinstance(gate, SegmentGate):
             check_segmentation(dataset, gate.segmentation)
@@ -127,15 +129,15 @@ def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
 
 
 def finish(state: PlanState, dataset: PreparedDataset) -> None:
-    """Says what the gates decided, writes the report and marks the plan as done."""
+    """Prints the verdicts, writes the report and marks the plan as done."""
     print_gates(state)
     final = next((step for step in state.plan.steps if isinstance(step, FinalStep)), None)
     report = write_report(state, dataset)
-    told = {
+    values = {
         "final": state.folder(final.name).name if final is not None else None,
         "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
     }
-    write_json(state.out / PLAN_STATE_FILE, told)
+    write_json(state.out / PLAN_STATE_FILE, values)
     (state.out / DONE).touch()
     if (submission := state.out / SUBMISSION_FILE).is_file():
         console.print(f"submission: {submission}")
@@ -143,15 +145,15 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
 
 
 def print_gates(state: PlanState) -> None:
-    """The table of verdicts."""
+    """Prints the table of verdicts."""
     table = Table(title="gates", title_justify="left")
-    for column in ("gate", "verdict", "measured on", "value", "interval", "wanted"):
+    for column in ("gate", "verdict", "runs", "measured", "95 % interval", "required"):
         table.add_column(column)
     for name in state.plan.gates:
         for verdict in state.verdicts(name):
             style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
             for number, check in enumerate(verdict.checks):
-                head = (name, verdict.outcome, " - ".join(verdict.runs.values())) if number == 0 else ("", "", "")
+                head = (name, verdict.outcome, " / ".join(verdict.runs.values())) if number == 0 else ("", "", "")
                 figures = (f"{check.what} {check.value_text}", check.interval_text, check.threshold)
                 table.add_row(*head, *figures, style=style if number == 0 else None)
     console.print(table)

@@ -1,4 +1,4 @@
-"""What a plan file says: steps in their order, and the gates between them."""
+"""Config of a plan: its steps in order, and the gates between them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,25 +12,25 @@ from recsys.evaluation.gates import CalibrationGate, DistributionGate, EvaluateO
 from recsys.patterns import nearest
 
 Settings = tuple[str, ...]
-"""Overrides, as a command line says them."""
+"""KEY=VALUE overrides, as on a command line."""
 
 
 class _Step(StrictModel):
     step: Annotated[int, Field(ge=1)]
-    """Which of the plan's nine steps it belongs to."""
+    """Number of the plan's step, 1 to 9; several steps can have the same number."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_][a-z0-9_-]*$")]
-    """Its run folder is STEP-NAME."""
+    """Name of the run; its run folder is STEP-NAME."""
 
 
 class PrepareStep(_Step):
-    """The data: found or generated, and prepared."""
+    """Finds or generates the data, and prepares it."""
 
     do: Literal["prepare"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_][a-z0-9_-]*$")] = "data"
 
 
 class RankStep(_Step):
-    """A ranking model, out-of-fold, and again without the last day."""
+    """Trains a ranking model, evaluated out-of-fold and on the holdout (the last day)."""
 
     renamed_keys = {"judged": "evaluate_on"}
 
@@ -38,35 +38,35 @@ class RankStep(_Step):
     model: ModelName
     set: Settings = ()
     best_of: str | None = None
-    """A sweep whose best point is taken over: the one that early stopping's rows liked best."""
+    """A sweep whose best point sets this step's settings: the best score on the rows of early stopping."""
     features_of: str | None = None
-    """A retrieval run whose scores are read as a feature."""
+    """A retrieval run whose score is added as a feature."""
     evaluate_on: Annotated[tuple[EvaluateOn, ...], Field(min_length=1)] = ("folds", "holdout")
     takes_settings: bool = True
-    """Whether what gates adopted before goes with it."""
+    """Whether the step uses the settings that earlier gates adopted."""
 
 
 class SweepStep(_Step):
-    """Settings of a model, searched on one fold."""
+    """Searches settings of a model on one fold."""
 
     do: Literal["sweep"]
     model: ModelName
     over: Annotated[Settings, Field(min_length=1)]
-    """As `pipelines.sweep` takes them: KEY=A,B,C, or KEY=VALUE for all."""
+    """Arguments of `pipelines.sweep`: KEY=A,B,C, or KEY=VALUE for all trials."""
     fold: Annotated[int, Field(ge=0)] = 0
 
 
 class RetrievalStep(_Step):
-    """The two-tower model, its index and its candidates."""
+    """Trains the two-tower model, indexes the items and writes candidates."""
 
     do: Literal["retrieval"]
     set: Settings = ()
     reranker: str | None = None
-    """The ranking run that scores the candidates anew."""
+    """The ranking run that reranks the candidates."""
 
 
 class GateStep(StrictModel):
-    """A decision."""
+    """Evaluates a gate."""
 
     step: Annotated[int, Field(ge=1)]
     do: Literal["gate"]
@@ -74,18 +74,18 @@ class GateStep(StrictModel):
 
 
 class EnsembleStep(_Step):
-    """Finished runs stacked; those that were not trained, as their gate did not ask for them, are left out."""
+    """Stacks finished runs; members that no gate requested are not trained, and are left out."""
 
     do: Literal["ensemble"]
     members: Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class FinalStep(_Step):
-    """The best, trained once more on all rows, and the submission."""
+    """Retrains the best run on all rows and writes the submission."""
 
     do: Literal["final"]
     best_of: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Runs and ensembles to choose from: those that no gate rejected, by their score."""
+    """Runs and ensembles to choose from: the highest score among those that no gate rejected."""
 
 
 Step = Annotated[
@@ -95,77 +95,77 @@ Step = Annotated[
 
 
 class Bootstrap(StrictModel):
-    """How intervals are found."""
+    """Settings of the bootstrap intervals."""
 
     replicates: Annotated[int, Field(ge=100)] = 1000
     seed: Annotated[int, Field(ge=0)] = 0
 
 
 class PlanConfig(StrictModel):
-    """A plan."""
+    """A plan of steps and gates."""
 
     name: str
     config: str
-    """The YAML config of data and models, relative to the plan's file."""
+    """YAML config of the data and the models; the path is relative to the plan file."""
     batch_size: Annotated[int, Field(ge=1)] = 65_536
     large_batch_size: Annotated[int, Field(ge=1)] = 262_144
-    """Sizes that steps refer to, as ${batch_size}."""
+    """Batch sizes that steps can use, as ${batch_size} and ${large_batch_size}."""
     set: Settings = ()
-    """Overrides that all steps share."""
+    """Overrides of all steps."""
     models: dict[ModelName, Settings] = {}
-    """Overrides that all steps of a model share."""
+    """Overrides of all steps of a model."""
     reference: str
-    """The run that the report sets all others against."""
+    """The run that the report compares all other runs with."""
     scale: Literal["balanced", "natural"] = "balanced"
-    """Of the submission."""
+    """Scale of the submission."""
     bootstrap: Bootstrap = Bootstrap()
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     gates: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Gate] = {}
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> "PlanConfig":
-        seen: dict[str, Step] = {}
+    def _check_names(self) -> "PlanConfig":
+        earlier: dict[str, Step] = {}
         last = 1
         for step in self.steps:
             if step.step < last:
-                raise ValueError(f"step {step.step} comes after step {last}: bring the steps into their order")
+                raise ValueError(f"step {step.step} comes after step {last}: sort the steps by number")
             last = step.step
             if isinstance(step, GateStep):
                 if step.gate not in self.gates:
-                    raise ValueError(f"step {step.step} asks for gate {step.gate!r}{nearest(step.gate, self.gates)}")
-                wanted = list(_runs_of(self.gates[step.gate]))
-            elif step.name in seen:
-                raise ValueError(f"two steps are named {step.name!r}: give one another name")
+                    raise ValueError(f"step {step.step}: unknown gate {step.gate!r}{nearest(step.gate, self.gates)}")
+                required = list(_runs_of(self.gates[step.gate]))
+            elif step.name in earlier:
+                raise ValueError(f"two steps have the name {step.name!r}: rename one of them")
             else:
-                wanted = list(_runs_before(step))
-            for name in wanted:
-                if name not in seen:
-                    what = f"gate {step.gate}" if isinstance(step, GateStep) else f"step {step.name!r}"
-                    raise ValueError(f"{what} names {name!r}, which no step before it makes{nearest(name, seen)}")
+                required = list(_runs_before(step))
+            for name in required:
+                if name not in earlier:
+                    title = f"gate {step.gate}" if isinstance(step, GateStep) else f"step {step.name!r}"
+                    raise ValueError(f"{title}: no earlier step has the name {name!r}{nearest(name, earlier)}")
             if not isinstance(step, GateStep):
-                seen[step.name] = step
+                earlier[step.name] = step
         for name, gate in self.gates.items():
-            if (retry := getattr(gate, "retry", None)) is not None and retry not in seen:
-                raise ValueError(f"gate {name} would try {retry!r}, which no step makes{nearest(retry, seen)}")
-        if self.reference not in seen:
-            raise ValueError(f"reference names {self.reference!r}, which no step makes{nearest(self.reference, seen)}")
+            if (retry := getattr(gate, "retry", None)) is not None and retry not in earlier:
+                raise ValueError(f"gate {name}: retry: no step has the name {retry!r}{nearest(retry, earlier)}")
+        if self.reference not in earlier:
+            raise ValueError(f"reference: no step has the name {self.reference!r}{nearest(self.reference, earlier)}")
         return self
 
     def named(self, name: str) -> Step:
-        """The step of a name."""
+        """The step with a name."""
         return next(step for step in self.steps if not isinstance(step, GateStep) and step.name == name)
 
     def is_retry(self, name: str) -> str | None:
-        """The gate that may ask for a run in its candidate's place."""
-        return next((gate for gate, found in self.gates.items() if getattr(found, "retry", None) == name), None)
+        """The name of the gate whose `retry` is this run; None if the run is not a retry."""
+        return next((key for key, gate in self.gates.items() if getattr(gate, "retry", None) == name), None)
 
 
 def _runs_of(gate: Gate) -> tuple[str, ...]:
-    """The runs that a gate measures; one that may be tried instead is trained after the first verdict."""
+    """The runs that a gate compares at first; `retry` is not among them, as it is trained after the first verdict."""
     if isinstance(gate, DistributionGate | CalibrationGate):
         return (gate.run,)
-    more = (gate.retrieval,) if isinstance(gate, RetrievalGate) else ()
-    return (*more, gate.candidate, *gate.baselines)
+    retrieval = (gate.retrieval,) if isinstance(gate, RetrievalGate) else ()
+    return (*retrieval, gate.candidate, *gate.baselines)
 
 
 def _runs_before(step: Step) -> tuple[str, ...]:
@@ -183,17 +183,17 @@ def _runs_before(step: Step) -> tuple[str, ...]:
 
 
 def load_plan(path: Path, overrides: tuple[str, ...]) -> PlanConfig:
-    """Reads a plan file; overrides of the plan's own keys count over it, all others go to every step.
+    """Reads a plan file and applies overrides: of the plan's own keys to the plan, all others to every step.
 
     Raises:
-        InputError: for an unknown key, a wrong value, or a run that is named before it is made.
+        InputError: for an unknown key, a wrong value, or a run that no earlier step creates.
     """
-    own = set(PlanConfig.model_fields)
-    mine = [override for override in overrides if override.split("=")[0].split(".")[0] in own]
-    others = tuple(override for override in overrides if override not in mine)
-    for override in others:
+    plan_keys = set(PlanConfig.model_fields)
+    plan_overrides = [override for override in overrides if override.split("=")[0].split(".")[0] in plan_keys]
+    step_overrides = tuple(override for override in overrides if override not in plan_overrides)
+    for override in step_overrides:
         if "=" not in override:
             raise InputError(f"override {override!r} must be KEY=VALUE, such as trainer.epochs=3")
-    plan = validate(PlanConfig, load_yaml(path, mine), str(path))
+    plan = validate(PlanConfig, load_yaml(path, plan_overrides), str(path))
     config = (path.parent / plan.config).resolve()
-    return plan.model_copy(update={"config": str(config), "set": (*plan.set, *others)})
+    return plan.model_copy(update={"config": str(config), "set": (*plan.set, *step_overrides)})

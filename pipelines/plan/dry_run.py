@@ -1,4 +1,4 @@
-"""What a plan would do now, why, and for how long, without doing it."""
+"""`--dry-run`: which steps of a plan would run, why, and the estimated training time."""
 
 from dataclasses import dataclass, field
 
@@ -21,49 +21,49 @@ from recsys.system.world import World
 
 @dataclass
 class _Work:
-    """What a step has before it."""
+    """The remaining work of a step."""
 
-    why: str
+    reason: str
     fits: list[tuple[RankConfig, int]] = field(default_factory=list)
-    """Models to train, and the rows of all of their epochs."""
+    """Models to train, each with its number of rows times epochs."""
     is_certain: bool = True
 
 
 def print_dry_run(state: PlanState, dataset: PreparedDataset, world: World) -> None:
-    """The table of steps; models that no run has measured yet are tried on a few batches."""
+    """Prints the table of steps; measures the speed of models without a finished run on a few batches."""
     title = f"{state.plan.name} on {dataset.name} ({dataset.n_rows:,} rows), into {state.out}"
     table = Table(title=title, title_justify="left")
-    for column in ("step", "what", "would it run"):
+    for column in ("step", "name", "would run"):
         table.add_column(column)
-    for column in ("row passes", "rows/s", "seen in", "time"):
+    for column in ("rows x epochs", "rows/s", "speed from", "time"):
         table.add_column(column, justify="right")
     speeds, total = finished_speeds(state), 0.0
     for step in state.plan.steps:
         if isinstance(step, GateStep):
-            said = state.verdicts(step.gate)
-            why = f"no: it said {said[-1].outcome}" if state.is_decided(step.gate) else "yes: not decided yet"
-            table.add_row(str(step.step), f"gate {step.gate}", why, style="dim")
+            verdicts = state.verdicts(step.gate)
+            reason = f"no: decided ({verdicts[-1].outcome})" if state.is_decided(step.gate) else "yes: not decided"
+            table.add_row(str(step.step), f"gate {step.gate}", reason, style="dim")
             continue
-        found, seconds = _work(state, step, dataset), 0.0
-        for settings, n_passes in found.fits:
+        work, seconds = _work(state, step, dataset), 0.0
+        for settings, n_passes in work.fits:
             name = settings.model.name
             if name not in speeds:
-                with console.status(f"a short trial of {name}"):
+                with console.status(f"measuring the speed of {name}"):
                     speeds[name] = try_speed(settings, dataset, world)
             seconds += n_passes / speeds[name].rows_per_s
-        names = list(dict.fromkeys(settings.model.name for settings, _ in found.fits))
+        names = list(dict.fromkeys(settings.model.name for settings, _ in work.fits))
         figures = (
-            f"{sum(n for _, n in found.fits):,}" if found.fits else "",
+            f"{sum(n for _, n in work.fits):,}" if work.fits else "",
             ", ".join(f"{speeds[name].rows_per_s:,.0f}" for name in names),
             ", ".join(dict.fromkeys(speeds[name].seen_in for name in names)),
-            as_text(seconds) if found.fits else "",
+            as_text(seconds) if work.fits else "",
         )
-        table.add_row(str(step.step), step.name, found.why, *figures)
-        total += seconds if found.is_certain else 0.0
+        table.add_row(str(step.step), step.name, work.reason, *figures)
+        total += seconds if work.is_certain else 0.0
     console.print(table)
     console.print(
-        f"training takes {as_text(total)} at most: early stopping ends fits sooner. Scoring, bootstrap samples and the "
-        "index come on top."
+        f"training takes at most {as_text(total)}, and less with early stopping. Scoring, bootstrap samples and the "
+        "retrieval index are not included."
     )
 
 
@@ -74,52 +74,53 @@ def _work(state: PlanState, step: Step, dataset: PreparedDataset) -> _Work:
         case SweepStep():
             return _sweep_work(state, step, dataset)
         case FinalStep() if not is_done(state.folder(step.name)):
-            return _Work("yes: not done yet (the time is that of all it may need)", _final_fits(state, step, dataset))
+            return _Work("yes: not finished (time of all models it may train)", _final_fits(state, step, dataset))
         case GateStep():
-            raise AssertionError("gates train nothing")
+            raise AssertionError("a gate has no work")
         case _:
-            return _Work("no: it is done" if is_done(state.folder(step.name)) else "yes: not done yet")
+            return _Work("no: finished" if is_done(state.folder(step.name)) else "yes: not finished")
 
 
 def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _Work:
-    wanted, gate = state.is_wanted(step.name), state.plan.is_retry(step.name)
-    if wanted is False:
-        return _Work(f"no: gate {gate} did not ask for it")
+    is_requested, gate = state.is_wanted(step.name), state.plan.is_retry(step.name)
+    if is_requested is False:
+        return _Work(f"no: gate {gate} did not request a retry")
     settings = state.rank_config(step)
-    left = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
-    splits = [name for evaluate_on, _ in left for name in choose_splits(dataset, FOLDS[evaluate_on])]
+    remaining = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
+    splits = [name for evaluate_on, _ in remaining for name in choose_splits(dataset, FOLDS[evaluate_on])]
     n_passes = sum(n_row_passes(settings, len(dataset.split(name).fit_rows)) for name in splits)
-    fits = [(settings, n_passes)] if left else []
-    if wanted is None:
-        return _Work(f"only if gate {gate} asks for it", fits, is_certain=False)
-    if not left:
-        return _Work("no: it is done")
-    is_cut = any(partial_folder(folder).exists() for _, folder in left)
-    return _Work(f"yes: {'it goes on where it was cut' if is_cut else 'not done yet'}, {len(splits)} fits", fits)
+    fits = [(settings, n_passes)] if remaining else []
+    if is_requested is None:
+        return _Work(f"only if gate {gate} requests a retry", fits, is_certain=False)
+    if not remaining:
+        return _Work("no: finished")
+    is_interrupted = any(partial_folder(folder).exists() for _, folder in remaining)
+    return _Work(f"yes: {'resumes' if is_interrupted else 'not finished'}, {len(splits)} fits", fits)
 
 
 def _sweep_work(state: PlanState, step: SweepStep, dataset: PreparedDataset) -> _Work:
     space, folder = parse_space(state.sweep_settings(step)), state.folder(step.name)
     points = list(space.grid())
-    n_left = len(points) - (sum(is_done(path) for path in folder.iterdir()) if folder.is_dir() else 0)
-    if n_left == 0:
-        return _Work("no: it is done")
+    n_remaining = len(points) - (sum(is_done(path) for path in folder.iterdir()) if folder.is_dir() else 0)
+    if n_remaining == 0:
+        return _Work("no: finished")
     n_rows = len(dataset.split(f"fold_{step.fold}").fit_rows)
     settings = state.rank_config(step, tuple(space.overrides(points[-1])))
-    return _Work(f"yes: {n_left} of {len(points)} points", [(settings, n_left * n_row_passes(settings, n_rows))])
+    fits = [(settings, n_remaining * n_row_passes(settings, n_rows))]
+    return _Work(f"yes: {n_remaining} of {len(points)} points", fits)
 
 
 def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> list[tuple[RankConfig, int]]:
-    """Every model that the last step may have to train on all rows."""
+    """All models that the final step may train on all rows."""
     names: dict[str, None] = {}
     for name in step.best_of:
-        of = state.plan.named(name)
-        names.update(dict.fromkeys(of.members if isinstance(of, EnsembleStep) else (name,)))
+        candidate = state.plan.named(name)
+        names.update(dict.fromkeys(candidate.members if isinstance(candidate, EnsembleStep) else (name,)))
     n_rows, fits = len(dataset.split("full").fit_rows), []
     for name in names:
-        of = state.plan.named(name)
-        if isinstance(of, RankStep) and state.is_wanted(name):
-            settings, metrics = state.rank_config(of), state.metrics(name)
+        rank_step = state.plan.named(name)
+        if isinstance(rank_step, RankStep) and state.is_wanted(name):
+            settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = settings if metrics is None else fixed_length(settings, metrics)
             fits.append((settings, n_row_passes(settings, n_rows)))
     return fits
@@ -127,10 +128,10 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
 
 def finished_speeds(state: PlanState) -> dict[str, Speed]:
     """Rows/s of each model in the plan's finished runs."""
-    found: dict[str, Speed] = {}
+    speeds: dict[str, Speed] = {}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             for _, folder in state.fits(step):
-                if is_done(folder) and step.model not in found:
-                    found[step.model] = Speed(read_metrics(folder).trained.rows_per_s, folder.name)
-    return found
+                if is_done(folder) and step.model not in speeds:
+                    speeds[step.model] = Speed(read_metrics(folder).trained.rows_per_s, folder.name)
+    return speeds

@@ -1,4 +1,4 @@
-"""How long a fit will take: from the rows/s of finished runs, or of a short trial where there are none."""
+"""Estimates training time from the rows/s of finished runs, or of a short trial."""
 
 import tempfile
 import time
@@ -21,14 +21,14 @@ _TRIAL_BATCHES, _CPU_BATCH, _TRIAL_ROWS, _TRIAL_TREES = 6, 1024, 20_000, 20
 
 @dataclass(frozen=True)
 class Speed:
-    """Rows a second of training, and where that was seen."""
+    """Rows per second of training, and the run that it was measured in."""
 
     rows_per_s: float
     seen_in: str
 
 
 def n_row_passes(settings: RankConfig, n_rows: int) -> int:
-    """Rows that a fit trains on, all epochs together, if early stopping does not end it before."""
+    """Number of rows times epochs of a fit without early stopping."""
     if isinstance(settings.model, GBDTConfig):
         assert isinstance(settings.trainer, GBDTTrainerConfig)
         return n_rows * -(-settings.model.n_trees // settings.trainer.trees_per_epoch)
@@ -37,42 +37,42 @@ def n_row_passes(settings: RankConfig, n_rows: int) -> int:
 
 
 def try_speed(settings: RankConfig, dataset: PreparedDataset, world: World) -> Speed:
-    """Trains on a few batches, and forgets them."""
+    """Measures the training speed on a few batches; keeps nothing."""
     split = dataset.split(dataset.split_names[-1], settings.features)
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
-        n, passes = _TRIAL_ROWS, _TRIAL_TREES / trainer.trees_per_epoch
+        n_rows, n_passes = _TRIAL_ROWS, _TRIAL_TREES / trainer.trees_per_epoch
         model = model.model_copy(update={"n_trees": _TRIAL_TREES})
         trainer = trainer.model_copy(update={"early_stopping": None, "trees_per_epoch": _TRIAL_TREES})
     else:
         assert isinstance(trainer, TrainerConfig)
-        # a laptop may look at the plan of a large GPU, whose batches it could not hold
+        # batches of a plan for a large GPU may not fit a laptop's memory
         size = trainer.batch_size if world.device.type == "cuda" else min(trainer.batch_size, _CPU_BATCH)
-        n, passes = _TRIAL_BATCHES * size, 1.0
+        n_rows, n_passes = _TRIAL_BATCHES * size, 1.0
         changes = {"early_stopping": None, "epochs": 1, "weight_average": 0.0, "batch_size": size}
         trainer = trainer.model_copy(update=changes)
-    trial = _with_few_rows(split, n)
+    trial_split = _sample_fit_rows(split, n_rows)
     with tempfile.TemporaryDirectory() as folder:
-        short = replace(settings, model=model, trainer=trainer)
+        trial = replace(settings, model=model, trainer=trainer)
         quiet, console.quiet = console.quiet, True
         try:
-            fit = build_trainer(short.model, short.trainer, trial, None, Path(folder) / "ckpt", Log(None), world)
+            fit = build_trainer(trial.model, trial.trainer, trial_split, None, Path(folder) / "ckpt", Log(None), world)
             start = time.perf_counter()
             fit.fit()
         finally:
             console.quiet = quiet
-        return Speed(len(trial.fit_rows) * passes / (time.perf_counter() - start), "a short trial")
+        return Speed(len(trial_split.fit_rows) * n_passes / (time.perf_counter() - start), "short trial")
 
 
-def _with_few_rows(split: Split, n: int) -> Split:
-    """The split, fitted to a sample of its rows."""
+def _sample_fit_rows(split: Split, n: int) -> Split:
+    """The split with a sample of n of its fit rows."""
     rows = split.fit_rows
     return replace(split, fit_rows=PermutedSlice(rows, Permutation(len(rows), 0), 0, min(n, len(rows))))
 
 
 def as_text(seconds: float) -> str:
-    """`"45 s"`, `"12 min"`, `"3.2 h"`."""
+    """A duration as text: `"45 s"`, `"12 min"`, `"3.2 h"`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

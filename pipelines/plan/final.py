@@ -1,4 +1,4 @@
-"""The last step of a plan: what is best, trained once more on all rows, and ready to score new ones."""
+"""The final step of a plan: retrains the best run on all rows, to score new rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,41 +27,42 @@ _NEGLIGIBLE_WEIGHT = 1e-6
 
 
 def choose_best(state: PlanState, step: FinalStep) -> str:
-    """The run or ensemble of the highest score among those that no gate rejected.
+    """The run or ensemble with the highest score among those that no gate rejected.
 
     Raises:
-        InputError: when none of them was finished.
+        InputError: when none of them is finished.
     """
     rejected = state.rejected()
     names = [name for name in step.best_of if name not in rejected]
     best = best_run({name: state.score(name) for name in names}, names)
     if best is None:
         raise InputError(
-            f"none of {', '.join(step.best_of)} was finished and not rejected: there is nothing to retrain"
+            f"step {step.name}: every run of best_of is unfinished or rejected ({', '.join(step.best_of)}): "
+            "add another run to best_of"
         )
     return best
 
 
 def members_of(state: PlanState, best: str) -> tuple[Stack, dict[str, str]]:
-    """How the best run scores, and its members by the name they have in it; of a single run, itself."""
+    """The stack of the best run, and its members' step names by member name; a single run is its only member."""
     folder = state.folder(best)
     if not (folder / STACK_FILE).is_file():
         return Stack(method="logit_mean", members=(folder.name,), weights=(1.0,)), {folder.name: best}
     stack = validate(Stack, read_json(folder / STACK_FILE), str(folder / STACK_FILE))
     by_folder = {state.folder(step.name).name: step.name for step in state.plan.steps if isinstance(step, RankStep)}
-    if stack.method in ("weights", "logistic"):  # what weighs nothing need not be trained
-        kept = [number for number, weight in enumerate(stack.weights) if abs(weight) > _NEGLIGIBLE_WEIGHT]
+    if stack.method in ("weights", "logistic"):  # members of zero weight need no training
+        indices = [index for index, weight in enumerate(stack.weights) if abs(weight) > _NEGLIGIBLE_WEIGHT]
         stack = stack.model_copy(
             update={
-                "members": tuple(stack.members[k] for k in kept),
-                "weights": tuple(stack.weights[k] for k in kept),
+                "members": tuple(stack.members[index] for index in indices),
+                "weights": tuple(stack.weights[index] for index in indices),
             }
         )
     return stack, {member: by_folder[member] for member in stack.members}
 
 
 def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: World) -> Path:
-    """Trains the best run's models on all rows and writes the folder that scores by them."""
+    """Trains the models of the best run on all rows and writes the final run folder, which scores with them."""
     best = choose_best(state, step)
     stack, members = members_of(state, best)
     folders = {member: retrain_one(state, step, name, dataset, world) for member, name in members.items()}
@@ -88,12 +89,12 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
 
 
 def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedDataset, world: World) -> Path:
-    """A model on all rows, for as long as its fits to the folds found best."""
-    of = state.plan.named(name)
-    assert isinstance(of, RankStep)
+    """Trains a model on all rows, for the mean best number of epochs of its fold fits."""
+    rank_step = state.plan.named(name)
+    assert isinstance(rank_step, RankStep)
     estimated = state.metrics(name)
     assert estimated is not None
-    settings = fixed_length(state.rank_config(of), estimated)
+    settings = fixed_length(state.rank_config(rank_step), estimated)
     run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
     if not run.is_done:
         execute(run, settings, dataset, ["full"], world)
@@ -101,7 +102,7 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
 
 
 def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:
-    """The same training without early stopping: it ends where that of the folds was best, on average."""
+    """The same settings without early stopping, for the mean best number of epochs (or trees) of the fold fits."""
     n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in metrics.trained.fits.values()]))))
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):

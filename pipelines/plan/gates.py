@@ -1,4 +1,7 @@
-"""Loads the runs that a gate compares, and evaluates the gate."""
+"""Loads the runs that a gate compares, and evaluates the gate.
+
+Shapes: N rows of a data set.
+"""
 
 from collections.abc import Mapping
 
@@ -38,7 +41,7 @@ Differences = dict[str, Difference]
 
 
 def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset) -> Verdict:
-    """Evaluates a gate on the finished runs; a missing run fails it."""
+    """Evaluates a gate on the finished runs; a missing run fails the gate."""
     gate = state.plan.gates[name]
     match gate:
         case ComparisonGate():
@@ -48,18 +51,18 @@ def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset) -> Verd
             )
         case SegmentGate():
             baseline = _baseline(state, gate.baselines, gate.evaluate_on)
-            found = compare_segments(state, gate.candidate, baseline, gate.evaluate_on, dataset, gate.segmentation)
-            return segment_verdict(name, gate, baseline, found)
+            by_segment = compare_segments(state, gate.candidate, baseline, gate.evaluate_on, dataset, gate.segmentation)
+            return segment_verdict(name, gate, baseline, by_segment)
         case RetrievalGate():
             baseline = _baseline(state, gate.baselines, gate.evaluate_on)
-            recall, other = _recall(state, gate)
+            recall, baseline_recall = _recall(state, gate)
             differences = compare(state, gate.candidate, baseline, gate.evaluate_on)
-            return retrieval_verdict(name, gate, baseline, recall, other, differences)
+            return retrieval_verdict(name, gate, baseline, recall, baseline_recall, differences)
         case DistributionGate():
             folder = state.folder(gate.run)
-            parts = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}
+            stats = read_json(folder / PREDS_STATS_FILE) if is_done(folder) else {}
             metrics = state.metrics(gate.run)
-            return distribution_verdict(name, gate, pool_stats(parts, metrics.folds if metrics else {}))
+            return distribution_verdict(name, gate, pool_stats(stats, metrics.folds if metrics else {}))
         case CalibrationGate():
             metrics = state.metrics(gate.run)
             calibration = metrics.calibration if metrics else None
@@ -67,11 +70,11 @@ def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset) -> Verd
 
 
 def _recall(state: PlanState, gate: RetrievalGate) -> tuple[float | None, float | None]:
-    """The recall of a retrieval run, and of the ranking it is compared with; None where it was not measured."""
+    """Recall of a retrieval run and of the gate's baseline ranking; None if not measured."""
     metrics = state.metrics_as(RetrievalMetrics, gate.retrieval)
     rankings = metrics.rankings if metrics else {}
-    recall, other = (rankings.get(name, {}).get(f"recall@{gate.recall_at}") for name in ("two_tower", gate.over))
-    return recall, other
+    recall, baseline = (rankings.get(name, {}).get(f"recall@{gate.recall_at}") for name in ("two_tower", gate.over))
+    return recall, baseline
 
 
 def _baseline(state: PlanState, names: tuple[str, ...], evaluate_on: EvaluateOn) -> str:
@@ -81,7 +84,7 @@ def _baseline(state: PlanState, names: tuple[str, ...], evaluate_on: EvaluateOn)
 def read_both(
     state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn
 ) -> tuple[RunPredictions, RunPredictions] | None:
-    """Baseline and candidate over the rows they share, if both were finished."""
+    """Baseline and candidate on their shared rows; None if one of them is not finished."""
     folders = [state.folder(name, evaluate_on) for name in (baseline, candidate)]
     if not all(is_done(folder) and (folder / OOF_FILE).is_file() for folder in folders):
         return None
@@ -90,7 +93,7 @@ def read_both(
 
 
 def compare(state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn) -> Differences | None:
-    """Candidate - baseline, by metric; None where one of them is missing."""
+    """The differences candidate - baseline, by metric; None if one of them is not finished."""
     both = read_both(state, candidate, baseline, evaluate_on)
     return None if both is None else _bootstrap(state, *both, f"{candidate} - {baseline}")
 
@@ -103,41 +106,41 @@ def compare_segments(
     dataset: PreparedDataset,
     segmentation: str,
 ) -> Mapping[str, Differences | None]:
-    """Candidate - baseline within each segment; None for segments of one class."""
+    """The differences candidate - baseline within each segment; None for segments with a single class."""
     both = read_both(state, candidate, baseline, evaluate_on)
     if both is None:
         return {"all": None}
     labels = segment_labels(dataset, both[0].row_id, segmentation)
-    found: dict[str, Differences | None] = {}
+    differences: dict[str, Differences | None] = {}
     for label in sorted(pc.unique(labels).to_pylist()):
-        rows = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
-        first, second = (one.take(rows) for one in both)
+        positions = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
+        first, second = (predictions.take(positions) for predictions in both)
         n_positive = int(first.label.sum())
-        if n_positive in (0, len(rows)):
-            found[label] = None
+        if n_positive in (0, len(positions)):
+            differences[label] = None
         else:
-            found[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
-    return found
+            differences[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
+    return differences
 
 
 def check_segmentation(dataset: PreparedDataset, segmentation: str) -> None:
-    """Refuses a segmentation that the schema does not have."""
-    known = dataset.manifest.schema_.segments
-    if segmentation not in known:
-        names = ", ".join(known) or "there is none"
-        raise InputError(f"segmentation {segmentation!r} is none of schema.segments ({names}): correct the gate")
+    """Raises InputError for a segmentation that the schema does not define."""
+    segmentations = dataset.manifest.schema_.segments
+    if segmentation not in segmentations:
+        names = ", ".join(segmentations) or "empty"
+        raise InputError(f"segmentation {segmentation!r} is not in schema.segments ({names}): correct the gate")
 
 
 def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str) -> pa.Array:
-    """[n] the segment of each row, by its id."""
-    every = np.arange(dataset.n_rows)
-    place = pc.index_in(row_id, value_set=pc.cast(dataset.store.row_ids(every), pa.string()))
-    return dataset.segments(place.to_numpy())[segmentation]
+    """[N] segment labels of rows, given by their ids."""
+    all_rows = np.arange(dataset.n_rows)
+    row_numbers = pc.index_in(row_id, value_set=pc.cast(dataset.store.row_ids(all_rows), pa.string()))
+    return dataset.segments(row_numbers.to_numpy())[segmentation]
 
 
-def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, what: str) -> Differences:
+def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Differences:
     bootstrap = state.plan.bootstrap
-    with progress_line(what, bootstrap.replicates, unit="replicates") as line:
+    with progress_line(title, bootstrap.replicates, unit="replicates") as line:
         return paired_bootstrap(
             first.label,
             first.logits,
@@ -149,15 +152,16 @@ def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, 
 
 
 def pool_stats(
-    parts: Mapping[str, Mapping[str, Mapping[str, float]]], folds: Mapping[str, Metrics]
+    fold_stats: Mapping[str, Mapping[str, Mapping[str, float]]], fold_metrics: Mapping[str, Metrics]
 ) -> dict[str, dict[str, float]]:
-    """Mean and spread of p and q over all parts, from those of each (preds_stats.json) and its rows."""
-    if not parts or set(parts) - set(folds):
+    """Mean and standard deviation of p and q over all folds, pooled from those of each fold (preds_stats.json)."""
+    if not fold_stats or set(fold_stats) - set(fold_metrics):
         return {}
-    n = np.array([folds[name].n_rows for name in parts], np.float64)
-    share, found = n / n.sum(), {}
+    n = np.array([fold_metrics[name].n_rows for name in fold_stats], np.float64)
+    share, pooled = n / n.sum(), {}
     for scale in ("p", "q"):
-        mean, std = (np.array([part[scale][key] for part in parts.values()]) for key in ("mean", "std"))
-        whole = float(share @ mean)
-        found[scale] = {"mean": whole, "std": float(np.sqrt(share @ (std**2 + (mean - whole) ** 2)))}
-    return found
+        mean, std = (np.array([stats[scale][key] for stats in fold_stats.values()]) for key in ("mean", "std"))
+        pooled_mean = float(share @ mean)
+        pooled_std = float(np.sqrt(share @ (std**2 + (mean - pooled_mean) ** 2)))
+        pooled[scale] = {"mean": pooled_mean, "std": pooled_std}
+    return pooled

@@ -1,4 +1,4 @@
-"""The report of a plan: its gates, models side by side, their curves and segments, what they cost, the submission."""
+"""The HTML report of a plan: gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _COMPARED: tuple[MetricName, ...] = ("ap", "wll", "toss_score")
 
 
 def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
-    """Writes report.html, and the plots within it as files; the HTML file's place."""
+    """Writes report.html and its plots, also as files, and returns the path of report.html."""
     plots = state.out / PLOTS
     plots.mkdir(exist_ok=True)
     runs: Runs = {
@@ -43,8 +43,8 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
     train = [group for group in dataset.groups if group.partition == "train"]
     n, n_positive = sum(group.n_rows for group in train), sum(group.n_positive for group in train)
     summary = (
-        f"{dataset.name}: {n:,} training rows, {n_positive:,} clicks ({100 * n_positive / n:.3f} %). Figures are "
-        "out-of-fold unless said otherwise; intervals hold 95 % of the paired bootstrap."
+        f"{dataset.name}: {n:,} training rows, {n_positive:,} clicks ({100 * n_positive / n:.3f} %). Metrics are "
+        "out-of-fold unless stated otherwise; intervals are 95 % intervals of the paired bootstrap."
     )
     write_html(state.plan.name, summary, sections, state.out / REPORT_FILE)
     return state.out / REPORT_FILE
@@ -54,17 +54,17 @@ def _gates(state: PlanState) -> Section:
     rows: list[Row] = []
     for name, gate in state.plan.gates.items():
         for verdict in state.verdicts(name):
-            for place, check in enumerate(verdict.checks):
+            for index, check in enumerate(verdict.checks):
                 head: list[str | Cell] = ["", ""]
                 tail = ["", ""]
-                if place == 0:
+                if index == 0:
                     head = [name, Cell(verdict.outcome, verdict.outcome)]
-                    tail = [" against ".join(verdict.runs.values()), gate.description]
+                    tail = [", ".join(f"{role}: {run}" for role, run in verdict.runs.items()), gate.description]
                 passed = Cell(check.what, "pass" if check.passed else "fail")
                 cells = [*head, passed, check.value_text, check.interval_text, check.threshold, *tail]
-                rows.append(row(cells, "part" if place < len(verdict.checks) - 1 else ""))
-    columns = ("gate", "verdict", "number", "value", "interval", "wanted", "measured on", "question")
-    text = "A model that is rejected is out of the choice of the best, and stays in the ensemble."
+                rows.append(row(cells, "part" if index < len(verdict.checks) - 1 else ""))
+    columns = ("gate", "verdict", "check", "value", "95 % interval", "required", "runs", "description")
+    text = "A rejected run cannot be chosen as the best run, but it stays in the ensemble."
     return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 5, 6, 7))] if rows else [])
 
 
@@ -79,21 +79,23 @@ def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
         rows.append(row(cells, "strong" if name == best else ""))
     if (bayes := _bayes(state, "folds")) is not None:
         bayes_holdout = _bayes(state, "holdout")
-        last = "" if bayes_holdout is None else format_metric(bayes_holdout.toss_score)
-        rows.append(row(["best possible", "", *bayes.formatted(), "", last]))
+        holdout_score = "" if bayes_holdout is None else format_metric(bayes_holdout.toss_score)
+        rows.append(row(["true probabilities", "", *bayes.formatted(), "", holdout_score]))
     columns = ("run", "gate", *METRIC_NAMES, "sd of toss_score", "toss_score, holdout")
     blocks: list[Block] = [Table(columns, tuple(rows), text_columns=(1,))]
     if differences := differences_to_reference(state, runs):
         path = plots / "comparison.png"
         plot_differences(differences, _COMPARED, reference, path)
-        caption = f"Differences to {reference} on the same rows: green is better, red worse, grey may be chance."
+        caption = (
+            f"Difference to {reference} on the same rows. Green: better; red: worse; grey: the interval includes 0."
+        )
         blocks.append(plot(path, caption))
-    text = "Each row is scored by models that have not seen it; sd is over folds."
+    text = "Each row is scored by a model that was not trained on it; sd is the standard deviation over folds."
     return Section("Models", text, blocks if runs else [])
 
 
 def _bayes(state: PlanState, evaluate_on: EvaluateOn) -> Metrics | None:
-    """The metrics of the true probabilities, where they are known."""
+    """The metrics of the true click probabilities; None if they are unknown."""
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             metrics = state.metrics(step.name, evaluate_on)
@@ -103,12 +105,12 @@ def _bayes(state: PlanState, evaluate_on: EvaluateOn) -> Metrics | None:
 
 
 def differences_to_reference(state: PlanState, runs: Runs) -> dict[str, Differences]:
-    """Each run's metrics less those of the plan's reference."""
-    found = {}
+    """The differences of each run to the plan's reference run."""
+    differences = {}
     for name in runs:
         if name != state.plan.reference and (d := compare(state, name, state.plan.reference, "folds")) is not None:
-            found[name] = d
-    return found
+            differences[name] = d
+    return differences
 
 
 def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
@@ -129,7 +131,15 @@ def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
         )
         for name, train in trained.items()
     ]
-    columns = ("run", "rows/s", "training", "waiting for data", "GiB", "GiB of GPU", "precision")
+    columns = (
+        "run",
+        "rows/s",
+        "training time",
+        "waiting for data",
+        "peak RAM, GiB",
+        "peak GPU memory, GiB",
+        "precision",
+    )
     path = plots / "cost.png"
     panels = {
         "minutes of training, all folds": {name: train.seconds / 60 for name, train in trained.items()},
@@ -137,7 +147,7 @@ def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
         "peak memory, GiB": {name: train.peak_rss_gib for name, train in trained.items()},
     }
     plot_horizontal_bars(panels, path)
-    caption = "What each run took. For trees a row counts once for each round of trees."
+    caption = "Time and memory of each run. For gbdt, rows/s counts a row once per round of trees."
     return Section("Time and memory", "", [Table(columns, tuple(rows)), plot(path, caption)])
 
 
@@ -154,23 +164,24 @@ def _submission(state: PlanState) -> Section:
     estimates = {f"out-of-fold ({best})": metrics.overall}
     if holdout is not None:
         estimates[f"holdout ({best})"] = holdout.overall
-    for name in ("by the labels", "best possible"):
-        if name in submission.metrics:
-            estimates[name] = submission.metrics[name]
+    test_labels = "test labels"
+    for key, title in (("by the labels", test_labels), ("best possible", "test labels, true probabilities")):
+        if key in submission.metrics:
+            estimates[title] = submission.metrics[key]
     rows = [
-        row([name, f"{found.n_rows:,}", *found.formatted()], "strong" if name == "by the labels" else "")
-        for name, found in estimates.items()
+        row([name, f"{figures.n_rows:,}", *figures.formatted()], "strong" if name == test_labels else "")
+        for name, figures in estimates.items()
     ]
     scales = [
-        row([f"{scale}, written" if scale == submission.scale else scale, f"{of.mean:.5f}", f"{of.std:.5f}"])
-        for scale, of in submission.predictions.items()
+        row([f"{scale} (submitted)" if scale == submission.scale else scale, f"{stats.mean:.5f}", f"{stats.std:.5f}"])
+        for scale, stats in submission.predictions.items()
     ]
     text = (
-        f"{submission.n_rows:,} rows, by {best} trained once more on all rows. Estimates of how good it is are shown "
-        "beside what the labels of the test rows say, where these are known: the difference is its optimism."
+        f"{submission.n_rows:,} rows, scored by {best}, retrained on all training rows. If test labels are known, the "
+        "difference between the estimated metrics and those on the test labels is the optimism of the estimate."
     )
     blocks: list[Block] = [
-        Table(("estimate", "rows", *METRIC_NAMES), tuple(rows)),
-        Table(("scale", "mean", "std"), tuple(scales), "The distribution of what was submitted."),
+        Table(("metrics on", "rows", *METRIC_NAMES), tuple(rows)),
+        Table(("scale", "mean", "std"), tuple(scales), "Distribution of the predictions."),
     ]
     return Section("Submission", text, blocks)

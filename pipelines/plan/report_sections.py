@@ -1,4 +1,4 @@
-"""Sections of a plan's report that are made of plots."""
+"""Sections of a plan's report that consist mainly of plots."""
 
 from pathlib import Path
 
@@ -25,40 +25,41 @@ _RANKINGS = ("two_tower", "reranked", "popularity", "random", "truth")
 
 
 def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
-    """Learning, precision and recall, distributions, reliability."""
+    """Learning curves, precision-recall curves, distributions of predictions, and reliability."""
     blocks: list[Block] = []
-    learning = {name: found for name, metrics in runs.items() if (found := _monitored(metrics))}
+    learning = {name: values for name, metrics in runs.items() if (values := _monitored(metrics))}
     if learning:
-        plot_learning_curves(learning, "monitored", plots / "learning.png")
+        plot_learning_curves(learning, "early-stopping metric", plots / "learning.png")
         caption = (
-            "The composite metric of the rows that early stopping watches, a line for each fold. An epoch of trees is "
-            "some number of them."
+            "Learning curves: the composite metric on the early-stopping rows, one line per fold. For gbdt an epoch is "
+            "trainer.trees_per_epoch trees."
         )
         blocks.append(plot(plots / "learning.png", caption))
     names = main_runs(state, runs)
     if names:
         joined = join_predictions([read_predictions(state.folder(name)) for name in names])
-        logits = {name: found.logits for name, found in zip(names, joined, strict=True)}
+        logits = {name: run.logits for name, run in zip(names, joined, strict=True)}
         label = joined[0].label
-        plot_precision_recall(label, {name: each.natural for name, each in logits.items()}, plots / "pr.png")
-        blocks.append(plot(plots / "pr.png", "Precision against recall."))
+        plot_precision_recall(label, {name: values.natural for name, values in logits.items()}, plots / "pr.png")
+        blocks.append(plot(plots / "pr.png", "Precision-recall curves."))
         plot_distributions(logits, plots / "distributions.png")
-        caption = "Predictions at the natural base rate (p) and with classes balanced (q), before calibration."
+        caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale, before calibration."
         blocks.append(plot(plots / "distributions.png", caption))
-        few = dict.fromkeys(
+        selected = dict.fromkeys(
             [state.plan.reference, max(names, key=lambda n: runs[n].overall.toss_score or 0.0), names[-1]]
         )
-        p = {name: logits[name].p for name in few if name in logits}
+        p = {name: logits[name].p for name in selected if name in logits}
         plot_reliability(p, label, plots / "reliability.png")
         caption = (
-            "Observed against predicted click rates, before calibration: the reference, the best and the last run."
+            "Reliability before calibration, observed against predicted click rate: the reference, the best and the "
+            "last run."
         )
         blocks.append(plot(plots / "reliability.png", caption))
     return Section("Curves", "", blocks)
 
 
 def _monitored(metrics: RunMetrics) -> list[list[float]]:
-    """The monitored values of each fit, epoch by epoch; those of fits that monitored nothing are left out."""
+    """The early-stopping metric of each fit by epoch, without fits that monitored nothing."""
     if not isinstance(metrics.train, TrainSummary):
         return []
     by_fit = [
@@ -68,7 +69,7 @@ def _monitored(metrics: RunMetrics) -> list[list[float]]:
 
 
 def main_runs(state: PlanState, runs: Runs) -> list[str]:
-    """The runs that every plot shows: an ensemble and its members where there is one, else all."""
+    """The runs in the plots: the first finished ensemble and its members, or all runs if no ensemble is finished."""
     for step in state.plan.steps:
         if isinstance(step, EnsembleStep) and step.name in runs:
             return [*(name for name in step.members if name in runs), step.name]
@@ -101,36 +102,38 @@ def segments(state: PlanState, runs: Runs, plots: Path) -> Section:
 
 
 def sweeps(state: PlanState) -> Section:
-    """The maps of sweeps."""
+    """The plots of sweeps."""
     blocks: list[Block] = []
     for step in state.plan.steps:
         folder = state.folder(step.name) if isinstance(step, SweepStep) else None
         if isinstance(step, SweepStep) and folder is not None and (folder / SWEEP_FILE).is_file():
             point = ", ".join(state.best_point(step.name))
             caption = (
-                f"{step.name}: {step.model} on fold {step.fold}, by the score of its reported rows. Those that early "
-                f"stopping watches, which are others, like {point} best: that is what goes on."
+                f"{step.name}: {step.model} on fold {step.fold}, by the score of the evaluation rows. Later steps use "
+                f"{point}, the best point on the early-stopping rows, which are not evaluation rows."
             )
             blocks.append(plot(folder / "sweep.png", caption))
     return Section("Sweeps", "", blocks)
 
 
 def retrieval(state: PlanState) -> Section:
-    """Recall of retrieval runs beside what is cheap and what is best."""
+    """Recall of retrieval runs, of baselines and, if known, of the true preferences."""
     blocks: list[Block] = []
     for step in state.plan.steps:
         if isinstance(step, RetrievalStep) and is_done(folder := state.folder(step.name)):
             rankings = read_metrics_as(folder, RetrievalMetrics).rankings
             shown = {name: rankings[name] for name in _RANKINGS if name in rankings}
             keys = list(rankings["two_tower"])
-            rows = tuple(row([name, *[format_metric(found.get(key)) for key in keys]]) for name, found in shown.items())
-            blocks.append(Table(("candidates by", *keys), rows, step.name))
+            rows = tuple(
+                row([name, *[format_metric(values.get(key)) for key in keys]]) for name, values in shown.items()
+            )
+            blocks.append(Table(("ranking", *keys), rows, step.name))
             blocks += [plot(path, path.stem) for path in sorted(folder.glob("*.png"))]
     return Section("Retrieval", "", blocks)
 
 
 def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
-    """Weights, what each member brings, and the ways to join them."""
+    """Weights of members, the score lost without each member, and the stacking methods."""
     blocks: list[Block] = []
     for step in state.plan.steps:
         if not isinstance(step, EnsembleStep) or step.name not in runs:
@@ -138,18 +141,28 @@ def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
         metrics = state.metrics_as(EnsembleMetrics, step.name)
         assert metrics is not None
         score = metrics.overall.toss_score or 0.0
-        brings = {name: score - (found.toss_score or 0.0) for name, found in metrics.without.items()}
+        losses = {name: score - (without.toss_score or 0.0) for name, without in metrics.without.items()}
         panels = {"weight": metrics.weights} if metrics.weights is not None else {}
         path = plots / f"weights-{step.name}.png"
-        plot_horizontal_bars(panels | {"toss_score lost without it": brings}, path)
-        blocks.append(plot(path, f"{step.name}, joined by {metrics.method}: members' weights and what each adds."))
+        plot_horizontal_bars(panels | {"toss_score lost without member": losses}, path)
+        blocks.append(
+            plot(path, f"{step.name}, method {metrics.method}: weight of each member, and score lost without it.")
+        )
         if (reliability := state.folder(step.name) / RELIABILITY_FILE).is_file():
-            caption = f"{step.name}: observed against predicted click rates, raw and calibrated."
+            caption = f"{step.name}: reliability, observed against predicted click rate, uncalibrated and calibrated."
             blocks.append(plot(reliability, caption))
-        rows = [row([method, *found.formatted()]) for method, found in metrics.methods.items()]
+        rows = [row([method, *figures.formatted()]) for method, figures in metrics.methods.items()]
         calibration = metrics.calibration
-        for kind, found in calibration.figures.items() if calibration else ():
-            name = f"{metrics.method}, {'raw' if kind == 'none' else kind}"
-            rows.append(row([name, *found.formatted()], "strong" if calibration and kind == calibration.chosen else ""))
-        blocks.append(Table(("joined by", *METRIC_NAMES), tuple(rows), f"{step.name}: ways to join, then calibrations"))
-    return Section("Ensemble", "Each row by a fit to the other folds.", blocks)
+        for kind, figures in calibration.figures.items() if calibration else ():
+            name = f"{metrics.method}, {'uncalibrated' if kind == 'none' else kind}"
+            rows.append(
+                row([name, *figures.formatted()], "strong" if calibration and kind == calibration.chosen else "")
+            )
+        blocks.append(
+            Table(
+                ("method", *METRIC_NAMES),
+                tuple(rows),
+                f"{step.name}: stacking methods, then calibrations of the chosen one",
+            )
+        )
+    return Section("Ensemble", "Each fold is scored with a stack fitted to the other folds.", blocks)

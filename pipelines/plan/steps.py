@@ -1,4 +1,4 @@
-"""What each kind of step of a plan does; a step that was finished before is left as it is."""
+"""Runs the steps of a plan; finished steps are skipped."""
 
 from pathlib import Path
 
@@ -48,11 +48,11 @@ from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
 FOLDS: dict[EvaluateOn, str] = {"folds": "all", "holdout": HOLDOUT}
-"""What `--folds` says of what a run is evaluated on."""
+"""The `--folds` value of each kind of evaluation rows."""
 
 
 def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
-    """Does a step."""
+    """Runs a step."""
     match step:
         case PrepareStep():
             describe_data(state, step, dataset)
@@ -73,13 +73,13 @@ def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: Worl
 
 
 def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset) -> None:
-    """Step 1's folder: which prepared data set the plan runs on.
+    """Writes the folder of step 1, which records the prepared data set of the plan.
 
     Raises:
-        InputError: when the plan began on other data.
+        InputError: when the plan was started on other data.
     """
     folder = state.folder(step.name)
-    told = {
+    values = {
         "name": dataset.name,
         "folder": str(dataset.folder.resolve()),
         "fingerprint": dataset.manifest.fingerprint,
@@ -87,17 +87,17 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
         "test_files": list(dataset.manifest.test_files),
     }
     if is_done(folder):
-        if read_json(folder / DATA_FILE)["fingerprint"] != told["fingerprint"]:
-            raise InputError(f"{state.out} is a plan on other data than {dataset.folder} holds: choose another --out")
+        if read_json(folder / DATA_FILE)["fingerprint"] != values["fingerprint"]:
+            raise InputError(f"{state.out} holds a plan on other data than {dataset.folder}: choose another --out")
         return
     partial = partial_folder(folder)
     partial.mkdir(exist_ok=True)
-    write_json(partial / DATA_FILE, told)
+    write_json(partial / DATA_FILE, values)
     finish_folder(folder)
 
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
-    """A model over all folds, and on the last day."""
+    """Trains and evaluates a model on all folds, and on the holdout."""
     settings = state.rank_config(step)
     for evaluate_on, folder in state.fits(step):
         splits, data = choose_splits(dataset, FOLDS[evaluate_on]), dataset
@@ -113,7 +113,7 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
 
 
 def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
-    """Towers of all days but the last, judged on it; the reranker is the run of the same days."""
+    """Trains towers on all days but the last, evaluates them on it, and reranks with the reranker's holdout run."""
     settings = state.retrieval_config(step)
     resolved = describe_retrieval(settings, dataset, HOLDOUT)
     reranker = None if step.reranker is None else state.folder(step.reranker, "holdout")
@@ -126,7 +126,7 @@ def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDatas
 
 
 def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
-    """A verdict, kept; the first stands where no other run was asked for."""
+    """Evaluates a gate and saves the verdict; skips a decided gate."""
     if not state.is_decided(step.gate):
         verdict = evaluate_gate(state, step.gate, dataset)
         state.keep(verdict)
@@ -134,20 +134,20 @@ def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> Non
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Says what a gate decided, and on which numbers."""
+    """Prints a verdict and its checks."""
     style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
     console.print(f"gate {verdict.gate}: [{style}]{verdict.outcome}[/{style}]  {verdict.reason}")
     for check in verdict.checks:
         interval = f" ({check.interval_text})" if check.interval_text else ""
         outcome = "pass" if check.passed else "fail"
-        console.print(f"  {outcome}  {check.what} {check.value_text}{interval}, wanted {check.threshold}")
+        console.print(f"  {outcome}  {check.what} {check.value_text}{interval}, required {check.threshold}")
 
 
 def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
-    """The finished members stacked over the folds; the same stack, of the other days' rows, on the last day."""
+    """Stacks the finished members over the folds, and on the holdout with a stack fitted to the earlier days."""
     folders = [folder for name in step.members if is_done(folder := state.folder(name))]
     if len(folders) < 2:
-        raise InputError(f"step {step.name}: fewer than two of its members were finished ({', '.join(step.members)})")
+        raise InputError(f"step {step.name}: fewer than two of its members are finished ({', '.join(step.members)})")
     bootstrap = state.plan.bootstrap
     was_done = is_done(state.folder(step.name))
     run = build_ensemble(folders, state.folder(step.name), replicates=bootstrap.replicates, seed=bootstrap.seed)
@@ -159,49 +159,49 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
 
 
 def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
-    """The ensemble on the last day: its members' last-day runs, joined by weights that saw no row of that day."""
+    """Stacks the holdout runs of the members, with weights fitted on the rows of the earlier days only."""
     names = [name for name in step.members if is_done(state.folder(name))]
     method = ensemble.metrics_as(EnsembleMetrics).method
     evaluate_on: tuple[EvaluateOn, ...] = ("folds", "holdout")
-    folders = {which: [state.folder(name, which) for name in names] for which in evaluate_on}
+    folders = {rows: [state.folder(name, rows) for name in names] for rows in evaluate_on}
     config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["holdout"]]}
     run = RunFolder(state.folder(step.name, "holdout"), config)
     if run.is_done:
         return
-    folds, holdout = (join_predictions([read_predictions(f) for f in folders[which]]) for which in evaluate_on)
+    folds, holdout = (join_predictions([read_predictions(f) for f in folders[rows]]) for rows in evaluate_on)
     stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
     logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
-    parts = by_fold(first.label, first.fold, logits)
-    folds_metrics = {part.name: part.measure() for part in parts}
+    predictions = by_fold(first.label, first.fold, logits)
+    fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = HoldoutEnsembleMetrics(
         overall=measure(first.label, logits),
-        folds=folds_metrics,
-        spread=spread(list(folds_metrics.values())),
+        folds=fold_metrics,
+        spread=spread(list(fold_metrics.values())),
         segments={},
-        train=stack_summary(parts),
-        calibration=calibrate_run(run, parts),
+        train=stack_summary(predictions),
+        calibration=calibrate_run(run, predictions),
         method=method,
     )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, parts, first.row_id.take(pa.array(join(parts).row)))
+    run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
 
 
 def stack_of_earlier_rows(method: StackMethod, folds: list[RunPredictions], holdout: list[RunPredictions]) -> Stack:
-    """A stack fitted to the out-of-fold rows that are not among the last day's."""
+    """Fits a stack to the out-of-fold rows that are not in the holdout."""
     earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=holdout[0].row_id)))
-    fitted = [run.take(earlier) for run in folds]
-    return fit_stack(method, [run.name for run in holdout], natural_logits(fitted), fitted[0].label)
+    fit_runs = [run.take(earlier) for run in folds]
+    return fit_stack(method, [run.name for run in holdout], natural_logits(fit_runs), fit_runs[0].label)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:
-    """The submission for the data's test files, if there are any, beside the final run."""
+    """Writes the submission of the final run for the data's test files, if any."""
     manifest, out = dataset.manifest, state.out / SUBMISSION_FILE
     if not manifest.test_files:
-        console.print("the data names no test files: nothing to submit")
+        console.print("the data has no test files: no submission is written")
         return
     if out.exists() and out.with_suffix(".json").exists():
         return
-    out.unlink(missing_ok=True)  # cut before it could tell of itself
+    out.unlink(missing_ok=True)  # written by an interrupted process, without its .json file
     labels = Path(manifest.truth_file) if manifest.truth_file and Path(manifest.truth_file).is_file() else None
     test = [Path(path) for path in manifest.test_files]
     submit(run=final, test=test, out=out, data=dataset.folder, sample=None, labels=labels, scale=state.plan.scale)

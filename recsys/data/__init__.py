@@ -1,1 +1,1 @@
-"""The prepared data set: its files, rows, splits and batches."""
+"""The prepared data set: files, rows, splits and batches."""

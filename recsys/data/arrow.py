@@ -1,4 +1,4 @@
-"""Arrow IPC files as memory-mapped columns whose rows are gathered in any order, without a copy of the rest."""
+"""Memory-mapped columns of Arrow IPC files; rows are gathered in any order without loading the other rows."""
 
 from pathlib import Path
 
@@ -11,42 +11,42 @@ from recsys.errors import InputError
 
 
 class ArrowFile:
-    """A memory-mapped Arrow IPC file whose record batches all hold BLOCK_ROWS rows but for the last.
+    """A memory-mapped Arrow IPC file; every record batch except the last has BLOCK_ROWS rows.
 
     Raises:
-        InputError: when the file is not a whole Arrow file.
+        InputError: if the file is not a complete Arrow file.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            self._map = pa.memory_map(str(path))
-            self._reader = pa.ipc.open_file(self._map)
+            self._memory_map = pa.memory_map(str(path))
+            self._reader = pa.ipc.open_file(self._memory_map)
             self.batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} is not a whole Arrow file ({error}): prepare the data again") from error
+            raise InputError(f"{path} is not a complete Arrow file ({error}): prepare the data again") from error
         self.schema = self._reader.schema
         self.n_rows = sum(batch.num_rows for batch in self.batches)
         assert all(batch.num_rows == BLOCK_ROWS for batch in self.batches[:-1]), f"{path} has uneven record batches"
-        self._map.seek(0)
-        self._whole = self._map.read_buffer(self._map.size())
+        self._memory_map.seek(0)
+        self._buffer = self._memory_map.read_buffer(self._memory_map.size())
 
     def flat(self, dtype: type[np.generic]) -> np.ndarray:
-        """The whole file as one array of a type: the buffers of all batches are slices of it."""
+        """Returns the whole file as one array of a dtype; the buffers of all batches are slices of it."""
         size = np.dtype(dtype).itemsize
-        return np.frombuffer(self._whole, dtype, self._whole.size // size)
+        return np.frombuffer(self._buffer, dtype, self._buffer.size // size)
 
     def start_of(self, buffer: pa.Buffer, dtype: type[np.generic]) -> int:
-        """Where a batch's buffer starts in `flat(dtype)`."""
-        offset = buffer.address - self._whole.address
+        """Returns the index in `flat(dtype)` where a batch's buffer starts."""
+        offset = buffer.address - self._buffer.address
         assert offset % np.dtype(dtype).itemsize == 0, "Arrow aligns its buffers to 8 bytes"
         return offset // np.dtype(dtype).itemsize
 
 
 class FixedColumn:
-    """A column of numbers, or of fixed-size lists of them: gathered as [n] or [n, width].
+    """A column of numbers or of fixed-size lists of numbers; rows are gathered as [n] or [n, width].
 
-    The file is one flat array; a row is a window of it whose start is arithmetic, so that a gather of rows from all
-    record batches is a single indexing.
+    The file is one flat array and a row is a window of it at a computed start, so one indexing operation gathers rows
+    from all record batches.
     """
 
     def __init__(self, file: ArrowFile, name: str) -> None:
@@ -56,33 +56,33 @@ class FixedColumn:
         value_type = (dtype.value_type if self.is_list else dtype).to_pandas_dtype()
         arrays = [batch.column(name) for batch in file.batches]
         buffers = [(array.values if self.is_list else array).buffers()[1] for array in arrays]
-        self._base = np.array([file.start_of(buffer, value_type) for buffer in buffers], np.int64)
+        self._batch_starts = np.array([file.start_of(buffer, value_type) for buffer in buffers], np.int64)
         self._windows = np.lib.stride_tricks.sliding_window_view(file.flat(value_type), self.width)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """The values of [n] rows, copied."""
-        values = self._windows[self._base[rows // BLOCK_ROWS] + rows % BLOCK_ROWS * self.width]
+        """Copies the values of [n] rows."""
+        values = self._windows[self._batch_starts[rows // BLOCK_ROWS] + rows % BLOCK_ROWS * self.width]
         return values if self.is_list else values[:, 0]
 
 
 class ListColumn:
-    """The one list<int32> column of a file: rows of varying length, gathered end to end."""
+    """The only column of a file, of type list<int32>; rows of varying length are gathered end to end."""
 
     def __init__(self, file: ArrowFile) -> None:
         arrays = [batch.column(0) for batch in file.batches]
         self._flat = file.flat(np.int32)
-        self._offset_base = np.array([file.start_of(array.buffers()[1], np.int32) for array in arrays], np.int64)
-        # A batch without any token has no value buffer to point to, and none is read.
+        self._offset_starts = np.array([file.start_of(array.buffers()[1], np.int32) for array in arrays], np.int64)
+        # A batch without tokens has no value buffer; its start is never used.
         values = [array.values.buffers()[1] for array in arrays]
-        self._value_base = np.array(
+        self._value_starts = np.array(
             [0 if v is None or v.size == 0 else file.start_of(v, np.int32) for v in values], np.int64
         )
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of [n] rows end to end, int32, and the [n] int32 lengths."""
+        """Returns the int32 tokens of [n] rows, end to end, and the [n] int32 lengths."""
         batch = rows // BLOCK_ROWS
-        offset = self._offset_base[batch] + rows % BLOCK_ROWS
-        first, last = self._flat[offset], self._flat[offset + 1]
-        lengths = last - first
-        starts = self._value_base[batch] + first
+        offset = self._offset_starts[batch] + rows % BLOCK_ROWS
+        start, end = self._flat[offset], self._flat[offset + 1]
+        lengths = end - start
+        starts = self._value_starts[batch] + start
         return self._flat[gather_indices(starts, lengths)], lengths

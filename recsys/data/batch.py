@@ -1,4 +1,7 @@
-"""The batch that every model reads."""
+"""The input batch of every model.
+
+Shapes: B rows of a batch, N dense columns.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,33 +15,33 @@ from torchrec.streamable import Pipelineable
 
 @dataclass
 class Batch(Pipelineable):
-    """B rows of a split. Shapes: B rows, N dense columns.
+    """B rows of a split.
 
-    Lengths say what is present: a categorical feature has length 1 in every row (its missing value has an id of its
-    own), a sequence has as many entries as the row has events.
+    A categorical feature has length 1 in every row, because a missing value has its own id. A sequence has one entry
+    per event of the row.
     """
 
     dense: Tensor
-    """[B, N] float32: transformed numbers (0 where null), then missing indicators."""
+    """[B, N] float32: transformed numbers (0 for null), then missing indicators, then any extra column."""
     sparse: KeyedJaggedTensor
     """Ids of the categorical features."""
     sequences: KeyedJaggedTensor
-    """Ids of the sequence features that were asked for. Where one of them is a group of columns, the ids are the steps
-    and the weights their values; tokens then weigh 1."""
+    """Ids of the requested sequence features. If one of them is a group of columns, the tensor has weights: the ids of
+    the group are its steps and the weights their values; tokens have weight 1."""
     label: Tensor
     """[B] float32: 0, 1, or NaN for rows without a label."""
     row: Tensor
-    """[B] int64: the row's number in the store."""
+    """[B] int64: row numbers in the store."""
     is_real: Tensor
-    """[B] bool: False for copies that only fill up a process's share of a batch. Their losses count for nothing."""
+    """[B] bool: False for copies that pad a process's share of a batch. The loss ignores them."""
     n_rows: int
-    """How many of the B are rows of the store; what follows them are items alone, see `retrieval.negatives`."""
+    """Number of rows of the store among the B; the entries after them are items only, see `retrieval.negatives`."""
 
     def __len__(self) -> int:
         return self.label.shape[0]
 
     def narrow(self, start: int, length: int) -> "Batch":
-        """The rows start .. start + length."""
+        """Returns rows start .. start + length."""
         rows = slice(start, start + length)
         return Batch(
             dense=self.dense[rows],
@@ -51,7 +54,7 @@ class Batch(Pipelineable):
         )
 
     def followed_by(self, items: "Batch") -> "Batch":
-        """These rows, then a batch of items alone with the same features."""
+        """Appends a batch that contains only items, with the same features."""
         assert self.n_rows == len(self)
         assert items.n_rows == 0
         return Batch(
@@ -65,20 +68,20 @@ class Batch(Pipelineable):
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """The batch on a device."""
-        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
+        """Moves the batch to a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from where a GPU copies without waiting."""
-        return self._map(lambda part: part.pin_memory())
+        """Copies the batch to page-locked memory, from which a GPU copies asynchronously."""
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
-        """Keeps the memory until the work queued on a stream is done with it."""
-        for part in (self.dense, self.sparse, self.sequences, self.label, self.row, self.is_real):
-            part.record_stream(stream)
+        """Keeps the memory until the work queued on a stream has finished."""
+        for tensor in (self.dense, self.sparse, self.sequences, self.label, self.row, self.is_real):
+            tensor.record_stream(stream)
 
     def _map(self, move: Callable[[Any], Any]) -> "Batch":
-        """The same batch with every tensor moved."""
+        """Applies a function to every tensor."""
         return Batch(
             dense=move(self.dense),
             sparse=move(self.sparse),
@@ -91,7 +94,7 @@ class Batch(Pipelineable):
 
 
 def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJaggedTensor:
-    """The rows start .. start + length of every key."""
+    """Returns rows start .. start + length of every key."""
     if not jagged.keys():
         return jagged
     weights = jagged.weights_or_none()
@@ -111,18 +114,18 @@ def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJ
 
 
 def _concat_jagged(first: KeyedJaggedTensor, second: KeyedJaggedTensor) -> KeyedJaggedTensor:
-    """The rows of one, then those of the other, of every key."""
+    """Concatenates the rows of two tensors for every key."""
     keys = first.keys()
     if not keys:
         return first
     weights = first.weights_or_none()
-    bounds = [(jagged, jagged.offset_per_key()) for jagged in (first, second)]
-    slices = [(jagged, slice(ends[k], ends[k + 1])) for k in range(len(keys)) for jagged, ends in bounds]
+    key_offsets = [(jagged, jagged.offset_per_key()) for jagged in (first, second)]
+    slices = [(jagged, slice(offsets[k], offsets[k + 1])) for k in range(len(keys)) for jagged, offsets in key_offsets]
     lengths = [jagged.lengths().view(len(keys), -1) for jagged in (first, second)]
     return KeyedJaggedTensor(
         keys=keys,
-        values=torch.cat([jagged.values()[part] for jagged, part in slices]),
+        values=torch.cat([jagged.values()[key_slice] for jagged, key_slice in slices]),
         lengths=torch.cat(lengths, dim=1).reshape(-1),
-        weights=None if weights is None else torch.cat([jagged.weights()[part] for jagged, part in slices]),
+        weights=None if weights is None else torch.cat([jagged.weights()[key_slice] for jagged, key_slice in slices]),
         stride=first.stride() + second.stride(),
     )

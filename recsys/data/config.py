@@ -1,4 +1,4 @@
-"""The settings of preparation, and the raw files it reads."""
+"""Settings of data preparation and the raw files it reads."""
 
 from typing import Annotated, Literal
 
@@ -11,32 +11,32 @@ Paths = tuple[str, ...]
 
 
 class RawFiles(StrictModel):
-    """Parquet files, folders of them or globs, by split; relative ones are looked up in the data folder."""
+    """Parquet files, folders of parquet files or globs, by split. Relative paths start at the data folder."""
 
     folder: str | None = None
-    """The usual name of the data folder."""
+    """Default name of the data folder."""
     train: Paths
     valid: Paths = ()
     test: Paths = ()
     truth: str | None = None
-    """The generator's parquet file of true probabilities; read where it exists, shown beside the metrics, never a
+    """Parquet file of the generator's true probabilities; read if it exists, reported beside the metrics, never a
     feature."""
 
 
 class PrepareConfig(StrictModel):
-    """How vocabularies, statistics and folds are made; `*_by_column` takes names and patterns, the last match wins."""
+    """Settings of vocabularies, statistics and folds. `*_by_column` maps names and patterns; the last match wins."""
 
     seed: int = 0
     n_folds: Annotated[int, Field(ge=2, le=100)] = 5
     stratify: Literal["hash", "exact"] = "hash"
-    """`hash`: a row's fold depends on the seed and its id alone, so that classes are balanced in expectation. `exact`:
-    each class is dealt out in the order of the hashes, so that folds differ by one row a class at most."""
+    """`hash`: a row's fold depends only on the seed and its id, so classes are balanced in expectation. `exact`: the
+    rows of a class are assigned to the folds in turn, in hash order, so folds differ by at most one row per class."""
     min_count: Annotated[int, Field(ge=1)] = 10
-    """The frequency floor: a value seen less often in the training rows shares the rare bucket."""
+    """Frequency threshold: values with fewer occurrences in the training rows share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
     numeric_transform: NumericTransform = "standardize"
     numeric_transform_by_column: dict[str, NumericTransform] = {}
     clip_quantile: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.001
-    """Numbers are clipped to this quantile and its mirror before they are transformed; 0 clips at the extremes."""
+    """Numbers are clipped to the quantiles q and 1 - q before the transform; 0 clips at the minimum and maximum."""
     n_sampled_rows: Annotated[int, Field(ge=1_000)] = 200_000
     """Numeric statistics are taken on about this many training rows, chosen by the hash of their ids."""

@@ -1,4 +1,4 @@
-"""The prepared data set: a folder of memory-mapped rows, their vocabularies and statistics, and the splits of them."""
+"""The prepared data set: the memory-mapped rows of a folder with their vocabularies, statistics and splits."""
 
 import warnings
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from recsys.system.seal import verify
 
 @dataclass(frozen=True, eq=False)
 class PreparedDataset:
-    """A folder that `prepare` wrote."""
+    """A folder written by `prepare`."""
 
     folder: Path
     manifest: layout.Manifest
@@ -40,7 +40,7 @@ class PreparedDataset:
         """Opens a prepared data set.
 
         Raises:
-            InputError: when the folder is not a whole prepared data set of this version.
+            InputError: if the folder is not a complete prepared data set of this version.
         """
         if not is_done(folder):
             raise InputError(f"{folder} has no DONE file: run python -m pipelines.prepare first")
@@ -49,7 +49,7 @@ class PreparedDataset:
             raise InputError(f"{folder} was prepared by another version: run python -m pipelines.prepare again")
         verify(folder)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RenamedWarning)  # of a folder that an earlier version wrote
+            warnings.simplefilter("ignore", RenamedWarning)  # folders of earlier versions have old key names
             manifest = validate(layout.Manifest, values, str(folder / layout.SCHEMA_FILE))
         groups_file, stats_file = folder / layout.GROUPS_FILE, folder / layout.STATS_FILE
         return cls(
@@ -62,17 +62,17 @@ class PreparedDataset:
 
     @property
     def name(self) -> str:
-        """What the data set is called in run folders and tables."""
+        """Name of the data set in run folders and tables."""
         return self.manifest.name
 
     @property
     def n_rows(self) -> int:
-        """Rows of all partitions."""
+        """Number of rows of all partitions."""
         return self.manifest.n_rows
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """The vocabulary of each embedding table, with its counts by group."""
+        """The vocabulary of each embedding table, with counts by group."""
         tables = read_json(self.folder / layout.VOCAB_FILE)
         counts = load_array(self.folder / layout.COUNTS_FILE)
         vocabularies, start = {}, 0
@@ -89,36 +89,36 @@ class PreparedDataset:
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """`full`, `fold_0` ... and `holdout`, those that this data set has."""
+        """Names of the available splits among `full`, `fold_0` ... and `holdout`."""
         return tuple(self.stats.numeric)
 
     @cached_property
     def predefined_splits(self) -> tuple[Partition, ...]:
-        """The partitions besides train that the data brought with labels: `valid`, `test`."""
-        labelled: list[Partition] = []
+        """The labeled partitions besides train: `valid`, `test`."""
+        labeled: list[Partition] = []
         partitions: tuple[Partition, ...] = ("valid", "test")
         for partition in partitions:
             rows = self.partition_rows(partition)
             if len(rows) and self.store.labels(rows(np.zeros(1, np.int64)))[0] in (0.0, 1.0):
-                labelled.append(partition)
-        return tuple(labelled)
+                labeled.append(partition)
+        return tuple(labeled)
 
     def partition_rows(self, partition: Partition) -> GroupRows:
-        """The rows of a partition."""
+        """Returns the rows of a partition."""
         return self._rows_of([index for index, group in enumerate(self.groups) if group.partition == partition])
 
     def _rows_of(self, groups: Sequence[int]) -> GroupRows:
         return GroupRows(self._fold_indices, [group.n_rows for group in self.groups], groups)
 
     def split(self, name: str, features: FeatureConfig = ALL_FEATURES) -> Split:
-        """What a model that is fitted to one split needs.
+        """Builds a split: its rows, their encoder and the class counts.
 
         Args:
             name: one of `split_names`.
-            features: what the model reads.
+            features: features that the model reads.
 
         Raises:
-            InputError: when the data set has no such split, or not these features.
+            InputError: if the data set lacks the split or one of the features, or the fitting rows have only one class.
         """
         if name not in self.split_names:
             raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}")
@@ -127,7 +127,9 @@ class PreparedDataset:
             sum(getattr(self.groups[index], count) for index in fit_groups) for count in ("n_rows", "n_positive")
         )
         if n_positive in (0, n_rows):
-            raise InputError(f"split {name!r} of {self.folder} has fitting rows of one class only: give it more rows")
+            raise InputError(
+                f"split {name!r} of {self.folder} has fitting rows of only one class: add rows of the other class"
+            )
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name, fit_groups)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
         encoder = FeatureEncoder(
@@ -146,23 +148,23 @@ class PreparedDataset:
         return {name.removeprefix("fold_"): self._rows_of(held_out)}
 
     def _fit_extra(self, split: str, row_sets: Sequence[Rows]) -> ExtraStats:
-        """Mean and standard deviation of the extra column over the first set of rows; every set needs values."""
+        """Computes mean and standard deviation of the extra column over the first set; all sets must have values."""
         column = self.store.extra
         assert column is not None
         for rows in row_sets:
-            numbers = rows.numbers()
-            is_missing = np.isnan(column.values[numbers])
+            row_numbers = rows.numbers()
+            is_missing = np.isnan(column.values[row_numbers])
             if n_missing := int(is_missing.sum()):
-                first = self.store.row_ids(numbers[is_missing][:1])[0]
+                first_id = self.store.row_ids(row_numbers[is_missing][:1])[0]
                 raise InputError(
-                    f"{column.origin} lacks {n_missing:,} rows of split {split!r}, such as {first}: let the "
-                    "retrieval run and this one have the same data and split"
+                    f"{column.origin} has no value for {n_missing:,} rows of split {split!r}, such as {first_id}: use "
+                    "the same data and split for the retrieval run and this run"
                 )
-        fitted = column.values[row_sets[0].numbers()].astype(np.float64)
-        return ExtraStats(column.name, float(fitted.mean()), float(fitted.std()) or 1.0)
+        fit_values = column.values[row_sets[0].numbers()].astype(np.float64)
+        return ExtraStats(column.name, float(fit_values.mean()), float(fit_values.std()) or 1.0)
 
     def fit_rows_in_part(self, split: str, part: int, n_parts: int) -> tuple[Rows, Rows]:
-        """A split's fitting rows, cut into parts by their folds: the rows of one part, and those of all others."""
+        """Divides a split's fitting rows into parts by fold; returns the rows of one part and of all other parts."""
         fit_groups = fit_groups_of(self.groups, split)
         folds = sorted({self.groups[index].fold for index in fit_groups})
         inside = [index for index in fit_groups if folds.index(self.groups[index].fold) % n_parts == part]
@@ -170,28 +172,28 @@ class PreparedDataset:
         return self._rows_of(inside), self._rows_of(outside)
 
     def with_column(self, column: ExtraColumn) -> "PreparedDataset":
-        """The same rows with one more dense column.
+        """Returns the data set with one more dense column.
 
         Raises:
-            InputError: when the data has a column of that name.
+            InputError: if the data already has a column of that name.
         """
         if column.name in self.manifest.schema_.numeric:
-            raise InputError(f"{self.folder} has a column {column.name!r} already: rename it in the data")
+            raise InputError(f"{self.folder} already has a column {column.name!r}: rename it in the data")
         return replace(self, store=replace(self.store, extra=column))
 
     @cached_property
     def generator(self) -> dict[str, Any] | None:
-        """The config that the rows were generated from, where they were."""
+        """Configuration of the generator that made the rows; None for other data."""
         path = self.folder / layout.GENERATOR_FILE
         return read_json(path) if path.is_file() else None
 
     def truth(self, rows: np.ndarray) -> np.ndarray | None:
-        """[n] float64 true click probabilities, where the generator's truth was at hand."""
+        """Returns [n] float64 true click probabilities; None without the generator's truth file."""
         path = self.folder / layout.TRUTH_FILE
         return load_array(path)[rows] if path.is_file() else None
 
     def segments(self, rows: np.ndarray) -> dict[str, pa.Array]:
-        """The label of each of [n] rows in every segmentation of the schema; null where it has none."""
+        """Returns the [n] segment labels of rows for every segmentation of the schema; null for a row without one."""
         schema, labels_of = self.manifest.schema_, {}
         for name, segment in schema.segments.items():
             if isinstance(segment, LengthSegment):

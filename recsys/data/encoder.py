@@ -1,4 +1,7 @@
-"""The encoding that a split's fitting rows determine: codes to ids, raw numbers to model inputs."""
+"""Encodes rows for a split: codes to embedding ids and raw numbers to model inputs, as fitted to its fitting rows.
+
+Shapes: B rows of a batch, N dense columns.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +29,19 @@ class ExtraStats:
 
 
 class FeatureEncoder:
-    """Encodes rows of any store that has the data set's vocabularies.
+    """Encodes rows of any store that uses the data set's vocabularies.
 
     Args:
-        stored: the schema of what a store holds.
-        features: which of it to read, and how finely.
-        stats: of the numeric columns, over the fitting rows.
-        vocabularies: of the data set.
-        fit_groups: the groups of rows that frequency floors are applied to.
-        extra: of the store's extra column, if it has one.
+        stored: schema of the store.
+        features: features to read and their frequency thresholds.
+        stats: statistics of the numeric columns over the fitting rows.
+        vocabularies: vocabularies of the data set.
+        fit_groups: groups of rows whose counts the frequency thresholds apply to.
+        extra: statistics of the store's extra column, if any.
     """
 
     schema: Schema
-    """Of what is encoded, with the sizes of the embedding tables and the names of the dense columns."""
+    """Schema of the encoded features, with the sizes of the embedding tables and the names of the dense columns."""
 
     def __init__(
         self,
@@ -74,12 +77,12 @@ class FeatureEncoder:
         )
 
     def batch(self, store: RowStore, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
-        """Encodes rows.
+        """Encodes rows as a batch.
 
         Args:
-            store: holds them.
+            store: the store of the rows.
             rows: [B] row numbers.
-            sequences: the sequence features to read; others cost nothing.
+            sequences: sequence features to read; others are skipped.
         """
         dense, values = self._dense(store, rows)
         return Batch(
@@ -93,17 +96,17 @@ class FeatureEncoder:
         )
 
     def table(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The features of rows as plain columns, for models that are no networks.
+        """Encodes rows as plain columns, for models that are not neural networks.
 
         Returns:
-            [B, n_categorical] int32 ids, and [B, n_measured + n_indicators] float32 transformed numbers, NaN where
-            null, with the missing indicators behind them.
+            [B, n_categorical] int32 ids, and [B, n_measured + n_indicators (+ 1)] float32: transformed numbers (NaN for
+            null), then missing indicators, then any extra column.
         """
         dense, values = self._dense(store, rows)
         return self._sparse_ids(store, rows), np.concatenate([values, dense[:, self._n_numeric :]], axis=1)
 
     def _dense(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[B, N] model inputs, and the [B, n_measured] transformed values with NaN where null."""
+        """Returns [B, N] model inputs and [B, n_measured] transformed values, NaN for null."""
         extra = []
         if self._extra is not None:
             assert store.extra is not None
@@ -131,7 +134,7 @@ class FeatureEncoder:
         )
 
     def _sparse_ids(self, store: RowStore, rows: np.ndarray) -> np.ndarray:
-        """[B, n_categorical] int32."""
+        """Returns [B, n_categorical] int32 ids."""
         if not self.schema.categorical:
             return np.zeros((len(rows), 0), np.int32)
         return self._ids[store.read_sparse(rows)[:, self._sparse_columns] + self._sparse_start]
@@ -139,7 +142,7 @@ class FeatureEncoder:
     def _sequences(
         self, store: RowStore, rows: np.ndarray, names: Sequence[str], measured: np.ndarray
     ) -> KeyedJaggedTensor:
-        """The ids of token sequences, and the steps of groups of columns with their values as weights."""
+        """Returns the ids of token sequences, and the steps of groups of columns with their values as weights."""
         if not names:
             return KeyedJaggedTensor.empty(values_dtype=torch.int32, lengths_dtype=torch.int32)
         column_sequences = {feature.name: feature for feature in self.schema.column_sequences if feature.name in names}
@@ -167,6 +170,6 @@ class FeatureEncoder:
 
 
 def _indicator_name(columns: Sequence[str]) -> str:
-    """The display name of the indicator that says where some columns are null."""
-    others = f"+{len(columns) - 1}" if len(columns) > 1 else ""
-    return f"isnull({columns[0]}{others})"
+    """Returns the display name of the missing indicator of columns that are null together."""
+    suffix = f"+{len(columns) - 1}" if len(columns) > 1 else ""
+    return f"isnull({columns[0]}{suffix})"

@@ -1,6 +1,6 @@
-"""Groups: the finest sets of rows that splits tell apart (partition, fold, holdout or not).
+"""Groups of rows: the finest sets that splits distinguish (partition, fold, holdout or not).
 
-All that a split is fitted to is a sum over groups, so that no fold's statistics need a pass of their own.
+The statistics of a split are sums over groups, so no fold needs its own pass over the data.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ NO_DAY = -1
 
 
 class Group(StrictModel):
-    """Rows that every split treats alike."""
+    """Rows with the same partition, fold and holdout flag."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -26,13 +26,13 @@ class Group(StrictModel):
     fold: int
     """0 .. n_folds - 1 for training rows, -1 for others."""
     is_holdout: bool = Field(alias="last_day")
-    """Whether the rows are of the last day."""
+    """Whether the rows are from the last day."""
     n_rows: int
     n_positive: int
 
 
 def fit_groups_of(groups: Sequence[Group], split: str) -> list[int]:
-    """The groups whose rows a split's model may see.
+    """Returns the indices of the groups that a split's model is fitted to.
 
     Args:
         groups: all groups of the data set.

@@ -1,4 +1,7 @@
-"""Batches in a seeded order, the next ones made in a thread while the current one trains."""
+"""Loads batches in a seeded order; a background thread makes the next batches during training.
+
+Shapes: B rows of a batch.
+"""
 
 import queue
 import threading
@@ -13,28 +16,28 @@ from recsys.data.rows import Permutation, Rows
 from recsys.system.world import World
 
 N_READY = 3
-"""Batches held ready at most."""
+"""Maximum number of batches in the queue."""
 
 
 class Batches(Protocol):
-    """Makes batches of rows, as `Split` does."""
+    """Makes batches of rows; `Split` is one implementation."""
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
-        """[B] row numbers to a batch, in which items alone may follow the rows."""
+        """Returns the batch of [B] row numbers; entries for items only may follow the rows."""
         ...
 
 
 class Loader:
-    """One pass over rows.
+    """Iterates over rows once, in batches.
 
     Args:
         split: encodes the rows.
         rows: the rows to read.
-        batch_size: rows a batch; the last may be smaller.
+        batch_size: rows per batch; the last batch may be smaller.
         sequences: the sequence features to read.
-        shuffle: a seeded permutation of the rows; None reads them in order.
-        first: the batch to begin with.
-        world: the processes that share each batch; None for this one alone.
+        shuffle: a seeded permutation of the rows; None keeps their order.
+        first: index of the first batch.
+        world: the processes that share each batch; None for a single process.
     """
 
     def __init__(
@@ -51,43 +54,43 @@ class Loader:
         self._sequences, self._shuffle, self._first = tuple(sequences), shuffle, first
         self._rank, self._n_ranks = (world.rank, world.size) if world is not None else (0, 1)
         self.waited_s = 0.0
-        """Time the reader spent waiting for a batch, in the last pass."""
+        """Seconds that the consumer waited for batches in the last pass."""
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
     def n_rows(self, index: int) -> int:
-        """Rows of a batch on all processes."""
+        """Returns the number of rows of a batch, summed over all processes."""
         return min(self._batch_size, len(self._rows) - index * self._batch_size)
 
     def positions(self, index: int) -> range:
-        """This process's share of a batch: positions in the order of reading. Of a small last batch it may be empty."""
+        """Returns this process's share of a batch as positions in the reading order; may be empty in the last batch."""
         first, n = index * self._batch_size, self.n_rows(index)
         share = -(-n // self._n_ranks)
         return range(first + min(n, share * self._rank), first + min(n, share * (self._rank + 1)))
 
     def make(self, index: int) -> Batch:
-        """This process's rows of the batch of that number; they depend on nothing but the number.
+        """Makes this process's share of a batch; the rows depend only on the batch's index.
 
-        TorchRec exchanges embeddings of equally many rows: where this process has fewer than the others, copies of the
-        batch's first row fill up its share, and are marked as not real.
+        TorchRec exchanges embeddings of equally many rows. If this process has fewer rows than the others, copies of
+        the batch's first row pad its share and are marked as not real.
         """
         share, first = self.positions(index), index * self._batch_size
         n_missing = -(-self.n_rows(index) // self._n_ranks) - len(share)
-        rows = self._numbers(np.arange(share.start, share.stop))
+        rows = self._row_numbers(np.arange(share.start, share.stop))
         if not n_missing:
             return self._split.batch(rows, self._sequences)
-        fill = self._numbers(np.full(n_missing, first))
-        batch = self._split.batch(np.concatenate([rows, fill]), self._sequences)
+        padding = self._row_numbers(np.full(n_missing, first))
+        batch = self._split.batch(np.concatenate([rows, padding]), self._sequences)
         batch.is_real[len(share) : len(share) + n_missing] = False
         return batch
 
-    def _numbers(self, positions: np.ndarray) -> np.ndarray:
-        """Row numbers at positions in the order of reading."""
+    def _row_numbers(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the row numbers at positions in the reading order."""
         if self._shuffle is None:
             return self._rows(positions)
         rows = self._rows(self._shuffle(positions))
-        rows.sort()  # which rows meet is chance; reading them in file order is faster
+        rows.sort()  # the rows of a batch are random; reading them in file order is faster
         return rows
 
     def __iter__(self) -> Iterator[Batch]:
@@ -108,7 +111,7 @@ class Loader:
                 yield item
         finally:
             stopped.set()
-            while thread.is_alive():  # a thread that waits for room must see the event
+            while thread.is_alive():  # unblocks a thread that waits for space in the queue
                 try:
                     ready.get_nowait()
                 except queue.Empty:
@@ -121,5 +124,5 @@ class Loader:
                     return
                 ready.put(self.make(index))
             ready.put(None)
-        except Exception as error:  # raised again where the batch was wanted
+        except Exception as error:  # raised again in the consumer
             ready.put(error)

@@ -1,6 +1,6 @@
-"""Sets of rows in constant memory: ranges of the fold indices, and seeded permutations of them.
+"""Sets of rows in constant memory: ranges of the fold indices and seeded permutations of them.
 
-Any member of a set is computed when it is asked for; none is listed.
+Row numbers are computed on access; only `ListedRows` stores them.
 """
 
 from abc import ABC, abstractmethod
@@ -13,40 +13,40 @@ _N_ROUNDS = 6
 
 
 class Rows(ABC):
-    """A numbered set of rows of a store."""
+    """A set of rows of a store, indexed by position."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """[b] positions in 0 .. len - 1 to [b] int64 row numbers."""
+        """Returns the [b] int64 row numbers at [b] positions in 0 .. len - 1."""
 
     def numbers(self) -> np.ndarray:
-        """[n] int64 row numbers of the whole set."""
+        """Returns all [n] int64 row numbers."""
         return self(np.arange(len(self)))
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """The row numbers in order, `size` at a time; the last block may be smaller."""
+        """Yields the row numbers in order, `size` at a time; the last block may be smaller."""
         for start in range(0, len(self), size):
             yield self(np.arange(start, min(start + size, len(self))))
 
 
 class GroupRows(Rows):
-    """The rows of some groups.
+    """The rows of selected groups.
 
     Args:
-        fold_indices: [n] row numbers, group after group; memory-mapped.
-        sizes: rows of every group.
-        groups: the groups to take.
+        fold_indices: [n] row numbers, group by group; memory-mapped.
+        sizes: number of rows of every group.
+        groups: indices of the selected groups.
     """
 
     def __init__(self, fold_indices: np.ndarray, sizes: Sequence[int], groups: Sequence[int]) -> None:
         self._indices = fold_indices
-        selected = np.array([sizes[group] for group in groups], np.int64)
-        self._ends = np.cumsum(selected)
+        selected_sizes = np.array([sizes[group] for group in groups], np.int64)
+        self._ends = np.cumsum(selected_sizes)
         starts = np.cumsum([0, *sizes])[list(groups)]
-        self._shifts = starts - (self._ends - selected)
+        self._shifts = starts - (self._ends - selected_sizes)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -72,10 +72,10 @@ class AllRows(Rows):
 
 
 class ListedRows(Rows):
-    """Rows that are listed.
+    """An explicit list of rows.
 
     Args:
-        numbers: [n] int64.
+        numbers: [n] int64 row numbers.
     """
 
     def __init__(self, numbers: np.ndarray) -> None:
@@ -90,14 +90,15 @@ class ListedRows(Rows):
 
 
 class Permutation:
-    """A seeded permutation of 0 .. n - 1 that needs no memory.
+    """A seeded permutation of 0 .. n - 1 in constant memory.
 
-    A keyed bijection of {0, ..., n - 1}: a balanced Feistel network on the next power of four, walked until it lands
-    inside the range. Source: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
+    A keyed bijection of {0, ..., n - 1}: a balanced Feistel network on the next power of four with cycle walking, which
+    applies the network again until the value is below n. Source: Black and Rogaway, "Ciphers with arbitrary finite
+    domains", CT-RSA 2002.
 
     Args:
-        n: how many numbers are permuted, at least 0.
-        seed: any non-negative integers, such as (seed, epoch).
+        n: size of the range, at least 0.
+        seed: non-negative integers, such as (seed, epoch).
     """
 
     def __init__(self, n: int, *seed: int) -> None:
@@ -107,13 +108,13 @@ class Permutation:
         self._keys = np.random.SeedSequence(seed).generate_state(_N_ROUNDS, np.uint64)
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """[b] positions in the permutation, in 0 .. n - 1, to the [b] int64 numbers at these positions."""
-        out = positions.astype(np.uint64)
-        outside = np.arange(len(out))
-        while len(outside):
-            out[outside] = self._encrypt(out[outside])
-            outside = outside[out[outside] >= self.n]
-        return out.astype(np.int64)
+        """Returns the [b] int64 values of the permutation at [b] positions in 0 .. n - 1."""
+        values = positions.astype(np.uint64)
+        pending = np.arange(len(values))
+        while len(pending):
+            values[pending] = self._encrypt(values[pending])
+            pending = pending[values[pending] >= self.n]
+        return values.astype(np.int64)
 
     def _encrypt(self, x: np.ndarray) -> np.ndarray:
         left, right = x >> self._half_bits, x & self._mask
@@ -127,7 +128,7 @@ class Permutation:
 
 
 class PermutedSlice(Rows):
-    """A slice of a seeded permutation of rows: two disjoint slices of one permutation have no row in common."""
+    """A slice of a seeded permutation of rows; two disjoint slices of one permutation share no row."""
 
     def __init__(self, rows: Rows, permutation: Permutation, start: int, stop: int) -> None:
         assert permutation.n == len(rows)

@@ -1,4 +1,7 @@
-"""A split in scikit-learn's sense: the rows that a model is fitted to, those it is evaluated on, and their encoding."""
+"""A split in scikit-learn's sense: a model's fitting rows, its evaluation rows, and their encoding.
+
+Shapes: B rows of a batch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +15,12 @@ from recsys.data.store import RowStore
 from recsys.schema.resolved import Schema
 
 FULL, HOLDOUT = "full", "holdout"
-"""Fitted to all training rows; fitted to all days but the last. Other splits are named fold_K."""
+"""`full` is fitted to all training rows, `holdout` to all days except the last. Other splits are named fold_K."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The classes of a split's fitting rows."""
+    """Class counts of a split's fitting rows."""
 
     n_positive: int
     n_negative: int
@@ -32,32 +35,32 @@ class Prior:
 class Split:
     """One way to fit and evaluate a model.
 
-    `fold_K` is fitted to all folds but K and evaluated on K, `holdout` to all days but the last and evaluated on that
-    day, `full` to all training rows and evaluated on the partitions that the data brought.
+    `fold_K` is fitted to all folds except K and evaluated on K. `holdout` is fitted to all days except the last and
+    evaluated on the last day. `full` is fitted to all training rows and evaluated on the predefined labeled partitions.
     """
 
     name: str
     store: RowStore
-    """The rows that the numbers below refer to."""
+    """The store that the row numbers refer to."""
     encoder: FeatureEncoder
     """Fitted to the fitting rows."""
     fit_rows: Rows
     evaluation_rows: dict[str, Rows]
-    """By name: the fold's number, `holdout`, or `valid` and `test`."""
+    """By name: the fold number, `holdout`, or `valid` and `test`."""
     prior: Prior
 
     @property
     def schema(self) -> Schema:
-        """Of what a batch holds."""
+        """Schema of the batches."""
         return self.encoder.schema
 
     @property
     def held_out_rows(self) -> Rows:
-        """The training rows that are not fitted to: of the fold, or of the last day."""
+        """The training rows outside the fitting rows: those of the fold or of the last day."""
         return self.evaluation_rows[self.name.removeprefix("fold_")]
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
-        """[B] row numbers and the sequence features to read, as a batch."""
+        """Returns the batch of [B] row numbers with the given sequence features."""
         return self.encoder.batch(self.store, rows, sequences)
 
     def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

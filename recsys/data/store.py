@@ -1,4 +1,4 @@
-"""The rows of a prepared data set: labels, ids, codes and raw numbers, memory-mapped or held in memory."""
+"""The rows of a prepared data set: labels, ids, codes and raw numbers, memory-mapped or in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,46 +18,46 @@ from recsys.errors import InputError
 from recsys.schema.resolved import Schema
 
 ReadColumn = Callable[[np.ndarray], np.ndarray]
-"""[n] row numbers to [n] or [n, width] values."""
+"""Maps [n] row numbers to [n] or [n, width] values."""
 
 
 class ReadTokens(Protocol):
-    """Reads a token sequence of some rows."""
+    """Reads a token sequence of rows."""
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The int32 codes of [n] rows end to end, and the [n] int32 lengths."""
+        """Returns the int32 codes of [n] rows, end to end, and the [n] int32 lengths."""
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows as a prepared data set stores them: nothing in them was fitted to a split."""
+    """Rows in the form of a prepared data set; none of the values depends on a split."""
 
     sparse: np.ndarray
     """[n, n_categorical] int32 codes."""
     measured: np.ndarray
-    """[n, n_measured] float32 raw numbers, NaN where null."""
+    """[n, n_measured] float32 raw numbers, NaN for null."""
     sequence_lengths: np.ndarray
-    """[n, n_token_sequences] int32 lengths before any cut."""
+    """[n, n_token_sequences] int32 lengths before truncation."""
     tokens: dict[str, tuple[np.ndarray, np.ndarray]]
-    """By sequence: the [n + 1] offsets of its rows, and their int32 codes end to end."""
+    """By sequence: the [n + 1] offsets of the rows and their int32 codes, end to end."""
     items: Codes | None = None
-    """[n] target items, whatever the frequency floor leaves of them; None where they are not asked for."""
+    """[n] target items, including those below the frequency threshold; None if not requested."""
 
 
 @dataclass(frozen=True)
 class ExtraColumn:
-    """A dense column that no file of the data set has."""
+    """A dense column from outside the data set."""
 
     name: str
     values: np.ndarray
-    """[n_rows] float32, NaN where a row has no value."""
+    """[n_rows] float32, NaN for rows without a value."""
     origin: str
-    """The file it comes from, for errors."""
+    """The source file, for error messages."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowStore:
-    """Rows that are read by their numbers, 0 .. n_rows - 1."""
+    """Reads rows by their numbers, 0 .. n_rows - 1."""
 
     schema: Schema
     n_rows: int
@@ -66,15 +66,15 @@ class RowStore:
     tokens: dict[str, ReadTokens]
     """By token sequence."""
     folder: Path | None = None
-    """The prepared data set that the rows are stored in; None for rows in memory."""
+    """Folder of the prepared data set; None for rows in memory."""
     extra: ExtraColumn | None = None
 
     @classmethod
     def open(cls, folder: Path, schema: Schema, n_rows: int) -> "RowStore":
-        """The memory-mapped rows of a prepared data set.
+        """Opens the memory-mapped rows of a prepared data set.
 
         Raises:
-            InputError: when a file is not a whole Arrow file.
+            InputError: if a file is not a complete Arrow file.
         """
         rows = ArrowFile(folder / layout.ROWS_FILE)
         return cls(
@@ -90,7 +90,7 @@ class RowStore:
 
     @classmethod
     def hold(cls, rows: EncodedRows, schema: Schema) -> "RowStore":
-        """[n] rows in memory, numbered from 0, without labels or ids."""
+        """Wraps [n] rows in memory, numbered from 0, without labels or ids."""
         n = len(rows.sparse)
         columns = {
             layout.LABEL: np.full(n, NO_LABEL, np.uint8),
@@ -105,12 +105,12 @@ class RowStore:
         )
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
-        """[n] float32: 0, 1, or NaN."""
+        """Returns [n] float32 labels: 0, 1, or NaN."""
         values = self.columns[layout.LABEL](rows)
         return np.where(values == NO_LABEL, np.nan, values).astype(np.float32)
 
     def row_ids(self, rows: np.ndarray) -> pa.Array:
-        """[n] the rows' ids as text, or their numbers in the data set where no file has ids."""
+        """Returns the [n] row ids as text, or the row numbers if the data set has no ids."""
         path = None if self.folder is None else self.folder / layout.IDS_FILE
         if path is None or not path.is_file():
             return pa.array(rows)
@@ -118,41 +118,41 @@ class RowStore:
 
     @cached_property
     def item_names(self) -> pa.Array:
-        """The text of each target item; empty where the schema names no target."""
+        """The text of each target item; empty if the schema has no target item."""
         path = None if self.folder is None else self.folder / layout.ITEMS_FILE
         if path is None or not path.is_file():
             return pa.array([], pa.string())
         return _read_column(path, layout.ITEM).combine_chunks()
 
     def items(self, rows: np.ndarray) -> np.ndarray:
-        """[n] int32 target items of rows, as numbers in `item_names`; -1 where null."""
+        """Returns the [n] int32 target items of rows as indices into `item_names`; -1 for null."""
         return self.columns[layout.ITEM](rows)
 
     def days(self, rows: np.ndarray) -> np.ndarray:
-        """[n] int16 days of rows, counted from 0; all -1 where the schema names no day, or the rows have none."""
+        """Returns the [n] int16 days of rows, counted from 0; all -1 if the schema or the rows have no day."""
         if layout.DAY not in self.columns:
             return np.full(len(rows), NO_DAY, np.int16)
         return self.columns[layout.DAY](rows)
 
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
-        """[n, n_categorical] int32 codes."""
+        """Returns [n, n_categorical] int32 codes."""
         return self.columns[layout.SPARSE](rows)
 
     def read_measured(self, rows: np.ndarray) -> np.ndarray:
-        """[n, n_measured] float32 raw numbers, NaN where null."""
+        """Returns [n, n_measured] float32 raw numbers, NaN for null."""
         return self.columns[layout.DENSE](rows)
 
     def sequence_lengths(self, sequence: str, rows: np.ndarray) -> np.ndarray:
-        """[n] int32 lengths of a token sequence before any cut."""
+        """Returns the [n] int32 lengths of a token sequence before truncation."""
         index = [feature.name for feature in self.schema.token_sequences].index(sequence)
         return self.columns[layout.SEQUENCE_LENGTH](rows)[:, index]
 
     def read_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The int32 codes of a token sequence end to end, and the [n] lengths."""
+        """Returns the int32 codes of a token sequence, end to end, and the [n] lengths."""
         return self.tokens[sequence](rows)
 
     def encoded(self, rows: np.ndarray) -> EncodedRows:
-        """[n] rows in memory, as `hold` takes them."""
+        """Loads [n] rows into memory, as `hold` expects them."""
         schema, empty = self.schema, np.zeros((len(rows), 0))
         tokens = {sequence.name: self.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
         lengths = self.columns[layout.SEQUENCE_LENGTH](rows) if tokens else empty.astype(np.int32)
@@ -166,7 +166,7 @@ class RowStore:
 
 @dataclass(frozen=True)
 class _TokensInMemory:
-    """A token sequence in memory, read as `ListColumn` reads a file."""
+    """A token sequence in memory, with the interface of `ListColumn`."""
 
     offsets: np.ndarray
     codes: np.ndarray
@@ -177,10 +177,10 @@ class _TokensInMemory:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """A memory-mapped .npy file.
+    """Memory-maps a .npy file.
 
     Raises:
-        InputError: when it is not one.
+        InputError: if the file is not a readable array.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

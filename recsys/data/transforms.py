@@ -1,4 +1,4 @@
-"""Numeric transforms: from raw numbers to model inputs, by the statistics of one split's fitting rows."""
+"""Numeric transforms from raw numbers to model inputs, with the statistics of one split's fitting rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,31 +10,31 @@ from recsys.config import StrictModel
 from recsys.data.config import NumericTransform
 
 MAX_NUMBER = 1e37
-"""Larger numbers count as infinite: differences of smaller ones stay finite in float32."""
+"""Larger absolute values count as infinite; differences of smaller values stay finite in float32."""
 
 
 class NumericStats(StrictModel):
-    """What one column's transform needs, measured on one split's fitting rows. Units are the column's own, but for
-    `mean` and `std` of a `log` column, which are taken after the logarithm."""
+    """Statistics of one column over one split's fitting rows. Units are those of the column, except `mean` and `std` of
+    a `log` column, which are computed after the logarithm."""
 
     transform: NumericTransform
     n_null: int
     low: float
     high: float
-    """Values are clipped to [low, high] first."""
+    """Values are first offset to [low, high]."""
     mean: float
     std: float
     knots: tuple[float, ...] = ()
-    """Rising quantiles of a quantile-normal column."""
+    """Increasing quantiles of a quantile-normal column."""
 
 
 def signed_log(values: np.ndarray) -> np.ndarray:
-    """sign(x) ln(1 + |x|): a logarithm for either sign that leaves zero at zero."""
+    """Computes sign(x) ln(1 + |x|), a logarithm for both signs that maps 0 to 0."""
     return np.sign(values) * np.log1p(np.abs(values))
 
 
 class NumericTransformer:
-    """Turns raw measured values into model inputs with one split's statistics."""
+    """Transforms raw numeric values to model inputs with one split's statistics."""
 
     def __init__(self, stats: Sequence[NumericStats]) -> None:
         self.low = np.array([s.low for s in stats], np.float32)
@@ -43,7 +43,7 @@ class NumericTransformer:
         self.mean = np.array(
             [s.mean if scaled else 0.0 for s, scaled in zip(stats, is_scaled, strict=True)], np.float32
         )
-        # A constant column becomes zero: it says nothing, and a tiny std would only blow rounding up.
+        # A constant column becomes zero: it has no information, and a tiny std would amplify rounding errors.
         scale = [1.0 / s.std if s.std > max(1e-6 * abs(s.mean), 1 / MAX_NUMBER) else 0.0 for s in stats]
         self.inv_std = np.array(
             [factor if scaled else 1.0 for factor, scaled in zip(scale, is_scaled, strict=True)], np.float32
@@ -52,7 +52,7 @@ class NumericTransformer:
         self.to_normal = QuantileNormal({i: s.knots for i, s in enumerate(stats) if s.knots})
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """[n, n_columns] float32 raw values to transformed ones, in place; NaN stays NaN."""
+        """Transforms [n, n_columns] float32 raw values in place; NaN stays NaN."""
         np.clip(values, self.low, self.high, out=values)
         if self.log_columns:
             values[:, self.log_columns] = signed_log(values[:, self.log_columns])
@@ -63,21 +63,21 @@ class NumericTransformer:
 
 
 N_KNOTS = 257
-"""Quantiles that the transform is interpolated between."""
+"""Number of quantiles between which the transform interpolates."""
 
 
 _MAX_NORMAL = 3.0
-"""A value's bound, in standard deviations: the normal score of the .13 % quantile."""
+"""Bound of a transformed value, in standard deviations: the normal score of the .13 % quantile."""
 
 
 _N_INTERVALS = 256
 
 
 class QuantileNormal:
-    """Interpolates columns between their knots.
+    """Maps columns to normal scores by interpolation between their knots.
 
     Args:
-        knots: [N_KNOTS] rising quantiles of each column that is transformed.
+        knots: [N_KNOTS] increasing quantiles of each transformed column, by column index.
     """
 
     def __init__(self, knots: Mapping[int, tuple[float, ...]]) -> None:
@@ -86,20 +86,20 @@ class QuantileNormal:
         self._start, self._width = np.full(shape, np.inf), np.ones(shape)
         self._score, self._rise = np.zeros(shape), np.zeros(shape)
         self._ends = np.zeros((len(knots), 2))
-        for row, column in enumerate(knots.values()):
-            values, scores = quantile_grid(column)
+        for row, column_knots in enumerate(knots.values()):
+            values, scores = quantile_grid(column_knots)
             n = max(1, len(values) - 1)
             self._start[row, :n], self._score[row, :n], self._ends[row] = values[:n], scores[:n], values[[0, -1]]
             self._width[row, : len(values) - 1], self._rise[row, : len(values) - 1] = np.diff(values), np.diff(scores)
 
     def __call__(self, values: np.ndarray) -> None:
-        """[n, n_columns] float32, transformed in place; what lies beyond the knots counts as the last of them."""
+        """Transforms [n, n_columns] float32 values in place; values beyond the knots count as the outermost knot."""
         if len(self._columns):
             _interpolate(values, self._columns, self._start, self._width, self._score, self._rise, self._ends)
 
 
 def quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct knots and their normal scores; a run of equal knots (an atom) gets the score of its middle rank."""
+    """Returns the distinct knots and their normal scores; equal knots (an atom) get the score of their middle rank."""
     values, first, count = np.unique(np.array(knots), return_index=True, return_counts=True)
     middle = (first + (count - 1) / 2) / (len(knots) - 1)
     scores = np.clip(ndtri(middle), -_MAX_NORMAL, _MAX_NORMAL)
@@ -108,18 +108,17 @@ def quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(nogil=True, cache=True)
 def _interpolate(values, columns, start, width, score, rise, ends):  # type: ignore[no-untyped-def]
-    """`np.interp` of many columns at once.
+    """Applies `np.interp` to many columns in place.
 
-    The search for a value's interval takes the same eight steps whatever the value: there is nothing for the processor
-    to guess wrong.
+    The search for a value's interval takes eight steps for every value, so it has no branch to mispredict.
     """
     for row in range(values.shape[0]):
         for index in range(len(columns)):
             x = np.float64(values[row, columns[index]])
-            place, half = 0, _N_INTERVALS // 2
-            while half:
-                place += half * (start[index, place + half] <= x)
-                half //= 2
+            interval, step = 0, _N_INTERVALS // 2
+            while step:
+                interval += step * (start[index, interval + step] <= x)
+                step //= 2
             if not np.isnan(x):
-                share = (min(max(x, ends[index, 0]), ends[index, 1]) - start[index, place]) / width[index, place]
-                values[row, columns[index]] = score[index, place] + share * rise[index, place]
+                offset = (min(max(x, ends[index, 0]), ends[index, 1]) - start[index, interval]) / width[index, interval]
+                values[row, columns[index]] = score[index, interval] + offset * rise[index, interval]

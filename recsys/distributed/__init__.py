@@ -1,1 +1,1 @@
-"""Where embedding tables live, and how they are updated."""
+"""Sharding and fused optimizers of embedding tables."""

@@ -1,4 +1,4 @@
-"""How embedding tables are updated and where they live: TorchRec's planner, for this cluster or one not there."""
+"""Optimizers and sharding plans of embedding tables, by TorchRec's planner, for this or a hypothetical cluster."""
 
 import fnmatch
 import os
@@ -22,20 +22,20 @@ from recsys.distributed.config import EmbeddingTraining, ShardingName, TableOpti
 from recsys.errors import InputError
 from recsys.system.world import World
 
-# Not column-wise: row-wise Adagrad would keep a sum for each part of a row, and the result depend on the world's size.
+# Not column-wise: row-wise Adagrad would keep one sum per column shard, so results would depend on the world size.
 _FUSED_SHARDINGS: tuple[ShardingName, ...] = ("table_wise", "row_wise")
-_RESERVED = 0.15  # of each device's memory, for the dense part, activations and buffers
+_RESERVED = 0.15  # share of each device's memory for the dense part, activations and buffers
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Devices to spread tables over.
+    """Devices to shard tables over.
 
     Args:
-        world_size: processes, each with a device.
-        local_world_size: those of one machine.
+        world_size: number of processes, each with one device.
+        local_world_size: processes on one machine.
         device: cuda or cpu.
-        memory: bytes of a device.
+        memory: bytes of memory per device.
     """
 
     world_size: int
@@ -45,24 +45,24 @@ class Cluster:
 
     @classmethod
     def of(cls, world: World) -> "Cluster":
-        """The one that this process is part of."""
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+        """The cluster of this process."""
+        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
         if world.device.type == "cuda":
             memory = torch.cuda.get_device_properties(world.device).total_memory
         else:
-            memory = psutil.virtual_memory().total // local
-        return cls(world.size, local, world.device.type, memory)
+            memory = psutil.virtual_memory().total // local_world_size
+        return cls(world.size, local_world_size, world.device.type, memory)
 
 
 def make_planner(
     cluster: Cluster, constraints: dict[str, ParameterConstraints], batch_size: int
 ) -> EmbeddingShardingPlanner:
-    """TorchRec's planner.
+    """Builds TorchRec's planner.
 
     Args:
         cluster: the devices.
-        constraints: what may be done with each table.
-        batch_size: rows of a process in a step.
+        constraints: allowed sharding of each table.
+        batch_size: rows per process and step.
     """
     is_gpu = cluster.device == "cuda"
     topology = Topology(
@@ -81,66 +81,69 @@ def make_planner(
 
 
 class _BagSharder(EmbeddingBagCollectionSharder):
-    """Offers row-wise shards on CPU too: gloo has the reduce-scatter that they need."""
+    """Allows row-wise shards on CPU too: gloo supports the reduce-scatter that they need."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
-        """See TorchRec."""
+        """See `EmbeddingBagCollectionSharder`."""
         return super().sharding_types("cuda")
 
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
-    """Of the modules that hold tables."""
+    """Sharders of the embedding collections."""
     return [_BagSharder(), EmbeddingCollectionSharder()]
 
 
 def options_of(table: str, n_rows: int, config: EmbeddingTraining) -> TableOptions:
-    """A table's optimizer and sharding, with what was left open decided by its size."""
-    chosen = TableOptions()
+    """A table's optimizer and sharding; the number of rows decides if the config does not."""
+    configured = TableOptions()
     for pattern, options in config.tables.items():
         if fnmatch.fnmatchcase(table, pattern):
-            chosen = options
-    optimizer = chosen.optimizer
+            configured = options
+    optimizer = configured.optimizer
     if optimizer is None:
-        is_fused = n_rows >= config.fused_from_rows or bool(set(chosen.sharding) - {"data_parallel"})
+        is_fused = n_rows >= config.fused_from_rows or bool(set(configured.sharding) - {"data_parallel"})
         optimizer = "rowwise_adagrad" if is_fused else "adamw"
-    sharding = chosen.sharding or (("data_parallel",) if optimizer == "adamw" else _FUSED_SHARDINGS)
+    sharding = configured.sharding or (("data_parallel",) if optimizer == "adamw" else _FUSED_SHARDINGS)
     return TableOptions(optimizer=optimizer, sharding=sharding)
 
 
 @dataclass(frozen=True)
 class Table:
-    """An embedding table of a model that is not sharded yet."""
+    """An embedding table of an unsharded model."""
 
     name: str
     weight: nn.Parameter
     path: str
-    """Of the collection that holds it."""
+    """Path of the collection that holds the table."""
     features: tuple[str, ...]
     is_pooled: bool
 
 
 def find_tables(model: nn.Module) -> list[Table]:
-    """All embedding tables."""
-    found = []
+    """Lists all embedding tables of a model."""
+    tables = []
     for path, module in model.named_modules():
         if isinstance(module, EmbeddingBagCollection):
             for config in module.embedding_bag_configs():
                 weight = module.embedding_bags[config.name].weight
-                found.append(Table(config.name, weight, path, tuple(config.feature_names), True))
+                tables.append(Table(config.name, weight, path, tuple(config.feature_names), True))
         elif isinstance(module, EmbeddingCollection):
             for config in module.embedding_configs():
                 weight = module.embeddings[config.name].weight
-                found.append(Table(config.name, weight, path, tuple(config.feature_names), False))
-    return found
+                tables.append(Table(config.name, weight, path, tuple(config.feature_names), False))
+    return tables
 
 
 def attach_optimizers(
     tables: Sequence[Table], config: EmbeddingTraining, device: str, world_size: int
 ) -> dict[str, ParameterConstraints]:
-    """Gives tables with a fused optimizer theirs; what the planner may do with each table.
+    """Attaches the fused optimizers to their tables.
+
+    Returns:
+        The planner's constraints, by table name.
 
     Raises:
-        InputError: for a pattern that matches no table, or an optimizer that a table or the device cannot have.
+        InputError: if a pattern matches no table, or a table or the device does not support its optimizer.
     """
     names = {table.name for table in tables}
     for pattern in config.tables:
@@ -152,20 +155,20 @@ def attach_optimizers(
     for table in tables:
         n_rows, embedding_dim = table.weight.shape
         options = options_of(table.name, n_rows, config)
-        narrowest = None
-        if options.sharding == ("column_wise",):  # asked for: a part for each process, where the planner would have 128
-            narrowest = max(4, embedding_dim // world_size // 4 * 4)
-        constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding), min_partition=narrowest)
+        min_width = None
+        if options.sharding == ("column_wise",):  # one shard per process instead of the planner's minimum width of 128
+            min_width = max(4, embedding_dim // world_size // 4 * 4)
+        constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding), min_partition=min_width)
         if options.optimizer == "adamw":
             continue
         if embedding_dim % 4:
             raise InputError(
-                f"table {table.name!r} has a fused optimizer, which needs an embedding_dim that 4 divides, "
-                f"got {embedding_dim}: change model.embedding_dim, or its optimizer to adamw"
+                f"table {table.name!r} has a fused optimizer, which needs an embedding_dim divisible by 4, "
+                f"got {embedding_dim}: change model.embedding_dim, or set the table's optimizer to adamw"
             )
         if options.optimizer == "adam" and device == "cpu":
             raise InputError(
-                f"trainer.embeddings.tables: the fused adam of table {table.name!r} needs a GPU: take rowwise_adagrad"
+                f"trainer.embeddings.tables: the fused adam of table {table.name!r} needs a GPU: set rowwise_adagrad"
             )
         if options.optimizer == "adam":
             settings = {"lr": config.fused_learning_rate, "weight_decay": config.l2}
@@ -177,7 +180,7 @@ def attach_optimizers(
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """What TorchRec's planner decided for a table."""
+    """The planner's decision for one table."""
 
     name: str
     path: str
@@ -185,42 +188,42 @@ class PlannedTable:
     embedding_dim: int
     sharding: str
     kernel: str
-    """TorchRec's compute kernel: dense for AdamW's copies, fused, or fused_uvm where memory of the host helps out."""
+    """TorchRec's compute kernel: dense (replicated, AdamW), fused, or fused_uvm (tables partly in host memory)."""
     ranks: tuple[int, ...]
     largest_shard: int
-    """Bytes, with the optimizer's state and the buffers of a step."""
+    """Bytes of the largest shard, with the optimizer state and the buffers of a step."""
 
 
 @dataclass(frozen=True)
 class PlanEstimate:
-    """A sharding plan and what it takes."""
+    """A sharding plan with estimates of its memory and time."""
 
     tables: list[PlannedTable]
     memory: list[int]
-    """Bytes on each rank's device."""
+    """Bytes of device memory on each rank."""
     host_memory: list[int]
-    """Bytes of the host's memory for each rank."""
+    """Bytes of host memory for each rank."""
     milliseconds: dict[str, float]
-    """TorchRec's estimate of a step's embedding work, by part; of the rank for which their sum is largest."""
+    """TorchRec's estimate of the embedding time of a step, by stage, on the rank with the largest total."""
 
 
-_STEP_PARTS = ("input_dist_comms", "fwd_compute", "fwd_comms", "bwd_compute", "bwd_comms", "prefetch_compute")
+_STEP_STAGES = ("input_dist_comms", "fwd_compute", "fwd_comms", "bwd_compute", "bwd_comms", "prefetch_compute")
 
 
 def estimate_plan(
     model: nn.Module, config: EmbeddingTraining, cluster: Cluster, batch_size: int, lengths: Mapping[str, float]
 ) -> PlanEstimate:
-    """Plans for a cluster that need not be there.
+    """Plans the sharding for a cluster, which may be hypothetical.
 
     Args:
-        model: its tables have no storage; changed by the optimizers that they get.
-        config: each table's optimizer and the ways it may be sharded.
+        model: a model whose tables have no storage; this function attaches optimizers to them.
+        config: optimizer and allowed sharding of each table.
         cluster: the devices.
-        batch_size: rows of a process in a step.
-        lengths: ids a row has on average, for features that have not one.
+        batch_size: rows per process and step.
+        lengths: mean number of ids per row, for features with more or fewer than one.
 
     Raises:
-        InputError: when the tables do not fit.
+        InputError: if the tables do not fit in the cluster's memory.
     """
     tables = find_tables(model)
     constraints = attach_optimizers(tables, config, cluster.device, cluster.world_size)
@@ -234,19 +237,19 @@ def estimate_plan(
         gib = cluster.memory / 2**30
         raise InputError(
             f"{size:,.0f} GiB of embeddings do not fit {cluster.world_size} ranks of {gib:,.0f} GiB each, of which "
-            f"{_RESERVED:.0%} are kept for the rest of the model: take more ranks, or a smaller model.embedding_dim"
+            f"{_RESERVED:.0%} is reserved for the rest of the model: use more ranks or a smaller model.embedding_dim"
         ) from error
     options: list[ShardingOption] = planner._best_plan
-    memory, host = [0] * cluster.world_size, [0] * cluster.world_size
-    times = [dict.fromkeys(_STEP_PARTS, 0.0) for _ in range(cluster.world_size)]
-    planned = []
+    memory, host_memory = [0] * cluster.world_size, [0] * cluster.world_size
+    times = [dict.fromkeys(_STEP_STAGES, 0.0) for _ in range(cluster.world_size)]
+    planned_tables = []
     for option in sorted(options, key=lambda option: -option.tensor.numel()):
         for shard in option.shards:
             memory[shard.rank] += shard.storage.hbm
-            host[shard.rank] += shard.storage.ddr
-            for part in _STEP_PARTS:
-                times[shard.rank][part] += getattr(shard.perf, part)
-        planned.append(
+            host_memory[shard.rank] += shard.storage.ddr
+            for stage in _STEP_STAGES:
+                times[shard.rank][stage] += getattr(shard.perf, stage)
+        planned_tables.append(
             PlannedTable(
                 name=option.name,
                 path=option.path,
@@ -258,4 +261,4 @@ def estimate_plan(
                 largest_shard=max(shard.storage.hbm + shard.storage.ddr for shard in option.shards),
             )
         )
-    return PlanEstimate(planned, memory, host, max(times, key=lambda parts: sum(parts.values())))
+    return PlanEstimate(planned_tables, memory, host_memory, max(times, key=lambda stages: sum(stages.values())))

@@ -1,4 +1,4 @@
-"""Gives embedding tables storage, spread over processes as planned: TorchRec's DistributedModelParallel."""
+"""Shards and initializes the embedding tables of a model with TorchRec's DistributedModelParallel."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,29 +15,29 @@ from recsys.distributed.planning import Cluster, attach_optimizers, find_tables,
 from recsys.nn.embeddings import Embeddings
 from recsys.system.world import World
 
-_INIT_ROWS = 65_536  # rows drawn from one generator: a shard draws the blocks that it meets
+_INIT_ROWS = 65_536  # rows drawn from one generator; a shard draws the blocks that it overlaps
 
 
 def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: int, world: World) -> nn.Module:
-    """Gives the tables storage, spread over the world, and fresh values that do not depend on how they are spread.
+    """Shards the tables over the world and initializes them; their values do not depend on the sharding.
 
     Args:
-        model: its tables have no storage yet; changed in place.
-        config: each table's optimizer and the ways it may be sharded.
-        seed: of the fresh embeddings.
-        batch_size: rows of a process, for the planner's estimates.
+        model: a model whose tables have no storage; changed in place.
+        config: optimizer and allowed sharding of each table.
+        seed: seed of the initial embeddings.
+        batch_size: rows per process and step, for the planner's estimates.
         world: the processes.
 
     Returns:
-        The model as a DistributedModelParallel. Its dense part is not wrapped: training sums those gradients itself,
-        once a step however many micro-batches it takes.
+        The model as a DistributedModelParallel. Its dense part is not wrapped: training sums the dense gradients once
+        per step, for any number of micro-batches.
     """
     tables = find_tables(model)
     constraints = attach_optimizers(tables, config, world.device.type, world.size)
     planner = make_planner(Cluster.of(world), constraints, batch_size)
     plan = planner.collective_plan(model, sharders(), dist.group.WORLD)
     for table in tables:
-        # fbgemm's CPU kernel for copied tables can only pool: sequences of such a table are looked up by plain torch.
+        # fbgemm's CPU kernel for replicated tables can only pool: plain torch looks up the sequences of these tables.
         if not table.is_pooled and "data_parallel" in constraints[table.name].sharding_types:
             del plan.plan[table.path]
     sharded = DistributedModelParallel(
@@ -49,14 +49,14 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
 
 
 def _move_dense(module: nn.Module, device: torch.device) -> None:
-    """Moves all but the sharded tables, which are on their device, and gives copied tables storage there."""
+    """Moves all but the sharded tables to the device, and allocates replicated tables there."""
     if isinstance(module, ShardedModule):
         return
-    for name, own in module._parameters.items():  # collections name those of their children as their own
-        if own is not None and own.is_meta:
-            module._parameters[name] = nn.Parameter(torch.empty_like(own, device=device))
-        elif own is not None:
-            own.data = own.data.to(device)
+    for name, parameter in module._parameters.items():  # collections also list the parameters of their children
+        if parameter is not None and parameter.is_meta:
+            module._parameters[name] = nn.Parameter(torch.empty_like(parameter, device=device))
+        elif parameter is not None:
+            parameter.data = parameter.data.to(device)
     for buffer in module._buffers.values():
         if buffer is not None:
             buffer.data = buffer.data.to(device)
@@ -66,23 +66,23 @@ def _move_dense(module: nn.Module, device: torch.device) -> None:
 
 @torch.no_grad()
 def initialize_tables(model: nn.Module, seed: int) -> None:
-    """Draws every row from the module's normal distribution, as a function of seed, table and row alone."""
+    """Draws every row from the module's normal distribution; the values depend only on seed, table and row."""
     for path, module in model.named_modules():
         if not isinstance(module, Embeddings):
             continue
         for name, value in module.state_dict().items():
-            for tensor, rows, columns, width in _local_shards(value):
-                _draw_rows(tensor, rows, columns, width, module.init_std, f"{seed}/{path}/{name}")
+            for tensor, first_row, first_column, width in _local_shards(value):
+                _draw_rows(tensor, first_row, first_column, width, module.init_std, f"{seed}/{path}/{name}")
 
 
 def _local_shards(value: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, int, int]]:
-    """(local tensor, first row, first column, columns of the whole table) of each part that this process holds."""
+    """Yields (local tensor, first row, first column, columns of the whole table) for each shard of this process."""
     if not isinstance(value, ShardedTensor):
         yield value, 0, 0, value.shape[1]
         return
-    for part in value.local_shards():
-        row, column = part.metadata.shard_offsets
-        yield part.tensor, row, column, value.size(1)
+    for local_shard in value.local_shards():
+        first_row, first_column = local_shard.metadata.shard_offsets
+        yield local_shard.tensor, first_row, first_column, value.size(1)
 
 
 def _draw_rows(tensor: Tensor, first_row: int, first_column: int, width: int, std: float, name: str) -> None:
@@ -90,8 +90,8 @@ def _draw_rows(tensor: Tensor, first_row: int, first_column: int, width: int, st
     for block in range(first_row // _INIT_ROWS, -(-(first_row + n_rows) // _INIT_ROWS)):
         digest = hashlib.sha256(f"{name}/{block}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-        drawn = torch.empty(_INIT_ROWS, width).normal_(0.0, std, generator=generator)
+        block_values = torch.empty(_INIT_ROWS, width).normal_(0.0, std, generator=generator)
         start = block * _INIT_ROWS
         low, high = max(start, first_row), min(start + _INIT_ROWS, first_row + n_rows)
-        mine = drawn[low - start : high - start, first_column : first_column + n_columns]
-        tensor[low - first_row : high - first_row] = mine.to(tensor.device)
+        values = block_values[low - start : high - start, first_column : first_column + n_columns]
+        tensor[low - first_row : high - first_row] = values.to(tensor.device)

@@ -1,1 +1,1 @@
-"""Metrics, intervals, calibration, stacking and decision gates; no torch."""
+"""Metrics, confidence intervals, calibration, stacking and decision gates. Imports no torch."""

@@ -1,9 +1,9 @@
-"""Two models on the same rows: the difference of their metrics, with an interval from the paired bootstrap.
+"""Compares two models on the same rows: differences of metrics with intervals from the paired bootstrap.
 
 Every replicate draws a Poisson(1) weight for each row, the same for both models (Hanley and MacGibbon, "Creating
-non-parametric bootstrap samples using Poisson frequencies", 2006). Positives are drawn one by one. Negatives enter
-ranking metrics only through how many stand above each positive, so that those which both models rank alike are drawn
-together: the sum of k weights is Poisson(k). Ten million rows take some minutes, and a few ten thousand are exact.
+non-parametric bootstrap samples using Poisson frequencies", 2006). Positives are drawn individually. Negatives affect
+ranking metrics only through the number above each positive, so negatives that share a rank bin in both models are
+drawn together: the sum of k weights is Poisson(k). Ten million rows take some minutes; a few ten thousand are exact.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import log_loss_terms, measure, toss_score
 
 N_EXACT = 50_000
-"""Negatives up to which each is drawn by itself."""
+"""Up to this number of negatives, each negative has its own bin."""
 _N_BINS = 1500
 ComparedMetric = Literal["ap", "wll", "roc_auc", "logloss", "toss_score"]
 COMPARED: tuple[ComparedMetric, ...] = get_args(ComparedMetric)
 
 
 class Difference(BaseModel):
-    """A metric of the second model minus that of the first, and the bounds of its interval."""
+    """The difference of a metric, second model - first model, with the bounds of its interval."""
 
     first: float
     second: float
@@ -42,41 +42,41 @@ def paired_bootstrap(
     seed: int = 0,
     on_replicate: Callable[[], None] = lambda: None,
 ) -> dict[str, Difference]:
-    """The differences second - first of all metrics in COMPARED.
+    """Computes the difference second - first, with its interval, of every metric in COMPARED.
 
     Args:
         label: [n] 0 / 1.
-        first: predictions of the model to compare with.
-        second: predictions of the model that is judged.
-        n_replicates: bootstrap samples.
-        level: of the interval, between quantiles of the replicates.
-        seed: of the weights.
+        first: predictions of the reference model.
+        second: predictions of the evaluated model.
+        n_replicates: number of bootstrap samples.
+        level: confidence level; the bounds are quantiles of the replicates.
+        seed: seed of the weights.
         on_replicate: called after each replicate, to show progress.
 
     Raises:
-        InputError: when the rows are of one class.
+        InputError: if all rows have the same label.
     """
     is_positive = label == 1
     n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
     if n_positive == 0 or n_negative == 0:
         raise InputError(f"{len(label)} rows, {n_positive} of them positive: a comparison needs rows of both classes")
     rng = np.random.default_rng(seed)
-    views = [_View(is_positive, logits) for logits in (first, second)]
-    both = views[0].bin_of_negative * views[1].n_bins + views[1].bin_of_negative
-    cells, cell_of_negative, cell_size = np.unique(both, return_inverse=True, return_counts=True)
-    bins = (cells // views[1].n_bins, cells % views[1].n_bins)
-    for view, cell_bin in zip(views, bins, strict=True):
-        view.set_cells(cell_bin, cell_of_negative, cell_size)
+    rankings = [_Ranking(is_positive, logits) for logits in (first, second)]
+    bin_pairs = rankings[0].bin_of_negative * rankings[1].n_bins + rankings[1].bin_of_negative
+    cells, cell_of_negative, cell_size = np.unique(bin_pairs, return_inverse=True, return_counts=True)
+    bins = (cells // rankings[1].n_bins, cells % rankings[1].n_bins)
+    for ranking, cell_bin in zip(rankings, bins, strict=True):
+        ranking.set_cells(cell_bin, cell_of_negative, cell_size)
 
-    found = np.empty((n_replicates, 2, len(COMPARED)))
+    replicates = np.empty((n_replicates, 2, len(COMPARED)))
     for replicate in range(n_replicates):
         positive_weight = rng.poisson(1.0, n_positive).astype(np.float64)
         cell_weight = rng.poisson(cell_size, len(cell_size)).astype(np.float64)
-        for side, view in enumerate(views):
-            found[replicate, side] = view.metrics(positive_weight, cell_weight)
+        for model, ranking in enumerate(rankings):
+            replicates[replicate, model] = ranking.metrics(positive_weight, cell_weight)
         on_replicate()
     tail = (1 - level) / 2
-    low, high = np.nanquantile(found[:, 1] - found[:, 0], [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(replicates[:, 1] - replicates[:, 0], [tail, 1 - tail], axis=0)
     exact = [measure(label, logits).model_dump() for logits in (first, second)]
     return {
         name: Difference(
@@ -90,60 +90,60 @@ def paired_bootstrap(
     }
 
 
-class _View:
-    """One model's order of the rows, and its metrics under weights."""
+class _Ranking:
+    """The order of the rows by one model's logits, and the model's metrics under row weights."""
 
     def __init__(self, is_positive: np.ndarray, logits: Logits) -> None:
         positive, negative = logits.natural[is_positive], logits.natural[~is_positive]
         n_negative = len(negative)
         self.edges = _bin_edges(n_negative)
         self.n_bins = len(self.edges) - 1
-        falling = np.sort(negative)[::-1]
+        descending = np.sort(negative)[::-1]
         rank = np.empty(n_negative, np.int64)
         rank[np.argsort(-negative, kind="stable")] = np.arange(n_negative)
         self.bin_of_negative = np.searchsorted(self.edges, rank, side="right") - 1
 
         self.order = np.argsort(-positive, kind="stable")
         ordered = positive[self.order]
-        # Rows of one score share a threshold: what counts is the weight up to the last of them.
+        # Tied rows share a threshold: the cumulative weight up to the last of them counts.
         self.last_of_tie = np.searchsorted(-ordered, -ordered, side="right") - 1
-        n_above, n_not_below = (np.searchsorted(-falling, -ordered, side=side) for side in ("left", "right"))
-        self.not_below, self.above = self._place(n_not_below), self._place(n_above)
+        n_above, n_not_below = (np.searchsorted(-descending, -ordered, side=side) for side in ("left", "right"))
+        self.not_below, self.above = self._bin_position(n_not_below), self._bin_position(n_above)
 
         terms = log_loss_terms(is_positive.astype(np.int8), logits.natural)
         balanced = log_loss_terms(is_positive.astype(np.int8), logits.balanced)
         self.positive_loss = (terms[is_positive], balanced[is_positive])
         self.negative_loss = (terms[~is_positive], balanced[~is_positive])
 
-    def _place(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a rank lies among the bins: how many are whole before it, and which part of the next."""
+    def _bin_position(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Converts ranks to bin indices and the fractions of those bins that lie above the rank."""
         index = np.minimum(np.searchsorted(self.edges, n_rows, side="right") - 1, self.n_bins - 1)
         return index, (n_rows - self.edges[index]) / np.diff(self.edges)[index]
 
     def set_cells(self, cell_bin: np.ndarray, cell_of_negative: np.ndarray, cell_size: np.ndarray) -> None:
-        """Tells which bin each cell of negatives lies in, and which cell each negative."""
+        """Sets the bin of each cell, and computes the cells' mean losses from the cell of each negative."""
         self._cell_bin = cell_bin
         self._cell_loss = [np.bincount(cell_of_negative, weights=loss) / cell_size for loss in self.negative_loss]
 
-    def _weight_before(self, place: tuple[np.ndarray, np.ndarray], bin_weight: np.ndarray) -> np.ndarray:
-        index, part = place
-        before = np.concatenate([[0.0], np.cumsum(bin_weight)])
-        return before[index] + part * bin_weight[index]
+    def _weight_above(self, bin_position: tuple[np.ndarray, np.ndarray], bin_weight: np.ndarray) -> np.ndarray:
+        index, fraction = bin_position
+        cumulative = np.concatenate([[0.0], np.cumsum(bin_weight)])
+        return cumulative[index] + fraction * bin_weight[index]
 
     def metrics(self, positive_weight: np.ndarray, cell_weight: np.ndarray) -> tuple[float, ...]:
-        """The metrics in COMPARED."""
+        """The weighted metrics, in the order of COMPARED."""
         bin_weight = np.bincount(self._cell_bin, weights=cell_weight, minlength=self.n_bins)
         weight = positive_weight[self.order]
         n_positive, n_negative = weight.sum(), bin_weight.sum()
         hits = np.cumsum(weight)[self.last_of_tie]
-        misses = self._weight_before(self.not_below, bin_weight)
+        misses = self._weight_above(self.not_below, bin_weight)
         with np.errstate(invalid="ignore"):
             ap = np.sum(np.where(weight > 0, weight * hits / (hits + misses), 0.0)) / n_positive
-        between = (misses + self._weight_before(self.above, bin_weight)) / 2
-        roc_auc = 1 - np.sum(weight * between) / (n_positive * n_negative)
+        mid_rank = (misses + self._weight_above(self.above, bin_weight)) / 2
+        roc_auc = 1 - np.sum(weight * mid_rank) / (n_positive * n_negative)
         natural, balanced = (
-            (np.dot(positive_weight, of_positive), np.dot(cell_weight, of_cell))
-            for of_positive, of_cell in zip(self.positive_loss, self._cell_loss, strict=True)
+            (np.dot(positive_weight, positive_loss), np.dot(cell_weight, cell_loss))
+            for positive_loss, cell_loss in zip(self.positive_loss, self._cell_loss, strict=True)
         )
         logloss = sum(natural) / (n_positive + n_negative)
         wll = (balanced[0] / n_positive + balanced[1] / n_negative) / 2
@@ -151,9 +151,9 @@ class _View:
 
 
 def _bin_edges(n_negative: int) -> np.ndarray:
-    """Ranks that bins of negatives begin at, and the end: one bin each, or narrow at the top and even below."""
+    """Bin edges in ranks of negatives: one bin per rank, or bins that are narrow at the top, of equal width below."""
     if n_negative <= N_EXACT:
         return np.arange(n_negative + 1)
     top = np.geomspace(1, n_negative, _N_BINS // 2)
-    even = np.linspace(0, n_negative, _N_BINS // 2)
-    return np.unique(np.concatenate([top, even]).round().astype(np.int64))
+    uniform = np.linspace(0, n_negative, _N_BINS // 2)
+    return np.unique(np.concatenate([top, uniform]).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Cross-fitting: what is said of a row is fitted to other folds than its own."""
+"""Cross-fitting: scores each row with a model that is fitted to the other folds."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 
 def cross_fit(fold: np.ndarray, fit: Callable[[np.ndarray], Score]) -> np.ndarray:
-    """[n] a number for each row, from a fit to the rows of the other folds.
+    """[n] scores; each row is scored by a fit to the rows of the other folds.
 
     Args:
-        fold: [n] names; two or more.
-        fit: of the places of some rows, to a function that scores the places of others.
+        fold: [n] fold names, at least two different ones.
+        fit: takes positions of the rows to fit to; returns a function that scores rows at other positions.
     """
-    found = np.empty(len(fold))
+    scores = np.empty(len(fold))
     for name in np.unique(fold):
-        is_mine = fold == name
-        mine = np.flatnonzero(is_mine)
-        found[mine] = fit(np.flatnonzero(~is_mine))(mine)
-    return found
+        is_held_out = fold == name
+        held_out = np.flatnonzero(is_held_out)
+        scores[held_out] = fit(np.flatnonzero(~is_held_out))(held_out)
+    return scores

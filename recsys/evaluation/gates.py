@@ -1,4 +1,4 @@
-"""Decision gates as data: what a run is asked for before it is adopted. `recsys.evaluation.verdicts` evaluates them."""
+"""Configuration of decision gates: the criteria for adopting a run. `recsys.evaluation.verdicts` evaluates them."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,33 +9,33 @@ from recsys.evaluation.comparison import ComparedMetric
 from recsys.evaluation.metrics import metric_name
 
 
-def _partition_name(name: Any) -> Any:
+def _rename_partition(name: Any) -> Any:
     if name == "last_day":
         warn_of_new_name("last_day", "holdout")
         return "holdout"
     return name
 
 
-EvaluateOn = Annotated[Literal["folds", "holdout"], BeforeValidator(_partition_name)]
-"""What a run is evaluated on: all folds, out-of-fold, or the last day."""
+EvaluateOn = Annotated[Literal["folds", "holdout"], BeforeValidator(_rename_partition)]
+"""The rows a run is evaluated on: all folds, out-of-fold, or the holdout (the last day)."""
 
 
 class Criterion(StrictModel):
-    """How much better a metric has to be: in its own units, or as a share of the baseline's value."""
+    """The required improvement of a metric: in its own units, or relative to the baseline's value."""
 
     metric: ComparedMetric
     gain: float | None = None
-    """Higher AP and lower WLL alike are gains above zero."""
+    """Both a higher AP and a lower WLL are positive gains."""
     relative_gain: float | None = None
     interval: Literal["above_zero", "reported"] = "above_zero"
 
     @field_validator("metric", mode="before")
     @classmethod
-    def _name_of_today(cls, metric: Any) -> Any:
+    def _rename_metric(cls, metric: Any) -> Any:
         return metric_name(metric)
 
     @model_validator(mode="after")
-    def _one_threshold(self) -> "Criterion":
+    def _check_one_threshold(self) -> "Criterion":
         if (self.gain is None) == (self.relative_gain is None):
             raise ValueError(f"a criterion on {self.metric!r} takes gain or relative_gain: give one of the two")
         return self
@@ -45,26 +45,26 @@ class _Gate(StrictModel):
     renamed_keys = {"says": "description", "judged": "evaluate_on"}
 
     description: str = ""
-    """What the gate decides, in words, for the report."""
+    """What the gate decides, in words; shown in the report."""
 
 
 class ComparisonGate(_Gate):
-    """A run against the best of what went before; any criterion is enough."""
+    """Compares a run with the best of its baselines; one met criterion is enough."""
 
     kind: Literal["comparison"]
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The one of the highest score counts."""
+    """The baseline with the highest score is used."""
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
     evaluate_on: EvaluateOn = "folds"
     retry: str | None = None
-    """The run to try in the candidate's place when it fails."""
+    """The run to try instead if the candidate fails."""
     settings: tuple[str, ...] = ()
-    """Overrides that later deep models take when the candidate is adopted."""
+    """Overrides for later deep models if the candidate is adopted."""
 
 
 class SegmentGate(_Gate):
-    """A run against a baseline within groups of rows: a gain in any of them, and none that grows worse."""
+    """Compares a run with a baseline by segment: requires a gain in one segment and a loss in none."""
 
     kind: Literal["segments"]
     candidate: str
@@ -75,7 +75,7 @@ class SegmentGate(_Gate):
 
 
 class RetrievalGate(_Gate):
-    """Better candidates that become better ranking: a gain in recall, and one of the ranker that reads the score."""
+    """Requires a gain in recall, and a gain of the ranker that uses the retrieval score."""
 
     kind: Literal["retrieval"]
     retrieval: str
@@ -90,7 +90,7 @@ class RetrievalGate(_Gate):
 
 
 class DistributionGate(_Gate):
-    """The distribution of predictions, at both scales: p, which it speaks of, and q, which is submitted."""
+    """Checks the distribution of p; that of q, the submitted scale, is only reported."""
 
     kind: Literal["distribution"]
     run: str
@@ -100,7 +100,7 @@ class DistributionGate(_Gate):
 
 
 class CalibrationGate(_Gate):
-    """Which calibration of a run's predictions has the lowest WLL; none where raw ones have it."""
+    """Selects the calibration with the lowest WLL; none if the raw predictions have the lowest."""
 
     kind: Literal["calibration"]
     run: str

@@ -1,8 +1,8 @@
-"""From a model's logit to probabilities: the one place that knows how the training loss shifted it.
+"""Converts model logits to probabilities; the only module that corrects the shift caused by the training loss.
 
-A model trained with weight w on positives learns the logit of a world where positives are w times as frequent:
+A model trained with weight w on positives learns the logit at w times the odds of a positive:
 logit = logit(p) + ln w (Elkan, "The foundations of cost-sensitive learning", IJCAI 2001, theorem 2). The focal loss is
-not proper, so that its outputs are not probabilities even then; a closed form turns them into the class posterior
+not proper: its outputs are not probabilities even after this correction. A closed form maps them to the class posterior
 (Charoenphakdee et al., "On focal loss for class-posterior probability estimation", CVPR 2021).
 """
 
@@ -15,36 +15,36 @@ from scipy.special import expit
 
 @dataclass(frozen=True)
 class Logits:
-    """Predictions of [n] rows, at both scales."""
+    """Logits of [n] rows, at the natural and at the balanced scale."""
 
     natural: np.ndarray
-    """[n] float64 logits of p, the click probability at the data's own base rate."""
+    """[n] float64 logits of p, the click probability at the base rate of the data."""
     log_pos_weight: np.ndarray
-    """[n] float64 ln w, where w = N_neg / N_pos of the rows that each row's model was fitted to."""
+    """[n] float64 ln w, with w = N_neg / N_pos of the rows that the row's model was fitted to."""
 
     @classmethod
     def of_one_fit(cls, natural: np.ndarray, log_pos_weight: float) -> "Logits":
-        """[n] natural logits of models that were fitted to the same rows."""
+        """Wraps [n] natural logits of models that were fitted to the same rows."""
         return cls(natural, np.full(len(natural), log_pos_weight))
 
     @classmethod
-    def join(cls, parts: Sequence["Logits"]) -> "Logits":
-        """Parts end to end; of no part, no rows."""
+    def join(cls, chunks: Sequence["Logits"]) -> "Logits":
+        """Concatenates logits; an empty sequence gives no rows."""
         empty = np.zeros(0)
-        natural = np.concatenate([empty, *(part.natural for part in parts)])
-        return cls(natural, np.concatenate([empty, *(part.log_pos_weight for part in parts)]))
+        natural = np.concatenate([empty, *(chunk.natural for chunk in chunks)])
+        return cls(natural, np.concatenate([empty, *(chunk.log_pos_weight for chunk in chunks)]))
 
     def __len__(self) -> int:
         return len(self.natural)
 
     @property
     def balanced(self) -> np.ndarray:
-        """[n] logits of q = p w / (p w + 1 - p), the class-balanced posterior at which WLL is lowest."""
+        """[n] logits of q = p w / (p w + 1 - p), the class-balanced posterior, which minimizes WLL."""
         return self.natural + self.log_pos_weight
 
     @property
     def p(self) -> np.ndarray:
-        """[n] probabilities at the data's own base rate."""
+        """[n] probabilities at the base rate of the data."""
         return probability(self.natural)
 
     @property
@@ -53,21 +53,21 @@ class Logits:
         return probability(self.balanced)
 
     def take(self, rows: np.ndarray) -> "Logits":
-        """Some of the rows, by [m] positions or by an [n] mask."""
+        """Selects rows by [m] positions or by an [n] mask."""
         return Logits(self.natural[rows], self.log_pos_weight[rows])
 
     def with_natural(self, natural: np.ndarray) -> "Logits":
-        """Other [n] natural logits of the same rows."""
+        """Replaces the [n] natural logits."""
         return Logits(natural, self.log_pos_weight)
 
 
 @dataclass(frozen=True)
 class LogitLink:
-    """How a model's logits relate to p and q.
+    """Maps a model's logits to those of p and q.
 
     Args:
-        trained_weight: the weight that positives had in training (1 without weighting).
-        balancing_weight: w = N_neg / N_pos of the rows the model was fitted on.
+        trained_weight: the weight of positives in training (1 without weighting).
+        balancing_weight: w = N_neg / N_pos of the rows the model was fitted to.
         focal_gamma: the focusing parameter of the focal loss; 0 for the log loss.
     """
 
@@ -77,21 +77,21 @@ class LogitLink:
 
     @property
     def log_pos_weight(self) -> float:
-        """ln of the balancing weight: what takes a natural logit to the balanced one."""
+        """ln of the balancing weight: balanced logit - natural logit."""
         return float(np.log(self.balancing_weight))
 
     def logits(self, model_logit: np.ndarray) -> Logits:
-        """[n] logits as a model gives them, at both scales."""
+        """Converts [n] logits of the model to natural and balanced logits."""
         natural = focal_posterior_logit(model_logit, self.focal_gamma) - np.log(self.trained_weight)
         return Logits.of_one_fit(natural, self.log_pos_weight)
 
 
 def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
-    """[n] logits of the posterior eta for which sigmoid(logit) = v minimises the expected focal loss.
+    """[n] logits of the posterior eta for which sigmoid(logit) = v minimizes the expected focal loss.
 
     eta = h(v) / (h(v) + h(1 - v)) with h(v) = v / phi(v) and phi(v) = (1 - v)^gamma - gamma (1 - v)^(gamma - 1) v ln v.
-    Its logit is z + ln phi(1 - v) - ln phi(v), computed from ln v and ln (1 - v) so that no tail is lost. It rises with
-    z: ranks stay as they are.
+    Its logit is z + ln phi(1 - v) - ln phi(v), computed from ln v and ln (1 - v) to stay accurate in the tails. It
+    increases with z: ranks do not change.
     """
     if gamma == 0:
         return logit
@@ -101,10 +101,10 @@ def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
 
 def _log_phi(z: np.ndarray, gamma: float) -> np.ndarray:
     """ln phi(v) at v = sigmoid(z)."""
-    log_v, log_rest = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
+    log_v, log_complement = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
     # phi = (1 - v)^gamma (1 - gamma exp(z) ln v): v / (1 - v) = exp(z), and -exp(z) ln v tends to 1 as z grows
     odds_times_log = np.where(z > 30, -1.0, np.exp(np.minimum(z, 30.0)) * log_v)
-    return gamma * log_rest + np.log1p(-gamma * odds_times_log)
+    return gamma * log_complement + np.log1p(-gamma * odds_times_log)
 
 
 def probability(logit: np.ndarray) -> np.ndarray:
@@ -119,6 +119,6 @@ def logit_of(probability: np.ndarray) -> np.ndarray:
 
 
 def log_pos_weight_of(label: np.ndarray) -> float:
-    """ln (N_neg / N_pos) of [n] labels, which takes a natural logit to the class-balanced one."""
+    """ln (N_neg / N_pos) of [n] labels: class-balanced logit - natural logit."""
     n_positive = float(label.sum())
     return float(np.log((len(label) - n_positive) / n_positive))

@@ -1,8 +1,8 @@
 """Exact ranking and calibration metrics of binary predictions.
 
 toss_score = AP / 2 + 1 / (2 (1 + WLL)), the score of the Toss competition. Ranking metrics and the log
-loss are taken from the logits of the natural probability p, WLL from those of the class-balanced posterior q: see
-`recsys.evaluation.logits`.
+loss use the logits of the natural probability p; WLL uses those of the class-balanced posterior q (see
+`recsys.evaluation.logits`).
 """
 
 from typing import Any, Literal, get_args
@@ -18,12 +18,12 @@ N_ECE_BINS = 20
 
 MetricName = Literal["ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
-"""In the order of every table."""
+"""In the column order of every table."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 
 class Metrics(BaseModel):
-    """Metrics of one set of rows; None where they are undefined, for want of rows or of a class."""
+    """Metrics of a set of rows; None if undefined (no rows, or rows of one class)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class Metrics(BaseModel):
 
 
 def metric_name(name: Any) -> Any:
-    """A metric as a config names it; `score` is what earlier versions called `toss_score`."""
+    """Translates `score`, the name of `toss_score` in configs of earlier versions; returns other names unchanged."""
     if name == "score":
         warn_of_new_name("score", "toss_score")
         return "toss_score"
@@ -60,16 +60,16 @@ def metric_name(name: Any) -> Any:
 
 
 def format_metric(value: float | None) -> str:
-    """Five decimals, or a dash for a metric that is undefined."""
+    """Formats a metric with five decimals, or as a dash if it is undefined."""
     return "-" if value is None else f"{value:.5f}"
 
 
 def measure(label: np.ndarray, logits: Logits) -> Metrics:
-    """All metrics of some rows.
+    """Computes all metrics of a set of rows.
 
     Args:
         label: [n] 0 / 1.
-        logits: of the same rows.
+        logits: predictions of the same rows.
     """
     label, natural = label.astype(np.int8), logits.natural
     n_positive = int(label.sum())
@@ -101,30 +101,30 @@ def toss_score(ap: float, wll: float) -> float:
 
 
 def weighted_log_loss(label: np.ndarray, logit: np.ndarray) -> float:
-    """WLL: the mean of the two classes' mean log losses, each class weighing one half."""
+    """WLL: the mean log loss of each class, averaged over the two classes with equal weight."""
     terms = log_loss_terms(label, logit)
     return float(0.5 * terms[label == 1].mean() + 0.5 * terms[label == 0].mean())
 
 
 def log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
-    """[n] -ln of the probability given to the label, without forming it: ln(1 + exp(-+logit))."""
+    """[n] -ln of the predicted probability of the label, from the logit: ln(1 + exp(-+logit))."""
     return np.logaddexp(0.0, np.where(label == 1, -1.0, 1.0) * logit.astype(np.float64))
 
 
 def expected_calibration_error(label: np.ndarray, p: np.ndarray, n_bins: int = N_ECE_BINS) -> float:
-    """Mean distance between predicted and observed rate over bins of equal numbers of rows.
+    """Expected calibration error: mean |predicted - observed rate| over bins of equal numbers of rows.
 
-    Rows of equal p share a bin, so that the order of rows plays no part. Source: Nguyen and O'Connor, "Posterior
+    Rows of equal p share a bin, so the row order has no effect. Source: Nguyen and O'Connor, "Posterior
     calibration and exploratory analysis for NLP models", EMNLP 2015 (adaptive binning).
 
     Args:
         label: [n] 0 / 1.
         p: [n] probabilities.
-        n_bins: bins of about n / n_bins rows.
+        n_bins: number of bins, of about n / n_bins rows each.
     """
     order = np.argsort(p, kind="stable")
-    ordered = p[order]
-    edges = ordered[np.linspace(0, len(p), n_bins + 1)[1:-1].astype(np.int64)]
-    bins = np.searchsorted(np.unique(edges), ordered, side="right")
-    gap = np.bincount(bins, weights=ordered - label[order])
+    sorted_p = p[order]
+    edges = sorted_p[np.linspace(0, len(p), n_bins + 1)[1:-1].astype(np.int64)]
+    bins = np.searchsorted(np.unique(edges), sorted_p, side="right")
+    gap = np.bincount(bins, weights=sorted_p - label[order])
     return float(np.abs(gap).sum() / len(p))

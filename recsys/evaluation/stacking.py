@@ -1,7 +1,9 @@
-"""Stacking: one probability from those of several models.
+"""Stacking: combines the predictions of several models into one probability.
 
-Members enter by the logits of their natural probabilities p, whatever loss trained them, so that a gradient-boosted
-tree and a transformer are members alike.
+The inputs are the logits of the members' natural probabilities p, independent of their training losses, so
+gradient-boosted trees and transformers can be combined.
+
+Shapes: N rows of a data set, M models of an ensemble (its members).
 """
 
 from collections.abc import Sequence
@@ -24,9 +26,9 @@ _LARGEST_RANK_LOGIT = 14.0
 
 
 class Stack(StrictModel):
-    """A fitted ensemble: bias + sum_m weight_m x_m, small enough to read.
+    """The parameters of a fitted ensemble: bias + sum_m weight_m x_m.
 
-    x_m is a member's natural logit; for rank_mean there is one x, the logit of the members' mean rank.
+    x_m is the natural logit of member m; rank_mean has a single x, the logit of the members' mean rank.
     """
 
     method: StackMethod
@@ -34,14 +36,14 @@ class Stack(StrictModel):
     weights: tuple[float, ...]
     bias: float = 0.0
     rank_logits: tuple[float, ...] = ()
-    """Of rank_mean: logits of the ranks at which the members' quantiles stand."""
+    """For rank_mean: logits of the ranks at which `quantiles` are computed."""
     quantiles: tuple[tuple[float, ...], ...] = ()
-    """Of rank_mean: each member's natural logits at those ranks."""
+    """For rank_mean: each member's natural logits at those ranks."""
 
     def natural_logit(self, logit_NM: np.ndarray) -> np.ndarray:
-        """[n, M] natural logits of the members, in their order, to [n] natural logits of the ensemble."""
+        """Maps [N, M] natural logits, one column per member, to [N] natural logits of the ensemble."""
         inputs = self._mean_rank_logit(logit_NM)[:, None] if self.method == "rank_mean" else logit_NM
-        # term by term: what a row gets then hangs on no other row, as it may in a matrix product
+        # term by term: in a matrix product the rounding of a row may depend on the other rows
         return sum((w * x for w, x in zip(self.weights, inputs.T, strict=True)), start=np.full(len(inputs), self.bias))
 
     def _mean_rank_logit(self, logit_NM: np.ndarray) -> np.ndarray:
@@ -55,15 +57,15 @@ class Stack(StrictModel):
 def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray) -> Stack:
     """Fits an ensemble to rows that no member was fitted on.
 
-    logit_mean: equal weights, nothing is fitted. weights: weights of at least zero that sum to one, where WLL is
-    lowest. logistic: logistic regression, classes balanced. rank_mean: the mean of the members' ranks, which only their
-    order decides, brought to a probability by a logistic regression of its logit.
+    logit_mean: equal weights, nothing is fitted. weights: the non-negative weights that sum to one and minimize WLL.
+    logistic: class-balanced logistic regression. rank_mean: the mean of the members' ranks, which depends only on the
+    members' order of rows, converted to a probability by logistic regression on its logit.
 
     Args:
-        method: which.
+        method: the ensemble method.
         members: M names.
-        logit_NM: [n, M] their natural logits.
-        label: [n] 0 / 1; both must be there, but for logit_mean.
+        logit_NM: [N, M] natural logits of the members.
+        label: [N] 0 / 1; both classes are required, except for logit_mean.
     """
     names, n_members = tuple(members), logit_NM.shape[1]
     match method:
@@ -75,13 +77,13 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
             weights, bias = _logistic(logit_NM, label)
             return Stack(method=method, members=names, weights=weights, bias=bias)
         case "rank_mean":
-            levels = np.linspace(-_LARGEST_RANK_LOGIT, _LARGEST_RANK_LOGIT, _N_RANKS)
-            quantiles = np.quantile(logit_NM, expit(levels), axis=0)
+            rank_logits = np.linspace(-_LARGEST_RANK_LOGIT, _LARGEST_RANK_LOGIT, _N_RANKS)
+            quantiles = np.quantile(logit_NM, expit(rank_logits), axis=0)
             unscaled = Stack(
                 method=method,
                 members=names,
                 weights=(1.0,),
-                rank_logits=tuple(levels.tolist()),
+                rank_logits=tuple(rank_logits.tolist()),
                 quantiles=tuple(tuple(column) for column in quantiles.T.tolist()),
             )
             weights, bias = _logistic(unscaled.natural_logit(logit_NM)[:, None], label)
@@ -91,14 +93,14 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
 def cross_fit_stack(
     method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray, fold: np.ndarray
 ) -> np.ndarray:
-    """[n] natural logits of an ensemble, each row's from a stack fitted to the other folds.
+    """[N] natural logits of an ensemble; the stack that scores a row is fitted to the other folds.
 
     Args:
-        method: how members are joined.
+        method: the ensemble method.
         members: M names.
-        logit_NM: [n, M] their natural logits.
-        label: [n] 0 / 1.
-        fold: [n] names of the folds.
+        logit_NM: [N, M] natural logits of the members.
+        label: [N] 0 / 1.
+        fold: [N] fold names.
     """
 
     def fit(rows: np.ndarray) -> Score:
@@ -109,24 +111,24 @@ def cross_fit_stack(
 
 
 def _logistic(input_NM: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...], float]:
-    """Weights and the bias of natural logits, by a regression of balanced classes."""
+    """Weights and bias of a class-balanced logistic regression; the bias is shifted back to the natural scale."""
     scale = input_NM.std(axis=0) + 1e-12
     model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(input_NM / scale, label)
     return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_pos_weight_of(label)
 
 
 def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
-    """[M] where the WLL of the weighted mean of balanced logits is lowest; it is convex in them."""
+    """[M] weights that minimize the WLL of the weighted mean of balanced logits, a convex problem."""
     is_positive = label == 1
     balanced_NM = logit_NM + log_pos_weight_of(label)
-    share = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
+    row_weight_N = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
 
     def wll(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        z = balanced_NM @ weights
-        return weighted_log_loss(label, z), (share * (expit(z) - is_positive)) @ balanced_NM
+        logit_N = balanced_NM @ weights
+        return weighted_log_loss(label, logit_N), (row_weight_N * (expit(logit_N) - is_positive)) @ balanced_NM
 
     n_members = logit_NM.shape[1]
-    found = minimize(
+    optimum = minimize(
         wll,
         np.full(n_members, 1 / n_members),
         jac=True,
@@ -135,5 +137,5 @@ def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ..
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)},
         options={"ftol": 1e-10, "maxiter": 200},
     )
-    weights = np.clip(found.x, 0.0, None)
+    weights = np.clip(optimum.x, 0.0, None)
     return tuple((weights / weights.sum()).tolist())

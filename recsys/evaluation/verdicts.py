@@ -1,7 +1,7 @@
-"""Verdicts of decision gates, with the numbers they rest on.
+"""Evaluates decision gates; a verdict lists the numbers that were checked.
 
-A gate never passes on a missing number, and a gain counts when its interval leaves zero out, unless the gate says that
-the interval is only reported.
+A gate never passes on a missing number. A gain counts only if its interval lies above zero, unless the criterion sets
+`interval: reported`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ Outcome = Literal["adopt", "reject", "retry"]
 
 
 class Check(BaseModel):
-    """One number that was asked for."""
+    """A number compared with its threshold."""
 
     what: str
     value: float | None
-    """None: it is missing, and the check has failed."""
+    """None if the number is missing: the check fails."""
     threshold: str
     low: float | None = None
     high: float | None = None
@@ -37,69 +37,69 @@ class Check(BaseModel):
 
     @property
     def value_text(self) -> str:
-        """The number, as tables show it."""
+        """The value as text for tables."""
         return "missing" if self.value is None else f"{self.value:+.5f}"
 
     @property
     def interval_text(self) -> str:
-        """The bounds of its interval; empty where it has none."""
+        """The interval bounds as text for tables; empty if the check has no interval."""
         return "" if self.low is None else f"{self.low:+.5f} .. {self.high:+.5f}"
 
 
 class Verdict(BaseModel):
-    """What a gate decided, and on what."""
+    """The decision of a gate, with its checks."""
 
     gate: str
     outcome: Outcome
     runs: dict[str, str]
-    """By part (candidate, baseline, run), the run that was measured."""
+    """By role (candidate, baseline, retrieval, run): the evaluated run."""
     checks: list[Check]
     reason: str
     settings: tuple[str, ...] = ()
-    """Overrides that follow from it."""
+    """Overrides for later models that follow from the decision."""
 
     @property
     def is_adopted(self) -> bool:
-        """Whether it passed."""
+        """Whether the gate passed."""
         return self.outcome == "adopt"
 
 
-def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | None, where: str = "") -> Check:
-    """Whether a difference, candidate - baseline, is the gain that is asked for.
+def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | None, segment: str = "") -> Check:
+    """Checks whether a difference, candidate - baseline, reaches the required gain.
 
     Args:
-        criterion: what is asked.
-        differences: by metric; None, or without the metric, where there was nothing to measure on.
-        where: the group of rows, to name it.
+        criterion: the required gain.
+        differences: by metric; None, or without the metric, if it could not be computed.
+        segment: name of the segment, for the name of the check.
     """
-    wanted = criterion.relative_gain if criterion.gain is None else criterion.gain
-    assert wanted is not None
-    unit = "" if criterion.gain is not None else " of the baseline's"
-    needs = ", interval above zero" if criterion.interval == "above_zero" else ""
-    threshold = f">= {wanted:+g}{unit}{needs}"
-    what = f"{criterion.metric} gain{f', {where}' if where else ''}"
-    found = (differences or {}).get(criterion.metric)
-    if found is None or found.difference != found.difference:
+    min_gain = criterion.relative_gain if criterion.gain is None else criterion.gain
+    assert min_gain is not None
+    unit = "" if criterion.gain is not None else " of the baseline value"
+    interval_condition = ", interval above zero" if criterion.interval == "above_zero" else ""
+    threshold = f">= {min_gain:+g}{unit}{interval_condition}"
+    what = f"{criterion.metric} gain{f', {segment}' if segment else ''}"
+    difference = (differences or {}).get(criterion.metric)
+    if difference is None or difference.difference != difference.difference:
         return Check(what=what, value=None, threshold=threshold, passed=False)
     sign = -1.0 if criterion.metric in LOWER_IS_BETTER else 1.0
-    scale = sign / (abs(found.first) if criterion.gain is None else 1.0)
-    value, (low, high) = found.difference * scale, sorted((found.low * scale, found.high * scale))
-    passed = value >= wanted and (criterion.interval == "reported" or low > 0)
+    scale = sign / (abs(difference.first) if criterion.gain is None else 1.0)
+    value, (low, high) = difference.difference * scale, sorted((difference.low * scale, difference.high * scale))
+    passed = value >= min_gain and (criterion.interval == "reported" or low > 0)
     return Check(what=what, value=value, threshold=threshold, low=low, high=high, passed=passed)
 
 
 def comparison_verdict(
     name: str, gate: ComparisonGate, candidate: str, baseline: str, differences: Mapping[str, Difference] | None
 ) -> Verdict:
-    """Adopt where a criterion is met; retry where none is and the gate names another run to try; else reject."""
+    """Adopts if a criterion is met; retries if none is and the gate names another run to try; otherwise rejects."""
     checks = [check_gain(criterion, differences) for criterion in gate.any_of]
     passed = any(check.passed for check in checks)
     can_retry = gate.retry is not None and gate.retry != candidate
     outcome: Outcome = "adopt" if passed else "retry" if can_retry else "reject"
     reason = {
-        "adopt": f"{candidate} is enough better than {baseline}",
-        "retry": f"{candidate} is not enough better than {baseline}: {gate.retry} is tried",
-        "reject": f"{candidate} is not enough better than {baseline}",
+        "adopt": f"{candidate} reaches the required gain over {baseline}",
+        "retry": f"{candidate} does not reach the required gain over {baseline}: {gate.retry} is tried next",
+        "reject": f"{candidate} does not reach the required gain over {baseline}",
     }[outcome]
     runs = {"candidate": candidate, "baseline": baseline}
     settings = gate.settings if outcome == "adopt" else ()
@@ -109,15 +109,19 @@ def comparison_verdict(
 def segment_verdict(
     name: str, gate: SegmentGate, baseline: str, by_segment: Mapping[str, Mapping[str, Difference] | None]
 ) -> Verdict:
-    """Adopt where a criterion is met in a segment and no segment's interval lies below zero.
+    """Adopts if a criterion is met in a segment and no segment's interval lies below zero.
 
     Args:
-        name: of the gate.
-        gate: what is asked.
-        baseline: the run it was measured against.
-        by_segment: differences by label; None for a segment with rows of one class alone.
+        name: the name of the gate.
+        gate: the gate.
+        baseline: the run that the candidate is compared with.
+        by_segment: differences by segment label; None for a segment with rows of one class.
     """
-    checks = [check_gain(criterion, found, label) for criterion in gate.any_of for label, found in by_segment.items()]
+    checks = [
+        check_gain(criterion, differences, label)
+        for criterion in gate.any_of
+        for label, differences in by_segment.items()
+    ]
     worse = [check.what for check in checks if check.high is not None and check.high < 0]
     gains = [check.what for check in checks if check.passed]
     if worse:
@@ -125,7 +129,7 @@ def segment_verdict(
     elif gains:
         reason = f"{gate.candidate} is better than {baseline}: {', '.join(gains)}"
     else:
-        reason = f"{gate.candidate} is better than {baseline} in no segment"
+        reason = f"{gate.candidate} is not better than {baseline} in any segment"
     runs = {"candidate": gate.candidate, "baseline": baseline}
     outcome: Outcome = "adopt" if gains and not worse else "reject"
     return Verdict(gate=name, outcome=outcome, runs=runs, checks=checks, reason=reason)
@@ -139,15 +143,15 @@ def retrieval_verdict(
     baseline_recall: float | None,
     differences: Mapping[str, Difference] | None,
 ) -> Verdict:
-    """Adopt where recall grows and the ranker that reads the retrieval score is better than the one without.
+    """Adopts if recall increases and the ranker that uses the retrieval score is better than the one without it.
 
     Args:
-        name: of the gate.
-        gate: what is asked.
+        name: the name of the gate.
+        gate: the gate.
         baseline: the ranking run without the score.
-        recall: of the retrieval run, at the gate's K; None where it was not measured.
-        baseline_recall: of the ranking that the gate compares it with.
-        differences: of the rankers, with the score - without it.
+        recall: recall of the retrieval run at the gate's K; None if it was not measured.
+        baseline_recall: recall of the gate's baseline (`over`) at the same K; None if it was not measured.
+        differences: by metric, ranker with the score - ranker without it.
     """
     key = f"recall@{gate.recall_at}"
     value = None if recall is None or baseline_recall is None else recall - baseline_recall
@@ -158,8 +162,8 @@ def retrieval_verdict(
     gains = [check_gain(criterion, differences) for criterion in gate.any_of]
     is_better = any(check.passed for check in gains)
     reason = (
-        f"recall {'grows' if passed else 'does not grow'}, "
-        f"ranking {'does' if is_better else 'does not'} gain by it ({gate.candidate} against {baseline})"
+        f"recall {'increases' if passed else 'does not increase'}, "
+        f"ranking {'improves' if is_better else 'does not improve'} ({gate.candidate} against {baseline})"
     )
     runs = {"retrieval": gate.retrieval, "candidate": gate.candidate, "baseline": baseline}
     outcome: Outcome = "adopt" if passed and is_better else "reject"
@@ -167,12 +171,12 @@ def retrieval_verdict(
 
 
 def distribution_verdict(name: str, gate: DistributionGate, stats: Mapping[str, Mapping[str, float]]) -> Verdict:
-    """Adopt where mean and spread of p are as asked; those of q are reported beside them.
+    """Adopts if the mean and the standard deviation of p are in range; those of q are only reported.
 
     Args:
-        name: of the gate.
-        gate: what is asked.
-        stats: by scale, p and q: `mean` and `std`.
+        name: the name of the gate.
+        gate: the gate.
+        stats: by scale (p, q): `mean` and `std`.
     """
     low, high = gate.mean - gate.mean_tolerance, gate.mean + gate.mean_tolerance
     checks = []
@@ -184,41 +188,41 @@ def distribution_verdict(name: str, gate: DistributionGate, stats: Mapping[str, 
         )
         is_wide = std is not None and std > gate.min_std
         checks.append(Check(what=f"std of {scale}", value=std, threshold=f"> {gate.min_std:g}", passed=is_wide))
-    of_p = checks[:2]
-    failed = [check.what for check in of_p if not check.passed]
-    reason = f"{', '.join(failed)} out of range" if failed else "p is distributed as asked"
+    p_checks = checks[:2]
+    failed = [check.what for check in p_checks if not check.passed]
+    reason = f"{', '.join(failed)} out of range" if failed else "mean and std of p are in range"
     return Verdict(
         gate=name, outcome="reject" if failed else "adopt", runs={"run": gate.run}, checks=checks, reason=reason
     )
 
 
 def calibration_verdict(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
-    """Adopt the calibration of the lowest WLL; reject calibration where the raw predictions have it.
+    """Adopts the calibration with the lowest WLL; rejects calibration if the raw predictions have the lowest.
 
     Args:
-        name: of the gate.
-        gate: what is asked.
-        figures: by kind, `none` among them, the cross-fitted metrics.
+        name: the name of the gate.
+        gate: the gate.
+        figures: cross-fitted metrics by kind, including `none`.
     """
-    raw = figures["none"].wll if "none" in figures else None
+    raw_wll = figures["none"].wll if "none" in figures else None
     checks = []
     for kind, metrics in figures.items():
         if kind == "none":
             continue
         value = metrics.wll
-        is_lower = value is not None and raw is not None and value < raw
-        threshold = f"< {raw:.6f}, that of raw predictions" if raw is not None else "below that of raw predictions"
+        is_lower = value is not None and raw_wll is not None and value < raw_wll
+        threshold = f"< {raw_wll:.6f}, the raw WLL" if raw_wll is not None else "below the raw WLL"
         checks.append(Check(what=f"WLL, {kind}", value=value, threshold=threshold, passed=is_lower))
     passed = [check for check in checks if check.passed]
     outcome: Outcome = "adopt" if passed else "reject"
     best = min(passed, key=lambda check: check.value or 0.0, default=None)
     reason = f"{best.what.removeprefix('WLL, ')} has the lowest WLL" if best else "raw predictions have the lowest WLL"
-    if raw is None:
+    if raw_wll is None:
         reason = "the WLL of raw predictions is missing"
     return Verdict(gate=name, outcome=outcome, runs={"run": gate.run}, checks=checks, reason=reason)
 
 
 def best_run(scores: Mapping[str, float | None], names: Sequence[str]) -> str | None:
-    """The run of the highest score among those that have one."""
-    known = {name: score for name in names if (score := scores.get(name)) is not None}
-    return max(known, key=lambda name: known[name], default=None)
+    """The run with the highest score; None if no run has a score."""
+    known_scores = {name: score for name in names if (score := scores.get(name)) is not None}
+    return max(known_scores, key=lambda name: known_scores[name], default=None)

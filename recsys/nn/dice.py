@@ -1,4 +1,7 @@
-"""Dice, the activation of DIN's attention units, which is most of their work."""
+"""Dice, the activation of DIN's attention units, where it takes most of the time.
+
+Shapes: B rows of a batch (or its events), D width.
+"""
 
 from typing import Any
 
@@ -8,10 +11,11 @@ from torch.autograd.function import once_differentiable
 
 
 class Dice(nn.Module):
-    """p x + (1 - p) a x with p = sigmoid of the standardized x: a PReLU that bends where the data lies.
+    """p x + (1 - p) a x with p = sigmoid of the standardized x: a PReLU whose turning point follows the data.
 
-    Source: Zhou et al., "Deep Interest Network", KDD 2018, equation 9. As with batch normalization, the moments are
-    those of the rows at hand in training, and their moving average else; a single row has none of its own.
+    Source: Zhou et al., "Deep Interest Network", KDD 2018, equation 9. As in batch normalization, training standardizes
+    by the mean and variance of the rows in the call, evaluation by their moving averages. A single row uses the moving
+    averages in training too.
 
     Args:
         width: D.
@@ -23,27 +27,27 @@ class Dice(nn.Module):
         self.slope = nn.Parameter(torch.zeros(width))
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, D] to the same."""
-        slope, known = self.slope.to(x_BD.dtype), self.standardize  # mixed types are slow
-        moments = (known.running_mean, known.running_var)
+        """[B, D] to [B, D]."""
+        slope, norm = self.slope.to(x_BD.dtype), self.standardize  # mixed dtypes are slow
+        moments = (norm.running_mean, norm.running_var)
         if self.training and len(x_BD) > 1:
-            y_BD: Tensor = _Dice.apply(x_BD, slope, *moments, known.momentum, known.eps)
+            y_BD: Tensor = _Dice.apply(x_BD, slope, *moments, norm.momentum, norm.eps)
             return y_BD
-        p_BD = nn.functional.batch_norm(x_BD, *moments, eps=known.eps).sigmoid()
+        p_BD = nn.functional.batch_norm(x_BD, *moments, eps=norm.eps).sigmoid()
         return x_BD * torch.addcmul(slope, p_BD, 1 - slope)
 
 
 class _Dice(torch.autograd.Function):
-    """The formula by the moments of x, which it moves the others towards.
+    """Dice with the moments of x; updates the moving averages in place.
 
-    By hand its backward pass over all events is two thirds of what it is operation by operation.
+    This backward pass takes two thirds of the time of autograd's.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x_BD: Tensor, slope: Tensor, known_mean: Tensor, known_variance: Tensor, momentum: float, eps: float
+        ctx: Any, x_BD: Tensor, slope: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
     ) -> Tensor:
-        z_BD, mean, inv_std = torch.native_batch_norm(x_BD, None, None, known_mean, known_variance, True, momentum, eps)
+        z_BD, mean, inv_std = torch.native_batch_norm(x_BD, None, None, running_mean, running_var, True, momentum, eps)
         p_BD = z_BD.sigmoid_()
         ctx.save_for_backward(x_BD, slope, p_BD, mean, inv_std)
         ctx.eps = eps
@@ -51,14 +55,14 @@ class _Dice(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_BD: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        """Through x itself and through z, the standardized x."""
+    def backward(ctx: Any, grad_BD: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        """Gradients of x and slope; x contributes directly and through z, the standardized x."""
         x_BD, slope, p_BD, mean, inv_std = ctx.saved_tensors
-        gx_BD = g_BD * x_BD
-        of_slope = torch.addcmul(gx_BD, gx_BD, p_BD, value=-1).sum(0)
-        of_z_BD = torch.ops.aten.sigmoid_backward(gx_BD.mul_(1 - slope), p_BD)
-        of_x_BD, _, _ = torch.ops.aten.native_batch_norm_backward(
-            of_z_BD, x_BD, None, None, None, mean, inv_std, True, ctx.eps, [True, False, False]
+        grad_times_x_BD = grad_BD * x_BD
+        grad_slope = torch.addcmul(grad_times_x_BD, grad_times_x_BD, p_BD, value=-1).sum(0)
+        grad_z_BD = torch.ops.aten.sigmoid_backward(grad_times_x_BD.mul_(1 - slope), p_BD)
+        grad_x_BD, _, _ = torch.ops.aten.native_batch_norm_backward(
+            grad_z_BD, x_BD, None, None, None, mean, inv_std, True, ctx.eps, [True, False, False]
         )
-        of_x_BD.addcmul_(g_BD, torch.addcmul(slope, p_BD, 1 - slope))
-        return of_x_BD, of_slope, None, None, None, None
+        grad_x_BD.addcmul_(grad_BD, torch.addcmul(slope, p_BD, 1 - slope))
+        return grad_x_BD, grad_slope, None, None, None, None

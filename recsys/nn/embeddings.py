@@ -1,8 +1,10 @@
-"""Schema -> TorchRec embedding collections: the one place where tables are named and sized.
+"""Builds TorchRec embedding collections from a schema; only this module names and sizes tables.
 
-Tables are named after their vocabulary, features after their column, so that a sharding plan can name either. Models
-hold the modules below and read tensors. The tables have no storage until `recsys.distributed.sharding` gives
-them some: a table may be larger than any one machine's memory.
+A table has the name of its vocabulary, a feature the name of its column, and sharding plans use these names. Models
+hold the modules below and receive tensors. The tables have no storage until `recsys.distributed.sharding` allocates
+it: a table may be larger than the memory of one machine.
+
+Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
 """
 
 from abc import abstractmethod
@@ -28,32 +30,32 @@ from recsys.schema.resolved import Schema
 
 OutputT = TypeVar("OutputT")
 _META = torch.device("meta")
-_TAKEN = nn.ModuleDict()
+_MODULE_DICT = nn.ModuleDict()  # names of its attributes cannot name a module
 
 
 def module_name(name: str) -> str:
-    """A column's name as torch takes it for a module: without a dot, and none that modules have for themselves (`type`,
-    `keys`). Most stay as they are; no two become one.
+    """Converts a column name to a valid name of a torch module: without dots, and not an attribute of modules (`type`,
+    `keys`). Most names stay the same; distinct names stay distinct.
     """
     quoted = name.replace("%", "%25").replace(".", "%2E")
-    return f"{quoted}%" if not quoted or hasattr(_TAKEN, quoted) else quoted
+    return f"{quoted}%" if not quoted or hasattr(_MODULE_DICT, quoted) else quoted
 
 
 def _tables(schema: Schema, features: Sequence[str]) -> dict[str, list[str]]:
-    """The wanted features of each table that serves any."""
-    tables = {name: [f for f in shared if f in features] for name, shared in schema.vocabularies.items()}
-    return {name: wanted for name, wanted in tables.items() if wanted}
+    """The requested features of each table; tables without any are left out."""
+    tables = {name: [f for f in columns if f in features] for name, columns in schema.vocabularies.items()}
+    return {name: requested for name, requested in tables.items() if requested}
 
 
 class Embeddings(nn.Module, Generic[OutputT]):
-    """What models hold to look ids up.
+    """Base class of a model's embedding look-ups.
 
-    A training step looks the ids of a whole batch up once and then works through it in parts: while `given` is set,
-    forward returns it in place of a look-up.
+    A training step looks up the ids of a whole batch once and then processes it in micro-batches: while `given` is set,
+    forward returns it instead of a look-up.
     """
 
     init_std: float
-    """Of the normal distribution that fresh embeddings are drawn from."""
+    """Standard deviation of the normal distribution of the initial embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,22 +63,22 @@ class Embeddings(nn.Module, Generic[OutputT]):
 
     @abstractmethod
     def look_up(self, batch: Batch) -> OutputT:
-        """The embeddings of a batch."""
+        """Looks up the embeddings of a batch."""
 
     def forward(self, batch: Batch) -> OutputT:
-        """`look_up`, or what was given in its place."""
+        """Returns `given` if it is set, else `look_up(batch)`."""
         return self.look_up(batch) if self.given is None else self.given
 
 
 class PooledEmbeddings(Embeddings[Tensor]):
-    """One vector per categorical feature and per mean-pooled token sequence, from an EmbeddingBagCollection.
+    """One vector per categorical feature and per mean-pooled token sequence, by an EmbeddingBagCollection.
 
     Args:
-        schema: names the features and sizes the tables.
+        schema: feature names and table sizes.
         embedding_dim: D.
-        sequences: the token sequences to pool; an empty one pools to zeros.
-        init_std: of the normal distribution that fresh embeddings are drawn from.
-        categorical: the categorical features to look up; None for all.
+        sequences: token sequences to pool; an empty sequence gives zeros.
+        init_std: standard deviation of the initial embeddings.
+        categorical: categorical features to look up; None for all.
     """
 
     def __init__(
@@ -107,22 +109,22 @@ class PooledEmbeddings(Embeddings[Tensor]):
         )
 
     def look_up(self, batch: Batch) -> Tensor:
-        """[B, F * D] embeddings, feature after feature in the order of `features`."""
+        """[B, F * D] embeddings, concatenated in the order of `features`."""
         if not self.features:
             return batch.dense[:, :0]
-        return _side_by_side(self.collection(self.ids(batch.sparse, batch.sequences)), self.features)
+        return _concat_features(self.collection(self.ids(batch.sparse, batch.sequences)), self.features)
 
 
 class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
-    """One vector per event of each token sequence, from an EmbeddingCollection for each table.
+    """One vector per event of each token sequence, by one EmbeddingCollection per table.
 
     Args:
-        schema: names the features and sizes the tables.
+        schema: feature names and table sizes.
         embedding_dim: D.
-        sequences: the token sequences to look up.
-        init_std: of the normal distribution that fresh embeddings are drawn from.
-        categorical: categorical features to look up too, as sequences of one: an item that is to be compared with those
-            of a sequence stands in the same table.
+        sequences: token sequences to look up.
+        init_std: standard deviation of the initial embeddings.
+        categorical: categorical features to look up as sequences of length one, for example the candidate item that
+            is compared with the items of a sequence from the same table.
     """
 
     def __init__(
@@ -143,12 +145,12 @@ class SequenceEmbeddings(Embeddings[dict[str, JaggedTensor]]):
             self.tables[name] = _SequenceTable(name, embedding_dim, schema.num_embeddings[table], single, tokens)
 
     def look_up(self, batch: Batch) -> dict[str, JaggedTensor]:
-        """By feature, its events' [total, D] vectors end to end, with their lengths."""
-        return _in_one([table(batch.sparse, batch.sequences) for table in self.tables.values()])
+        """[T, D] vectors of each feature's events, with the lengths of its rows, by feature name."""
+        return _merge([table(batch.sparse, batch.sequences) for table in self.tables.values()])
 
 
 class _SequenceTable(nn.Module):
-    """The table of one vocabulary, and the features that read it."""
+    """The embedding table of one vocabulary, with the features that use it."""
 
     def __init__(
         self, name: str, embedding_dim: int, num_embeddings: int, categorical: list[str], sequences: list[str]
@@ -165,67 +167,67 @@ class _SequenceTable(nn.Module):
         self.collection = EmbeddingCollection(tables=[config], device=_META)
 
     def forward(self, sparse: KeyedJaggedTensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
-        """The events of each sequence."""
+        """[T, D] vectors of each feature's events, by feature name."""
         ids = self.ids(sparse, sequences)
-        if isinstance(self.collection, EmbeddingCollection):  # a copy on every process
-            return _look_up_copy(self.collection.embeddings[self.name].weight, ids)
+        if isinstance(self.collection, EmbeddingCollection):  # replicated on every process
+            return _look_up_replicated(self.collection.embeddings[self.name].weight, ids)
         return self.collection(ids)
 
 
 class _SelectIds(nn.Module):
-    """The ids that a collection reads: a module, so that TorchRec's pipeline finds it and runs it a batch ahead."""
+    """Selects the ids of a collection. A module, so that TorchRec's pipeline can run it one batch ahead."""
 
     def __init__(self, categorical: list[str], sequences: list[str]) -> None:
         super().__init__()
         self._categorical, self._sequences = categorical, sequences
 
     def forward(self, sparse: KeyedJaggedTensor, sequences: KeyedJaggedTensor) -> KeyedJaggedTensor:
-        """The categorical features, then the sequences."""
+        """The ids of the categorical features, then of the sequences."""
         return _select(sparse, self._categorical, sequences, self._sequences)
 
 
 def _select_unweighted(jagged: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
-    """The named keys, without weights."""
+    """Selects keys by name, without weights."""
     if list(jagged.keys()) == names and jagged.weights_or_none() is None:
         return jagged
-    parts = [jagged[name] for name in names]
+    features = [jagged[name] for name in names]
     return KeyedJaggedTensor(
         keys=names,
-        values=torch.cat([part.values() for part in parts]),
-        lengths=torch.cat([part.lengths() for part in parts]),
+        values=torch.cat([feature.values() for feature in features]),
+        lengths=torch.cat([feature.lengths() for feature in features]),
         stride=jagged.stride(),
     )
 
 
-# The functions below are opaque to torch.fx, by which TorchRec's pipeline finds the collections of a model.
+# torch.fx, with which TorchRec's pipeline finds a model's collections, does not trace the functions below.
 
 
 @torch.fx.wrap
 def _select(
     sparse: KeyedJaggedTensor, categorical: list[str], sequences: KeyedJaggedTensor, names: list[str]
 ) -> KeyedJaggedTensor:
-    chosen = ((sparse, categorical), (sequences, names))
-    parts = [_select_unweighted(jagged, wanted) for jagged, wanted in chosen if wanted]
-    return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
+    sources = ((sparse, categorical), (sequences, names))
+    selected = [_select_unweighted(jagged, keys) for jagged, keys in sources if keys]
+    return selected[0] if len(selected) == 1 else KeyedJaggedTensor.concat(selected)
 
 
 @torch.fx.wrap
-def _side_by_side(pooled: KeyedTensor, features: list[str]) -> Tensor:
+def _concat_features(pooled: KeyedTensor, features: list[str]) -> Tensor:
     if list(pooled.keys()) == features:
         return pooled.values()
     return torch.cat([pooled[name] for name in features], dim=1)
 
 
 @torch.fx.wrap
-def _in_one(found: Sequence[Mapping[str, JaggedTensor]]) -> dict[str, JaggedTensor]:
-    return {name: jagged for part in found for name, jagged in part.items()}
+def _merge(tables: Sequence[Mapping[str, JaggedTensor]]) -> dict[str, JaggedTensor]:
+    return {name: jagged for table in tables for name, jagged in table.items()}
 
 
 @torch.fx.wrap
-def _look_up_copy(weight: Tensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
-    """What the collection's forward gives, three times as fast in the backward pass as nn.Embedding's on a CPU."""
-    found = {}
+def _look_up_replicated(weight: Tensor, sequences: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
+    """Same result as the collection's forward; on a CPU the backward pass is 3 times as fast as nn.Embedding's."""
+    embeddings = {}
     for name in sequences.keys():  # noqa: SIM118 (a KeyedJaggedTensor does not iterate)
         ids = sequences[name]
-        found[name] = JaggedTensor(weight.index_select(0, ids.values()), lengths=ids.lengths())
-    return found
+        embeddings[name] = JaggedTensor(weight.index_select(0, ids.values()), lengths=ids.lengths())
+    return embeddings

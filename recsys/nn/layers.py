@@ -1,4 +1,7 @@
-"""Layers that two or more models share."""
+"""Layers shared by several models.
+
+Shapes: B rows of a batch, F fields, D width of a vector.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
@@ -10,28 +13,28 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.nn.dice import Dice
 
-_LANES = 4  # 16-bit numbers in one of 64 bits
+_DRAWS_PER_INT64 = 4  # 16-bit random numbers per 64-bit number
 
 
-def concat(parts_BD: Sequence[Tensor]) -> Tensor:
-    """[B, D_1], [B, D_2], ... side by side, in the precision that matrix products have here.
+def concat(inputs_BD: Sequence[Tensor]) -> Tensor:
+    """Concatenates [B, D_1], [B, D_2], ... to [B, D_1 + D_2 + ...], in the dtype of autocast if it is on.
 
-    Rounding once, before the parts are copied, is cheaper than in each layer that reads them.
+    Rounding once before the copy is cheaper than rounding in every layer that reads the result.
     """
-    device = parts_BD[0].device.type
+    device = inputs_BD[0].device.type
     if torch.is_autocast_enabled(device):
-        parts_BD = [part.to(torch.get_autocast_dtype(device)) for part in parts_BD]
-    return torch.cat(list(parts_BD), dim=1)
+        inputs_BD = [x_BD.to(torch.get_autocast_dtype(device)) for x_BD in inputs_BD]
+    return torch.cat(list(inputs_BD), dim=1)
 
 
 class Dropout(nn.Module):
-    """Zeros each unit with some probability and scales the others up.
+    """Dropout: zeros units at random and scales up the rest.
 
-    On a CPU torch draws one number a unit, one after the other, which takes longer than the layer before it: here one
-    64-bit number decides over four units, each by 16 bits of it.
+    On a CPU, torch draws one random number per unit, which takes longer than the preceding layer. Here each 64-bit
+    random number decides for four units, with 16 bits each.
 
     Args:
-        probability: of a unit to be dropped; on a CPU rounded to a multiple of 2^-16.
+        probability: dropout probability of a unit; rounded to a multiple of 2^-16 on a CPU.
     """
 
     def __init__(self, probability: float) -> None:
@@ -39,40 +42,41 @@ class Dropout(nn.Module):
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same."""
+        """Any shape to the same shape."""
         if not self.training or self.probability == 0:
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.probability)
         n_dropped = round(self.probability * 2**16)
         factor = torch.tensor(2**16 / (2**16 - n_dropped), dtype=x.dtype)
-        drawn = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
-        # ones and zeros as integers: bools would take several times as long to become numbers
-        kept = drawn.view(torch.int16)[: x.numel()].view(x.shape).ge_(n_dropped - 2**15)
-        if x.element_size() == kept.element_size():  # the factor's own bits, times 1 or 0
-            return x * kept.mul_(factor.view(kept.dtype)).view(x.dtype)
-        return x * kept.to(x.dtype).mul_(factor)
+        random_bits = torch.empty(-(-x.numel() // _DRAWS_PER_INT64), dtype=torch.int64).random_(-(2**63), None)
+        # ones and zeros as integers: converting bools to numbers takes several times as long
+        mask = random_bits.view(torch.int16)[: x.numel()].view(x.shape).ge_(n_dropped - 2**15)
+        if x.element_size() == mask.element_size():  # the factor's bit pattern times 1 or 0
+            return x * mask.mul_(factor.view(mask.dtype)).view(x.dtype)
+        return x * mask.to(x.dtype).mul_(factor)
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Text for print(model)."""
         return f"p={self.probability}"
 
 
 def drop_together(x: Tensor, n_axes: int, probability: float) -> Tensor:
-    """Zeros whole slices of x, one for each place along its first `n_axes` axes, and scales the others up."""
+    """Zeros whole slices of x, indexed by its first `n_axes` axes, at random and scales up the rest."""
     if probability == 0:
         return x
-    kept = x.new_empty(*x.shape[:n_axes], *[1] * (x.ndim - n_axes)).bernoulli_(1 - probability)
-    return x * kept.div_(1 - probability)
+    mask = x.new_empty(*x.shape[:n_axes], *[1] * (x.ndim - n_axes)).bernoulli_(1 - probability)
+    return x * mask.div_(1 - probability)
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch, row by row, with some probability and scales the rows that keep it up.
+    """Stochastic depth: drops a residual branch for random rows and scales it up for the rest.
 
-    Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016; scaled in training instead of in testing.
+    Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016.
+    NOTE[DIFF]: scaled in training instead of in testing.
 
     Args:
-        probability: of a row to go without the branch.
+        probability: probability that a row skips the branch.
     """
 
     def __init__(self, probability: float) -> None:
@@ -80,36 +84,36 @@ class StochasticDepth(nn.Module):
         self.probability = probability
 
     def forward(self, branch: Tensor) -> Tensor:
-        """[B, ...] to the same."""
+        """[B, ...] to [B, ...]."""
         return drop_together(branch, 1, self.probability) if self.training else branch
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Text for print(model)."""
         return f"p={self.probability}"
 
 
 class TokenDropout(nn.Module):
-    """Zeros whole tokens with some probability and scales the others up.
+    """Zeros whole tokens at random and scales up the rest.
 
     Args:
-        probability: of a token to be dropped.
+        probability: dropout probability of a token.
     """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] to the same."""
-        return drop_together(x_BTD, 2, self.probability) if self.training else x_BTD
+    def forward(self, x_BFD: Tensor) -> Tensor:
+        """[B, F, D] to [B, F, D]."""
+        return drop_together(x_BFD, 2, self.probability) if self.training else x_BFD
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Text for print(model)."""
         return f"p={self.probability}"
 
 
 def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = True) -> Tensor:
-    """function(*inputs), whose activations are not kept for the backward pass but computed anew there.
+    """Gradient checkpointing: calls function(*inputs) and recomputes its activations in the backward pass.
 
     Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv 1604.06174.
     """
@@ -119,15 +123,15 @@ def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = Tr
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalization (Ioffe and Szegedy, ICML 2015) over the rows that go through together: a process's share of a
-    batch, or a micro-batch of it. A single row is normalized by the running statistics.
+    """Batch normalization over the rows of one call: a process's share of a batch, or a micro-batch of it. A single row
+    is normalized by the running statistics. Source: Ioffe and Szegedy, ICML 2015.
     """
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, D] to the same."""
+        """[B, D] to [B, D]."""
         if self.training and len(x_BD) < 2:
-            weights = (self.running_mean, self.running_var, self.weight, self.bias)
-            return functional.batch_norm(x_BD, *weights, training=False, eps=self.eps)
+            parameters = (self.running_mean, self.running_var, self.weight, self.bias)
+            return functional.batch_norm(x_BD, *parameters, training=False, eps=self.eps)
         return super().forward(x_BD)
 
 
@@ -135,7 +139,7 @@ Activation = Literal["relu", "prelu", "dice"]
 
 
 def activation_of(name: Activation, width: int) -> nn.Module:
-    """A fresh activation for [B, width] inputs."""
+    """Builds an activation for [B, width] inputs."""
     match name:
         case "relu":
             return nn.ReLU()
@@ -146,15 +150,15 @@ def activation_of(name: Activation, width: int) -> nn.Module:
 
 
 class MLP(nn.Module):
-    """Linear -> batch normalization, if wanted -> activation -> dropout, layer after layer.
+    """Layers of linear -> optional batch normalization -> activation -> dropout.
 
     Args:
-        d_in: width of the input.
-        hidden_dims: width of each layer; the last is the output's.
-        dropout: probability of a unit to be dropped.
-        batch_norm: whether to normalize.
-        gradient_checkpointing: whether to keep no more than each layer's input for the backward pass.
-        activation: of every layer.
+        d_in: input width.
+        hidden_dims: output width of each layer.
+        dropout: dropout probability.
+        batch_norm: whether to use batch normalization.
+        gradient_checkpointing: whether to store only each layer's input for the backward pass.
+        activation: activation of every layer.
     """
 
     def __init__(
@@ -169,9 +173,9 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
-            normalized = [BatchNorm(d_out)] if batch_norm else []
-            layer = activation_of(activation, d_out)
-            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalized, layer, Dropout(dropout)))
+            normalization = [BatchNorm(d_out)] if batch_norm else []
+            nonlinearity = activation_of(activation, d_out)
+            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalization, nonlinearity, Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing
 
@@ -183,9 +187,9 @@ class MLP(nn.Module):
 
 
 class LogitHead(nn.Module):
-    """The last linear map to one logit, in float32 whatever the precision around it.
+    """Linear layer from the last hidden layer to one logit, always in float32.
 
-    bfloat16 keeps 8 bits: logits would tie and ranking metrics fall.
+    bfloat16 has 8 significant bits: tied logits would lower the ranking metrics.
 
     Args:
         d_in: width of each input.

@@ -9,14 +9,14 @@ Precision = Literal["bf16", "fp32"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    """bfloat16 matrix products inside the block, or float32 ones."""
+    """Context manager that computes matrix products in bfloat16, or in float32."""
     if precision == "fp32":
         return nullcontext()
     return cast(AbstractContextManager[None], torch.autocast(device.type, dtype=torch.bfloat16))
 
 
 def supports_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices by itself."""
+    """Whether the device multiplies bfloat16 matrices without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,1 +1,1 @@
-"""Raw parquet to a prepared data set: a scan of labels and splits, then a fitting and an encoding pass."""
+"""Prepares a data set from raw parquet files: a scan of labels and splits, a fitting pass and an encoding pass."""

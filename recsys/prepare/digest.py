@@ -1,8 +1,8 @@
-"""The map of preparation: raw rows to a digest, which is all that is read of them.
+"""The map step of preparation: raw rows to a digest.
 
-A digest is an Arrow record batch: each categorical column and token sequence as codes into the batch's own distinct
-values, the raw numbers, and the lengths of sequences. What follows (counting, measuring, encoding) are plain functions
-of digests, so that raw files are read once, by any number of threads or machines.
+A digest is an Arrow record batch. It holds each categorical column and token sequence as codes into the distinct values
+of the batch, the raw numbers, and the lengths of sequences. Counting, measuring and encoding are functions of digests,
+so that raw files are read once, by any number of threads or machines.
 """
 
 import numpy as np
@@ -24,29 +24,31 @@ _TOKENS = "tokens"
 
 
 def columns_to_read(schema: Schema) -> list[str]:
-    """What a digest is made of: raw columns, and crosses and sequences that are made of them."""
+    """Returns the columns that a digest needs: raw columns, crosses, and logs with their lengths."""
     lengths = [length_column(name) for name in schema.logs]
     return list(dict.fromkeys([*schema.source_columns, *schema.crosses, *schema.logs, *lengths]))
 
 
 def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
-    """The digest of [n] raw rows that hold `columns_to_read`."""
+    """Computes the digest of [n] raw rows with the columns of `columns_to_read`."""
     ends = {name for feature in schema.statistics for name in feature.ends}
     single = {name: encode_values(table[name], f"column {name!r}") for name in schema.categorical if name not in ends}
     values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
-    place = {column: index for index, column in enumerate(schema.measured)}
-    for column in place.keys() - set(schema.derived_numeric):
-        values[:, place[column]] = _numbers(table[column])
+    column_index = {column: index for index, column in enumerate(schema.measured)}
+    for column in column_index.keys() - set(schema.derived_numeric):
+        values[:, column_index[column]] = _numbers(table[column])
     tokens, lengths = {}, []
-    described = {feature.sequence: feature for feature in schema.statistics}
+    statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:
-        found = _read_sequence(table[sequence.column], sequence, sequence.name in described)
-        tokens[sequence.name] = found.offsets, found.kept
-        full = length_column(sequence.name)  # of a log, which was cut before
-        lengths.append(table[full].to_numpy().astype(np.int32) if full in table.column_names else found.full_lengths)
-        if (feature := described.get(sequence.name)) is not None:
-            values[:, [place[name] for name in feature.numeric]] = found.statistics
-            single |= {name: found.first if which == "first" else found.last for name, which in feature.ends.items()}
+        parsed = _read_sequence(table[sequence.column], sequence, sequence.name in statistics_features)
+        tokens[sequence.name] = parsed.offsets, parsed.kept
+        length_name = length_column(sequence.name)  # a column of logs: their rows are truncated already
+        lengths.append(
+            table[length_name].to_numpy().astype(np.int32) if length_name in table.column_names else parsed.full_lengths
+        )
+        if (feature := statistics_features.get(sequence.name)) is not None:
+            values[:, [column_index[name] for name in feature.numeric]] = parsed.statistics
+            single |= {name: parsed.first if end == "first" else parsed.last for name, end in feature.ends.items()}
 
     arrays: dict[str, pa.Array] = {
         f"{layout.SPARSE}/{name}": dictionary_of(single[name]) for name in schema.categorical
@@ -60,38 +62,38 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, is_described: bool) -> WholeSequences:
-    """A sequence's kept tokens, and, where it is described, the rest."""
+def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, has_statistics: bool) -> WholeSequences:
+    """Reads the kept tokens of a sequence; its first and last tokens and statistics too if `has_statistics`."""
     if sequence.delimiter is not None:
         return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
     name = f"column {sequence.column!r}"
     jagged = parse_list(column, sequence.max_length, sequence.keep)
-    nothing = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
-    first = encode_values(end_of_list(column, "first"), name) if is_described else nothing
-    last = encode_values(end_of_list(column, "last"), name) if is_described else nothing
-    statistics = list_statistics(column) if is_described else np.zeros((len(column), 0), np.float32)
+    no_codes = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
+    first = encode_values(end_of_list(column, "first"), name) if has_statistics else no_codes
+    last = encode_values(end_of_list(column, "last"), name) if has_statistics else no_codes
+    statistics = list_statistics(column) if has_statistics else np.zeros((len(column), 0), np.float32)
     offsets = jagged.offsets.astype(np.int64)
     return WholeSequences(offsets, encode_values(jagged.tokens, name), first, last, jagged.full_lengths, statistics)
 
 
 def categorical_codes(digest: pa.RecordBatch, name: str) -> Codes:
-    """A categorical column of a digest."""
+    """Returns the codes of a categorical column of a digest."""
     return codes_of(digest.column(f"{layout.SPARSE}/{name}"))
 
 
 def token_codes(digest: pa.RecordBatch, name: str) -> tuple[np.ndarray, Codes]:
-    """The [n + 1] offsets of a sequence's rows, and their tokens."""
+    """Returns the [n + 1] row offsets of a sequence, and the codes of its tokens."""
     column = digest.column(f"{_TOKENS}/{name}")
     return np.asarray(column.offsets), codes_of(column.values)
 
 
 def measured(digest: pa.RecordBatch, schema: Schema) -> np.ndarray:
-    """[n, n_measured] float32 raw numbers, NaN where null."""
+    """Returns the [n, n_measured] float32 raw numbers, NaN where null."""
     return _matrix(digest, layout.DENSE, len(schema.measured), np.float32)
 
 
 def sequence_lengths(digest: pa.RecordBatch, schema: Schema) -> np.ndarray:
-    """[n, n_token_sequences] int32 lengths before any cut."""
+    """Returns the [n, n_token_sequences] int32 lengths before truncation."""
     return _matrix(digest, layout.SEQUENCE_LENGTH, len(schema.token_sequences), np.int32)
 
 
@@ -102,18 +104,18 @@ def _matrix(digest: pa.RecordBatch, name: str, width: int, dtype: type[np.generi
 
 
 def dictionary_of(codes: Codes) -> pa.DictionaryArray:
-    """Codes as an Arrow array."""
+    """Converts codes to an Arrow dictionary array."""
     indices = pa.array(codes.codes, pa.int32(), mask=codes.codes < 0)
     return pa.DictionaryArray.from_arrays(indices, codes.values, safe=False)
 
 
 def codes_of(column: pa.DictionaryArray) -> Codes:
-    """The codes that `dictionary_of` made an array of."""
+    """Converts an array of `dictionary_of` back to codes."""
     return Codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """[n] float64 numbers, NaN where null; those beyond `MAX_NUMBER` are infinite."""
+    """Reads [n] float64 numbers: NaN where null, infinite beyond `MAX_NUMBER`."""
     array = as_array(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)

@@ -1,4 +1,4 @@
-"""Digests to codes of the training rows' vocabularies, in memory or into the files of a prepared data set."""
+"""Encodes digests with the vocabularies of the training rows, in memory or into the files of a prepared data set."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -20,14 +20,14 @@ from recsys.system.threads import in_background
 
 
 def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
-    """Encodes [n] raw rows that hold `columns_to_read`; values that no vocabulary has are rare ones."""
+    """Encodes [n] raw rows with the columns of `columns_to_read`; values outside a vocabulary get the rare id."""
     return encode_digest(digest_rows(table, schema), schema, vocabularies)
 
 
 def encode_digest(
     digest: pa.RecordBatch, schema: Schema, vocabularies: Mapping[str, Vocabulary] | None = None
 ) -> EncodedRows:
-    """Encodes [n] rows by their digest; without vocabularies, by numbers of the digest's own values."""
+    """Encodes [n] rows from their digest; without vocabularies, codes index the distinct values of the digest."""
 
     def encode(codes: Codes, vocabulary: str) -> np.ndarray:
         return codes.codes if vocabularies is None else vocabularies[vocabulary].encode(codes)
@@ -35,8 +35,8 @@ def encode_digest(
     codes = [encode(categorical_codes(digest, name), name) for name in schema.categorical]
     tokens = {}
     for sequence in schema.token_sequences:
-        offsets, found = token_codes(digest, sequence.name)
-        tokens[sequence.name] = offsets, encode(found, sequence.vocabulary)
+        offsets, sequence_codes = token_codes(digest, sequence.name)
+        tokens[sequence.name] = offsets, encode(sequence_codes, sequence.vocabulary)
     return EncodedRows(
         sparse=np.stack(codes, axis=1) if codes else np.zeros((digest.num_rows, 0), np.int32),
         measured=measured(digest, schema),
@@ -46,8 +46,8 @@ def encode_digest(
     )
 
 
-def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: Path, what: str = "encoding") -> None:
-    """Writes the rows of all splits, in the order of the scan; `what` is shown on the progress line."""
+def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: Path, title: str = "encoding") -> None:
+    """Writes the rows of all splits, in the order of the scan; `title` is shown on the progress line."""
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
     if schema.day is not None:
         columns[layout.DAY] = pa.int16()
@@ -63,18 +63,22 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
         for sequence in schema.token_sequences:
             jagged = JaggedWriter(folder / layout.tokens_file(sequence.name), sequence.name)
             add_tokens[sequence.name] = stack.enter_context(in_background(stack.enter_context(jagged).add))
-        line = stack.enter_context(progress_line(what, len(scan.label)))
-        for found in rows:
-            n = len(found.sparse)
-            for name, (offsets, codes) in found.tokens.items():
+        line = stack.enter_context(progress_line(title, len(scan.label)))
+        for encoded in rows:
+            n = len(encoded.sparse)
+            for name, (offsets, codes) in encoded.tokens.items():
                 add_tokens[name](offsets, codes)
-            here = slice(n_done, n_done + n)
-            batch = {layout.LABEL: scan.label[here], layout.GROUP: scan.group[here], layout.SPARSE: found.sparse}
-            batch |= {layout.DENSE: found.measured, layout.SEQUENCE_LENGTH: found.sequence_lengths}
+            row_slice = slice(n_done, n_done + n)
+            batch = {
+                layout.LABEL: scan.label[row_slice],
+                layout.GROUP: scan.group[row_slice],
+                layout.SPARSE: encoded.sparse,
+            }
+            batch |= {layout.DENSE: encoded.measured, layout.SEQUENCE_LENGTH: encoded.sequence_lengths}
             if schema.day is not None:
-                batch[layout.DAY] = scan.day[here]
-            if found.items is not None:
-                batch[layout.ITEM] = items.number(found.items)
+                batch[layout.DAY] = scan.day[row_slice]
+            if encoded.items is not None:
+                batch[layout.ITEM] = items.number(encoded.items)
             add_rows(batch)
             n_done += n
             line.advance(n)

@@ -1,4 +1,4 @@
-"""The reduce of preparation: what training rows say, counted and measured over their digests, and merged."""
+"""The reduce step of preparation: statistics of the training rows, computed from digests and merged."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ _INDICATOR_SEED = 2
 
 @dataclass(frozen=True)
 class Fitted:
-    """What all training rows say."""
+    """Vocabularies and statistics of all training rows."""
 
     vocabularies: dict[str, Vocabulary]
     sample: NumericSample
@@ -32,12 +32,12 @@ class Fitted:
 
 
 class Counts:
-    """Counts and measures of some training rows; those of others can be merged into them.
+    """Counts and statistics of some training rows; those of other rows can be merged into them.
 
     Args:
-        schema: the roles.
+        schema: the roles of the columns.
         groups: all groups of the data set.
-        config: how statistics are taken.
+        config: how statistics are computed.
     """
 
     def __init__(self, schema: Schema, groups: list[Group], config: PrepareConfig) -> None:
@@ -50,37 +50,37 @@ class Counts:
         self._total, self._longest, self._n_empty = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
 
     def add(self, digest: pa.RecordBatch, group: np.ndarray, hashes: np.ndarray) -> None:
-        """Counts [n] rows; those that are no training rows are left out: the vocabulary must not see them.
+        """Counts the training rows among [n] rows; vocabularies and statistics must not depend on other rows.
 
         Args:
-            digest: of the rows.
+            digest: the digest of the rows.
             group: [n] uint8.
-            hashes: [n] uint64 of their ids.
+            hashes: [n] uint64 hashes of the row ids.
         """
         schema = self._schema
         is_train = np.isin(group, self._train)
-        mine = slice(None) if is_train.all() else is_train
+        train_rows = slice(None) if is_train.all() else is_train
         for name in schema.categorical:
             codes = categorical_codes(digest, name)
-            self._values[name].add(Codes(codes.codes[mine], codes.values), group[mine])
+            self._values[name].add(Codes(codes.codes[train_rows], codes.values), group[train_rows])
         for sequence in schema.token_sequences:
             offsets, codes = token_codes(digest, sequence.name)
             sizes = np.diff(offsets)
-            kept = slice(None) if is_train.all() else np.repeat(is_train, sizes)
-            found = Codes(codes.codes[kept], codes.values)
-            self._values[sequence.vocabulary].add(found, np.repeat(group, sizes)[kept])
-        lengths = sequence_lengths(digest, schema)[mine].astype(np.int64)
+            train_tokens = slice(None) if is_train.all() else np.repeat(is_train, sizes)
+            train_codes = Codes(codes.codes[train_tokens], codes.values)
+            self._values[sequence.vocabulary].add(train_codes, np.repeat(group, sizes)[train_tokens])
+        lengths = sequence_lengths(digest, schema)[train_rows].astype(np.int64)
         self._total += lengths.sum(axis=0)
         self._longest = np.maximum(self._longest, lengths.max(axis=0, initial=0))
         self._n_empty += (lengths == 0).sum(axis=0)
         if schema.measured:
-            hashes, group = hashes[mine], group[mine]
+            hashes, group = hashes[train_rows], group[train_rows]
             is_sampled = sample_hashes(hashes, self._config.seed) < self._config.n_sampled_rows / self._n_train
-            values = measured(digest, schema)[mine]
+            values = measured(digest, schema)[train_rows]
             self._numbers.add(values, group, mix(hashes, _INDICATOR_SEED), is_sampled)
 
     def merge(self, other: "Counts") -> None:
-        """Adds what was counted of other rows."""
+        """Adds the counts of other rows."""
         for name, counter in self._values.items():
             counter.merge(other._values[name])
         self._numbers.merge(other._numbers)
@@ -89,7 +89,7 @@ class Counts:
         self._n_empty += other._n_empty
 
     def finish(self) -> Fitted:
-        """What comes of all that was counted, in whatever order.
+        """Returns the vocabularies and statistics, which do not depend on the order of batches.
 
         Raises:
             InputError: for a column without any value.

@@ -1,4 +1,4 @@
-"""The target items of all rows: names for a catalog, whatever the frequency floor leaves of them as features."""
+"""The target items of all rows, for the catalog: items below the frequency floor of features are included."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from recsys.data.vocabulary import Codes
 
 
 class ItemList:
-    """Numbers items in the order in which they are first met."""
+    """Numbers items in the order of their first occurrence."""
 
     def __init__(self) -> None:
         self._names = pa.array([], pa.string())
 
     def number(self, items: Codes) -> np.ndarray:
-        """[n] int32 numbers of an array's entries; -1 for null."""
-        used, first = np.unique(items.codes[items.codes >= 0], return_index=True)
-        names = pc.unique(items.values.take(pa.array(used[np.argsort(first)])))
-        known = pc.is_in(names, value_set=self._names)
-        self._names = pa.concat_arrays([self._names, names.filter(pc.invert(known))])
-        found = pc.index_in(items.values, value_set=self._names).to_numpy(zero_copy_only=False)
-        return np.append(found, -1).astype(np.int32)[items.codes]
+        """Returns the [n] int32 item numbers of [n] codes; -1 for null."""
+        distinct_codes, first_rows = np.unique(items.codes[items.codes >= 0], return_index=True)
+        names = pc.unique(items.values.take(pa.array(distinct_codes[np.argsort(first_rows)])))
+        is_known = pc.is_in(names, value_set=self._names)
+        self._names = pa.concat_arrays([self._names, names.filter(pc.invert(is_known))])
+        numbers = pc.index_in(items.values, value_set=self._names).to_numpy(zero_copy_only=False)
+        return np.append(numbers, -1).astype(np.int32)[items.codes]
 
     def write(self, folder: Path) -> None:
         """Writes items.arrow."""

@@ -1,7 +1,7 @@
-"""Numeric statistics from a sample of rows chosen by the hash of their ids, and the transforms they make.
+"""Numeric statistics from a sample of rows chosen by the hash of their ids.
 
-The sample makes statistics after clipping possible in one pass, bounds memory, and does not depend on the order of
-rows. Nulls are counted exactly.
+The sample allows statistics after clipping in one pass, bounds memory, and does not depend on the order of rows. Nulls
+are counted exactly, over all training rows.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from recsys.system.threads import in_threads
 
 @dataclass
 class NumericCounter:
-    """Gathers the sample and the nulls of the measured columns over a stream of batches."""
+    """Collects the sample and counts the nulls of the measured columns over a stream of batches."""
 
     columns: tuple[str, ...]
     n_groups: int
@@ -28,7 +28,7 @@ class NumericCounter:
 
     def __post_init__(self) -> None:
         self.n_null = np.zeros((self.n_groups, len(self.columns)), np.int64)
-        # Columns are null in the same rows when these sums of the rows' hashes agree: they share one indicator.
+        # Columns are null in the same rows if these sums of row hashes are equal: they share one indicator.
         self.null_rows = np.zeros((self.n_groups, len(self.columns)), np.uint64)
 
     def add(self, values: np.ndarray, group: np.ndarray, hashes: np.ndarray, is_sampled: np.ndarray) -> None:
@@ -41,11 +41,11 @@ class NumericCounter:
             is_sampled: [n] bool.
         """
         is_null = np.isnan(values)
-        row = np.flatnonzero(is_null.any(axis=1))
-        for index in np.unique(group[row]):
-            mine = row[group[row] == index]
-            self.n_null[index] += is_null[mine].sum(axis=0)
-            self.null_rows[index] += np.where(is_null[mine], hashes[mine, None], np.uint64(0)).sum(
+        null_row_numbers = np.flatnonzero(is_null.any(axis=1))
+        for index in np.unique(group[null_row_numbers]):
+            group_rows = null_row_numbers[group[null_row_numbers] == index]
+            self.n_null[index] += is_null[group_rows].sum(axis=0)
+            self.null_rows[index] += np.where(is_null[group_rows], hashes[group_rows, None], np.uint64(0)).sum(
                 axis=0, dtype=np.uint64
             )
         self._values.append(values[is_sampled])
@@ -53,7 +53,7 @@ class NumericCounter:
         self._hashes.append(hashes[is_sampled])
 
     def merge(self, other: "NumericCounter") -> None:
-        """Adds what another counter gathered of other rows."""
+        """Adds the sample and counts of another counter, over other rows."""
         self.n_null += other.n_null
         self.null_rows += other.null_rows
         self._values += other._values
@@ -61,10 +61,10 @@ class NumericCounter:
         self._hashes += other._hashes
 
     def finish(self) -> "NumericSample":
-        """The sample, its rows in an order that does not depend on the batches'."""
+        """Returns the sample; the order of its rows does not depend on the batches."""
         if not self._values:
-            none = np.zeros((0, len(self.columns)), np.float32)
-            return NumericSample(self.columns, none, np.zeros(0, np.uint8), self.n_null, self.null_rows)
+            no_values = np.zeros((0, len(self.columns)), np.float32)
+            return NumericSample(self.columns, no_values, np.zeros(0, np.uint8), self.n_null, self.null_rows)
         order = np.argsort(np.concatenate(self._hashes), kind="stable")
         values = np.concatenate(self._values)
         self._values.clear()
@@ -75,7 +75,7 @@ class NumericCounter:
 
 @dataclass(frozen=True)
 class NumericSample:
-    """Sampled training rows, with the exact nulls of all training rows."""
+    """Sampled training rows, with the exact null counts of all training rows."""
 
     columns: tuple[str, ...]
     values: np.ndarray
@@ -88,80 +88,80 @@ class NumericSample:
     """[n_groups, n_columns] uint64: see `NumericCounter`."""
 
     def measure(self, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, dict[str, NumericStats]]:
-        """Statistics by split and column.
+        """Computes statistics by split and column.
 
         Args:
-            config: clipping and transforms.
+            config: settings of clipping and transforms.
             splits: the groups each split is fitted on.
 
         Raises:
-            InputError: for a column without a number in some split's fitting rows.
+            InputError: for a column without a number in the training rows.
         """
         stats: dict[str, dict[str, NumericStats]] = {name: {} for name in splits}
-        work = in_threads(lambda index: self._measure(index, config, splits), range(len(self.columns)))
-        for index, found in work:
+        results = in_threads(lambda index: self._measure(index, config, splits), range(len(self.columns)))
+        for index, column_stats in results:
             for name in splits:
-                stats[name][self.columns[index]] = found[name]
+                stats[name][self.columns[index]] = column_stats[name]
         return stats
 
     def _measure(self, index: int, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, NumericStats]:
-        """One column's statistics by split: it is sorted once for all of them."""
+        """Computes the statistics of one column by split; the column is sorted once for all splits."""
         column, values = self.columns[index], self.values[:, index]
         transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
         is_finite = np.isfinite(values)
         values, group = sort_with(values[is_finite], self.group[is_finite])
-        ordered, found = values.astype(np.float64), {}
+        ordered, stats = values.astype(np.float64), {}
         for name, fit_groups in splits.items():
             is_fitted = np.zeros(len(self.n_null), bool)
             is_fitted[fit_groups] = True
-            mine = ordered[is_fitted[group]]
-            if len(mine) == 0 and name == "full":
+            fit_values = ordered[is_fitted[group]]
+            if len(fit_values) == 0 and name == "full":
                 raise InputError(
                     f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
                 )
             n_null = int(self.n_null[fit_groups, index].sum())
-            found[name] = measure_column(mine, transform, config.clip_quantile, n_null)
-        return found
+            stats[name] = measure_column(fit_values, transform, config.clip_quantile, n_null)
+        return stats
 
     def missing_indicators(self, fit_groups: Sequence[int], columns: Sequence[str]) -> list[tuple[str, ...]]:
-        """Sets of columns that are null in the same fitting rows, each worth one indicator, in the columns' order."""
-        shared: dict[tuple[int, int], list[str]] = {}
+        """Returns sets of columns that are null in the same fitting rows; each set shares one indicator."""
+        columns_by_rows: dict[tuple[int, int], list[str]] = {}
         for column in columns:
             index = self.columns.index(column)
             n_null = int(self.n_null[list(fit_groups), index].sum())
             with np.errstate(over="ignore"):
-                rows = int(self.null_rows[list(fit_groups), index].sum(dtype=np.uint64))
+                hash_sum = int(self.null_rows[list(fit_groups), index].sum(dtype=np.uint64))
             if n_null:
-                shared.setdefault((n_null, rows), []).append(column)
-        return [tuple(names) for names in shared.values()]
+                columns_by_rows.setdefault((n_null, hash_sum), []).append(column)
+        return [tuple(names) for names in columns_by_rows.values()]
 
 
 def sort_with(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] float32 values, rising, and the [n] uint8 groups of theirs.
+    """Sorts [n] float32 values, ascending, and their [n] uint8 groups with them.
 
-    Both are packed into one integer: sorting those takes a tenth of the time of finding the values' order.
+    A value and its group are packed into one integer: sorting integers takes a tenth of the time of an argsort.
     """
     bits = values.view(np.uint32)
     sign = np.uint32(1 << 31)
-    rising = np.where(bits & sign, ~bits, bits | sign).astype(np.uint64)
-    ordered = np.sort(rising << np.uint64(8) | group)
-    rising = (ordered >> np.uint64(8)).astype(np.uint32)
-    return np.where(rising & sign, rising ^ sign, ~rising).view(np.float32), ordered.astype(np.uint8)
+    sortable = np.where(bits & sign, ~bits, bits | sign).astype(np.uint64)
+    ordered = np.sort(sortable << np.uint64(8) | group)
+    sortable = (ordered >> np.uint64(8)).astype(np.uint32)
+    return np.where(sortable & sign, sortable ^ sign, ~sortable).view(np.float32), ordered.astype(np.uint8)
 
 
 def measure_column(ordered: np.ndarray, transform: NumericTransform, clip_quantile: float, n_null: int) -> NumericStats:
-    """Statistics of one column.
+    """Computes the statistics of one column.
 
     Args:
-        ordered: [n] float64, rising and finite; of none, all that comes of the column is zero.
-        transform: what will be made of the values.
-        clip_quantile: values are clipped to this quantile and its mirror.
-        n_null: counted elsewhere, handed on.
+        ordered: [n] float64, ascending and finite; if empty, the column transforms to zero.
+        transform: the transform that uses the statistics.
+        clip_quantile: values are clipped to the quantiles clip_quantile and 1 - clip_quantile.
+        n_null: number of nulls, copied to the result.
     """
     if len(ordered) == 0:
         return NumericStats(transform="none", n_null=n_null, low=0.0, high=0.0, mean=0.0, std=0.0)
     low, high = quantiles(ordered, np.array([clip_quantile, 1 - clip_quantile]))
-    if low == high:  # rarer than the clip quantile, but all the column has to say
+    if low == high:  # other values are rarer than clip_quantile: clipping would make the column constant
         low, high = ordered[0], ordered[-1]
     clipped = np.clip(ordered, low, high)
     if transform == "log":
@@ -179,9 +179,9 @@ def measure_column(ordered: np.ndarray, transform: NumericTransform, clip_quanti
 
 
 def quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """`np.quantile` of [n] rising numbers, without sorting them again."""
-    place = levels * (len(ordered) - 1)
-    low = np.floor(place).astype(np.int64)
-    share = place - low
-    a, b = ordered[low], ordered[np.minimum(low + 1, len(ordered) - 1)]
-    return np.where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    """`np.quantile` of [n] ascending numbers, without sorting them again."""
+    position = levels * (len(ordered) - 1)
+    low = np.floor(position).astype(np.int64)
+    fraction = position - low
+    lower, upper = ordered[low], ordered[np.minimum(low + 1, len(ordered) - 1)]
+    return np.where(fraction < 0.5, lower + (upper - lower) * fraction, upper - (upper - lower) * (1 - fraction))

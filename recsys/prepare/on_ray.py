@@ -1,7 +1,7 @@
-"""The two passes over the rows by Ray Data: each piece of them is read, and then encoded, wherever a core is free.
+"""The two passes over the rows with Ray Data: pieces of the rows are read, then encoded, on any free core.
 
-All machines must see the raw files and the folder that is written under the same paths. What comes out is, byte for
-byte, what one process makes: the same functions are mapped over the pieces, and counts merge in any order.
+All machines must access the raw files and the output folder under the same paths. The output equals that of one
+process byte for byte: the same functions are mapped over the pieces, and counts can be merged in any order.
 """
 
 import shutil
@@ -37,47 +37,49 @@ def _ray() -> Any:
     except ImportError as error:
         raise InputError("--engine ray needs Ray, which is not installed: pip install -e '.[ray]'") from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)  # joins the cluster that RAY_ADDRESS names, else starts one on this machine
+        ray.init(log_to_driver=False)  # joins the cluster of RAY_ADDRESS, or starts one on this machine
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
 
 
 def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) -> Fitted:
-    """The first pass: maps `digest_piece` and merges the counts."""
+    """The first pass: maps `digest_piece` over the pieces and merges the counts."""
     ray = _ray()
     (folder / _FOLDER).mkdir()
-    pieces = [ray.put(work) for work in plan_work(source, scan, PIECE_ROWS)]
-    shared = ray.put(source)
-    groups, place = scan.groups, (folder / _FOLDER).resolve()
+    work_refs = [ray.put(work) for work in plan_work(source, scan, PIECE_ROWS)]
+    source_ref = ray.put(source)
+    groups, piece_folder = scan.groups, (folder / _FOLDER).resolve()
 
     def digest(row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["id"])
-        work = ray.get(pieces[number])
-        return {"counts": digest_piece(ray.get(shared), work, groups, config, _file(place, "digests", number))}
+        work = ray.get(work_refs[number])
+        return {
+            "counts": digest_piece(ray.get(source_ref), work, groups, config, _file(piece_folder, "digests", number))
+        }
 
     counts = Counts(source.schema, scan.groups, config)
-    with progress_line("reading", len(pieces), unit="pieces") as line:
-        for row in _mapped(ray, digest, len(pieces)).iter_rows():
+    with progress_line("reading", len(work_refs), unit="pieces") as line:
+        for row in _map_pieces(ray, digest, len(work_refs)).iter_rows():
             counts.merge(row["counts"])
             line.advance(1)
     return counts.finish()
 
 
 def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> None:
-    """The second pass: maps `encode_piece`, and writes the rows in their order."""
-    write_rows(_encoded(source, scan, fitted, folder), source.schema, scan, folder)
+    """The second pass: maps `encode_piece` over the pieces and writes the rows in order."""
+    write_rows(_encoded_rows(source, scan, fitted, folder), source.schema, scan, folder)
 
 
-def _encoded(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
+def _encoded_rows(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterator[EncodedRows]:
     ray = _ray()
-    schema, vocabularies, place = source.schema, ray.put(fitted.vocabularies), (folder / _FOLDER).resolve()
+    schema, vocabularies_ref, piece_folder = source.schema, ray.put(fitted.vocabularies), (folder / _FOLDER).resolve()
     n_pieces = len(plan_work(source, scan, PIECE_ROWS))
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["id"])
-        with pa.OSFile(str(_file(place, "encoded", number)), "wb") as sink:
+        with pa.OSFile(str(_file(piece_folder, "encoded", number)), "wb") as sink:
             writer = None
-            for rows in encode_piece(_file(place, "digests", number), schema, ray.get(vocabularies)):
+            for rows in encode_piece(_file(piece_folder, "digests", number), schema, ray.get(vocabularies_ref)):
                 batch = _as_batch(rows)
                 writer = writer or pa.ipc.new_stream(sink, batch.schema)
                 writer.write_batch(batch)
@@ -85,15 +87,15 @@ def _encoded(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> Iterat
                 writer.close()
         return {"number": number}
 
-    _mapped(ray, encode, n_pieces).take_all()
+    _map_pieces(ray, encode, n_pieces).take_all()
     for number in range(n_pieces):
-        for batch in read_stream(_file(place, "encoded", number)):
+        for batch in read_stream(_file(piece_folder, "encoded", number)):
             yield _from_batch(batch)
-    shutil.rmtree(place)
+    shutil.rmtree(piece_folder)
 
 
-def _mapped(ray: Any, work: Any, n_pieces: int) -> Any:
-    """What `work` returns for each piece, a task for each."""
+def _map_pieces(ray: Any, work: Any, n_pieces: int) -> Any:
+    """Maps `work` over the piece numbers, with one task per piece."""
     return ray.data.range(n_pieces, override_num_blocks=n_pieces).map(work)
 
 
@@ -102,7 +104,8 @@ def _file(folder: Path, kind: str, number: int) -> Path:
 
 
 def _as_batch(rows: EncodedRows) -> pa.RecordBatch:
-    arrays: dict[str, pa.Array] = {layout.LABEL: pa.nulls(len(rows.sparse))}  # says how many rows, if nothing else does
+    # The label column sets the number of rows if no other column does.
+    arrays: dict[str, pa.Array] = {layout.LABEL: pa.nulls(len(rows.sparse))}
     matrices = {layout.SPARSE: rows.sparse, layout.DENSE: rows.measured, layout.SEQUENCE_LENGTH: rows.sequence_lengths}
     for name, values in matrices.items():
         if values.shape[1]:

@@ -1,6 +1,6 @@
-"""The two passes over the rows, by the threads of this process: raw files to digests, digests to encoded rows.
+"""The two passes over the rows in the threads of this process: raw files to digests, digests to encoded rows.
 
-The rows may be taken in pieces, each of which could be read on another machine: see `on_ray`.
+The rows can be split into pieces, which different machines can read: see `on_ray`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ from recsys.system.threads import in_threads
 
 @dataclass(frozen=True)
 class Work:
-    """A piece of the rows, with what the scan found of them."""
+    """A piece of the rows, with their groups and id hashes."""
 
     piece: Piece
     group: np.ndarray
@@ -40,16 +40,16 @@ class Work:
 
 
 def plan_work(source: Source, scan: Scan, n_rows: int | None = None) -> list[Work]:
-    """All rows, in the order of the scan: each split as a whole, or in pieces of about `n_rows`.
+    """Splits all rows into pieces, in the order of the scan: one per split, or pieces of about `n_rows`.
 
     Raises:
-        InputError: when the files do not hold what they held when they were scanned.
+        InputError: when the number of rows differs from that of the scan.
     """
     work, n_done = [], 0
     for split in PARTITIONS:
         for piece in source.pieces(split, n_rows):
-            here = slice(n_done, n_done + piece.n_rows)
-            work.append(Work(piece, scan.group[here], scan.hashes[here]))
+            row_slice = slice(n_done, n_done + piece.n_rows)
+            work.append(Work(piece, scan.group[row_slice], scan.hashes[row_slice]))
             n_done += piece.n_rows
     if n_done != len(scan.label):
         raise InputError(f"the raw files changed while they were read (they had {len(scan.label)} rows): run again")
@@ -63,82 +63,82 @@ def digest_piece(
     config: PrepareConfig,
     path: Path,
 ) -> Counts:
-    """Reads the rows of a piece once: keeps their digests in a file, and returns what was counted of them.
+    """Reads the rows of a piece once, writes their digests to a file, and returns their counts.
 
     Raises:
-        InputError: when they cannot be read, or are not as many as the scan found.
+        InputError: when the rows cannot be read, or their number differs from that of the scan.
     """
     schema = source.schema
     counts = Counts(schema, groups, config)
 
-    def digest(part: tuple[slice, pa.Table]) -> tuple[pa.RecordBatch, Counts]:
-        here, table = part
-        found, own = digest_rows(table, schema), Counts(schema, groups, config)
-        own.add(found, work.group[here], work.hashes[here])
-        return found, own
+    def digest_chunk(chunk: tuple[slice, pa.Table]) -> tuple[pa.RecordBatch, Counts]:
+        row_slice, table = chunk
+        digest, batch_counts = digest_rows(table, schema), Counts(schema, groups, config)
+        batch_counts.add(digest, work.group[row_slice], work.hashes[row_slice])
+        return digest, batch_counts
 
     with ExitStack() as stack:
         sink, writer = stack.enter_context(pa.OSFile(str(path), "wb")), None
-        for _, (found, own) in in_threads(digest, _parts(source, work.piece)):
-            counts.merge(own)
-            writer = writer or stack.enter_context(pa.ipc.new_stream(sink, found.schema))
-            writer.write_batch(found)
+        for _, (digest, batch_counts) in in_threads(digest_chunk, _chunks(source, work.piece)):
+            counts.merge(batch_counts)
+            writer = writer or stack.enter_context(pa.ipc.new_stream(sink, digest.schema))
+            writer.write_batch(digest)
     return counts
 
 
-def _parts(source: Source, piece: Piece) -> Iterator[tuple[slice, pa.Table]]:
-    """The tables of a piece, and which of its rows they are."""
+def _chunks(source: Source, piece: Piece) -> Iterator[tuple[slice, pa.Table]]:
+    """Yields the tables of a piece, each with the slice of its rows in the piece."""
     n_done = 0
     for _, table in source.batches(piece.split, columns_to_read(source.schema), piece):
-        here = slice(n_done, n_done + table.num_rows)
-        n_done = here.stop
+        row_slice = slice(n_done, n_done + table.num_rows)
+        n_done = row_slice.stop
         if n_done <= piece.n_rows:
-            yield here, table
+            yield row_slice, table
     if n_done != piece.n_rows:
         raise InputError(f"{piece.split} files changed while they were read: run again")
 
 
 def encode_piece(path: Path, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> Iterator[EncodedRows]:
-    """The encoded rows of a piece, from its digests."""
+    """Yields the encoded rows of a piece, from its digests."""
     for _, rows in in_threads(lambda digest: encode_digest(digest, schema, vocabularies), read_stream(path)):
         yield rows
 
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of an Arrow stream."""
-    if path.stat().st_size == 0:  # of no rows
+    """Yields the batches of an Arrow stream."""
+    if path.stat().st_size == 0:  # the stream has no rows
         return
-    # Not mapped: what was read is let go of.
+    # Not memory-mapped, so that batches already read are freed.
     with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
         yield from reader
 
 
 def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) -> Fitted:
-    """The first pass: the rows are counted, and written with codes of their batches."""
+    """The first pass: counts the rows, and writes them with the codes of their batches."""
     schema, counts = source.schema, Counts(source.schema, scan.groups, config)
 
-    def digest(part: tuple[Work, slice, pa.Table]) -> tuple[EncodedRows, pa.RecordBatch, Counts]:
-        work, here, table = part
-        found, own = digest_rows(table, schema), Counts(schema, scan.groups, config)
-        own.add(found, work.group[here], work.hashes[here])
-        return encode_digest(found, schema), values_of(found, schema), own
+    def digest_chunk(chunk: tuple[Work, slice, pa.Table]) -> tuple[EncodedRows, pa.RecordBatch, Counts]:
+        work, row_slice, table = chunk
+        digest, batch_counts = digest_rows(table, schema), Counts(schema, scan.groups, config)
+        batch_counts.add(digest, work.group[row_slice], work.hashes[row_slice])
+        return encode_digest(digest, schema), values_of(digest, schema), batch_counts
 
     def rows() -> Iterator[EncodedRows]:
-        parts = ((work, *part) for work in plan_work(source, scan) for part in _parts(source, work.piece))
+        chunks = ((work, *chunk) for work in plan_work(source, scan) for chunk in _chunks(source, work.piece))
         with ExitStack() as stack:
             sink, writer = stack.enter_context(pa.OSFile(str(folder / layout.VALUES_FILE), "wb")), None
-            for _, (found, values, own) in in_threads(digest, parts):
-                counts.merge(own)
+            for _, (encoded, values, batch_counts) in in_threads(digest_chunk, chunks):
+                counts.merge(batch_counts)
                 writer = writer or stack.enter_context(pa.ipc.new_stream(sink, values.schema))
                 writer.write_batch(values)
-                yield found
+                yield encoded
 
     write_rows(rows(), schema, scan, folder, "reading")
     return counts.finish()
 
 
 def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> None:
-    """The second pass: the rows get the codes of the vocabularies."""
+    """The second pass: replaces the codes of the rows by those of the vocabularies."""
     path = folder / layout.VALUES_FILE
     with progress_line("encoding", len(scan.label)) as line:
         for n_rows in settle_codes(read_stream(path), source.schema, fitted.vocabularies, folder):

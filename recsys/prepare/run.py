@@ -1,4 +1,4 @@
-"""Preparation from end to end: scan, fit, encode, and a folder that is whole or not there."""
+"""Runs preparation: scan, fit, encode. The output folder is complete or does not exist."""
 
 import hashlib
 import json
@@ -30,22 +30,25 @@ Engine = Literal["local", "ray"]
 
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
-    """Names a prepared data set by what it is made from: settings, and the raw files' names, sizes and times."""
+    """Hashes the input of a prepared data set: the settings, and the names, sizes and times of the raw files."""
     side = [table.file for table in schema.side_tables.values()]
     truth = [files.truth] if files.truth and (folder / files.truth).is_file() else []
     raw = []
-    for part in (files.train, files.valid, files.test, side, truth):
-        stats = [(path.name, path.stat()) for path in find_files(part, folder)]
+    for file_names in (files.train, files.valid, files.test, side, truth):
+        stats = [(path.name, path.stat()) for path in find_files(file_names, folder)]
         raw.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    settings = [layout.FORMAT_VERSION, schema.model_dump(mode="json"), config.model_dump(mode="json"), raw]
+    schema_settings = schema.model_dump(mode="json")
+    if schema_settings["towers"]:  # hashed under its earlier name, so that data prepared before the renaming is found
+        schema_settings["towers"] = {{"item": "ad"}.get(k, k): v for k, v in schema_settings["towers"].items()}
+    settings = [layout.FORMAT_VERSION, schema_settings, config.model_dump(mode="json"), raw]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
-    """The splits a data set can be fitted on: all training rows, each fold's others, all days but the last."""
+    """Returns the splits to fit on: all training rows, all folds but one, all days but the last."""
     folds = sorted({group.fold for group in scan.groups if group.fold >= 0})
     if len(folds) < config.n_folds or any(not fit_groups_of(scan.groups, f"fold_{fold}") for fold in folds):
-        folds = []  # too few rows for every fold to have some
+        folds = []  # too few rows for all folds
     return ["full", *(f"fold_{fold}" for fold in folds), *(["holdout"] if scan.holdout_day is not None else [])]
 
 
@@ -58,22 +61,22 @@ def prepare(
     name: str,
     engine: Engine = "local",
 ) -> Path:
-    """Prepares raw parquet files; a finished folder made from the same input is left as it is.
+    """Prepares raw parquet files; a finished folder of the same input is left unchanged.
 
     Args:
         schema_config: the roles of the columns.
-        files: the raw files, looked up in `folder`.
-        config: how vocabularies, statistics and folds are made.
-        folder: where relative paths start.
+        files: the raw files.
+        config: settings of vocabularies, statistics and folds.
+        folder: the folder of relative paths.
         out: the folder to write.
-        name: what the data set is called in run folders and tables.
-        engine: local: the threads of this process; ray: the cluster that Ray is told of. The result is the same.
+        name: the name of the data set in run folders and tables.
+        engine: local: the threads of this process; ray: a Ray cluster. The result is the same.
 
     Raises:
-        InputError: for anything wrong with the input; nothing is written then that a later command takes for whole.
+        InputError: for invalid input; the output folder then has no DONE file.
     """
-    mark = fingerprint(schema_config, files, config, folder)
-    if is_done(out) and read_json(out / layout.SCHEMA_FILE).get("fingerprint") == mark:
+    input_hash = fingerprint(schema_config, files, config, folder)
+    if is_done(out) and read_json(out / layout.SCHEMA_FILE).get("fingerprint") == input_hash:
         console.print(f"{out} is already prepared from these files with these settings")
         return out
     check_free(out, "prepared data set")
@@ -86,10 +89,10 @@ def prepare(
     splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     passes = on_ray if engine == "ray" else local
     fitted = passes.digest_all(source, scan, config, partial)
-    with ThreadPoolExecutor(1) as beside:  # one computes, the other mostly reads and writes
-        measuring = beside.submit(fitted.sample.measure, config, splits)
+    with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
+        future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
-    stats = measuring.result()
+    stats = future_stats.result()
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 
@@ -97,7 +100,7 @@ def prepare(
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
     if truth is not None:
         np.save(partial / layout.TRUTH_FILE, truth)
-        _keep_generator(files, folder, partial)
+        _copy_generator_config(files, folder, partial)
     _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
@@ -114,7 +117,7 @@ def prepare(
     )
     manifest = layout.Manifest(
         format_version=layout.FORMAT_VERSION,
-        fingerprint=mark,
+        fingerprint=input_hash,
         name=name,
         schema_=source.schema,
         schema_config=schema_config,
@@ -131,15 +134,17 @@ def prepare(
 
 
 def _write_ids(source: Source, scan: Scan, folder: Path) -> None:
-    """The ids of all rows as text; of a split without them, the rows' numbers."""
+    """Writes the ids of all rows as text; a split without ids gets row numbers."""
     with pa.ipc.new_file(folder / layout.IDS_FILE, pa.schema([pa.field(layout.ROW_ID, pa.string())])) as writer:
         for split, has_id in scan.has_id.items():
             if has_id:
                 name = str(source.schema.id)
-                parts: Iterator[pa.Array] = (table[name].combine_chunks() for _, table in source.batches(split, [name]))
+                arrays: Iterator[pa.Array] = (
+                    table[name].combine_chunks() for _, table in source.batches(split, [name])
+                )
             else:
-                parts = iter([pa.array(np.arange(source.n_rows(split)))])
-            for ids in parts:
+                arrays = iter([pa.array(np.arange(source.n_rows(split)))])
+            for ids in arrays:
                 writer.write_batch(pa.RecordBatch.from_arrays([pc.cast(ids, pa.string())], [layout.ROW_ID]))
 
 
@@ -160,7 +165,7 @@ def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vo
 
 
 def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
-    """[n] float64 true probabilities in the rows' order, joined by split and row number."""
+    """Reads [n] float64 true probabilities in row order, joined by split and row number."""
     if files.truth is None or not (folder / files.truth).is_file():
         return None
     (path,) = find_files([files.truth], folder)
@@ -171,20 +176,20 @@ def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
     truth: list[np.ndarray] = []
     names: tuple[Partition, ...] = tuple(split for split in PARTITIONS if split in scan.has_id)
     for split in names:
-        mine = table.filter(pc.equal(pc.cast(table["split"], pa.string()), split))
+        split_rows = table.filter(pc.equal(pc.cast(table["split"], pa.string()), split))
         n = sum(group.n_rows for group in scan.groups if group.partition == split)
         p = np.full(n, np.nan)
-        row = mine[row_column].to_numpy()
+        row = split_rows[row_column].to_numpy()
         if len(row) != n or len(np.unique(row)) != n or row.min() != 0 or row.max() != n - 1:
-            raise InputError(f"{path} does not hold one row for each of the {n} {split} rows: it is of other data")
-        p[row] = mine["p"].to_numpy()
+            raise InputError(f"{path} does not hold one row for each of the {n} {split} rows: it belongs to other data")
+        p[row] = split_rows["p"].to_numpy()
         truth.append(p)
     return np.concatenate(truth)
 
 
-def _keep_generator(files: RawFiles, folder: Path, out: Path) -> None:
-    """Copies what the generator says of itself in its truth: from it the true preferences can be computed again."""
+def _copy_generator_config(files: RawFiles, folder: Path, out: Path) -> None:
+    """Copies the generator's config from the truth file; the true preferences can be computed from it."""
     assert files.truth is not None
-    found = (open_parquet(folder / files.truth).schema_arrow.metadata or {}).get(b"config")
-    if found is not None:
-        write_json(out / layout.GENERATOR_FILE, json.loads(found))
+    generator_config = (open_parquet(folder / files.truth).schema_arrow.metadata or {}).get(b"config")
+    if generator_config is not None:
+        write_json(out / layout.GENERATOR_FILE, json.loads(generator_config))

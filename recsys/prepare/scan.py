@@ -1,7 +1,7 @@
-"""The first look at the data: labels, ids, days and split columns are checked, and every row gets its group.
+"""The scan: checks labels, ids, days and the split column of all rows, and assigns a group to each row.
 
-A group is the finest set of rows that a split tells apart: (train / valid / test, fold, last day or not). All that a
-split is fitted on is a sum over groups, so that no fold's statistics need a pass of their own.
+A group is a finest set of rows that splits distinguish: (train / valid / test, fold, last day or not). The statistics
+of a split are sums over groups, so that no fold needs its own pass.
 """
 
 import math
@@ -23,12 +23,12 @@ from recsys.schema.config import Condition, LeaveLastOut, TimeSplit
 from recsys.schema.resolved import Schema
 from recsys.system.hashing import as_fraction, hash_ids, mix
 
-_FOLD_SEED, _SAMPLE_SEED = 0, 1  # streams of one user seed
+_FOLD_SEED, _SAMPLE_SEED = 0, 1  # random streams of a user seed
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What the scan found, one entry a row, train files first, then valid, then test."""
+    """Result of the scan, with one entry per row: train files first, then valid, then test."""
 
     label: np.ndarray
     """[n] uint8: 0, 1, or NO_LABEL."""
@@ -37,19 +37,19 @@ class Scan:
     hashes: np.ndarray
     """[n] uint64 of the row ids, not mixed with a seed."""
     day: np.ndarray
-    """[n] int16: place of the row's day among all days; -1 where it has none."""
+    """[n] int16: index of the row's day among the sorted days; -1 if it has none."""
     groups: list[Group]
     holdout_day: str | None
     has_id: dict[Partition, bool]
 
 
 def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """[n] float64 in [0, 1) by which rows are drawn into the numeric sample."""
+    """Returns [n] float64 in [0, 1): a row is in the numeric sample if its value is below the sampling rate."""
     return as_fraction(mix(mix(hashes, _SAMPLE_SEED), seed))
 
 
 def assign_folds(hashes: np.ndarray, label: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    """[n] int16 folds by the hashes of row ids: see `PrepareConfig.stratify`."""
+    """Assigns [n] int16 folds by the hashes of row ids: see `PrepareConfig.stratify`."""
     mixed = mix(mix(hashes, _FOLD_SEED), config.seed)
     if config.stratify == "hash":
         return (as_fraction(mixed) * config.n_folds).astype(np.int16)
@@ -74,12 +74,12 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     for split in PARTITIONS:
         if not source.files[split]:
             continue
-        present = source.columns_of(split)
-        has_id[split] = schema.id is not None and schema.id in present
-        has_label = schema.label in present
+        available_columns = source.columns_of(split)
+        has_id[split] = schema.id is not None and schema.id in available_columns
+        has_label = schema.label in available_columns
         optional = {schema.id: has_id[split], schema.label: has_label, schema.day: split == "train"}
         optional[schema.split] = split == "train"
-        columns = [c for c, wanted in optional.items() if c is not None and wanted]
+        columns = [c for c, is_read in optional.items() if c is not None and is_read]
         n_before = 0
         for path, table in source.batches(split, columns):
             n = table.num_rows
@@ -89,7 +89,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
                 assert schema.id is not None
                 ids = table[schema.id].combine_chunks()
                 if ids.null_count:
-                    raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs an id of its own")
+                    raise InputError(f"{path}: id column {schema.id!r} has nulls: every row needs a unique id")
                 hashes.append(hash_ids(ids))
             else:
                 hashes.append(np.arange(n_before, n_before + n, dtype=np.uint64))
@@ -101,30 +101,30 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     label_n, hash_n, day_n = np.concatenate(labels), np.concatenate(hashes), np.concatenate(days)
     split_n = np.concatenate(splits)
     if schema.last_out is not None:
-        followers = last_places(schema.last_out, _read_keys(source, schema.last_out))
-        mine = split_n == PARTITIONS.index("train")
-        for name, place in (("test", 0), ("valid", 1)):
-            split_n[np.flatnonzero(mine)[followers == place]] = PARTITIONS.index(name)
-    for split, given in has_id.items():
-        if given and (repeated := _repeated(hash_n[split_n == PARTITIONS.index(split)])):
+        n_later_rows = last_places(schema.last_out, _read_keys(source, schema.last_out))
+        is_train_file = split_n == PARTITIONS.index("train")
+        for name, n_later in (("test", 0), ("valid", 1)):
+            split_n[np.flatnonzero(is_train_file)[n_later_rows == n_later]] = PARTITIONS.index(name)
+    for split, has_ids in has_id.items():
+        if has_ids and (n_repeated := _n_repeated(hash_n[split_n == PARTITIONS.index(split)])):
             raise InputError(
-                f"{split} data: {repeated} rows share their id ({schema.id!r}) with another: make ids unique"
+                f"{split} data: {n_repeated} rows share their id ({schema.id!r}) with another row: make ids unique"
             )
 
     is_train = split_n == PARTITIONS.index("train")
     if np.any(label_n[is_train] == NO_LABEL):
-        raise InputError(f"{source.files['train'][0]} has no label column {schema.label!r}: training rows need one")
+        raise InputError(f"{source.files['train'][0]} has no label column {schema.label!r}: training rows need labels")
     if len(np.unique(label_n[is_train])) < 2:
-        only = int(label_n[is_train][0]) if is_train.any() else "none"
-        raise InputError(f"training labels {schema.label!r} are all {only}: both 0 and 1 are needed to learn from")
+        only_label = int(label_n[is_train][0]) if is_train.any() else "none"
+        raise InputError(f"training labels {schema.label!r} are all {only_label}: training needs both 0 and 1")
     fold_n = np.full(len(label_n), NO_FOLD, np.int16)
     fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
-    in_order = sorted(day_values, key=_day_key)
-    holdout_day = in_order[-1] if len(day_values) > 1 else None
-    place_of_day = np.full(len(day_values) + 1, NO_DAY, np.int16)  # the last entry is for rows without a day
-    place_of_day[[day_values[name] for name in in_order]] = np.arange(len(in_order))
-    day_n = place_of_day[day_n]
-    is_last_n = (day_n == len(in_order) - 1) & is_train if holdout_day is not None else np.zeros(len(day_n), bool)
+    sorted_days = sorted(day_values, key=_day_key)
+    holdout_day = sorted_days[-1] if len(day_values) > 1 else None
+    day_index = np.full(len(day_values) + 1, NO_DAY, np.int16)  # the last entry is for rows without a day
+    day_index[[day_values[name] for name in sorted_days]] = np.arange(len(sorted_days))
+    day_n = day_index[day_n]
+    is_last_n = (day_n == len(sorted_days) - 1) & is_train if holdout_day is not None else np.zeros(len(day_n), bool)
 
     key_n = (split_n.astype(np.int32) * (config.n_folds + 1) + fold_n + 1) * 2 + is_last_n
     keys, group_n = np.unique(key_n, return_inverse=True)
@@ -132,14 +132,14 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         raise InputError(f"prepare.n_folds={config.n_folds} makes {len(keys)} groups of rows, more than 255: lower it")
     groups = []
     for index, key in enumerate(keys):
-        mine = label_n[group_n == index]
+        group_label = label_n[group_n == index]
         groups.append(
             Group(
                 partition=PARTITIONS[int(key) // 2 // (config.n_folds + 1)],
                 fold=int(key) // 2 % (config.n_folds + 1) - 1,
                 is_holdout=bool(key % 2),
-                n_rows=len(mine),
-                n_positive=int(np.sum(mine == 1)),
+                n_rows=len(group_label),
+                n_positive=int(np.sum(group_label == 1)),
             )
         )
     return Scan(label_n, group_n.astype(np.uint8), hash_n, day_n, groups, holdout_day, has_id)
@@ -151,26 +151,26 @@ def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> n
     if condition is not None:
         if pc.any(pc.is_null(values, nan_is_null=True)).as_py():
             raise InputError(f"{path}: label column {column!r} has nulls: every row needs its label")
-        return _meets(condition, values, path).astype(np.uint8)
+        return _evaluate_condition(condition, values, path).astype(np.uint8)
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
-    cure = "labels must be 0 or 1"
+    requirement = "labels must be 0 or 1"
     if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        raise InputError(f"{path}: label column {column!r} is {values.type}: {cure}, as numbers")
+        raise InputError(f"{path}: label column {column!r} is {values.type}: {requirement}, as numbers")
     numbers = values.to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(~((numbers == 0) | (numbers == 1)))
-    if len(wrong):
-        got = values[int(wrong[0])].as_py()
-        raise InputError(f"{path}: label column {column!r} holds {got} in row {n_before + wrong[0]}: {cure}")
+    invalid = np.flatnonzero(~((numbers == 0) | (numbers == 1)))
+    if len(invalid):
+        value = values[int(invalid[0])].as_py()
+        raise InputError(f"{path}: label column {column!r} holds {value} in row {n_before + invalid[0]}: {requirement}")
     return numbers.astype(np.uint8)
 
 
-def _meets(condition: Condition, values: pa.Array, path: Path) -> np.ndarray:
+def _evaluate_condition(condition: Condition, values: pa.Array, path: Path) -> np.ndarray:
     try:
         return holds(condition, values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"{path}: column {condition.column!r} is {values.type}, which min and max cannot be asked of: name values"
+            f"{path}: column {condition.column!r} is {values.type}, which has no min and max: use values instead"
         ) from error
 
 
@@ -189,7 +189,7 @@ def _read_split(table: pa.Table, schema: Schema, split: Partition, path: Path) -
     names = values.values.to_pylist()
     unknown = [name for name in names if name not in PARTITIONS] + (["null"] if np.any(values.codes < 0) else [])
     if unknown:
-        raise InputError(f"{path}: split column {column!r} holds {unknown[0]!r}: it must say train, valid or test")
+        raise InputError(f"{path}: split column {column!r} holds {unknown[0]!r}: it must be train, valid or test")
     return np.array([PARTITIONS.index(name) for name in names], np.uint8)[values.codes]
 
 
@@ -197,19 +197,19 @@ def _split_by_time(values: pa.Array, times: TimeSplit, path: Path) -> np.ndarray
     if pc.any(pc.is_null(values, nan_is_null=True)).as_py():
         raise InputError(f"{path}: split column {times.column!r} has nulls: every row needs its time")
     split = np.full(len(values), PARTITIONS.index("train"), np.uint8)
-    begins: tuple[tuple[Partition, float | str | None], ...]
-    begins = (("valid", times.valid_from), ("test", times.test_from))
-    for name, start in begins:
+    starts: tuple[tuple[Partition, float | str | None], ...]
+    starts = (("valid", times.valid_from), ("test", times.test_from))
+    for name, start in starts:
         if start is None:
             continue
         try:
-            later = pc.greater_equal(values, pa.scalar(start).cast(values.type, safe=False))
+            is_later = pc.greater_equal(values, pa.scalar(start).cast(values.type, safe=False))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
                 f"schema.split.{name}_from: {start!r} cannot be compared with column {times.column!r} of {path}, which "
                 f"is {values.type}: give a value of its type"
             ) from error
-        split[np.asarray(later)] = PARTITIONS.index(name)
+        split[np.asarray(is_later)] = PARTITIONS.index(name)
     return split
 
 
@@ -219,12 +219,12 @@ def _read_day(table: pa.Table, column: str | None, day_values: dict[str, int], p
     values = encode_values(table[column], f"{path}: day column {column!r}")
     if np.any(values.codes < 0):
         raise InputError(f"{path}: day column {column!r} has nulls: every training row needs its day")
-    known = [day_values.setdefault(name, len(day_values)) for name in values.values.to_pylist()]
-    return np.array(known, np.int32)[values.codes]
+    day_codes = [day_values.setdefault(name, len(day_values)) for name in values.values.to_pylist()]
+    return np.array(day_codes, np.int32)[values.codes]
 
 
 def _day_key(day: str) -> tuple[bool, float, str]:
-    """Numbers in their order, then text (ISO dates) in its own."""
+    """Sort key of a day: numbers in numeric order, then text (ISO dates) in text order."""
     try:
         number = float(day)
     except ValueError:
@@ -232,12 +232,12 @@ def _day_key(day: str) -> tuple[bool, float, str]:
     return (True, 0.0, day) if math.isnan(number) else (False, number, "")
 
 
-def _repeated(hashes: np.ndarray) -> int:
+def _n_repeated(hashes: np.ndarray) -> int:
     ordered = np.sort(hashes)
     return int(np.sum(ordered[1:] == ordered[:-1]))
 
 
 def order_by_group(group: np.ndarray, n_groups: int) -> np.ndarray:
-    """[n] row numbers, group after group and rising within each: the fold indices."""
+    """Returns [n] row numbers, sorted by group and ascending within each group: the fold indices."""
     dtype = np.uint32 if len(group) < 2**32 else np.uint64
     return np.concatenate([np.flatnonzero(group == index).astype(dtype) for index in range(n_groups)])

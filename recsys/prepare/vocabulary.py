@@ -1,8 +1,8 @@
-"""Vocabularies: values counted by group in one pass, so that every split's own vocabulary is a sum over its groups.
+"""Counts the values of vocabularies by group in one pass; the counts of a split are sums over its groups.
 
-Ids: 0 is missing, 1 the rare bucket (values under the frequency floor, and values never seen), then the values by
-falling frequency. Rows are stored under their *code*, an id in the vocabulary of all training rows; `fit_split` gives
-the map from codes to the ids of a split, whose counts leave that split's held-out groups out.
+Ids: 0 is missing, 1 the rare bucket (values below the frequency floor, and unseen values), then the values by
+descending frequency. Rows are stored as *codes*, ids in the vocabulary of all training rows. `fit_split` maps codes to
+the ids of a split, whose counts exclude the held-out groups of the split.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class VocabularyCounter:
     """Counts the values of one vocabulary by group over a stream of batches."""
 
     n_groups: int
-    _parts: list[pa.Table] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
     _n_pending: int = 0
 
     def add(self, codes: Codes, group: np.ndarray) -> None:
@@ -29,41 +29,41 @@ class VocabularyCounter:
 
         Args:
             codes: [n] entries; nulls are not counted.
-            group: [n] uint8, the group of each.
+            group: [n] uint8, the group of each entry.
         """
         present = codes.codes >= 0
         cell = codes.codes[present].astype(np.int64) * self.n_groups + group[present]
         counts = np.bincount(cell, minlength=len(codes.values) * self.n_groups)
-        used = np.flatnonzero(counts)
-        part = pa.table(
+        nonzero_cells = np.flatnonzero(counts)
+        table = pa.table(
             {
-                "value": codes.values.take(pa.array(used // self.n_groups)),
-                "group": pa.array((used % self.n_groups).astype(np.uint8)),
-                "n": pa.array(counts[used]),
+                "value": codes.values.take(pa.array(nonzero_cells // self.n_groups)),
+                "group": pa.array((nonzero_cells % self.n_groups).astype(np.uint8)),
+                "n": pa.array(counts[nonzero_cells]),
             }
         )
-        self._append(part)
+        self._append(table)
 
     def merge(self, other: "VocabularyCounter") -> None:
-        """Adds what another counter counted of other rows."""
-        for part in other._parts:
-            self._append(part)
+        """Adds the counts of another counter, over other rows."""
+        for table in other._tables:
+            self._append(table)
 
-    def _append(self, part: pa.Table) -> None:
-        self._parts.append(part)
-        self._n_pending += part.num_rows
-        if self._n_pending > max(_COMPACT_AT, 4 * self._parts[0].num_rows):
+    def _append(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self._n_pending += table.num_rows
+        if self._n_pending > max(_COMPACT_AT, 4 * self._tables[0].num_rows):
             self._compact()
 
     def _compact(self) -> pa.Table:
-        table = pa.concat_tables(self._parts).group_by(["value", "group"]).aggregate([("n", "sum")])
+        table = pa.concat_tables(self._tables).group_by(["value", "group"]).aggregate([("n", "sum")])
         table = table.rename_columns(["value", "group", "n"]).combine_chunks()
-        self._parts, self._n_pending = [table], 0
+        self._tables, self._n_pending = [table], 0
         return table
 
     def finish(self, min_count: int) -> Vocabulary:
-        """The vocabulary of what was counted; the order of batches plays no part in it."""
-        if not self._parts:
+        """Returns the vocabulary of the counted values; it does not depend on the order of batches."""
+        if not self._tables:
             empty = np.zeros((0, self.n_groups), np.int64)
             return Vocabulary(pa.array([], pa.string()), empty, 0, min_count)
         table = self._compact()
@@ -73,7 +73,7 @@ class VocabularyCounter:
         total = by_group.sum(axis=1)
         text_order = np.asarray(pc.sort_indices(encoded.dictionary))
         order = text_order[np.argsort(-total[text_order], kind="stable")]
-        kept = order[total[order] >= min_count]
+        frequent = order[total[order] >= min_count]
         rare = order[total[order] < min_count]
-        values = encoded.dictionary.take(pa.array(kept))
-        return Vocabulary(values, by_group[kept], int(total[rare].sum()), min_count)
+        values = encoded.dictionary.take(pa.array(frequent))
+        return Vocabulary(values, by_group[frequent], int(total[rare].sum()), min_count)

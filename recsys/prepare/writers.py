@@ -10,7 +10,7 @@ from recsys.data.layout import BLOCK_ROWS
 
 
 def fixed_lists(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
-    """[n, width] numbers as [n] lists of fixed size."""
+    """Converts [n, width] numbers to [n] lists of fixed size."""
     width = values.shape[1]
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1), dtype), width)
 
@@ -22,14 +22,14 @@ def _pack(dtype: pa.DataType, values: np.ndarray) -> pa.Array:
 
 
 class RowWriter:
-    """Writes columns of fixed width in blocks of BLOCK_ROWS, whatever the sizes of the batches it is given."""
+    """Writes columns of fixed width in blocks of BLOCK_ROWS; added batches can have any size."""
 
     def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
         self._types = columns
         self._sink = pa.OSFile(str(path), "wb")
         self._schema = pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()])
         self._writer = pa.ipc.new_file(self._sink, self._schema)
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+        self._chunks: dict[str, list[np.ndarray]] = {name: [] for name in columns}
         self._n_pending = 0
 
     def __enter__(self) -> "RowWriter":
@@ -45,8 +45,8 @@ class RowWriter:
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Appends rows: each column [n] or [n, width]."""
-        for name, parts in self._parts.items():
-            parts.append(batch[name])
+        for name, chunks in self._chunks.items():
+            chunks.append(batch[name])
         self._n_pending += len(next(iter(batch.values())))
         while self._n_pending >= BLOCK_ROWS:
             self._write(BLOCK_ROWS)
@@ -56,9 +56,9 @@ class RowWriter:
             return
         arrays = []
         for name, dtype in self._types.items():
-            values = np.concatenate(self._parts[name])
+            values = np.concatenate(self._chunks[name])
             arrays.append(_pack(dtype, values[:n_rows]))
-            self._parts[name] = [values[n_rows:]]
+            self._chunks[name] = [values[n_rows:]]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._n_pending -= n_rows
 
@@ -86,7 +86,7 @@ class JaggedWriter:
         self._sink.close()
 
     def add(self, offsets: np.ndarray, codes: np.ndarray) -> None:
-        """Appends n rows: [n + 1] offsets from 0 on, and the int32 codes they point into."""
+        """Appends n rows: [n + 1] offsets that start at 0, and the int32 codes they index."""
         self._codes.append(codes)
         self._lengths.append(np.diff(offsets))
         self._n_pending += len(offsets) - 1

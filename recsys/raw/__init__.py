@@ -1,1 +1,1 @@
-"""Raw parquet files, read as streams of checked columns."""
+"""Reads raw parquet files as streams of validated columns."""

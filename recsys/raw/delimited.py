@@ -1,7 +1,7 @@
-"""Delimited sequences, read in one pass over their bytes: the tokens that are kept, and what the whole sequence says.
+"""Reads delimited sequences in one pass over their bytes: the kept tokens and statistics of the whole sequence.
 
-A sequence may hold hundreds of tokens of which fifty are kept. The pass is compiled (Numba): as array operations, each
-step of it would be a pass over all tokens of its own.
+A sequence may have hundreds of tokens, of which fifty are kept. The pass is compiled with Numba, because every array
+operation would be a separate pass over all tokens.
 """
 
 from dataclasses import dataclass
@@ -17,37 +17,38 @@ from recsys.raw.tokens import canonical_text, slices_of, text_of
 KEEPS = ("first", "last", "spread")
 _PACKED_BYTES = 8
 _FNV_PRIME, _MIX = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
-_LEAST_CODES = 1 << 10
+_INITIAL_CODES = 1 << 10
 _X_LN_X = np.arange(1024) * np.log(np.maximum(np.arange(1024), 1))
 
 
 @dataclass(frozen=True)
 class WholeSequences:
-    """What [n] rows of delimited text hold."""
+    """The parsed tokens of [n] rows."""
 
     offsets: np.ndarray
-    """[n + 1] int64: where each row's kept tokens stand."""
+    """[n + 1] int64: offsets of the rows in the kept tokens."""
     kept: Codes
-    """Of the kept tokens, end to end."""
+    """The kept tokens, end to end."""
     first: Codes
-    """[n]; -1 where a row has none."""
+    """[n] first tokens; code -1 if a row has none."""
     last: Codes
+    """[n] last tokens; code -1 if a row has none."""
     full_lengths: np.ndarray
-    """[n] int32: tokens before the cut."""
+    """[n] int32: tokens before truncation."""
     statistics: np.ndarray
     """[n, 4] float32: see `count_statistics`."""
 
 
 def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> WholeSequences:
-    """Reads [n] delimited strings; null is an empty one.
+    """Parses [n] delimited strings; null is an empty string.
 
-    An empty token (`"a,,b"`) is no token, though it takes a place in the cut and in the length before it.
+    An empty token (`"a,,b"`) is dropped, but counts towards `max_length` and the full length.
 
     Args:
         column: the strings.
         delimiter: one byte.
-        max_length: tokens to keep of a row.
-        keep: which ones: see `KEEPS` and `kept_place`.
+        max_length: maximum value_index of tokens to keep per row.
+        keep: which tokens to keep: see `KEEPS` and `kept_place`.
     """
     array = text_of(column)
     n = len(array)
@@ -55,7 +56,7 @@ def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_lengt
     bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8) if n else np.zeros(1, np.int64)
     text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
     n_bytes = np.diff(bounds)
-    found = _Found(
+    output = _Output(
         offsets=np.zeros(n + 1, np.int64),
         kept=np.empty(np.minimum(n_bytes + 1, max_length).sum(), np.int32),
         ends=np.full((n, 2), -1, np.int32),
@@ -63,30 +64,30 @@ def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_lengt
         statistics=np.zeros((n, 4), np.float32),
     )
     longest = int(n_bytes.max(initial=0)) + 1
-    in_row = np.empty((2, longest), np.int32)
-    table, row, n_codes = _empty_table(_LEAST_CODES), 0, 0
+    row_buffer = np.empty((2, longest), np.int32)
+    table, row, n_codes = _empty_table(_INITIAL_CODES), 0, 0
     while row < n:
         row, n_codes = _read_rows(
-            text, bounds, ord(delimiter), max_length, KEEPS.index(keep), found, in_row, table, row, n_codes
+            text, bounds, ord(delimiter), max_length, KEEPS.index(keep), output, row_buffer, table, row, n_codes
         )
         if row < n:
             table = _larger_table(table)
-    # Only tokens that are kept need their text.
+    # Only the kept, first and last tokens need their text.
     used = np.flatnonzero(table.is_used[:n_codes])
     values = canonical_text(slices_of(text, table.start[used], table.start[used] + table.size[used]))
-    number = np.full(n_codes + 1, -1, np.int32)  # the last entry is that of no token
-    number[used] = np.arange(len(used))
-    first, last = (Codes(number[codes], values) for codes in found.ends.T)
-    kept = Codes(number[found.kept[: found.offsets[-1]]], values)
-    return WholeSequences(found.offsets, kept, first, last, found.full_lengths, found.statistics)
+    value_index = np.full(n_codes + 1, -1, np.int32)  # the last entry is for code -1, no token
+    value_index[used] = np.arange(len(used))
+    first, last = (Codes(value_index[codes], values) for codes in output.ends.T)
+    kept = Codes(value_index[output.kept[: output.offsets[-1]]], values)
+    return WholeSequences(output.offsets, kept, first, last, output.full_lengths, output.statistics)
 
 
-class _Found(NamedTuple):
-    """What is read of rows."""
+class _Output(NamedTuple):
+    """The output arrays of `_read_rows`."""
 
     offsets: np.ndarray
     kept: np.ndarray
-    """[most] int32 codes of the kept tokens, end to end."""
+    """[max_kept] int32 codes of the kept tokens, end to end."""
     ends: np.ndarray
     """[n, 2] int32 codes of the first and the last token."""
     full_lengths: np.ndarray
@@ -94,48 +95,48 @@ class _Found(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """An open-addressing table: slots hold codes, half as many as slots, and the rest is known of each code."""
+    """An open-addressing hash table of tokens: slots contain codes; the other arrays are half as long."""
 
     slots: np.ndarray
-    """int32; their number is a power of two."""
+    """int32; the number of slots is a power of two."""
     key: np.ndarray
     """uint64."""
     start: np.ndarray
-    """int64 where the token first stands."""
+    """int64 byte position of the token's first occurrence."""
     size: np.ndarray
     """int64 bytes."""
-    times: np.ndarray
-    """int64 how often it stands in the row that is being read."""
+    counts: np.ndarray
+    """int64 occurrences in the current row."""
     is_used: np.ndarray
-    """bool whether it is among the kept, first or last tokens of any row."""
+    """bool: whether the token is a kept, first or last token of any row."""
 
 
 def _empty_table(n_codes: int) -> _Table:
-    """A table with room for so many codes."""
-    start, size, times = (np.zeros(n_codes, np.int64) for _ in range(3))
+    """Creates a table with a capacity of n_codes."""
+    start, size, counts = (np.zeros(n_codes, np.int64) for _ in range(3))
     slots, key = np.full(2 * n_codes, -1, np.int32), np.zeros(n_codes, np.uint64)
-    return _Table(slots, key, start, size, times, np.zeros(n_codes, np.bool_))
+    return _Table(slots, key, start, size, counts, np.zeros(n_codes, np.bool_))
 
 
 def _larger_table(table: _Table) -> _Table:
-    """A full table, with twice the room."""
+    """Doubles the capacity of a full table."""
     n_codes = len(table.key)
     larger = _empty_table(2 * n_codes)
-    for mine, held in zip(larger[1:], table[1:], strict=True):
-        mine[:n_codes] = held
+    for new_array, old_array in zip(larger[1:], table[1:], strict=True):
+        new_array[:n_codes] = old_array
     _fill_slots(larger.slots, table.key)
     return larger
 
 
 @njit(nogil=True, cache=True)
 def kept_place(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def]
-    """Where in its sequence the token at a position of the kept ones stands.
+    """Returns the position of a kept token in its whole sequence.
 
     Args:
-        position: among the tokens that are kept.
-        n_kept: tokens that are kept.
-        n_tokens: of the sequence.
-        keep: 0 for the first ones, 1 for the last ones, 2 for some that are spread evenly.
+        position: position among the kept tokens.
+        n_kept: number of kept tokens.
+        n_tokens: number of tokens of the sequence.
+        keep: 0 keeps the first tokens, 1 the last tokens, 2 evenly spaced tokens.
     """
     if keep == 2:
         return (2 * position + 1) * n_tokens // (2 * n_kept)
@@ -144,35 +145,35 @@ def kept_place(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def
 
 @njit(nogil=True, cache=True)
 def _read_rows(  # type: ignore[no-untyped-def]
-    text, bounds, delimiter, max_length, keep, found, in_row, table, row, n_codes
+    text, bounds, delimiter, max_length, keep, output, row_buffer, table, row, n_codes
 ):
-    """Reads rows into `found`, from the given one on, up to one whose tokens the table has no room for.
+    """Reads rows into `output` from a row on; stops at a row whose tokens exceed the capacity of the table.
 
-    Tokens get codes in the order in which they are first met.
+    Tokens get codes in the order of their first occurrence.
 
     Args:
         text: [n_bytes] uint8.
-        bounds: [n + 1] of the rows in it.
+        bounds: [n + 1] byte offsets of the rows.
         delimiter: a byte.
-        max_length: tokens to keep.
-        keep: as `kept_place` takes it.
-        found: filled.
-        in_row: [2, longest row] int32 of scratch: a row's tokens, and the distinct ones among them.
-        table: of the tokens met so far.
-        row: to begin with.
-        n_codes: met so far.
+        max_length: maximum number of tokens to keep per row.
+        keep: see `kept_place`.
+        output: arrays to fill.
+        row_buffer: [2, longest row] int32 work space: a row's tokens and its distinct tokens.
+        table: the tokens read so far.
+        row: the first row to read.
+        n_codes: the number of codes so far.
 
     Returns:
-        The row to go on with, and the number of codes.
+        The next row to read, and the number of codes.
     """
-    tokens, distinct = in_row
-    last_slot, room, n = len(table.slots) - 1, len(table.key), len(bounds) - 1
-    n_kept_before = found.offsets[row]
+    tokens, distinct = row_buffer
+    last_slot, capacity, n = len(table.slots) - 1, len(table.key), len(bounds) - 1
+    n_kept_before = output.offsets[row]
     while row < n:
         position, end = bounds[row], bounds[row + 1]
         n_tokens, n_full, n_distinct = 0, 0, 0
         if position == end:
-            position += 1  # an empty row has no token, not an empty one
+            position += 1  # an empty row has no token
         while position <= end:
             start = position
             key, position = _read_token(text, position, end, delimiter)
@@ -190,56 +191,56 @@ def _read_rows(  # type: ignore[no-untyped-def]
                     slot = (slot + 1) & last_slot
                     code = table.slots[slot]
                 if code < 0:
-                    if n_codes == room:
-                        table.times[distinct[:n_distinct]] = 0  # the row is read again
+                    if n_codes == capacity:
+                        table.counts[distinct[:n_distinct]] = 0  # the row is read again with a larger table
                         return row, n_codes
                     code = n_codes
                     n_codes += 1
                     table.slots[slot] = code
                     table.key[code], table.start[code], table.size[code] = key, start, size
-                distinct[n_distinct] = code  # overwritten by the next one where it is not new
-                n_distinct += table.times[code] == 0
-                table.times[code] += 1
+                distinct[n_distinct] = code  # the next token overwrites a repeated one
+                n_distinct += table.counts[code] == 0
+                table.counts[code] += 1
                 n_full += 1
             tokens[n_tokens] = code
             n_tokens += 1
 
-        found.full_lengths[row] = n_tokens
+        output.full_lengths[row] = n_tokens
         n_kept = min(n_tokens, max_length)
-        for place in range(n_kept):
-            code = tokens[kept_place(place, n_kept, n_tokens, keep)]
+        for index in range(n_kept):
+            code = tokens[kept_place(index, n_kept, n_tokens, keep)]
             if code >= 0:
-                found.kept[n_kept_before] = code
+                output.kept[n_kept_before] = code
                 table.is_used[code] = True
                 n_kept_before += 1
-        found.offsets[row + 1] = n_kept_before
+        output.offsets[row + 1] = n_kept_before
         if n_tokens > 0:
             for side, code in enumerate((tokens[0], tokens[n_tokens - 1])):
-                found.ends[row, side] = code
+                output.ends[row, side] = code
                 if code >= 0:
                     table.is_used[code] = True
-        surprise = 0.0
+        sum_n_log_n = 0.0
         for code in distinct[:n_distinct]:
-            times = table.times[code]
-            surprise += _X_LN_X[times] if times < len(_X_LN_X) else times * np.log(times)
-            table.times[code] = 0
+            count = table.counts[code]
+            sum_n_log_n += _X_LN_X[count] if count < len(_X_LN_X) else count * np.log(count)
+            table.counts[code] = 0
         if n_full > 0:
-            statistics = found.statistics[row]
+            statistics = output.statistics[row]
             statistics[0], statistics[1], statistics[2] = n_full, n_distinct, n_distinct / n_full
-            statistics[3] = max(np.log(n_full) - surprise / n_full, 0.0)
+            statistics[3] = max(np.log(n_full) - sum_n_log_n / n_full, 0.0)
         row += 1
     return row, n_codes
 
 
 @njit(nogil=True, cache=True)
 def _read_token(text, position, end, delimiter):  # type: ignore[no-untyped-def]
-    """The key of the token at a position, and where it ends.
+    """Returns the key of the token at a position, and the position where the token ends.
 
-    The first eight bytes are the key itself, the lowest first; what follows is hashed into it.
+    The first eight bytes form the key, lowest byte first; the following bytes are hashed into it.
     """
     start, key = position, np.uint64(0)
     if position + 3 < end:
-        # Of up to three bytes, as most are: without a jump that depends on how many, which no processor could foresee.
+        # Most tokens have up to three bytes. This path has no branch on the length, which would be mispredicted.
         second, third = text[position + 1], text[position + 2]
         has_second = second != delimiter
         has_third = has_second & (third != delimiter)
@@ -247,15 +248,15 @@ def _read_token(text, position, end, delimiter):  # type: ignore[no-untyped-def]
             key = np.uint64(text[position]) | np.uint64(second * has_second) << np.uint64(8)
             return key | np.uint64(third * has_third) << np.uint64(16), position + 1 + has_second + has_third
     while position < end and text[position] != delimiter:
-        byte, place = np.uint64(text[position]), np.uint64(position - start)
-        key = key | byte << np.uint64(8) * place if place < _PACKED_BYTES else (key ^ byte) * _FNV_PRIME
+        byte, index = np.uint64(text[position]), np.uint64(position - start)
+        key = key | byte << np.uint64(8) * index if index < _PACKED_BYTES else (key ^ byte) * _FNV_PRIME
         position += 1
     return key, position
 
 
 @njit(nogil=True, cache=True)
 def _fill_slots(slots, keys):  # type: ignore[no-untyped-def]
-    """Puts the codes of keys into empty slots."""
+    """Inserts the codes of keys into empty slots."""
     for code in range(len(keys)):
         slot = _slot(keys[code], len(slots) - 1)
         while slots[slot] >= 0:
@@ -265,14 +266,14 @@ def _fill_slots(slots, keys):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _slot(key, last_slot):  # type: ignore[no-untyped-def]
-    """Where the search for a key begins."""
+    """Returns the first slot to probe for a key."""
     return np.int64((key * _MIX) >> np.uint64(32)) & last_slot
 
 
 @njit(nogil=True, cache=True)
-def _are_equal(text, one, other, size):  # type: ignore[no-untyped-def]
-    """Whether the bytes at two places are the same."""
-    place = 0
-    while place < size and text[one + place] == text[other + place]:
-        place += 1
-    return place == size
+def _are_equal(text, first_start, second_start, size):  # type: ignore[no-untyped-def]
+    """Whether two byte ranges of the text are equal."""
+    offset = 0
+    while offset < size and text[first_start + offset] == text[second_start + offset]:
+        offset += 1
+    return offset == size

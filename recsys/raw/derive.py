@@ -1,4 +1,4 @@
-"""Columns that no file has: crosses, the ends of lists, and what a condition makes of a column."""
+"""Derived columns: crosses, first and last tokens of lists, and conditions."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,19 +11,19 @@ from recsys.raw.tokens import as_array, encode_values, parse_list
 from recsys.schema.config import Condition
 from recsys.schema.resolved import Schema
 
-_BETWEEN = "&"
+_SEPARATOR = "&"
 
 
 def holds(condition: Condition, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """[n] bool: whether each value meets a condition; null never does.
+    """Returns [n] bool: whether each value meets a condition; null never does.
 
     Raises:
-        pa.ArrowInvalid: when min or max is asked of a column that holds no numbers.
+        pa.ArrowInvalid: if a condition with min or max is applied to a column that is not numeric.
     """
     if condition.values is not None:
         codes = encode_values(column)
-        wanted = np.asarray(pc.is_in(codes.values, value_set=pa.array(condition.values, pa.string())))
-        return np.append(wanted, False)[codes.codes]
+        is_match = np.asarray(pc.is_in(codes.values, value_set=pa.array(condition.values, pa.string())))
+        return np.append(is_match, False)[codes.codes]
     numbers = pc.cast(as_array(column), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     low = -np.inf if condition.min is None else condition.min
     high = np.inf if condition.max is None else condition.max
@@ -31,28 +31,28 @@ def holds(condition: Condition, column: pa.Array | pa.ChunkedArray) -> np.ndarra
 
 
 def cross(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """[n] text that names each combination of values, `"7&red"`; null where all of them are, `"7&"` where some.
+    """Returns [n] text of each combination of values, `"7&red"`; `"7&"` if some values are null, null if all are.
 
-    A backslash stands before an ampersand or a backslash of the values' own, and an empty value is `"\\0"`.
+    A backslash escapes an ampersand or a backslash in a value, and an empty value is `"\\0"`.
     """
-    parts = []
+    texts = []
     for column in columns:
         codes = encode_values(column)
         values = pc.replace_substring_regex(codes.values, r"([&\\])", r"\\\1")
         values = pc.if_else(pc.equal(values, ""), r"\0", values)
-        parts.append(values.take(pa.array(codes.codes, mask=codes.codes < 0)))
-    joined = pc.binary_join_element_wise(*[pc.fill_null(part, "") for part in parts], _BETWEEN)
-    is_empty = np.logical_and.reduce([np.asarray(pc.is_null(part)) for part in parts])
-    return pc.if_else(pa.array(is_empty), None, joined)
+        texts.append(values.take(pa.array(codes.codes, mask=codes.codes < 0)))
+    joined = pc.binary_join_element_wise(*[pc.fill_null(text, "") for text in texts], _SEPARATOR)
+    is_null = np.logical_and.reduce([np.asarray(pc.is_null(text)) for text in texts])
+    return pc.if_else(pa.array(is_null), None, joined)
 
 
-def end_of_list(column: pa.ChunkedArray, which: Literal["first", "last"]) -> pa.Array:
-    """[n] the first or last token of each list; null where it has none."""
-    jagged = parse_list(column, 1, which)
-    place = np.where(np.diff(jagged.offsets) > 0, jagged.offsets[:-1], -1)
-    return jagged.tokens.take(pa.array(place, mask=place < 0))
+def end_of_list(column: pa.ChunkedArray, end: Literal["first", "last"]) -> pa.Array:
+    """Returns the [n] first or last tokens of lists; null for a list without tokens."""
+    jagged = parse_list(column, 1, end)
+    position = np.where(np.diff(jagged.offsets) > 0, jagged.offsets[:-1], -1)
+    return jagged.tokens.take(pa.array(position, mask=position < 0))
 
 
 def derive(name: str, table: pa.Table, schema: Schema) -> pa.Array:
-    """One of `schema.crosses`, from a table that holds the columns it is made of."""
+    """Computes one of `schema.crosses` from a table with its source columns."""
     return cross([table[column] for column in schema.crosses[name]])

@@ -1,4 +1,4 @@
-"""Raw parquet files: found, opened, and how many of their rows are decoded at once."""
+"""Finds and opens raw parquet files, and limits how many of their rows are decoded at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,34 +9,34 @@ import pyarrow.parquet as pq
 from recsys.errors import InputError
 
 READ_ROWS = 16_384
-"""Rows decoded at once, at most: with 531 tokens a row, a batch of strings stays near 35 MB."""
+"""Maximum number of rows decoded at once: with 531 tokens per row, a batch of strings stays near 35 MB."""
 
 
 _BATCH_BYTES = 64 << 20
-"""Of a batch, by what the file says of its columns: rows of a hundred thousand tokens are decoded a few at a time."""
+"""Target size of a decoded batch, by column sizes in the footer; rows of 100,000 tokens are decoded a few at a time."""
 
 
-_LEAST_ROWS = 64
+_MIN_ROWS = 64
 
 
 def find_files(paths: Sequence[str], folder: Path) -> list[Path]:
-    """The parquet files that paths, folders and globs stand for, each set sorted by name.
+    """Returns the parquet files that paths, folders and globs match, sorted by name within each.
 
     Raises:
-        InputError: for a path that stands for no file.
+        InputError: for a path that matches no file.
     """
     files: list[Path] = []
     for path in paths:
-        place = folder / path
-        if place.is_dir():
-            found = sorted(place.glob("*.parquet"))
-        elif place.is_file():
-            found = [place]
+        location = folder / path
+        if location.is_dir():
+            matches = sorted(location.glob("*.parquet"))
+        elif location.is_file():
+            matches = [location]
         else:
-            found = sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
-        if not found:
-            raise InputError(f"{place} stands for no parquet file: correct the path, or the folder given with --data")
-        files += found
+            matches = sorted(location.parent.glob(location.name)) if location.parent.is_dir() else []
+        if not matches:
+            raise InputError(f"{location} matches no parquet file: correct the path, or the folder given with --data")
+        files += matches
     return files
 
 
@@ -44,24 +44,24 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """Opens a parquet file.
 
     Raises:
-        InputError: when the file is not a whole parquet file.
+        InputError: if the file is not a complete parquet file.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): write it again")
     try:
-        return pq.ParquetFile(path, pre_buffer=False)  # a row group read ahead may hold gigabytes of sequences
+        return pq.ParquetFile(path, pre_buffer=False)  # pre-buffering a row group may load gigabytes of sequences
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not a whole parquet file ({reason}): write or copy it again") from error
+        raise InputError(f"{path} is not a complete parquet file ({reason}): write or copy it again") from error
 
 
 def batch_rows(file: pq.ParquetFile, columns: Sequence[str]) -> int:
-    """How many rows of a file are decoded at once."""
-    metadata, wanted = file.metadata, set(columns)
-    widest = 0
+    """Returns how many rows of a file to decode at once."""
+    metadata, selected = file.metadata, set(columns)
+    max_row_bytes = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        parts = [group.column(index) for index in range(group.num_columns)]
-        n_bytes = sum(c.total_uncompressed_size for c in parts if c.path_in_schema.split(".")[0] in wanted)
-        widest = max(widest, n_bytes // max(group.num_rows, 1))
-    return min(READ_ROWS, max(_LEAST_ROWS, _BATCH_BYTES // max(widest, 1)))
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        n_bytes = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in selected)
+        max_row_bytes = max(max_row_bytes, n_bytes // max(group.num_rows, 1))
+    return min(READ_ROWS, max(_MIN_ROWS, _BATCH_BYTES // max(max_row_bytes, 1)))

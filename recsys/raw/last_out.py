@@ -1,4 +1,4 @@
-"""Leave-last-out: each key's last row in time is test, the one before it valid."""
+"""Leave-last-out split: each key's last row in time is test, the row before it is valid."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,21 +8,21 @@ from recsys.schema.config import LeaveLastOut
 
 
 def last_places(config: LeaveLastOut, rows: pa.Table) -> np.ndarray:
-    """[n] int64: how many rows of the same key follow each in time, -1 where there is no telling.
+    """Returns the [n] int64 number of later rows with the same key.
 
-    That is where the key or the order is null, and where the key has fewer rows than `min_rows`.
+    It is -1 if the key or the order is null, and if the key has fewer rows than `min_rows`.
 
     Args:
-        config: which columns.
+        config: defines the columns and `min_rows`.
         rows: the rows, in the order of the files.
     """
-    is_dated, owner = owners(rows[config.key], rows[config.order])
-    moment = dense_moments(rows[config.order], "file")
-    order = np.lexsort((moment, np.where(is_dated, owner, -1)))
-    order = order[np.count_nonzero(~is_dated) :]
-    found = np.full(rows.num_rows, -1, np.int64)
-    mine = owner[order]
-    ends = np.searchsorted(mine, mine, side="right")
-    sizes = ends - np.searchsorted(mine, mine, side="left")
-    found[order] = np.where(sizes >= config.min_rows, ends - 1 - np.arange(len(order)), -1)
-    return found
+    is_valid, key = owners(rows[config.key], rows[config.order])
+    time_rank = dense_moments(rows[config.order], "file")
+    order = np.lexsort((time_rank, np.where(is_valid, key, -1)))
+    order = order[np.count_nonzero(~is_valid) :]
+    n_later = np.full(rows.num_rows, -1, np.int64)
+    sorted_key = key[order]
+    ends = np.searchsorted(sorted_key, sorted_key, side="right")
+    sizes = ends - np.searchsorted(sorted_key, sorted_key, side="left")
+    n_later[order] = np.where(sizes >= config.min_rows, ends - 1 - np.arange(len(order)), -1)
+    return n_later

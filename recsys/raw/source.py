@@ -1,4 +1,4 @@
-"""Raw parquet files: found, checked by their footers, and streamed with their side tables joined."""
+"""Raw parquet files: checks their columns by the footers and streams rows with side tables joined."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,20 +21,20 @@ from recsys.schema.resolved import Schema, resolve_schema
 
 
 def length_column(sequence: str) -> str:
-    """The column of a batch that holds the lengths of a sequence from the log before it is cut."""
+    """Returns the batch column with the lengths of a log sequence before truncation."""
     return f"{sequence}:length"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a split that follow each other: some row groups of some of its files."""
+    """Consecutive rows of a split: selected row groups of its files."""
 
     split: Partition
     first_row: int
-    """Of the split."""
+    """Row number within the split."""
     n_rows: int
     parts: tuple[tuple[Path, tuple[int, ...]], ...]
-    """Files, and which of their row groups."""
+    """Files and their selected row groups."""
 
 
 @dataclass(frozen=True)
@@ -45,63 +45,62 @@ class Source:
     files: dict[Partition, list[Path]]
     side_tables: dict[str, pa.Table] = field(repr=False)
     kinds: dict[str, Kind] = field(repr=False)
-    """The kind of every source column, as the training files have it."""
+    """The kind of every source column in the training files."""
     histories: dict[str, dict[Partition, History]] = field(default_factory=dict, repr=False)
-    """By sequence from the log and split; filled by `with_histories`."""
+    """By log sequence and split; filled by `with_histories`."""
 
     def n_rows(self, split: Partition) -> int:
-        """Rows of a split's files, by their footers."""
+        """Returns the number of rows of a split's files, from their footers."""
         return sum(open_parquet(path).metadata.num_rows for path in self.files[split])
 
     def side_columns(self, side_table: str) -> list[str]:
-        """The columns that a side table brings: all but its key."""
+        """Returns the columns that a side table adds: all except its key."""
         return self.side_tables[side_table].drop_columns([self.schema.side_tables[side_table].key]).column_names
 
     def columns_of(self, split: Partition) -> set[str]:
-        """The columns of a split's own files, side tables left out."""
+        """Returns the columns of a split's files, without side tables."""
         return set(open_parquet(self.files[split][0]).schema_arrow.names)
 
     def pieces(self, split: Partition, n_rows: int | None = None) -> list[Piece]:
-        """A split's rows as a whole, or in pieces of at least `n_rows`, but for the last."""
-        found: list[Piece] = []
-        parts: dict[Path, list[int]] = {}
+        """Divides a split's rows into pieces of at least `n_rows` rows, except the last; None gives a single piece."""
+        pieces: list[Piece] = []
+        row_groups: dict[Path, list[int]] = {}
         first, n = 0, 0
         for path in self.files[split]:
             metadata = open_parquet(path).metadata
             for group in range(metadata.num_row_groups):
-                parts.setdefault(path, []).append(group)
+                row_groups.setdefault(path, []).append(group)
                 n += metadata.row_group(group).num_rows
                 if n_rows is not None and n >= n_rows:
-                    found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
-                    first, n, parts = first + n, 0, {}
+                    pieces.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in row_groups.items())))
+                    first, n, row_groups = first + n, 0, {}
         if n:
-            found.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in parts.items())))
-        return found
+            pieces.append(Piece(split, first, n, tuple((p, tuple(g)) for p, g in row_groups.items())))
+        return pieces
 
     def batches(
         self, split: Partition, columns: Sequence[str], piece: Piece | None = None
     ) -> Iterator[tuple[Path, pa.Table]]:
-        """Streams a split's rows, or a piece of them, in the order of its files, with side tables joined and derived
-        columns made.
+        """Streams the rows of a split or a piece in file order, with side tables joined and derived columns computed.
 
         Raises:
-            InputError: when a file's pages cannot be read.
+            InputError: if a file's pages cannot be read.
         """
-        made_of = self.schema.crosses
-        derived = [name for name in columns if name in made_of]
-        logged = [name for name in columns if name in self.schema.logs]
-        logged += [c for name in derived for c in made_of[name] if c in self.schema.logs and c not in logged]
+        crosses = self.schema.crosses
+        derived = [name for name in columns if name in crosses]
+        log_columns = [name for name in columns if name in self.schema.logs]
+        log_columns += [c for name in derived for c in crosses[name] if c in self.schema.logs and c not in log_columns]
         lengths = {length_column(name): name for name in self.schema.logs}
-        plain = [c for c in columns if c not in made_of] + [c for name in derived for c in made_of[name]]
+        source_columns = [c for c in columns if c not in crosses] + [c for name in derived for c in crosses[name]]
         n_before = piece.first_row if piece is not None else 0
-        own = [c for c in dict.fromkeys(plain) if c not in logged and c not in lengths]
-        for path, table in self._joined(split, own, piece):
-            here = slice(n_before, n_before + table.num_rows)
-            for name in logged:
+        file_columns = [c for c in dict.fromkeys(source_columns) if c not in log_columns and c not in lengths]
+        for path, table in self._joined(split, file_columns, piece):
+            row_slice = slice(n_before, n_before + table.num_rows)
+            for name in log_columns:
                 table = table.append_column(name, self.histories[name][split].lists(n_before, table.num_rows))
             for column in [c for c in columns if c in lengths]:
-                full = self.histories[lengths[column]][split].full_lengths[here]
-                table = table.append_column(column, pa.array(full))
+                full_lengths = self.histories[lengths[column]][split].full_lengths[row_slice]
+                table = table.append_column(column, pa.array(full_lengths))
             for name in derived:
                 table = table.append_column(name, derive(name, table, self.schema))
             n_before += table.num_rows
@@ -110,58 +109,58 @@ class Source:
     def _joined(
         self, split: Partition, columns: Sequence[str], piece: Piece | None = None
     ) -> Iterator[tuple[Path, pa.Table]]:
-        """Columns of the files and of their side tables."""
-        brought = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
-        joined = {name: self.side_tables[name] for name, taken in brought.items() if taken}
+        """Streams columns of the files, joined with columns of the side tables."""
+        requested = {name: set(self.side_columns(name)) & set(columns) for name in self.side_tables}
+        joined = {name: self.side_tables[name] for name, side_columns in requested.items() if side_columns}
         keys = [self.schema.side_tables[name].key for name in joined]
-        from_side = set().union(*brought.values())
-        own = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
+        from_side = set().union(*requested.values())
+        file_columns = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
         roles = roles_of(self.schema)
-        parts = [(path, None) for path in self.files[split]] if piece is None else piece.parts
-        for path, row_groups in parts:
+        selected = [(path, None) for path in self.files[split]] if piece is None else piece.parts
+        for path, row_groups in selected:
             try:
                 file = open_parquet(path)
-                n_rows = batch_rows(file, own)
-                for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=own):
+                n_rows = batch_rows(file, file_columns)
+                for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=file_columns):
                     table = settle_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)
                     yield path, table
             except (pa.ArrowInvalid, OSError) as error:
                 reason = str(error).splitlines()[0]
-                raise InputError(f"{path} cannot be read to its end ({reason}): write or copy it again") from error
+                raise InputError(f"{path} cannot be read to the end ({reason}): write or copy it again") from error
 
 
 def with_histories(source: Source) -> Source:
-    """The source with the sequences of `schema.logs`, built from the rows of all its files.
+    """Returns the source with the sequences of `schema.logs`, built from the rows of all its files.
 
     Raises:
-        InputError: when a log's condition cannot be asked of its column.
+        InputError: if a log's condition does not fit the type of its column.
     """
     histories: dict[str, dict[Partition, History]] = {}
     for name, log in source.schema.logs.items():
-        parts = {split: _read_log(source, split, log) for split in PARTITIONS if source.files[split]}
+        tables = {split: _read_log(source, split, log) for split in PARTITIONS if source.files[split]}
         try:
-            history = build_history(log, pa.concat_tables(parts.values(), promote_options="permissive"))
+            history = build_history(log, pa.concat_tables(tables.values(), promote_options="permissive"))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(f"schema.sequences.{name}: {error}: correct its condition or the columns") from error
         histories[name], n_before = {}, 0
-        for split, part in parts.items():
-            here = slice(n_before, n_before + part.num_rows)
+        for split, table in tables.items():
+            row_slice = slice(n_before, n_before + table.num_rows)
             histories[name][split] = History(
-                history.steps, history.starts[here], history.ends[here], history.full_lengths[here]
+                history.steps, history.starts[row_slice], history.ends[row_slice], history.full_lengths[row_slice]
             )
-            n_before += part.num_rows
+            n_before += table.num_rows
     return replace(source, histories=histories)
 
 
 def _read_log(source: Source, split: Partition, log: LogSequence) -> pa.Table:
-    """The columns a log is built from; a condition's column may be absent from files without labels."""
+    """Reads the columns that a log is built from; files without labels may lack the condition's column."""
     columns = [log.key, log.item, log.order]
     absent: list[str] = []
     if log.where is not None and log.where.column not in columns:
-        is_there = log.where.column in source.columns_of(split) or split == "train"
-        (columns if is_there else absent).append(log.where.column)
+        is_present = log.where.column in source.columns_of(split) or split == "train"
+        (columns if is_present else absent).append(log.where.column)
     columns = list(dict.fromkeys(columns))
     tables = [table.select(columns) for _, table in source._joined(split, columns)]
     table = pa.concat_tables(tables)
@@ -171,17 +170,17 @@ def _read_log(source: Source, split: Partition, log: LogSequence) -> pa.Table:
 
 
 def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
-    """Finds the files, resolves the schema and checks every file's columns, by footers alone.
+    """Finds the files, resolves the schema and checks every file's columns; reads only the footers.
 
     Raises:
         InputError: for a missing or broken file, a missing column or a column of the wrong type.
     """
-    found = {split: find_files(getattr(files, split), folder) for split in PARTITIONS}
-    first = open_parquet(found["train"][0]).schema_arrow
-    check_names(first.names, [name for name in first.names if first.names.count(name) > 1], found["train"][0])
+    paths = {split: find_files(getattr(files, split), folder) for split in PARTITIONS}
+    first = open_parquet(paths["train"][0]).schema_arrow
+    check_names(first.names, [name for name in first.names if first.names.count(name) > 1], paths["train"][0])
     side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
     types = {name: first.field(name).type for name in first.names}
-    for path in found["train"]:  # a file without any value of a column may not know its type
+    for path in paths["train"]:  # a column without values may have no type in a file
         arrow = open_parquet(path).schema_arrow
         types |= {c: arrow.field(c).type for c, t in types.items() if pa.types.is_null(t) and arrow.names.count(c) == 1}
     for name, table in side_tables.items():
@@ -190,40 +189,40 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
         for column in table.column_names:
             if column != key and column in types:
                 raise InputError(
-                    f"schema.side_tables.{name}: column {column!r} is in the data already: leave it out of its columns"
+                    f"schema.side_tables.{name}: the data already has a column {column!r}: remove it from columns"
                 )
             types.setdefault(column, table.schema.field(column).type)
 
     schema = resolve_schema(config, types.keys())
     kinds = {column: kind_of(types[column]) for column in schema.source_columns}
-    source = Source(schema, found, side_tables, kinds)
+    source = Source(schema, paths, side_tables, kinds)
     for split in PARTITIONS:
-        for path in found[split]:
+        for path in paths[split]:
             _check_columns(source, split, path)
-        if found[split] and source.n_rows(split) == 0:
-            raise InputError(f"{found[split][0]} has no rows: {split} files must hold at least one")
+        if paths[split] and source.n_rows(split) == 0:
+            raise InputError(f"{paths[split][0]} has no rows: {split} files must have at least one row")
     return source
 
 
 def open_new(
     config: SchemaConfig, schema: Schema, kinds: dict[str, Kind], paths: Sequence[str], folder: Path
 ) -> Source:
-    """Opens files of rows to score, which no data set was prepared with; side tables stand in their folder.
+    """Opens files of rows to score that are not part of the prepared data set.
 
     Args:
-        config: the schema that the data set was prepared with.
+        config: the schema of the prepared data set.
         schema: that schema, resolved.
-        kinds: of the columns, as the training files had them.
+        kinds: kinds of the columns in the training files.
         paths: files, folders and globs.
-        folder: where relative paths start.
+        folder: base of relative paths, and folder of the side tables.
 
     Raises:
-        InputError: as `open_source`, and for sequences that only a whole log can tell.
+        InputError: as `open_source`, and for sequences that are built from the log.
     """
     if schema.logs:
         raise InputError(
             f"schema.sequences.{next(iter(schema.logs))} is built from the log of all rows: prepare the data with "
-            "these files as its test files, and score those"
+            "these files as test files and score the test files"
         )
     files = find_files(paths, folder)
     side_tables = {name: _load_side_table(config, name, folder) for name in config.side_tables}
@@ -243,12 +242,12 @@ def _load_side_table(config: SchemaConfig, name: str, folder: Path) -> pa.Table:
     columns = match_columns([side.key, *side.columns], names, role)
     table = open_parquet(path).read(columns=columns)
     if pc.count_distinct(table[side.key], mode="all").as_py() != table.num_rows:
-        raise InputError(f"{role}: its key {side.key!r} is null or repeated in some rows: keep one row for each key")
+        raise InputError(f"{role}: key {side.key!r} is null or repeated in some rows: keep one row per key")
     return table
 
 
 def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
-    """A left join that keeps the rows' order; a key the side table lacks brings nulls."""
+    """Left-joins a side table and keeps the order of rows; keys missing from the side table give nulls."""
     keys = side[key].combine_chunks()
     rows = pc.index_in(pc.cast(table[key], keys.type), value_set=keys)
     for column in side.drop_columns([key]).column_names:
@@ -258,15 +257,15 @@ def _join(table: pa.Table, side: pa.Table, key: str) -> pa.Table:
 
 def _check_columns(source: Source, split: Partition, path: Path) -> None:
     schema, arrow = source.schema, open_parquet(path).schema_arrow
-    brought = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
-    logged = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
+    side_types = {c: t.schema.field(c).type for t in source.side_tables.values() for c in t.column_names}
+    log_columns = [c for log in schema.logs.values() for c in (log.key, log.item, log.order)]
     if schema.last_out is not None and split == "train":
-        logged += [schema.last_out.key, schema.last_out.order]
-    needed = [c for c in dict.fromkeys([*schema.source_columns, *logged]) if c not in brought]
+        log_columns += [schema.last_out.key, schema.last_out.order]
+    needed = [c for c in dict.fromkeys([*schema.source_columns, *log_columns]) if c not in side_types]
     needed += [side.key for side in schema.side_tables.values()]
     if split == "train":
         needed += [c for c in (schema.label, schema.day, schema.split) if c is not None]
     check_names(arrow.names, needed, path)
-    types = brought | {name: arrow.field(name).type for name in arrow.names if arrow.names.count(name) == 1}
+    types = side_types | {name: arrow.field(name).type for name in arrow.names if arrow.names.count(name) == 1}
     check_same_kinds(source.kinds, types, path)
     check_types(schema, types, path, has_label=split == "train")

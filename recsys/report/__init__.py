@@ -1,1 +1,1 @@
-"""Reports and plots."""
+"""HTML reports and plots."""

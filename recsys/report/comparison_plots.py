@@ -1,4 +1,4 @@
-"""The plots of a plan's report: runs side by side."""
+"""Plots that compare runs, for the report of a plan."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,26 +22,27 @@ _N_CURVE_POINTS = 400
 
 
 def color_of(index: int) -> str:
-    """The color of a run, the same in every plot."""
+    """The color of the run with this index; the same in every plot."""
     return _COLORS[index % len(_COLORS)]
 
 
 def plot_differences(
     runs: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str], reference: str, path: Path
 ) -> None:
-    """Draws each run's difference to a reference with its interval, a panel for each metric."""
+    """Draws each run's difference to a reference with its interval, one panel per metric."""
     names = list(runs)[::-1]
     figure = Figure(figsize=(3.4 * len(metrics), 1.1 + 0.36 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
-        for place, name in enumerate(names):
+        for y, name in enumerate(names):
             d, is_low = runs[name][metric], metric in LOWER_IS_BETTER
             low, high = (-d.high, -d.low) if is_low else (d.low, d.high)
             color = "#14733f" if low > 0 else "#a8261c" if high < 0 else "#5f6b78"
-            panel.plot([d.low, d.high], [place, place], color=color, lw=2)
-            panel.plot(d.difference, place, "o", color=color, ms=6)
+            panel.plot([d.low, d.high], [y, y], color=color, lw=2)
+            panel.plot(d.difference, y, "o", color=color, ms=6)
         panel.axvline(0, color="#1c2430", lw=0.8)
-        panel.set_xlabel(f"{metric} - {reference}'s{' (lower is better)' if metric in LOWER_IS_BETTER else ''}")
+        direction = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+        panel.set_xlabel(f"{metric}, difference to {reference}{direction}")
         panel.tick_params(axis="x", labelrotation=30)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), names)
@@ -50,7 +51,7 @@ def plot_differences(
 
 
 def plot_learning_curves(runs: Mapping[str, Sequence[Sequence[float]]], ylabel: str, path: Path) -> None:
-    """Draws what early stopping saw, epoch by epoch: a panel for each run, a line for each of its fits."""
+    """Draws the metric that early stopping monitors, by epoch: one panel per run, one line per fit."""
     n_columns = min(3, len(runs))
     n_rows = -(-len(runs) // n_columns)
     figure = Figure(figsize=(3.4 * n_columns, 2.4 * n_rows), layout="constrained")
@@ -75,16 +76,18 @@ def plot_precision_recall(label: np.ndarray, runs: Mapping[str, np.ndarray], pat
 
     Args:
         label: [n] 0 / 1.
-        runs: by name, [n] logits.
+        runs: [n] logits by run name.
         path: the PNG to write.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     panel = figure.subplots()
     for index, (name, logit) in enumerate(runs.items()):
         precision, recall, _ = precision_recall_curve(label, logit)
-        # the left end hangs on a handful of rows, and a file needs no more points than a screen
-        at = np.linspace(0.01, 1, _N_CURVE_POINTS)
-        panel.plot(at, np.interp(at, recall[::-1], precision[::-1]), label=name, **_line(index, len(runs)))
+        # the lowest recalls depend on a few rows; more points than pixels are not visible
+        recall_grid = np.linspace(0.01, 1, _N_CURVE_POINTS)
+        panel.plot(
+            recall_grid, np.interp(recall_grid, recall[::-1], precision[::-1]), label=name, **_line(index, len(runs))
+        )
     panel.axhline(float(label.mean()), color="#1c2430", lw=0.8, ls=":", label="base rate")
     panel.set(xscale="log", xlabel="recall", ylabel="precision")
     panel.grid(alpha=0.3)
@@ -93,10 +96,10 @@ def plot_precision_recall(label: np.ndarray, runs: Mapping[str, np.ndarray], pat
 
 
 def plot_distributions(runs: Mapping[str, Logits], path: Path) -> None:
-    """Draws how predictions are distributed, at both scales.
+    """Draws the distributions of predictions, at both scales.
 
     Args:
-        runs: by name, their logits.
+        runs: logits by run name.
         path: the PNG to write.
     """
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
@@ -117,7 +120,7 @@ def plot_distributions(runs: Mapping[str, Logits], path: Path) -> None:
 
 
 def _line(index: int, n: int) -> dict[str, Any]:
-    """The last run is what the others lead to, and stands out."""
+    """The line style of a run; the last run is the main one and is emphasized."""
     is_last = index == n - 1
     return {"color": "#1c2430" if is_last else color_of(index), "lw": 2.2 if is_last else 1.3}
 
@@ -128,22 +131,22 @@ def _draw_density(panel: Axes, values: np.ndarray, edges: np.ndarray, name: str,
 
 
 def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path, base: float | None = None) -> None:
-    """Draws bars, group by group; a run's bar has the same color in each.
+    """Draws grouped bars; a run's bar has the same color in every group.
 
     Args:
-        groups: by group, the value of each run.
-        ylabel: what the values are.
+        groups: value by group and run.
+        ylabel: label of the value axis.
         path: the PNG to write.
-        base: a value to mark with a line.
+        base: a value to mark with a horizontal line.
     """
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     figure = Figure(figsize=(max(5.0, 1.2 + 0.16 * len(groups) * (len(names) + 1.5)), 3.6), layout="constrained")
     panel = figure.subplots()
     width = 0.8 / len(names)
     for index, name in enumerate(names):
-        places = [k - 0.4 + width * (index + 0.5) for k, values in enumerate(groups.values()) if name in values]
+        x = [k - 0.4 + width * (index + 0.5) for k, values in enumerate(groups.values()) if name in values]
         heights = [values[name] for values in groups.values() if name in values]
-        panel.bar(places, heights, width * 0.9, color=color_of(index), label=name)
+        panel.bar(x, heights, width * 0.9, color=color_of(index), label=name)
     if base is not None:
         panel.axhline(base, color="#1c2430", lw=0.8, ls=":")
     panel.set_xticks(range(len(groups)), list(groups))
@@ -157,14 +160,14 @@ def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path
 
 
 def plot_horizontal_bars(panels: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draws runs' values as horizontal bars, a panel for each quantity."""
+    """Draws the values of runs as horizontal bars, one panel per quantity."""
     names = list(dict.fromkeys(name for values in panels.values() for name in values))[::-1]
     figure = Figure(figsize=(3.6 * len(panels) + 1, 0.9 + 0.32 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, (quantity, values) in zip(axes, panels.items(), strict=True):
-        heights = [values.get(name, 0.0) for name in names]
-        bars = panel.barh(range(len(names)), heights, color="#3566b8")
-        panel.bar_label(bars, [f"{height:,.3g}" if height else "" for height in heights], padding=3, fontsize=8)
+        lengths = [values.get(name, 0.0) for name in names]
+        bars = panel.barh(range(len(names)), lengths, color="#3566b8")
+        panel.bar_label(bars, [f"{length:,.3g}" if length else "" for length in lengths], padding=3, fontsize=8)
         panel.set_xlabel(quantity)
         panel.margins(x=0.18)
         panel.grid(axis="x", alpha=0.3)

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: tables, and plots within it."""
+"""Writes a report as one self-contained HTML file with tables and embedded plots."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table's cell; `style` is a class of the template: adopt, reject, retry, pass, fail."""
+    """A table cell; `style` is a CSS class of the template: adopt, reject, retry, pass, fail."""
 
     text: str
     style: str = ""
@@ -19,7 +19,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; strong stands out, part goes with the row above."""
+    """A table row; `style` is empty, strong (bold) or part (the next row continues it)."""
 
     cells: tuple[Cell, ...]
     style: str = ""
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `text_columns` are those that hold sentences and may wrap."""
+    """A table; `text_columns` are the indices of the columns with sentences, which may wrap."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -37,11 +37,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A PNG, kept within the page."""
+    """A PNG embedded in the page."""
 
     caption: str
     png: str
-    """Its bytes in base64."""
+    """The bytes of the PNG in base64."""
 
 
 Block = Table | Plot
@@ -49,7 +49,7 @@ Block = Table | Plot
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report."""
+    """A section of a report."""
 
     title: str
     text: str = ""
@@ -57,34 +57,36 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """What links to it."""
+        """The HTML id of the section."""
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
 def row(cells: Iterable[str | Cell], style: str = "") -> Row:
-    """A table's row of texts and cells."""
+    """Builds a table row from texts and cells."""
     return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), style)
 
 
 def plot(path: Path, caption: str) -> Plot:
-    """A plot from its file."""
+    """Reads a plot from its PNG file."""
     return Plot(caption, base64.b64encode(path.read_bytes()).decode())
 
 
 def write_html(title: str, summary: str, sections: Sequence[Section], path: Path) -> None:
-    """Writes a report in one piece.
+    """Renders a report and writes it atomically.
 
     Args:
-        title: its heading.
-        summary: a line below it.
-        sections: in their order; those without blocks are left out.
-        path: the HTML file.
+        title: the heading.
+        summary: a line below the heading.
+        sections: sections in display order; those without blocks are omitted.
+        path: the HTML file to write.
     """
     environment = Environment(
         loader=PackageLoader("recsys.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    shown = [section for section in sections if section.blocks]
-    text = environment.get_template("report.html.jinja").render(title=title, summary=summary, sections=shown)
+    non_empty_sections = [section for section in sections if section.blocks]
+    text = environment.get_template("report.html.jinja").render(
+        title=title, summary=summary, sections=non_empty_sections
+    )
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

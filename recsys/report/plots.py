@@ -1,4 +1,4 @@
-"""Plots of results."""
+"""Plots of sweeps and of calibration."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,29 +17,29 @@ _DPI = 150
 
 
 def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path: Path) -> None:
-    """Draws a sweep: a map where two settings were varied, else one panel for each setting.
+    """Draws a sweep: a heat map for a full grid of two settings, otherwise one panel per setting.
 
     Args:
-        trials: each trial's point and value.
-        metric: what the value is.
+        trials: settings and metric value of each trial.
+        metric: name of the metric.
         path: the PNG to write.
     """
     if not trials:
         return
     keys = list(trials[0][0])
-    axes_values = [sorted({point[key] for point, _ in trials}, key=_number_first) for key in keys]
-    is_map = len(keys) == 2 and len(trials) == len(axes_values[0]) * len(axes_values[1])
-    figure = Figure(figsize=(6, 4.5) if is_map else (4 * len(keys), 3.6), layout="constrained")
-    if is_map:
-        _draw_map(figure, trials, keys, axes_values, metric)
+    axes_values = [sorted({point[key] for point, _ in trials}, key=_numbers_first) for key in keys]
+    is_grid = len(keys) == 2 and len(trials) == len(axes_values[0]) * len(axes_values[1])
+    figure = Figure(figsize=(6, 4.5) if is_grid else (4 * len(keys), 3.6), layout="constrained")
+    if is_grid:
+        _draw_heat_map(figure, trials, keys, axes_values, metric)
     else:
         panels = figure.subplots(1, len(keys), squeeze=False)[0]
         for panel, key, values in zip(panels, keys, axes_values, strict=True):
-            found = [(point[key], value) for point, value in trials]
-            is_numeric = all(_number_first(text)[0] == 0 for text, _ in found)
-            places = [float(text) if is_numeric else values.index(text) for text, _ in found]
-            panel.plot(places, [value for _, value in found], "o", color="tab:blue", alpha=0.7)
-            if is_numeric and min(places) > 0 and max(places) / min(places) >= 20:
+            points = [(point[key], value) for point, value in trials]
+            is_numeric = all(_numbers_first(text)[0] == 0 for text, _ in points)
+            x = [float(text) if is_numeric else values.index(text) for text, _ in points]
+            panel.plot(x, [value for _, value in points], "o", color="tab:blue", alpha=0.7)
+            if is_numeric and min(x) > 0 and max(x) / min(x) >= 20:
                 panel.set_xscale("log")
             if not is_numeric:
                 panel.set_xticks(range(len(values)), values)
@@ -50,25 +50,25 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
 
 
 def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
-    """Draws the observed click rate of rows against what was predicted for them, in bins of equal numbers of rows.
+    """Draws observed against predicted click rates, in bins of equal numbers of rows.
 
     Args:
-        predictions: by name, [n] probabilities.
+        predictions: [n] probabilities by name.
         label: [n] 0 / 1.
         path: the PNG to write.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     panel = figure.subplots()
-    ends = []
+    extremes = []
     for (name, p), marker in zip(predictions.items(), "osD^v", strict=False):
         bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
         predicted = np.array([p[rows].mean() for rows in bins])
         intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
         observed = np.array([label[rows].mean() for rows in bins])
-        spread = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
-        panel.errorbar(predicted, observed, spread, fmt=marker, ms=4, lw=1, alpha=0.8, label=name)
-        ends += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
-    low, high = 0.7 * min(ends), 1.4 * max(ends)
+        errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
+        panel.errorbar(predicted, observed, errors, fmt=marker, ms=4, lw=1, alpha=0.8, label=name)
+        extremes += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
+    low, high = 0.7 * min(extremes), 1.4 * max(extremes)
     panel.plot([low, high], [low, high], color="grey", lw=1, zorder=0)
     panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     panel.set_xlabel("predicted click rate")
@@ -82,7 +82,7 @@ def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, p
     figure.savefig(path, dpi=_DPI)
 
 
-def _draw_map(
+def _draw_heat_map(
     figure: Figure,
     trials: Sequence[tuple[dict[str, str], float]],
     keys: Sequence[str],
@@ -105,8 +105,8 @@ def _draw_map(
     figure.colorbar(image, label=metric)
 
 
-def _number_first(text: str) -> tuple[int, float, str]:
-    """Numbers in their order, then text in its own."""
+def _numbers_first(text: str) -> tuple[int, float, str]:
+    """Sort key: numbers in numeric order, then texts in alphabetical order."""
     try:
         return (0, float(text), "")
     except ValueError:

@@ -1,1 +1,1 @@
-"""The run folder: what an experiment leaves, and what reads it back."""
+"""The run folder: files that an experiment writes, and functions that read them."""

@@ -1,4 +1,4 @@
-"""Calibration of a run: fits calibrators to its out-of-fold predictions and keeps the chosen one with the run."""
+"""Calibration of a run: fits calibrators to its out-of-fold predictions and saves the best one in the run folder."""
 
 from collections.abc import Sequence
 
@@ -20,21 +20,21 @@ RELIABILITY_FILE = "reliability.png"
 def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> CalibrationSummary:
     """Writes calibration.json and reliability.png.
 
-    The predictions of a single fold leave no other rows to fit to: nothing is written then, and no kind is chosen.
+    With a single fold, or labels of one class, no calibrator can be cross-fitted: writes nothing and chooses no kind.
     """
-    whole = join(predictions)
-    if len(predictions) < 2 or len(np.unique(whole.label)) < 2:
+    joined = join(predictions)
+    if len(predictions) < 2 or len(np.unique(joined.label)) < 2:
         return CalibrationSummary(chosen=None, figures={})
-    report, by_kind = calibrate(whole.logits, whole.label, whole.fold)
+    report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
-    p_by_kind = {"raw" if kind == "none" else kind: probability(natural) for kind, natural in by_kind.items()}
-    plot_reliability(p_by_kind, whole.label, run.file(RELIABILITY_FILE))
+    p_by_kind = {"raw" if kind == "none" else kind: probability(natural) for kind, natural in natural_by_kind.items()}
+    plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
     return CalibrationSummary(chosen=report.chosen, figures=report.figures)
 
 
 def print_calibration(calibration: CalibrationSummary | None) -> None:
-    """Prints WLL and ECE of each kind of calibration, and the one that is kept; nothing where none was fitted."""
+    """Prints WLL and ECE by calibration kind, and the chosen kind; prints nothing if none was fitted."""
     if calibration is None or calibration.chosen is None:
         return
-    figures = [f"{kind} WLL {found.wll:.5f} ECE {found.ece:.5f}" for kind, found in calibration.figures.items()]
-    console.print(f"calibration, cross-fitted: {', '.join(figures)}; [bold]{calibration.chosen}[/bold] is kept")
+    figures = [f"{kind} WLL {metrics.wll:.5f} ECE {metrics.ece:.5f}" for kind, metrics in calibration.figures.items()]
+    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: [bold]{calibration.chosen}[/bold]")

@@ -1,6 +1,6 @@
-"""config.yaml of a run folder: the settings of a run, and where they came from; written and read in one place.
+"""config.yaml of a run folder: the settings and the provenance of a run; all reading and writing is in this module.
 
-The file of a ranking or retrieval run is a config that the same pipeline takes: `python -m pipelines.rank --config
+The config.yaml of a ranking or retrieval run is a valid config of the same pipeline: `python -m pipelines.rank --config
 RUN/config.yaml` trains the same model on the same rows.
 """
 
@@ -33,95 +33,95 @@ class RunData(StrictModel):
 
 
 class ScoreFeature(StrictModel):
-    """A retrieval run whose scores a ranking model reads."""
+    """A retrieval run whose scores are a feature of a ranking model."""
 
     run: str
     fingerprint: str
-    """Of its scores."""
+    """Fingerprint of the scores file."""
 
 
 class RunSection(StrictModel):
-    """The section `run`: what the command line and the machine add to the settings."""
+    """The section `run`: what the command line and the environment add to the settings."""
 
     data: RunData | None = None
     splits: tuple[str, ...] = ()
-    """That models were fitted to."""
+    """The splits that models were fitted to."""
     score_feature: ScoreFeature | None = None
     reranker: str | None = None
-    """Of a retrieval run."""
+    """For a retrieval run: the ranking run that reranks its candidates."""
     command: str | None = None
     versions: dict[str, str] = {}
-    """Of the packages that results depend on."""
+    """Versions of the packages that results depend on."""
 
 
 class RunConfig(BaseModel):
-    """config.yaml of a ranking run, as those who load its models read it."""
+    """The parts of a ranking run's config.yaml that loading its models needs."""
 
     model_config = ConfigDict(frozen=True)
 
     features: FeatureConfig = FeatureConfig()
     model: Values
-    """Values of the model's own config."""
+    """Values of the model's config."""
     trainer: Values
-    """Values of its trainer's config."""
+    """Values of the trainer's config."""
     run: RunSection
 
 
 def with_provenance(values: Mapping[str, Any]) -> Values:
-    """Settings with the command and the package versions of this process."""
+    """Adds the command and the package versions of this process to settings."""
     section = values.get(RUN_SECTION, {}) | {"command": _command(), "versions": package_versions()}
     return {**values, RUN_SECTION: section}
 
 
 def identity(values: Mapping[str, Any]) -> Values:
-    """Settings without what may differ between two starts of the same run."""
+    """Settings without the values that may differ between two starts of the same run."""
     section = {key: value for key, value in values.get(RUN_SECTION, {}).items() if key not in _PROVENANCE}
-    for name, place in (("data", "folder"), ("score_feature", "run")):
+    for name, path_key in (("data", "folder"), ("score_feature", "run")):
         if isinstance(section.get(name), dict):
-            section[name] = {key: value for key, value in section[name].items() if key != place}
+            section[name] = {key: value for key, value in section[name].items() if key != path_key}
     return {**{key: value for key, value in values.items() if key != RUN_SECTION}, RUN_SECTION: section}
 
 
 def package_versions() -> dict[str, str]:
     """The installed versions of the packages that results depend on."""
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _command() -> str:
-    """The command line of this process, as it could be given again."""
+    """The command line that starts this process again."""
     script = Path(sys.argv[0])
     name = script.parent.name if script.stem == "__main__" else script.stem
     return shlex.join(["python", "-m", f"pipelines.{name}", *sys.argv[1:]])
 
 
 def read_values(run: Path) -> Values:
-    """The settings of a finished run.
+    """Reads the settings of a finished run.
 
     Raises:
-        InputError: when config.yaml was changed or is no mapping.
+        InputError: if config.yaml was modified or is not a mapping.
     """
     verify(run, CONFIG_FILE)
     path = run / CONFIG_FILE
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read ({error}): the run is not whole") from error
+        raise InputError(f"{path} cannot be read ({error}): the run folder is incomplete, run it again") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings: the run is not whole")
+        raise InputError(f"{path} is not a mapping of settings: the run folder is incomplete, run it again")
     return _with_run_section(values)
 
 
 def read_run_config(run: Path) -> RunConfig:
-    """The settings of a finished ranking run.
+    """Reads the settings of a finished ranking run.
 
     Raises:
-        InputError: when it is no ranking run.
+        InputError: if the run is not a ranking run.
     """
     values = read_values(run)
     if not {"model", "trainer"} <= values.keys():
@@ -130,13 +130,13 @@ def read_run_config(run: Path) -> RunConfig:
 
 
 def read_run_section(run: Path) -> RunSection:
-    """The section `run` of a finished run of any kind."""
+    """Reads the section `run` of a finished run of any kind."""
     values = read_values(run).get(RUN_SECTION, {})
     return validate(RunSection, values, str(run / CONFIG_FILE), f"{RUN_SECTION}.")
 
 
 def _with_run_section(values: Values) -> Values:
-    """Values as earlier versions wrote them, with the data, the splits and the scores in the section `run`."""
+    """Moves data, splits and scores into the section `run`, for files written by earlier versions."""
     data = values.get("data")
     if RUN_SECTION in values or not isinstance(data, dict):
         return values

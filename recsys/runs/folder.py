@@ -1,4 +1,4 @@
-"""The run folder: an experiment's config, metrics, weights, logs and predictions, whole or plainly unfinished."""
+"""The run folder: config, metrics, checkpoints, logs and predictions of an experiment."""
 
 import shutil
 import zipfile
@@ -33,17 +33,17 @@ SummaryT = TypeVar("SummaryT", bound=FitSummary)
 
 
 class RunFolder:
-    """A folder of one experiment, written beside its final name until it is whole.
+    """The folder of one experiment, written as `OUT.partial` and renamed to `OUT` when it is complete.
 
-    A killed run leaves `OUT.partial`: the same command finds the parts that were finished there and goes on.
+    A killed run leaves `OUT.partial`: the same command loads the fits that were finished and continues.
 
     Args:
-        folder: the final name.
+        folder: the final path.
         config: the resolved config; saved before anything else.
-        is_writer: whether this process writes; the others only look where things are.
+        is_writer: whether this process writes; other processes only use the paths.
 
     Raises:
-        InputError: when the folder holds something else, or an unfinished run of another config.
+        InputError: if the folder contains something else, or a run of another config.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], is_writer: bool = True) -> None:
@@ -63,7 +63,7 @@ class RunFolder:
                     f"{self._partial} holds an unfinished run of another config: choose another --out, or remove it"
                 )
             if is_done(self._partial):
-                self._give_name()
+                self._rename_to_final()
             return
         (self._partial / PARTS).mkdir(exist_ok=True)
         (self._partial / CHECKPOINTS).mkdir(exist_ok=True)
@@ -79,52 +79,52 @@ class RunFolder:
 
     @property
     def is_done(self) -> bool:
-        """Whether the run was finished before."""
+        """Whether the run is finished."""
         return is_done(self.folder)
 
     def metrics(self) -> RunMetrics:
-        """metrics.json of a finished ranking run or ensemble."""
+        """Reads metrics.json of a finished ranking run or ensemble."""
         return read_metrics(self.folder)
 
     def metrics_as(self, kind: type[MetricsT]) -> MetricsT:
-        """metrics.json of a finished run of another kind."""
+        """Reads metrics.json of a finished run of another kind."""
         return read_metrics_as(self.folder, kind)
 
     def tensorboard(self, fit: str) -> Path:
-        """Where the TensorBoard log of one fitted model goes."""
+        """The TensorBoard folder of a fitted model."""
         return self._partial / TENSORBOARD / fit
 
     def weights(self, fit: str) -> Path:
-        """Where the weights of one fitted model go."""
+        """The checkpoint folder of a fitted model."""
         return self._partial / CHECKPOINTS / fit
 
     def file(self, name: str) -> Path:
-        """Where a further file of an unfinished run goes."""
+        """The path of another file of the unfinished run."""
         return self._partial / name
 
     def has_fit(self, fit: str) -> bool:
-        """Whether a model was fitted, and its predictions kept, by an earlier start of this run."""
+        """Whether an earlier start of this run fitted the model and saved its predictions."""
         return (self._partial / PARTS / f"{fit}.json").is_file()
 
     def save_fit(self, fit: str, predictions: Sequence[Predictions], summary: FitSummary) -> None:
-        """Keeps a fitted model's predictions; the summary comes last and marks the fit as whole."""
-        for part in predictions:
+        """Saves a fitted model's predictions; the summary is written last and marks the fit as complete."""
+        for fold in predictions:
             np.savez(
-                self._partial / PARTS / f"{fit}.{part.name}.npz",
-                row=part.row,
-                label=part.label,
-                model_logit=part.model_logit,
-                natural=part.logits.natural,
-                log_pos_weight=part.logits.log_pos_weight,
+                self._partial / PARTS / f"{fit}.{fold.name}.npz",
+                row=fold.row,
+                label=fold.label,
+                model_logit=fold.model_logit,
+                natural=fold.logits.natural,
+                log_pos_weight=fold.logits.log_pos_weight,
             )
-        saved = {"parts": [part.name for part in predictions], "summary": summary.model_dump(mode="json")}
+        saved = {"parts": [fold.name for fold in predictions], "summary": summary.model_dump(mode="json")}
         write_json(self._partial / PARTS / f"{fit}.json", saved)
 
     def load_predictions(self, fit: str) -> list[Predictions]:
-        """The predictions of a model that was fitted.
+        """Loads the saved predictions of a fitted model.
 
         Raises:
-            InputError: when a file is damaged.
+            InputError: if a file is damaged.
         """
         predictions = []
         for name in read_json(self._partial / PARTS / f"{fit}.json")["parts"]:
@@ -134,35 +134,35 @@ class RunFolder:
                     logits = Logits(arrays["natural"], arrays["log_pos_weight"])
                     columns = (arrays["row"], arrays["label"], arrays["model_logit"])
             except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                mark = path.with_name(f"{fit}.json")
-                raise InputError(f"{path} is damaged ({error}): remove {mark}, and {fit} is fitted again") from error
+                summary_path = path.with_name(f"{fit}.json")
+                raise InputError(f"{path} is damaged ({error}): remove {summary_path} to fit {fit} again") from error
             predictions.append(Predictions.of_fold(name, *columns, logits))
         return predictions
 
     def load_summary(self, fit: str, kind: type[SummaryT]) -> SummaryT:
-        """The summary of a model that was fitted."""
+        """Loads the saved summary of a fitted model."""
         path = self._partial / PARTS / f"{fit}.json"
         return validate(kind, read_json(path)["summary"], str(path))
 
     def finish(self, metrics: RunMetrics, predictions: Sequence[Predictions], row_ids: pa.Array) -> None:
-        """Writes what describes the whole run and gives the folder its final name.
+        """Writes the reported predictions, their statistics and metrics.json; renames the folder to its final name.
 
         Args:
-            metrics: metrics.json.
-            predictions: the reported ones.
-            row_ids: their rows' ids, one set of predictions after the other.
+            metrics: the content of metrics.json.
+            predictions: the reported predictions.
+            row_ids: row ids of the concatenated predictions.
         """
         write_oof(self._partial / OOF_FILE, predictions, row_ids)
-        write_json(self._partial / PREDS_STATS_FILE, {part.name: prediction_stats(part) for part in predictions})
+        write_json(self._partial / PREDS_STATS_FILE, {fold.name: prediction_stats(fold) for fold in predictions})
         self.close(to_json(metrics))
 
     def close(self, metrics: Mapping[str, Any]) -> None:
-        """Writes metrics.json and gives the folder its final name."""
+        """Writes metrics.json and renames the folder to its final name."""
         write_json(self._partial / METRICS_FILE, dict(metrics))
-        seal(self._partial)  # before the parts go: a run that is killed between the two has all it needs
-        self._give_name()
+        seal(self._partial)  # before parts/ is removed: a run killed in between is complete
+        self._rename_to_final()
 
-    def _give_name(self) -> None:
+    def _rename_to_final(self) -> None:
         shutil.rmtree(self._partial / PARTS, ignore_errors=True)
         give_final_name(self.folder)
 

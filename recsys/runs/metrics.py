@@ -1,4 +1,4 @@
-"""metrics.json: its models, written and read in one place."""
+"""metrics.json: its pydantic models, and the functions that read and write it."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,30 +20,30 @@ MetricsT = TypeVar("MetricsT", bound=BaseModel)
 
 
 class _Summary(BaseModel):
-    """Frozen; keys that another kind of run adds are left out."""
+    """Frozen; ignores keys that other kinds of runs add."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class EpochSummary(_Summary):
-    """One pass over the training rows."""
+    """Summary of one epoch."""
 
     loss: float
     monitored: float | None
-    """The value that early stopping saw; None where nothing was monitored."""
+    """The metric that early stopping monitored; None if it monitored nothing."""
 
 
 class LinkSummary(_Summary):
-    """How the logits of a fit relate to p and q."""
+    """The mapping from the logits of a fit to those of p and q."""
 
     link: LogitLink
 
 
 class FitSummary(LinkSummary):
-    """What metrics.json keeps of a fitted model."""
+    """Summary of a fitted model."""
 
     n_rows_trained: int
-    """Over all epochs."""
+    """Summed over epochs."""
     seconds: float
     waited_s: float
     """Time that training waited for batches."""
@@ -51,14 +51,14 @@ class FitSummary(LinkSummary):
     peak_gpu_gib: float
     precision: Precision
     fell_back_at_step: int | None
-    """The step from which training ran in fp32; None where it never fell back."""
+    """The step at which training fell back to fp32; None if it did not."""
     micro_batches: int
     best_epoch: int
     epochs: tuple[EpochSummary, ...]
 
 
 class TowersFitSummary(FitSummary):
-    """What metrics.json keeps of fitted towers."""
+    """Summary of fitted towers."""
 
     rows_per_s: float
 
@@ -78,36 +78,36 @@ class TrainSummary(_Summary):
 
 
 class StackSummary(_Summary):
-    """What stands in the place of `TrainSummary` where nothing was trained: an ensemble, or a plan's final run."""
+    """Replaces `TrainSummary` in runs without training: an ensemble, or a plan's final run."""
 
     fits: dict[str, LinkSummary]
     """By fold."""
 
 
 class Spread(_Summary):
-    """Mean and standard deviation (n - 1) of a metric over folds; None where too few folds have it."""
+    """Mean and standard deviation (n - 1) of a metric over folds; None if it is defined on too few folds."""
 
     mean: float | None
     sd: float | None
 
 
 class CalibrationSummary(_Summary):
-    """What calibration did to a run's predictions."""
+    """Cross-fitted metrics of a run's predictions by calibration kind."""
 
     chosen: CalibrationKind | None
-    """None where there were no other folds to fit to."""
+    """None if no calibration was fitted."""
     figures: dict[CalibrationKind, Metrics]
     """By kind, cross-fitted."""
 
 
 class DataSummary(_Summary):
-    """Where the run's prepared data set is."""
+    """The location of the run's prepared data set."""
 
     folder: str
 
 
 class RunMetrics(_Summary):
-    """metrics.json of a ranking run, and what it shares with that of an ensemble."""
+    """metrics.json of a ranking run; also the common fields of ensembles and final runs."""
 
     overall: Metrics
     folds: dict[str, Metrics]
@@ -117,28 +117,28 @@ class RunMetrics(_Summary):
     """By segmentation and label."""
     train: TrainSummary | StackSummary
     splits: dict[str, Metrics] | None = None
-    """By predefined partition, where more than one is evaluated."""
+    """By predefined partition, if more than one is evaluated."""
     bayes: Metrics | None = None
-    """Of the generator's true probabilities, where they are known."""
+    """Metrics of the generator's true probabilities, if they are known."""
     data: DataSummary | None = None
     calibration: CalibrationSummary | None = None
     member_folders: dict[str, str] | None = None
-    """Of an ensemble or a final run, by member."""
+    """For an ensemble or a final run: run folder by member."""
 
     @property
     def links(self) -> dict[str, LogitLink]:
-        """By fit, how its logits relate to p and q."""
+        """By fit: the mapping from its logits to those of p and q."""
         return {name: fit.link for name, fit in self.train.fits.items()}
 
     @property
     def trained(self) -> TrainSummary:
-        """Of a run that trained a model."""
+        """The training summary of a run that trained a model."""
         assert isinstance(self.train, TrainSummary)
         return self.train
 
 
 class Gain(_Summary):
-    """An ensemble against its best member."""
+    """The gain of an ensemble over its best member."""
 
     over: str
     differences: dict[str, Difference]
@@ -151,22 +151,22 @@ class EnsembleMetrics(RunMetrics):
     method: StackMethod
     members: dict[str, Metrics]
     methods: dict[StackMethod, Metrics]
-    """By the ways that were tried, cross-fitted."""
+    """By evaluated method: cross-fitted metrics."""
     without: dict[str, Metrics]
-    """By member, of the ensemble without it."""
+    """By member: metrics of the ensemble without it."""
     weights: dict[str, float] | None
-    """None where the method has no weight for each member."""
+    """None if the method has no weight per member."""
     gain: Gain
 
 
 class HoldoutEnsembleMetrics(RunMetrics):
-    """metrics.json of an ensemble on the last day, stacked as its out-of-fold counterpart is."""
+    """metrics.json of an ensemble on the last day, with the stacking method of its out-of-fold counterpart."""
 
     method: StackMethod
 
 
 class FinalMetrics(RunMetrics):
-    """metrics.json of a plan's final run: the best one, trained once more on all rows."""
+    """metrics.json of a plan's final run: the best run, trained again on all rows."""
 
     best: str
     estimated_on: str
@@ -175,33 +175,33 @@ class FinalMetrics(RunMetrics):
 
 
 def to_json(metrics: RunMetrics) -> dict[str, Any]:
-    """The content of metrics.json: sections that a run does not have are left out."""
+    """The content of metrics.json, without sections that the run does not have."""
     values: dict[str, Any] = metrics.model_dump(mode="json")
     kept_when_null = {"weights"}
     return {key: value for key, value in values.items() if value is not None or key in kept_when_null}
 
 
 def read_metrics(run: Path) -> RunMetrics:
-    """metrics.json of a finished ranking run or ensemble; see `read_metrics_as`."""
+    """Reads metrics.json of a finished ranking run or ensemble; see `read_metrics_as`."""
     return read_metrics_as(run, RunMetrics)
 
 
 def read_metrics_as(run: Path, kind: type[MetricsT]) -> MetricsT:
-    """metrics.json of a finished run.
+    """Reads metrics.json of a finished run.
 
     Args:
-        run: its folder.
-        kind: what the run is.
+        run: the run folder.
+        kind: the model of metrics.json for this kind of run.
 
     Raises:
-        InputError: when the file is missing, was changed, or is not that of such a run.
+        InputError: if the file is missing, was modified, or belongs to another kind of run.
     """
     verify(run, METRICS_FILE)
     return validate(kind, _with_new_names(read_json(run / METRICS_FILE)), str(run / METRICS_FILE))
 
 
 def _with_new_names(values: Any) -> Any:
-    """Values as earlier versions wrote them, under today's names."""
+    """Renames keys that earlier versions wrote."""
     if isinstance(values, dict):
         renamed = {"score": "toss_score"}
         return {renamed.get(key, key): _with_new_names(value) for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""Predictions of rows that the models had not seen: in memory, in oof.csv, and joined by row id."""
+"""Predictions of rows that the models were not trained on: in memory, in oof.csv, and joined by row id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,37 +18,37 @@ from recsys.system.files import is_done
 from recsys.system.seal import verify
 
 _TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit": pa.float32()}
-"""The columns of oof.csv that are read back; its `p` follows from the logit."""
+"""The columns of oof.csv that are read; `p` is computed from the logit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a fitted model, or a whole run, predicted for rows that it was not fitted to."""
+    """Predictions of a fitted model, or of a whole run, for rows that it was not fitted to."""
 
     name: str
-    """Of the fold, the partition or the run."""
+    """The name of the fold, the partition or the run."""
     row: np.ndarray
-    """[n] int64 row numbers in the prepared data set, or positions among the ids of a run."""
+    """[n] int64 row numbers in the prepared data set, or positions in the row ids of a run."""
     fold: np.ndarray
     """[n] str: the fold or partition that each row belongs to."""
     label: np.ndarray
     """[n] 0 / 1."""
     model_logit: np.ndarray
-    """[n] float32, as the model gives it."""
+    """[n] float32 output of the model."""
     logits: Logits
 
     @classmethod
     def of_fold(
         cls, name: str, row: np.ndarray, label: np.ndarray, model_logit: np.ndarray, logits: Logits
     ) -> "Predictions":
-        """The predictions of one fold or partition."""
+        """Builds the predictions of one fold or partition."""
         return cls(name, row, np.full(len(row), name), label, model_logit, logits)
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, positions: np.ndarray) -> "Predictions":
-        """Some of the rows, in the order of [m] positions."""
+        """Selects rows by [m] positions, in their order."""
         return Predictions(
             self.name,
             self.row[positions],
@@ -59,45 +59,46 @@ class Predictions:
         )
 
     def measure(self) -> Metrics:
-        """All metrics of these rows."""
+        """Computes all metrics of the rows."""
         return measure(self.label, self.logits)
 
 
-def join(parts: Sequence[Predictions], name: str = "overall") -> Predictions:
-    """Predictions end to end; of no part, no rows."""
-    if not parts:
+def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
+    """Concatenates predictions; an empty sequence gives no rows."""
+    if not folds:
         empty = np.zeros(0, np.float32)
         return Predictions.of_fold(name, empty.astype(np.int64), empty, empty, Logits.join([]))
     return Predictions(
         name=name,
-        row=np.concatenate([part.row for part in parts]),
-        fold=np.concatenate([part.fold for part in parts]),
-        label=np.concatenate([part.label for part in parts]),
-        model_logit=np.concatenate([part.model_logit for part in parts]),
-        logits=Logits.join([part.logits for part in parts]),
+        row=np.concatenate([fold.row for fold in folds]),
+        fold=np.concatenate([fold.fold for fold in folds]),
+        label=np.concatenate([fold.label for fold in folds]),
+        model_logit=np.concatenate([fold.model_logit for fold in folds]),
+        logits=Logits.join([fold.logits for fold in folds]),
     )
 
 
 def by_fold(label: np.ndarray, fold: np.ndarray, logits: Logits) -> list[Predictions]:
-    """Predictions without a model's own logits, such as an ensemble's, fold by fold; rows are positions in `label`."""
-    parts = []
+    """Splits an ensemble's predictions by fold; model logits are the natural logits, rows are positions in `label`."""
+    predictions = []
     for name in np.unique(fold):
         row = np.flatnonzero(fold == name)
-        inside = logits.take(row)
-        parts.append(Predictions.of_fold(str(name), row, label[row], inside.natural.astype(np.float32), inside))
-    return parts
+        fold_logits = logits.take(row)
+        model_logit = fold_logits.natural.astype(np.float32)
+        predictions.append(Predictions.of_fold(str(name), row, label[row], model_logit, fold_logits))
+    return predictions
 
 
-def write_oof(path: Path, parts: Sequence[Predictions], row_ids: pa.Array) -> None:
-    """oof.csv: row_id, fold, label, logit (as the model gives it), p (at the natural base rate)."""
-    whole = join(parts)
+def write_oof(path: Path, folds: Sequence[Predictions], row_ids: pa.Array) -> None:
+    """Writes oof.csv: row_id, fold, label, logit (output of the model), p (at the natural base rate)."""
+    joined = join(folds)
     table = pa.table(
         {
             "row_id": row_ids,
-            "fold": pa.array(whole.fold, pa.string()),
-            "label": whole.label.astype(np.int8),
-            "logit": whole.model_logit,
-            "p": whole.logits.p,
+            "fold": pa.array(joined.fold, pa.string()),
+            "label": joined.label.astype(np.int8),
+            "logit": joined.model_logit,
+            "p": joined.logits.p,
         }
     )
     pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
@@ -113,7 +114,7 @@ class RunPredictions:
 
     @property
     def name(self) -> str:
-        """Of the run."""
+        """The name of the run."""
         return self.predictions.name
 
     @property
@@ -128,40 +129,38 @@ class RunPredictions:
 
     @property
     def logits(self) -> Logits:
-        """Of the [n] rows."""
+        """The logits of the [n] rows."""
         return self.predictions.logits
 
     def take(self, positions: np.ndarray) -> "RunPredictions":
-        """Some of the rows, in the order of [m] positions."""
+        """Selects rows by [m] positions, in their order."""
         return RunPredictions(self.row_id.take(pa.array(positions)), self.predictions.take(positions))
 
 
 def read_predictions(run: Path) -> RunPredictions:
-    """The reported predictions of a finished run.
+    """Reads the reported predictions of a finished run.
 
     Raises:
-        InputError: when the folder is no finished run, or its oof.csv is not whole.
+        InputError: if the folder is not a finished run, or its oof.csv is damaged.
     """
     if not is_done(run) or not (run / OOF_FILE).is_file():
-        raise InputError(
-            f"{run} is not a finished run: give the folder that python -m pipelines.rank printed at its end"
-        )
+        raise InputError(f"{run} is not a finished run: pass the run folder that python -m pipelines.rank prints")
     verify(run, OOF_FILE, METRICS_FILE)
     convert = pa_csv.ConvertOptions(column_types=_TYPES, include_columns=list(_TYPES), strings_can_be_null=False)
     parse = pa_csv.ParseOptions(newlines_in_values=True)
     try:
         table = pa_csv.read_csv(run / OOF_FILE, parse_options=parse, convert_options=convert).combine_chunks()
     except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{run / OOF_FILE} is not readable ({error}): run it again under another --out") from error
+        raise InputError(f"{run / OOF_FILE} is not readable ({error}): run it again with another --out") from error
     model_logit = table["logit"].to_numpy().astype(np.float32)
     encoded = table["fold"].combine_chunks().dictionary_encode()
     codes, names = np.asarray(encoded.indices), encoded.dictionary.to_pylist()
     natural, log_pos_weight = np.empty(len(model_logit)), np.empty(len(model_logit))
     links = read_metrics(run).links
     for code, name in enumerate(names):
-        inside = codes == code
-        logits = _link_of_fold(name, links, run).logits(model_logit[inside])
-        natural[inside], log_pos_weight[inside] = logits.natural, logits.log_pos_weight
+        in_fold = codes == code
+        logits = _link_of_fold(name, links, run).logits(model_logit[in_fold])
+        natural[in_fold], log_pos_weight[in_fold] = logits.natural, logits.log_pos_weight
     predictions = Predictions(
         name=run.name,
         row=np.arange(len(model_logit)),
@@ -174,29 +173,29 @@ def read_predictions(run: Path) -> RunPredictions:
 
 
 def _link_of_fold(fold: str, links: dict[str, LogitLink], run: Path) -> LogitLink:
-    """How the logits of a fold relate to p and q."""
+    """The mapping from the logits of a fold to those of p and q."""
     fit = next((name for name in (fold, f"fold_{fold}", "full") if name in links), None)
     if fit is None:
-        raise InputError(f"{run / METRICS_FILE} knows no fit for fold {fold!r} of its oof.csv: it is of another run")
+        raise InputError(f"{run / METRICS_FILE} has no fit for fold {fold!r} of oof.csv: they are of different runs")
     return links[fit]
 
 
 def join_predictions(runs: Sequence[RunPredictions]) -> list[RunPredictions]:
-    """The same runs over the rows that all of them have, in the order of the first.
+    """Restricts runs to the rows that all of them have, in the order of the first run.
 
     Raises:
-        InputError: when they share no row, or disagree on a label.
+        InputError: if they share no row, or differ in a label.
     """
     first = runs[0]
-    positions = [pc.index_in(first.row_id, value_set=other.row_id) for other in runs]
+    positions = [pc.index_in(first.row_id, value_set=run.row_id) for run in runs]
     is_shared = np.logical_and.reduce([np.asarray(pc.is_valid(position)) for position in positions])
     shared = pa.array(np.flatnonzero(is_shared))
     if len(shared) == 0:
-        raise InputError(f"{', '.join(run.name for run in runs)} share no row: they are of different data or splits")
+        raise InputError(f"{', '.join(run.name for run in runs)} share no row: they use different data or splits")
     joined = [run.take(position.take(shared).to_numpy()) for run, position in zip(runs, positions, strict=True)]
-    for other in joined[1:]:
-        if not np.array_equal(joined[0].label, other.label):
+    for run in joined[1:]:
+        if not np.array_equal(joined[0].label, run.label):
             raise InputError(
-                f"{first.name} and {other.name} disagree on labels of the same rows: compare runs of one data set"
+                f"{first.name} and {run.name} have different labels for the same rows: compare runs of one data set"
             )
     return joined

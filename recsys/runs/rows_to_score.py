@@ -1,4 +1,4 @@
-"""The rows of a submission: those of parquet files that nobody prepared, or the test rows of a prepared data set."""
+"""The rows of a submission: rows of unprepared parquet files, or the test rows of a prepared data set."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -21,31 +21,31 @@ from recsys.system.threads import in_threads
 
 
 class RowsToScore(Protocol):
-    """Rows in their order, read piece by piece."""
+    """Rows to score, read block by block in their order."""
 
     n_rows: int
     id_name: str
     origin: str
-    """What to name in errors."""
+    """The source of the rows, for error messages."""
 
     def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
-        """Ids as text, and the rows."""
+        """Yields blocks of (ids as text, encoded rows)."""
         ...
 
     def ids(self) -> pa.Array:
-        """[n] every id."""
+        """[n] ids of all rows as text."""
         ...
 
 
 class FileRows:
-    """The rows of files; without an id column they are numbered.
+    """The rows of parquet files; without an id column the ids are row numbers.
 
     Args:
-        dataset: whose schema and vocabularies encode them.
+        dataset: the data set whose schema and vocabularies encode the rows.
         paths: parquet files.
 
     Raises:
-        InputError: when the files lack a column, or have no rows.
+        InputError: if the files lack a column, or have no rows.
     """
 
     def __init__(self, dataset: PreparedDataset, paths: list[Path]) -> None:
@@ -65,12 +65,12 @@ class FileRows:
         if self._has_id and self._id not in columns:
             columns.append(str(self._id))
         tables, vocabularies = self._source.batches("test", columns), self._dataset.vocabularies
-        encoded = in_threads(lambda found: encode_rows(found[1], schema, vocabularies), tables)
+        encoded = in_threads(lambda path_and_table: encode_rows(path_and_table[1], schema, vocabularies), tables)
         for (path, table), rows in encoded:
             if self._has_id and table[self._id].null_count:
-                raise InputError(f"{path}: id column {self._id!r} has nulls: every row needs an id of its own")
-            number = pa.array(np.arange(n_done, n_done + table.num_rows))
-            ids = table[self._id].combine_chunks() if self._has_id else number
+                raise InputError(f"{path}: id column {self._id!r} has nulls: every row needs an id")
+            row_numbers = pa.array(np.arange(n_done, n_done + table.num_rows))
+            ids = table[self._id].combine_chunks() if self._has_id else row_numbers
             yield pc.cast(ids, pa.string()), rows
             n_done += table.num_rows
 
@@ -86,39 +86,39 @@ class PreparedRows:
     """The test rows of a prepared data set.
 
     Args:
-        dataset: where they are.
+        dataset: the prepared data set.
 
     Raises:
-        InputError: when it has none.
+        InputError: if the data set has no test rows.
     """
 
     def __init__(self, dataset: PreparedDataset) -> None:
         self._dataset, self._rows = dataset, dataset.partition_rows("test")
         self.n_rows = len(self._rows)
         if self.n_rows == 0:
-            raise InputError(f"{dataset.folder} has no test rows: name files of rows to score with --test")
+            raise InputError(f"{dataset.folder} has no test rows: pass the parquet files to score with --test")
         self.id_name, self.origin = dataset.manifest.schema_.id or "row_id", str(dataset.folder)
 
     def blocks(self) -> Iterator[tuple[pa.Array, EncodedRows]]:
         """See `RowsToScore`."""
         for start in range(0, self.n_rows, READ_ROWS):
-            here = slice(start, start + READ_ROWS)
-            yield self._ids(here), self._dataset.store.encoded(self._numbers[here])
+            block = slice(start, start + READ_ROWS)
+            yield self._ids(block), self._dataset.store.encoded(self._row_numbers[block])
 
     def ids(self) -> pa.Array:
         """See `RowsToScore`."""
         return self._ids(slice(0, self.n_rows))
 
     def labels(self) -> np.ndarray | None:
-        """[n] 0 / 1, where the data brought them."""
-        return self._dataset.store.labels(self._numbers) if "test" in self._dataset.predefined_splits else None
+        """[n] 0 / 1; None if the raw data has no labels for the test rows."""
+        return self._dataset.store.labels(self._row_numbers) if "test" in self._dataset.predefined_splits else None
 
-    def _ids(self, here: slice) -> pa.Array:
+    def _ids(self, block: slice) -> pa.Array:
         has_ids = (self._dataset.folder / IDS_FILE).is_file()
-        if not has_ids and self._dataset.manifest.test_files:  # numbered as `FileRows` numbers them
-            return pc.cast(pa.array(np.arange(self.n_rows)[here]), pa.string())
-        return pc.cast(self._dataset.store.row_ids(self._numbers[here]), pa.string())
+        if not has_ids and self._dataset.manifest.test_files:  # row numbers, as in `FileRows`
+            return pc.cast(pa.array(np.arange(self.n_rows)[block]), pa.string())
+        return pc.cast(self._dataset.store.row_ids(self._row_numbers[block]), pa.string())
 
     @cached_property
-    def _numbers(self) -> np.ndarray:
-        return np.sort(self._rows(np.arange(self.n_rows)))  # in the order of the files
+    def _row_numbers(self) -> np.ndarray:
+        return np.sort(self._rows(np.arange(self.n_rows)))  # file order

@@ -1,4 +1,4 @@
-"""A further feature for the rows of a prepared data set: scores that another run wrote, joined by row id."""
+"""A retrieval run's scores as an additional feature of a prepared data set, joined by row id."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,68 +24,68 @@ _DATA = "data"
 
 @dataclass(frozen=True)
 class ScoredDataset:
-    """A data set with a further column."""
+    """A data set with a score column."""
 
     dataset: PreparedDataset
     feature: ScoreFeature
-    """Where the column comes from."""
+    """The source of the column."""
 
 
 def write_scores(path: Path, dataset: PreparedDataset, rows: np.ndarray, scores: np.ndarray) -> None:
-    """scores.parquet: row_id (text), score (float32) of [n] rows."""
+    """Writes scores.parquet: row_id (text) and score (float32) of [n] rows."""
     ids = pc.cast(dataset.store.row_ids(rows), pa.string())
     table = pa.table({"row_id": ids, "score": scores.astype(np.float32)})
     pq.write_table(table.replace_schema_metadata({_DATA: _size_of(dataset)}), path, compression="zstd")
 
 
 def _size_of(dataset: PreparedDataset) -> str:
-    """Tells data sets apart whose row ids are but numbers."""
+    """The size of a data set as text; distinguishes data sets whose row ids are only row numbers."""
     return f"{dataset.n_rows} rows, {sum(group.n_positive for group in dataset.groups)} clicks"
 
 
 def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> ScoredDataset:
-    """The same rows with a run's scores as one more dense column.
+    """Adds a run's scores to a data set as a numeric column.
 
-    A split standardizes the column by its fitting rows, and needs a score for each of its rows.
+    A split standardizes the column with the statistics of its fitting rows, and needs a score for every row.
 
     Args:
-        dataset: the rows.
+        dataset: the data set.
         run: a finished run that wrote scores.parquet.
-        splits: those to fit on: the run's own alone is one whose held-out rows the scores have not seen.
+        splits: the splits to fit on; must be the run's split, whose held-out rows the run was not fitted to.
 
     Raises:
-        InputError: when the file is missing or broken, repeats a row, shares none with the data set, or is of another
+        InputError: if the file is missing or damaged, repeats a row, has no row of the data set, or is of another
             split.
     """
     path = run / SCORES_FILE
     if not is_done(run) or not path.is_file():
         raise InputError(
-            f"{run} is no finished run with {SCORES_FILE}: give the folder of python -m pipelines.retrieval"
+            f"{run} is not a finished run with {SCORES_FILE}: pass a run folder of python -m pipelines.retrieval"
         )
     fitted = read_run_section(run).splits
     if len(fitted) != 1 or tuple(splits) != fitted:
         raise InputError(
-            f"{run} learned from split {fitted[0]!r}, so that its scores know rows that {', '.join(splits)} would be "
-            f"evaluated on: fit on {fitted[0]} alone"
+            f"{run} was fitted on split {fitted[0]!r}, so its scores leak rows that {', '.join(splits)} would evaluate "
+            f"on: fit on {fitted[0]} only"
         )
     try:
         table = pq.read_table(path, columns=["row_id", "score"]).combine_chunks()
         ids, scores = pc.cast(table["row_id"], pa.string()), pc.cast(table["score"], pa.float32())
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{path} is not readable ({error}): run the retrieval again under another --out") from error
+        raise InputError(f"{path} is not readable ({error}): run the retrieval again with another --out") from error
     ids = ids.combine_chunks()
     if pc.count_distinct(ids).as_py() != len(ids):
-        raise InputError(f"{path} holds some rows twice: run the retrieval again under another --out")
-    scores_of = np.append(scores.to_numpy(), np.float32(np.nan))
+        raise InputError(f"{path} has duplicate row ids: run the retrieval again with another --out")
+    scores_or_nan = np.append(scores.to_numpy(), np.float32(np.nan))
     values = np.empty(dataset.n_rows, np.float32)
     for rows in AllRows(dataset.n_rows).blocks():
-        found = pc.index_in(pc.cast(dataset.store.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
-        values[rows] = scores_of[found.to_numpy()]
-    of = (table.schema.metadata or {}).get(_DATA.encode(), b"").decode()
-    if np.isnan(values).all() or of != _size_of(dataset):
+        positions = pc.index_in(pc.cast(dataset.store.row_ids(rows), pa.string()), value_set=ids).fill_null(-1)
+        values[rows] = scores_or_nan[positions.to_numpy()]
+    scored_data = (table.schema.metadata or {}).get(_DATA.encode(), b"").decode()
+    if np.isnan(values).all() or scored_data != _size_of(dataset):
         raise InputError(
-            f"{path} is of other data ({of or 'unknown'}) than {dataset.folder} ({_size_of(dataset)}): give a "
-            "retrieval run of the same raw files"
+            f"{path} has scores of other data ({scored_data or 'unknown'}) than {dataset.folder} "
+            f"({_size_of(dataset)}): pass a retrieval run of the same raw files"
         )
     column = ExtraColumn(RETRIEVAL_SCORE, values, str(path))
     fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The metrics of a ranking run over all its rows, by fold and by segment, and the table that shows them."""
+"""Computes a ranking run's metrics over all rows, by fold and by segment, and prints them as a table."""
 
 from collections.abc import Sequence
 
@@ -15,30 +15,30 @@ from recsys.runs.predictions import Predictions, join
 from recsys.system.progress import console
 
 _MAX_PRINTED_SEGMENTS = 4
-"""A segmentation of more is left to metrics.json: a table of 24 hours would hide the rest."""
+"""Larger segmentations are only in metrics.json: 24 rows, one per hour, would hide the other metrics."""
 
 
 def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics | None:
-    """The same rows as the generator's true probabilities would score them, where they are known."""
-    truth = dataset.truth(predictions.row)
-    if truth is None:
+    """Metrics of the generator's true probabilities on the same rows; None if they are unknown."""
+    true_p = dataset.truth(predictions.row)
+    if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(truth)))
+    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)))
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
-    """Metrics by segmentation and label, as the schema's `segments` name them."""
+    """Metrics by segmentation and segment label, as defined in the schema's `segments`."""
     by_segmentation: dict[str, dict[str, Metrics]] = {}
     for name, labels in dataset.segments(predictions.row).items():
         by_segmentation[name] = {}
         for label in sorted(pc.unique(labels).to_pylist()):
-            inside = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
-            by_segmentation[name][label] = predictions.take(inside).measure()
+            positions = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
+            by_segmentation[name][label] = predictions.take(positions).measure()
     return by_segmentation
 
 
 def spread(by_fold: Sequence[Metrics]) -> dict[str, Spread]:
-    """By metric, mean and standard deviation (n - 1) over folds; None where too few have it."""
+    """Mean and standard deviation (n - 1) over folds by metric; None if it is defined on too few folds."""
     by_metric: dict[str, Spread] = {}
     for name in METRIC_NAMES:
         values = [value for metrics in by_fold if (value := metrics.value(name)) is not None]
@@ -52,31 +52,31 @@ def spread(by_fold: Sequence[Metrics]) -> dict[str, Spread]:
 def summarize(
     reported: Sequence[Predictions], others: Sequence[Predictions], dataset: PreparedDataset, train: TrainSummary
 ) -> RunMetrics:
-    """The content of metrics.json, calibration aside.
+    """The content of metrics.json, except for calibration.
 
     Args:
-        reported: what `overall` is measured on: all folds, the holdout, or the test partition.
-        others: further partitions, shown beside them.
-        dataset: knows segments and the generator's truth.
+        reported: predictions that `overall` is computed from: all folds, the holdout, or the test partition.
+        others: predictions of other partitions, listed separately.
+        dataset: the data set, with segments and the generator's true probabilities.
         train: speed and memory of training.
     """
     overall = join(reported)
-    by_fold = {part.name: part.measure() for part in reported}
+    by_fold = {fold.name: fold.measure() for fold in reported}
     return RunMetrics(
         overall=overall.measure(),
         folds=by_fold,
         spread=spread(list(by_fold.values())),
         segments=segment_metrics(overall, dataset),
         train=train,
-        splits={part.name: part.measure() for part in (*others, *reported)} if others else None,
+        splits={fold.name: fold.measure() for fold in (*others, *reported)} if others else None,
         bayes=bayes_metrics(overall, dataset),
     )
 
 
 def print_summary(metrics: RunMetrics, title: str) -> None:
-    """Prints metrics.json as a table."""
+    """Prints the metrics as a table."""
     table = Table(title=title, title_justify="left")
-    table.add_column("rows of")
+    table.add_column("subset")
     for column in ("rows", "positive", *METRIC_NAMES):
         table.add_column(column, justify="right")
 

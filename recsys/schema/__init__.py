@@ -1,1 +1,1 @@
-"""Which column plays which role."""
+"""The roles of columns."""

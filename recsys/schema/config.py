@@ -1,4 +1,4 @@
-"""Which column plays which role, as a user writes it in a YAML file: names, and patterns such as `history_b_*`."""
+"""The roles of columns as a user writes them in a YAML file: names, and patterns such as `history_b_*`."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,14 +11,14 @@ TowerName = Literal["user", "item", "context"]
 
 
 def rename_ad_tower(towers: Any) -> Any:
-    """Towers by name, where earlier versions called that of the item `ad`."""
+    """Renames the tower `ad` of earlier versions to `item`."""
     if not isinstance(towers, dict):
         return towers
     return {"item" if name == "ad" else name: columns for name, columns in towers.items()}
 
 
 class Condition(StrictModel):
-    """Says of each value of a column whether it counts: numbers from `min` to `max`, or one of `values`; null never."""
+    """A condition on the values of a column: numbers from `min` to `max`, or one of `values`; null never meets it."""
 
     column: str
     min: float | None = None
@@ -26,7 +26,7 @@ class Condition(StrictModel):
     values: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Condition":
+    def _check_range_or_values(self) -> "Condition":
         has_range = self.min is not None or self.max is not None
         if has_range == (self.values is not None):
             raise ValueError(f"a condition on {self.column!r} takes min and max, or values: give one of the two")
@@ -34,7 +34,7 @@ class Condition(StrictModel):
 
 
 class TimeSplit(StrictModel):
-    """Splits the training files' rows in time: those from `valid_from` on are valid, those from `test_from` on test."""
+    """Splits the training files' rows by time: rows from `valid_from` on are valid, from `test_from` on test."""
 
     column: str
     valid_from: float | str | None = None
@@ -42,32 +42,32 @@ class TimeSplit(StrictModel):
 
 
 class LeaveLastOut(StrictModel):
-    """Splits the training files' rows by key: the last one of each in time is test, the one before it valid.
+    """Splits the training files' rows by key: each key's last row in time is test, the row before it is valid.
 
-    Rows of one moment follow each other in the order of the files.
+    Rows with equal time keep the order of the files.
     """
 
     key: str
     order: str
-    """A number, time or ISO date that rises with time."""
+    """Column of a number, time or ISO date that increases with time."""
     min_rows: int = Field(default=3, ge=3)
-    """Keys with fewer rows are trained on as they are."""
+    """All rows of keys with fewer rows are training rows."""
 
 
 class _Sequence(StrictModel):
     max_length: int = Field(default=50, ge=1)
     vocabulary: str | None = None
-    """A categorical column (or another sequence) whose embedding table this one shares."""
+    """A categorical column or another sequence whose embedding table this sequence shares."""
     statistics: bool = False
-    """Adds features of the uncut sequence: numeric NAME_length, NAME_distinct, NAME_diversity (distinct / length),
-    NAME_entropy (nats), and categorical NAME_first, NAME_last."""
+    """Adds features of the sequence before truncation: numeric NAME_length, NAME_distinct, NAME_diversity (distinct /
+    length), NAME_entropy (nats), and categorical NAME_first, NAME_last."""
 
 
 class _TokenSequence(_Sequence):
     column: str | None = None
-    """The column that holds the sequence; the feature's own name when left out."""
+    """The column of the sequence; the feature's name if omitted."""
     keep: Literal["first", "last", "spread"] = "last"
-    """Which tokens of a longer sequence are kept: those of one end, the recent one, or some at even distances."""
+    """Which tokens of a longer sequence to keep: the first, the last (most recent), or evenly spaced tokens."""
 
 
 class DelimitedSequence(_TokenSequence):
@@ -77,7 +77,7 @@ class DelimitedSequence(_TokenSequence):
     delimiter: str = ","
 
     @model_validator(mode="after")
-    def _one_ascii_character(self) -> "DelimitedSequence":
+    def _check_delimiter(self) -> "DelimitedSequence":
         if len(self.delimiter.encode()) != 1:
             raise ValueError(f"delimiter must be one ASCII character, got {self.delimiter!r}")
         return self
@@ -90,23 +90,24 @@ class ListSequence(_TokenSequence):
 
 
 class LogSequence(_Sequence):
-    """The items of earlier rows with the same key, built from the log itself: a history that no file brings.
+    """The items of earlier rows with the same key: a history that is built from the log, not read from a column.
 
-    A row's sequence holds the rows of all files whose `order` is lower than its own: never itself, nor a row of the
-    same moment. Where `where` reads the label, judge by a time split: a random fold's labels stand in later histories.
+    A row's sequence contains the rows of all files with a lower `order`, never the row itself; see `ties` for rows with
+    equal `order`. If `where` reads the label, evaluate on a time split: later histories contain the labels of random
+    folds.
     """
 
     kind: Literal["log"]
     key: str
-    """Whose history: the user's column."""
+    """Column of the key, such as the user."""
     item: str
-    """What a step of it is; its table is shared where it is a categorical column, unless `vocabulary` names another."""
+    """Column of the item of a step. A categorical column shares its embedding table unless `vocabulary` is set."""
     order: str
-    """A number, time or ISO date that rises with time."""
+    """Column of a number, time or ISO date that increases with time."""
     where: Condition | None = None
-    """Which rows leave a step in later histories; all when left out."""
+    """Which rows add a step to later histories; all rows if omitted."""
     ties: Literal["exclude", "file"] = "exclude"
-    """Rows of the same moment: left out of each other's histories, or taken in the order of the files."""
+    """Rows with equal `order`: excluded from each other's histories, or ordered as in the files."""
 
 
 class ColumnsSequence(StrictModel):
@@ -122,7 +123,7 @@ SequenceConfig = Annotated[
 
 
 class LengthSegment(StrictModel):
-    """Rows told apart by the uncut length of a sequence; label k holds lengths in [edges[k-1], edges[k])."""
+    """Segments rows by the length of a sequence before truncation; label k is for lengths in [edges[k-1], edges[k])."""
 
     kind: Literal["length"]
     sequence: str
@@ -130,14 +131,16 @@ class LengthSegment(StrictModel):
     labels: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _one_more_label_than_edges(self) -> "LengthSegment":
+    def _check_edges_and_labels(self) -> "LengthSegment":
         if len(self.labels) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"edges must rise and labels be one more, got edges={self.edges}, labels={self.labels}")
+            raise ValueError(
+                f"edges must increase and labels must have one more entry, got edges={self.edges}, labels={self.labels}"
+            )
         return self
 
 
 class ValueSegment(StrictModel):
-    """Rows told apart by the value of a categorical column."""
+    """Segments rows by the value of a categorical column."""
 
     kind: Literal["value"]
     column: str
@@ -147,41 +150,41 @@ SegmentConfig = Annotated[LengthSegment | ValueSegment, Field(discriminator="kin
 
 
 class SideTable(StrictModel):
-    """A parquet file joined to every row by a key column that both have."""
+    """A parquet file that is joined to the rows by a common key column."""
 
     file: str
     key: str
     columns: tuple[str, ...]
-    """Names or patterns of the columns to take."""
+    """Names or patterns of the columns to join."""
 
 
 class SchemaConfig(StrictModel):
-    """The roles as a user writes them; lists take names and patterns, and a name beats a pattern."""
+    """The roles as a user writes them. Lists take names and patterns; a name takes precedence over a pattern."""
 
     label: str | Condition
-    """The column of 0 and 1, or a condition that clicks meet."""
+    """The column of 0 and 1, or a condition that positives meet."""
     id: str | None = None
-    """Names each row. A training file may lack it: the row's number over all files is then its name."""
+    """The column of row ids. Training files may lack it: the ids are then row numbers over all files."""
     day: str | None = None
-    """Orders rows in time; its last value is the time holdout. Not a feature unless `categorical` names it."""
+    """Orders rows in time; its last value is the holdout day. It is a feature only if `categorical` names it."""
     split: str | TimeSplit | LeaveLastOut | None = None
-    """The column that says train, valid or test for each row, or the times that valid and test begin at, or whose last
-    rows they are."""
+    """The column with train, valid or test for each row, or the times at which valid and test begin, or the key whose
+    last rows are valid and test."""
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     sequences: dict[str, SequenceConfig] = {}
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
-    """Interactions with a table of their own: a categorical feature for each combination of the columns' values."""
+    """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
     ignore: tuple[str, ...] = ()
     towers: dict[TowerName, tuple[str, ...]] = {}
     target_item: str | None = None
-    """The categorical column that a behaviour sequence is matched against: the ad."""
+    """The categorical column of the candidate item, such as the ad, which behavior sequences are matched against."""
     segments: dict[str, SegmentConfig] = {}
     side_tables: dict[str, SideTable] = {}
 
     @field_validator("towers", mode="before")
     @classmethod
-    def _read_earlier_tower_name(cls, towers: Any) -> Any:
+    def _rename_ad_tower(cls, towers: Any) -> Any:
         if isinstance(towers, dict) and "ad" in towers:
             warn_of_new_name("schema.towers.ad", "schema.towers.item")
         return rename_ad_tower(towers)
@@ -193,24 +196,24 @@ class SchemaConfig(StrictModel):
 
     @property
     def split_column(self) -> str | None:
-        """The column that splits are read from, where it is one."""
+        """The column that splits are read from, or None."""
         if isinstance(self.split, LeaveLastOut):
             return None
         return self.split.column if isinstance(self.split, TimeSplit) else self.split
 
     def named_columns(self) -> set[str]:
-        """The columns that are named in full; those that only a pattern stands for are not among them."""
-        every = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
-        every += [c for c in (self.label_column, self.id, self.day, self.split_column) if c is not None]
+        """Returns the columns that are named in full, without those matched only by a pattern."""
+        names = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
+        names += [c for c in (self.label_column, self.id, self.day, self.split_column) if c is not None]
         if isinstance(self.split, LeaveLastOut):
-            every += [self.split.key, self.split.order]
+            names += [self.split.key, self.split.order]
         for name, sequence in self.sequences.items():
             match sequence:
                 case ColumnsSequence():
-                    every += sequence.columns
+                    names += sequence.columns
                 case LogSequence():
-                    every += [sequence.key, sequence.item, sequence.order]
-                    every += [sequence.where.column] if sequence.where else []
+                    names += [sequence.key, sequence.item, sequence.order]
+                    names += [sequence.where.column] if sequence.where else []
                 case _:
-                    every.append(sequence.column or name)
-        return {column for column in every if not is_pattern(column)}
+                    names.append(sequence.column or name)
+        return {column for column in names if not is_pattern(column)}

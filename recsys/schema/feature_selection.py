@@ -1,4 +1,4 @@
-"""Which of a prepared data set's features a model reads, and how finely: settings that ask for no new preparation."""
+"""Selects a model's features and frequency thresholds without preparing the data again."""
 
 from typing import Annotated
 
@@ -11,49 +11,49 @@ from recsys.schema.resolved import Schema
 
 
 class FeatureConfig(StrictModel):
-    """A choice among what was prepared."""
+    """A selection among the prepared features."""
 
     leave_out: tuple[str, ...] = ()
-    """Categorical features, crosses among them, that the model does not read: names and patterns."""
+    """Names and patterns of categorical features, including crosses, that the model does not read."""
     min_count: Annotated[int, Field(ge=1)] | None = None
-    """A higher frequency floor than the one that was prepared with; more values share the rare bucket."""
+    """A higher frequency threshold than in the preparation; more values share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """The same for some vocabularies, by name or pattern; the last match wins."""
+    """The threshold of vocabularies, by name or pattern; the last match wins."""
 
     def select(self, schema: Schema) -> Schema:
-        """The schema without what is left out.
+        """Returns the schema without the features in `leave_out`.
 
         Raises:
-            InputError: for a feature that there is not, or one that is the target.
+            InputError: for an unknown feature or the target item.
         """
         dropped = set(match_columns(self.leave_out, schema.categorical, "features.leave_out"))
         if schema.target_item in dropped:
             raise InputError(f"features.leave_out: {schema.target_item!r} is schema.target_item: keep it")
 
-        def kept(names: tuple[str, ...]) -> tuple[str, ...]:
+        def without_dropped(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in names if name not in dropped)
 
-        towers = {tower: kept(names) for tower, names in schema.towers.items()}
-        return schema.model_copy(update={"categorical": kept(schema.categorical), "towers": towers})
+        towers = {tower: without_dropped(names) for tower, names in schema.towers.items()}
+        return schema.model_copy(update={"categorical": without_dropped(schema.categorical), "towers": towers})
 
     def floor(self, vocabulary: str, prepared: int) -> int:
-        """The frequency floor of a vocabulary.
+        """Returns the frequency threshold of a vocabulary.
 
         Args:
-            vocabulary: its name.
-            prepared: the floor it was counted with.
+            vocabulary: name of the vocabulary.
+            prepared: the threshold of the preparation.
 
         Raises:
-            InputError: for a floor below that: the values under it are known no more.
+            InputError: for a threshold below that of the preparation, which did not store rarer values.
         """
-        wanted = by_column(self.min_count or prepared, self.min_count_by_column, vocabulary)
-        if wanted < prepared:
+        min_count = by_column(self.min_count or prepared, self.min_count_by_column, vocabulary)
+        if min_count < prepared:
             raise InputError(
-                f"features: a min_count of {wanted} for {vocabulary!r} is below the {prepared} it was prepared with: "
-                f"raise it, or prepare the data again with prepare.min_count={wanted}"
+                f"features: a min_count of {min_count} for {vocabulary!r} is below the {prepared} of the prepared "
+                f"data: raise it, or prepare the data again with prepare.min_count={min_count}"
             )
-        return wanted
+        return min_count
 
 
 ALL_FEATURES = FeatureConfig()
-"""Every feature, as finely as it was prepared."""
+"""All features with the frequency thresholds of the preparation."""

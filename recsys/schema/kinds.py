@@ -1,4 +1,4 @@
-"""What a column's Arrow type can serve as."""
+"""Kinds of columns, by their Arrow type."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ SINGLE_KINDS: tuple[Kind, ...] = ("number", "boolean", "text", "time")
 
 
 def kind_of(dtype: pa.DataType) -> Kind:
-    """What a column of an Arrow type can serve as."""
+    """Returns the kind of a column of an Arrow type."""
     types = pa.types
     if types.is_dictionary(dtype):
         return kind_of(dtype.value_type)
@@ -24,5 +24,5 @@ def kind_of(dtype: pa.DataType) -> Kind:
     if types.is_list(dtype) or types.is_large_list(dtype) or types.is_fixed_size_list(dtype):
         return "list" if kind_of(dtype.value_type) in (*SINGLE_KINDS, "null") else "other"
     if types.is_null(dtype):
-        return "null"  # what a writer makes of a column without any value
+        return "null"  # the type that writers give to a column without values
     return "time" if types.is_temporal(dtype) and not types.is_duration(dtype) else "other"

@@ -1,6 +1,4 @@
-"""The schema that a user's roles and the columns of the raw files resolve to: plain names, in an order that does not
-depend on the files'.
-"""
+"""The resolved schema: a user's roles as column names, in an order that does not depend on the raw files."""
 
 from collections.abc import Collection
 from typing import Annotated, Literal
@@ -40,7 +38,7 @@ class TokenFeature(StrictModel):
 
 
 class StatisticsFeature(StrictModel):
-    """Features that describe a whole token sequence, before it is cut."""
+    """Features of a whole token sequence, before truncation."""
 
     sequence: str
 
@@ -51,34 +49,34 @@ class StatisticsFeature(StrictModel):
 
     @property
     def ends(self) -> dict[str, Literal["first", "last"]]:
-        """The categorical columns, and which token each holds."""
+        """The categorical columns and the token that each contains."""
         return {f"{self.sequence}_first": "first", f"{self.sequence}_last": "last"}
 
 
 class ColumnsFeature(StrictModel):
-    """A resolved group of columns: step k holds the value of columns[k]."""
+    """A resolved group of columns: step k is the value of columns[k]."""
 
     name: str
     columns: tuple[str, ...]
 
 
 class Schema(StrictModel):
-    """Resolved roles. `num_embeddings` and `dense` depend on the rows that were fitted: see `PreparedDataset.split`.
+    """Resolved roles. `num_embeddings` and `dense` depend on the fitting rows: see `PreparedDataset.split`.
 
-    `categorical`, `numeric` and `token_sequences` hold derived features too, which no file has: crosses, statistics and
-    sequences from the log.
+    `categorical`, `numeric` and `token_sequences` include derived features, which are not in the files: crosses,
+    statistics and log sequences.
     """
 
     label: str
     label_condition: Condition | None = None
-    """What clicks meet, where the label column does not say 0 and 1."""
+    """The condition that positives meet; None if the label column contains 0 and 1."""
     id: str | None
     day: str | None
     split: str | None
     time_split: TimeSplit | None = None
-    """How the split column is read, where it does not name splits."""
+    """The times at which splits begin; None if the split column contains split names."""
     last_out: LeaveLastOut | None = None
-    """Whose last rows are valid and test, where no column says so."""
+    """Splits off each key's last rows as valid and test; None if a column defines the split."""
     categorical: tuple[str, ...]
     numeric: tuple[str, ...]
     token_sequences: tuple[TokenFeature, ...]
@@ -86,7 +84,7 @@ class Schema(StrictModel):
     crosses: dict[str, tuple[str, ...]] = {}
     statistics: tuple[StatisticsFeature, ...] = ()
     logs: dict[str, LogSequence] = {}
-    """By token sequence, how it is built from the log."""
+    """Definitions of the sequences that are built from the log, by token sequence."""
     towers: Annotated[dict[TowerName, tuple[str, ...]], BeforeValidator(rename_ad_tower)]
     target_item: str | None
     segments: dict[str, SegmentConfig]
@@ -94,13 +92,13 @@ class Schema(StrictModel):
     num_embeddings: dict[str, int] = {}
     """Rows of each embedding table, by vocabulary."""
     dense: tuple[str, ...] = ()
-    """The names of `Batch.dense`'s columns: the numeric ones, then the missing indicators, then any extra column."""
+    """Column names of `Batch.dense`: numeric columns, then missing indicators, then any extra column."""
     missing_indicators: tuple[tuple[str, ...], ...] = ()
-    """The columns whose missing values each indicator shows, in the order of the indicators in `dense`."""
+    """The columns of each missing indicator, in the order of the indicators in `dense`."""
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The numeric columns and those read only as steps of a sequence, each once."""
+        """The numeric columns and the columns that are only steps of a sequence, each once."""
         steps = [column for feature in self.column_sequences for column in feature.columns]
         return self.numeric + tuple(dict.fromkeys(c for c in steps if c not in self.numeric))
 
@@ -114,37 +112,37 @@ class Schema(StrictModel):
 
     @property
     def derived_categorical(self) -> dict[str, tuple[str, ...]]:
-        """By derived categorical feature, the columns it is made of."""
+        """The source columns of each derived categorical feature."""
         column = {sequence.name: sequence.column for sequence in self.token_sequences}
         ends = {name: (column[feature.sequence],) for feature in self.statistics for name in feature.ends}
         return self.crosses | ends
 
     @property
     def derived_numeric(self) -> tuple[str, ...]:
-        """The numeric columns that no file has."""
+        """The numeric columns that are not in the files."""
         return tuple(name for feature in self.statistics for name in feature.numeric)
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """Every column of the files that a feature is read from."""
+        """All columns of the files that features are computed from."""
         single = [name for name in self.categorical if name not in self.derived_categorical]
-        made_of = [column for columns in self.derived_categorical.values() for column in columns]
+        derived_from = [column for columns in self.derived_categorical.values() for column in columns]
         numbers = [name for name in self.measured if name not in self.derived_numeric]
         tokens = [sequence.column for sequence in self.token_sequences]
-        found = dict.fromkeys([*single, *made_of, *numbers, *tokens])
-        return tuple(column for column in found if column not in self.logs)
+        source_columns = dict.fromkeys([*single, *derived_from, *numbers, *tokens])
+        return tuple(column for column in source_columns if column not in self.logs)
 
 
 def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
-    """Matches the roles against the columns of the training files and their side tables.
+    """Resolves the roles to columns of the training files and their side tables.
 
     Raises:
-        InputError: for a role that no column can play, a column with two roles, or a derived name that is taken.
+        InputError: for a role without a matching column, a column with two roles, or a derived name that is in use.
     """
     names = set(columns)
     if config.label_column not in names:
-        near = nearest(config.label_column, names)
-        raise InputError(f"schema.label: the training data has no column {config.label_column!r}{near}")
+        suggestion = nearest(config.label_column, names)
+        raise InputError(f"schema.label: the training data has no column {config.label_column!r}{suggestion}")
     for role, column in (("schema.day", config.day), ("schema.split", config.split_column)):
         if column is not None:
             match_columns([column], names, role)
@@ -156,28 +154,29 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
     if config.label_column in named:
         raise InputError(
-            f"schema: {config.label_column!r} is the label and cannot be a feature too: take one role away"
+            f"schema: {config.label_column!r} is the label and cannot also be a feature: remove one of the roles"
         )
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
-        other = set(config.numeric if role == "categorical" else config.categorical)
-        taken = {name for name in other if not is_pattern(name)}
-        return tuple(match_columns(getattr(config, role), usable - taken, f"schema.{role}"))
+        other_role = set(config.numeric if role == "categorical" else config.categorical)
+        excluded = {name for name in other_role if not is_pattern(name)}
+        return tuple(match_columns(getattr(config, role), usable - excluded, f"schema.{role}"))
 
     categorical, numeric = features("categorical"), features("numeric")
     if both := sorted(set(categorical) & set(numeric)):
-        raise InputError(f"schema: {both[0]!r} is both categorical and numeric: name it under one of them")
+        raise InputError(f"schema: {both[0]!r} is both categorical and numeric: list it under one of them")
     if clash := sorted(set(config.sequences) & set(categorical)):
-        raise InputError(f"schema.sequences: {clash[0]!r} is a categorical column too: give the sequence another name")
+        raise InputError(f"schema.sequences: {clash[0]!r} is also a categorical column: rename the sequence")
 
-    groups: list[ColumnsFeature] = []
-    tokens: list[TokenFeature] = []
+    column_sequences: list[ColumnsFeature] = []
+    token_sequences: list[TokenFeature] = []
     for name, sequence in config.sequences.items():
         role = f"schema.sequences.{name}"
         if isinstance(sequence, ColumnsSequence):
-            groups.append(ColumnsFeature(name=name, columns=tuple(match_columns(sequence.columns, usable, role))))
+            matched = match_columns(sequence.columns, usable, role)
+            column_sequences.append(ColumnsFeature(name=name, columns=tuple(matched)))
         else:
-            tokens.append(_token_feature(name, sequence, config, categorical, names, usable))
+            token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
     crosses = {
         name: tuple(match_columns(members, names - {config.label_column}, f"schema.crosses.{name}"))
         for name, members in config.crosses.items()
@@ -188,23 +187,23 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         if not isinstance(sequence, ColumnsSequence) and sequence.statistics
     )
     logs = {name: sequence for name, sequence in config.sequences.items() if isinstance(sequence, LogSequence)}
-    ends = [name for feature in statistics for name in feature.ends]
-    amounts = [name for feature in statistics for name in feature.numeric]
-    for name in (*crosses, *ends, *amounts, *logs):
+    statistics_categorical = [name for feature in statistics for name in feature.ends]
+    statistics_numeric = [name for feature in statistics for name in feature.numeric]
+    for name in (*crosses, *statistics_categorical, *statistics_numeric, *logs):
         if name in names:
-            raise InputError(f"schema: the data has a column {name!r} already: give the cross or sequence another name")
-    categorical, numeric = (*categorical, *crosses, *ends), (*numeric, *amounts)
+            raise InputError(f"schema: the data already has a column {name!r}: rename the cross or sequence")
+    categorical, numeric = (*categorical, *crosses, *statistics_categorical), (*numeric, *statistics_numeric)
 
-    every_feature = {*categorical, *numeric, *config.sequences}
-    if not every_feature:
-        raise InputError("schema: no categorical, numeric or sequence column is named: name at least one")
+    all_features = {*categorical, *numeric, *config.sequences}
+    if not all_features:
+        raise InputError("schema: no categorical, numeric or sequence column is listed: list at least one")
     if config.target_item is not None:
         match_columns([config.target_item], categorical, "schema.target_item")
     for name, segment in config.segments.items():
         if isinstance(segment, ValueSegment):
             match_columns([segment.column], categorical, f"schema.segments.{name}.column")
         else:
-            match_columns([segment.sequence], [t.name for t in tokens], f"schema.segments.{name}.sequence")
+            match_columns([segment.sequence], [t.name for t in token_sequences], f"schema.segments.{name}.sequence")
 
     return Schema(
         label=config.label_column,
@@ -216,13 +215,13 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         last_out=config.split if isinstance(config.split, LeaveLastOut) else None,
         categorical=categorical,
         numeric=numeric,
-        token_sequences=tuple(tokens),
-        column_sequences=tuple(groups),
+        token_sequences=tuple(token_sequences),
+        column_sequences=tuple(column_sequences),
         crosses=crosses,
         statistics=statistics,
         logs=logs,
         towers={
-            tower: tuple(match_columns(patterns, every_feature, f"schema.towers.{tower}"))
+            tower: tuple(match_columns(patterns, all_features, f"schema.towers.{tower}"))
             for tower, patterns in config.towers.items()
         },
         target_item=config.target_item,
@@ -240,22 +239,22 @@ def _token_feature(
     usable: Collection[str],
 ) -> TokenFeature:
     role = f"schema.sequences.{name}"
-    shared, delimiter = sequence.vocabulary or name, None
+    vocabulary, delimiter = sequence.vocabulary or name, None
     if isinstance(sequence, LogSequence):
         where = [sequence.where.column] if sequence.where else []
         match_columns([sequence.key, sequence.item, sequence.order, *where], names, role)
         column, keep = name, "last"
         if sequence.vocabulary is None and sequence.item in categorical:
-            shared = sequence.item
+            vocabulary = sequence.item
     else:
         column, keep = sequence.column or name, sequence.keep
         match_columns([column], usable, f"{role}.column")
         if isinstance(sequence, DelimitedSequence):
             delimiter = sequence.delimiter
-    if sequence.vocabulary and shared not in categorical and shared not in config.sequences:
+    if sequence.vocabulary and vocabulary not in categorical and vocabulary not in config.sequences:
         raise InputError(
-            f"{role}.vocabulary: {shared!r} is neither a categorical column nor a sequence"
-            f"{nearest(shared, (*categorical, *config.sequences))}"
+            f"{role}.vocabulary: {vocabulary!r} is neither a categorical column nor a sequence"
+            f"{nearest(vocabulary, (*categorical, *config.sequences))}"
         )
     return TokenFeature(
         name=name,
@@ -263,5 +262,5 @@ def _token_feature(
         delimiter=delimiter,
         max_length=sequence.max_length,
         keep=keep,
-        vocabulary=shared,
+        vocabulary=vocabulary,
     )

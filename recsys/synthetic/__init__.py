@@ -1,4 +1,4 @@
-"""Generated Toss-shaped data with known truth: see `generate`."""
+"""Generated data in the format of the Toss data set, with known click probabilities: see `generate`."""
 
 from recsys.synthetic import columns
 from recsys.synthetic.generate import GeneratorConfig, bayes_metrics, generate, read_bayes

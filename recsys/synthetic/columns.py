@@ -1,6 +1,6 @@
-"""What is publicly known of the Toss ad-click data: columns, shares, click rates and quantiles.
+"""Published statistics of the Toss ad-click data: columns, shares, click rates and quantiles.
 
-Rates and shares are in percent, as published in write-ups of the competition.
+Rates and shares are in percent. Source: write-ups of the competition.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ DAYS = {
     str(day + 1): (100 * (DAY_NEGATIVES + clicks) / 10_704_179, 100 * clicks / (DAY_NEGATIVES + clicks))
     for day, clicks in enumerate(DAY_CLICKS)
 }
-# Three hours are published (03, 08 and 10); the others are drawn as a smooth day through them.
+# Three hours are published (03, 08 and 10); the others are a smooth curve through them.
 _HOUR_SHARE = [2.6, 1.6, 1.0, 0.735, 0.80, 1.4, 3.4, 5.9, 7.06, 6.5, 5.8, 5.5]
 _HOUR_SHARE += [5.9, 5.6, 5.1, 4.9, 4.8, 4.9, 5.2, 5.2, 5.0, 4.6, 3.9, 3.4]
 _HOUR_RATE = [2.02, 2.12, 2.22, 2.31, 2.24, 2.10, 1.95, 1.84, 1.78, 1.73, 1.70, 1.76]
@@ -89,18 +89,18 @@ HISTORY_B_WEIGHT = np.array(
     ]
 )
 SMOOTHED_RATE = (0.0, 0.00117, 0.00206, 0.0046, 1.0)
-"""min, quartiles and max of the per-user rate s that every history_b is a multiple of."""
+"""min, quartiles and max of the per-user rate s; every history_b is a multiple of s."""
 
-# Between the published quantiles stand others that give the published mean and spread.
+# Quantiles between the published ones are chosen to give the published mean and standard deviation.
 SEQ_LENGTH_LEVELS = (
     *(0.0, 0.0055, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
     *(0.83, 0.90, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0),
 )
 SEQ_LENGTHS = (1, 1, 78, 182, 299, 439, 593, 780, 937, 1125, 1330, 1610, 1847, 2600, 4000, 14_441)
 SEQ_LENGTH_RATES = {5: 4.6, 17: 3.8, 37: 2.8, 75: 2.5, 175: 2.05, 375: 1.8, 750: 1.7, 1400: 1.15}
-"""Length: click rate around it; the last is what the published ones leave for it."""
+"""Length: click rate around this length; the last rate is derived from the published ones."""
 LONE_TOKEN, LONE_TOKEN_SHARE = 144, 1 / 3
-"""What many sequences of one event consist of."""
+"""The token of many sequences of one event, and the share of these sequences."""
 
 QUANTILES = {
     "feat_e_1": (0.36, 63.6, 65, 65, 65),
@@ -127,4 +127,4 @@ QUANTILES = {
 """min, lower quartile, median, upper quartile, max."""
 FEAT_C_MAX = (58.85, 36, 83, 29, 47, 8, 74, 32)
 FEAT_D_UNIT = {"feat_d_1": 77, "feat_d_2": 15, "feat_d_3": 17, "feat_d_5": -99, "feat_d_6": -71}
-"""A feat_d is k / unit with a count k <= 30."""
+"""A feat_d is k / unit, with a count k <= 30."""

@@ -1,4 +1,4 @@
-"""Random numbers as a function of what they are for: no state, so that no block size or order can change them."""
+"""Random numbers as functions of a stream name and an index: block size and order cannot change them."""
 
 import hashlib
 
@@ -11,44 +11,44 @@ Index = np.ndarray
 
 
 class Draws:
-    """Counter-based streams.
+    """Counter-based random streams without state.
 
     Args:
-        seed: the user's.
+        seed: the user seed.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def bits(self, stream: str, index: Index) -> np.ndarray:
-        """uint64 of the shape of `index` (non-negative integers)."""
-        name = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
-        return mix(mix(index.astype(np.uint64), name), self._seed)
+        """Returns uint64 bits of the shape of `index` (non-negative integers)."""
+        stream_key = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+        return mix(mix(index.astype(np.uint64), stream_key), self._seed)
 
     def uniform(self, stream: str, index: Index) -> np.ndarray:
-        """float64 in [0, 1), of the shape of `index`."""
+        """Returns uniform float64 in [0, 1) of the shape of `index`."""
         return as_fraction(self.bits(stream, index))
 
     def normal(self, stream: str, index: Index) -> np.ndarray:
-        """Standard normal float64, of the shape of `index`."""
+        """Returns standard normal float64 of the shape of `index`."""
         return ndtri(self.uniform(stream, index) + 2.0**-54)
 
     def normals(self, stream: str, index: Index, width: int) -> np.ndarray:
-        """[n, width] standard normal float64, for [n] indices."""
+        """Returns [n, width] standard normal float64 for [n] indices."""
         return self.normal(stream, index[:, None] * width + np.arange(width))
 
 
 def pick(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Indices drawn in proportion to shares."""
+    """Draws indices in proportion to `shares`, from uniform numbers."""
     cumulative = np.cumsum(shares)
     return np.searchsorted(cumulative / cumulative[-1], uniform, side="right").clip(max=len(shares) - 1)
 
 
 def from_quantiles(quantiles: tuple[float, ...], uniform: np.ndarray) -> np.ndarray:
-    """The inverse of a distribution function through min, quartiles and max.
+    """Inverse of a distribution function through min, quartiles and max.
 
-    Linear between the quartiles. The outer quarters are powers whose slope continues the inner quarter's, so that a
-    far minimum or maximum makes a thin tail.
+    Linear between the quartiles. The outer quarters are power functions that continue the slope of the inner quarter,
+    so that a distant minimum or maximum gives a thin tail.
     """
     low, q25, q50, q75, high = quantiles
     values = np.interp(uniform, [0.25, 0.5, 0.75], [q25, q50, q75])

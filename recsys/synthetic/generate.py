@@ -1,4 +1,4 @@
-"""Writes generated Toss-shaped files, block by block, with the truth that no real data set has."""
+"""Writes generated files in the format of the Toss data set, block by block, with the true click probabilities."""
 
 import hashlib
 import json
@@ -22,40 +22,40 @@ from recsys.system.progress import console, progress_line
 
 ROW_GROUP = 16_384
 BLOCK_ROWS = 1024
-"""Rows generated at once unless told otherwise: half a million events fit a CPU's cache, and more are slower."""
+"""Default number of rows generated at once: half a million events fit a CPU's cache, more are slower."""
 MOST_BLOCK_ROWS = 131_072
-"""The text of a block's sequences must stay under the 2 GiB that Arrow's strings hold."""
+"""The text of a block's sequences must not exceed the 2 GiB limit of Arrow strings."""
 CONFIG_FILE = "config.json"
 _VERSION = 2
-"""Of what a config means: another one makes other rows, so that finished folders of it are not taken for these."""
+"""Version of the generator: another version generates other rows from a config, and its folders are not reused."""
 
 
 class GeneratorConfig(StrictModel):
-    """A generated data set."""
+    """Settings of a generated data set."""
 
     n_rows: int = Field(default=200_000, ge=1)
     n_test_rows: int | None = Field(default=None, ge=1)
-    """null makes one test row for seven training rows."""
+    """null: one test row per seven training rows."""
     seed: int = Field(default=0, ge=0)
     seq_strength: float = Field(default=0.1, ge=0, le=5)
-    """Weight of the match between an ad and the last events, in logits: .1 is like the real data, .3 is planted."""
+    """Weight of the match between an ad and the last events, in logits: 0.1 is realistic, 0.3 is a planted effect."""
 
     @property
     def test_rows(self) -> int:
-        """Rows of the test file."""
+        """Number of rows of the test file."""
         return self.n_test_rows or max(1, self.n_rows // 7)
 
     @property
     def fingerprint(self) -> str:
-        """Of the rows this makes."""
+        """Hash of the settings that determine the rows."""
         return hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
-        """All that the rows depend on, as JSON."""
+        """Returns all settings that determine the rows, as JSON values."""
         return {"version": _VERSION, **self.model_dump(mode="json")}
 
     def impression_maker(self, split: Literal["train", "test"]) -> ImpressionMaker:
-        """What draws the impressions of a split."""
+        """Creates the generator of the impressions of a split."""
         is_test = split == "test"
         return ImpressionMaker(self.seed, self.test_rows if is_test else self.n_rows, is_test, self.n_rows)
 
@@ -63,22 +63,22 @@ class GeneratorConfig(StrictModel):
 def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS) -> Path:
     """Writes train.parquet, test.parquet, sample_submission.csv and truth.parquet.
 
-    The most recent event of a row stands at the end of its seq.
+    The most recent event of a row is the last token of its seq.
 
-    truth.parquet holds split, row_in_split, p and the label `clicked`, of test rows too; its
-    metadata holds the scores of p itself, which no model can beat but by chance.
+    truth.parquet contains split, row_in_split, p and the label `clicked`, also of test rows. Its metadata contains the
+    metrics of p, which a model can exceed only by chance.
 
     Args:
-        config: what to generate; the same config always gives the same bytes.
-        folder: where; a finished folder of the same config is left as it is.
-        block_rows: rows generated at once: memory, not content.
+        config: settings of the data; the same config always gives the same bytes.
+        folder: the output folder; a finished folder of the same config is left unchanged.
+        block_rows: rows generated at once; affects memory, not content.
 
     Raises:
-        InputError: when the folder holds something else, or block_rows is out of range.
+        InputError: when the folder contains other data, or block_rows is out of range.
     """
     settings = config.settings()
     if is_done(folder) and (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE) == settings:
-        console.print(f"{folder} already holds this data")
+        console.print(f"{folder} already contains this data")
         return folder
     if not 1 <= block_rows <= MOST_BLOCK_ROWS:
         raise InputError(f"block_rows must be 1 to {MOST_BLOCK_ROWS}, got {block_rows}")
@@ -112,30 +112,30 @@ def _write_split(
     writer = None
     with progress_line(f"generating {split}", n_rows) as line:
         for start in range(0, n_rows, block_rows):
-            place = np.arange(start, min(start + block_rows, n_rows))
-            shown = maker.impressions(place)
-            events = maker.events(shown)
-            p = model.probability(shown, maker.match(shown, events))
-            label = (maker.label_chance(shown) < p).astype(np.int32)
-            table = maker.table(shown, events)
+            positions = np.arange(start, min(start + block_rows, n_rows))
+            impressions = maker.impressions(positions)
+            events = maker.events(impressions)
+            p = model.probability(impressions, maker.match(impressions, events))
+            label = (maker.label_chance(impressions) < p).astype(np.int32)
+            table = maker.table(impressions, events)
             if is_test:
-                table = table.add_column(0, "ID", pa.array([f"TEST_{row:07d}" for row in place]))
+                table = table.add_column(0, "ID", pa.array([f"TEST_{row:07d}" for row in positions]))
             else:
                 table = table.append_column(columns.LABEL, pa.array(label))
             probabilities.append(p)
             labels.append(label)
             pending.append(table)
-            is_last = place[-1] == n_rows - 1
+            is_last = positions[-1] == n_rows - 1
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             pending = _write_groups(writer, pending, is_last)
-            line.advance(len(place))
+            line.advance(len(positions))
     assert writer is not None
     writer.close()
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
 def _write_groups(writer: pq.ParquetWriter, pending: list[pa.Table], is_last: bool) -> list[pa.Table]:
-    """Writes whole row groups of a fixed size, and what is left at the end; the blocks' size leaves no trace."""
+    """Writes row groups of a fixed size, independent of the block size; returns the rows that are left."""
     table = pa.concat_tables(pending)
     while table.num_rows >= ROW_GROUP or (is_last and table.num_rows):
         writer.write_table(table.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
@@ -144,7 +144,7 @@ def _write_groups(writer: pq.ParquetWriter, pending: list[pa.Table], is_last: bo
 
 
 def bayes_metrics(p: np.ndarray, label: np.ndarray) -> Metrics:
-    """What the true probabilities score, with the labels' own balance for q."""
+    """Computes the metrics of the true probabilities, with the class weight of the labels."""
     natural = logit_of(p)
     rate = label.mean()
     weight = (1 - rate) / rate if 0 < rate < 1 else 1.0
@@ -169,6 +169,6 @@ def _write_truth(path: Path, config: GeneratorConfig, truth: dict[str, tuple[np.
 
 
 def read_bayes(folder: Path) -> dict[str, Metrics]:
-    """The best possible scores of a generated data set, by split."""
+    """Reads the metrics of the true probabilities by split: the best possible ones in expectation."""
     metadata = pq.read_schema(folder / "truth.parquet").metadata
     return {split: Metrics(**figures) for split, figures in json.loads(metadata[b"bayes"]).items()}

@@ -1,4 +1,7 @@
-"""Impressions: who is shown what, when and where, the logit of a click, and the columns that tell of it."""
+"""Impressions: their users, ads, days and hours, the logit of a click, and the feature columns.
+
+Shapes: I ad sets (the items of the catalog).
+"""
 
 from dataclasses import dataclass
 
@@ -26,13 +29,13 @@ N_PILOT, _PILOT_BLOCK, _N_REFERENCE = 65_536, 2048, 1024
 _HISTORY_SD, _INTERACTION_SD = 0.37, 0.18
 _N_SLOTS, _N_FORMATS = 18, 5
 _RARE_SLOTS = {1: 16, 3: 13, 5: 10}
-"""Slot (l_feat_26) by format (l_feat_27) that together draw clicks: 2 % of rows."""
+"""Slot (l_feat_26) by format (l_feat_27): pairs with a high click rate, in 2 % of rows."""
 _RARE_LOGIT = 2.2
 
 
 @dataclass(frozen=True)
 class Impressions:
-    """n impressions, and what their logit is made of but for the intercept."""
+    """n impressions: the drawn values and the logit."""
 
     row: np.ndarray
     users: Users
@@ -46,7 +49,7 @@ class Impressions:
     is_null_1: np.ndarray
     is_null_2: np.ndarray
     logit: np.ndarray
-    """[n] without the term of the sequences and the intercept."""
+    """[n] click logits without the sequence term and the intercept."""
 
 
 def _log_odds(table: dict[str, tuple[float, float]]) -> np.ndarray:
@@ -55,7 +58,7 @@ def _log_odds(table: dict[str, tuple[float, float]]) -> np.ndarray:
 
 
 def _activity_logit(activity: np.ndarray) -> np.ndarray:
-    """[n] what click rates by sequence length leave for A itself: the history columns tell of A too."""
+    """[n] logit term of activity A: the rates by sequence length, without the part that the history term explains."""
     length = np.interp(ndtr(activity), columns.SEQ_LENGTH_LEVELS, columns.SEQ_LENGTHS)
     rates = np.array(list(columns.SEQ_LENGTH_RATES.values())) / 100
     published = np.interp(np.log(length), np.log(list(columns.SEQ_LENGTH_RATES)), logit(rates))
@@ -67,60 +70,62 @@ def _shares(table: dict[str, tuple[float, float]]) -> np.ndarray:
 
 
 def _interaction(draws: Draws, name: str, share: np.ndarray) -> np.ndarray:
-    """[inventories, K] logits that change no margin: every row and column has a weighted mean of zero.
+    """Draws [n_inventories, n_values] interaction logits; the weighted mean of every row and column is zero.
 
     Args:
-        draws: streams.
-        name: of the interaction.
-        share: [K] weights of the other side's values.
+        draws: random streams.
+        name: the stream name of the interaction.
+        share: [n_values] weights of the values that interact with the inventory.
     """
-    mine = _shares(columns.INVENTORY)
-    logits = _INTERACTION_SD * draws.normal(name, np.arange(len(mine) * len(share))).reshape(len(mine), len(share))
-    for _ in range(20):  # taking one margin away disturbs the other less and less
+    inventory_share = _shares(columns.INVENTORY)
+    logits = _INTERACTION_SD * draws.normal(name, np.arange(len(inventory_share) * len(share))).reshape(
+        len(inventory_share), len(share)
+    )
+    for _ in range(20):  # centering one axis shifts the other, less each time
         logits -= np.average(logits, axis=1, weights=share)[:, None]
-        logits -= np.average(logits, axis=0, weights=mine)
+        logits -= np.average(logits, axis=0, weights=inventory_share)
     return logits
 
 
 def _is_rare(slot: np.ndarray, ad_format: np.ndarray) -> np.ndarray:
-    """[n] whether the slot and the format of a row are one of the pairs that draw clicks."""
-    wanted = np.zeros(_N_FORMATS + 1, np.int64)
-    wanted[list(_RARE_SLOTS)] = list(_RARE_SLOTS.values())
-    return wanted[ad_format] == slot
+    """[n] whether the slot and format of a row are a pair with a high click rate."""
+    slot_by_format = np.zeros(_N_FORMATS + 1, np.int64)
+    slot_by_format[list(_RARE_SLOTS)] = list(_RARE_SLOTS.values())
+    return slot_by_format[ad_format] == slot
 
 
 class ImpressionMaker:
-    """Draws the impressions of one split.
+    """Generates the impressions of one split.
 
     Args:
-        seed: of all data.
-        n_rows: rows of the split.
-        is_test: test rows come from a later day, with shifted popularity.
-        n_train_rows: rows of the training split: test users are drawn from its later half on.
+        seed: the seed of the data set.
+        n_rows: number of rows of the split.
+        is_test: test rows are of a later day, with shifted popularity.
+        n_train_rows: number of training rows; test user numbers start at the middle of the training users.
     """
 
     def __init__(self, seed: int, n_rows: int, is_test: bool, n_train_rows: int) -> None:
         self._seed, self._n_rows, self._is_test = seed, n_rows, is_test
         self._first_user = n_users(n_train_rows) // 2 if is_test else 0
-        self._row_shift = 1 << 40 if is_test else 0  # test rows draw their own numbers
+        self._row_shift = 1 << 40 if is_test else 0  # test rows have other random numbers than training rows
         self._draws = Draws(seed)
         self.ads: AdCatalog = make_ad_catalog(self._draws)
         self.sequences = SequenceMaker(self._draws)
-        # Only popular ad types are seen often: they weigh as their ad sets are shown.
+        # An ad type is weighted by the popularity of its ad sets.
         type_share = np.bincount(
             self.ads.columns(np.arange(N_AD_SETS), self.ads.first_creative[:-1])["l_feat_4"].astype(np.int64) - 1,
             weights=self.ads.popularity[: N_DAYS - 1].sum(axis=0),
             minlength=N_AD_TYPES,
         )
-        self._usual_match = self._mean_match_by_ad_set()
-        self._with_age = _interaction(self._draws, "inventory x age", _shares(columns.AGE))
-        self._with_type = _interaction(self._draws, "inventory x type", type_share)
+        self._mean_match = self._mean_match_by_ad_set()
+        self._age_interaction = _interaction(self._draws, "inventory x age", _shares(columns.AGE))
+        self._type_interaction = _interaction(self._draws, "inventory x type", type_share)
 
     def _mean_match_by_ad_set(self) -> np.ndarray:
-        """[A] mean match of each ad set with those who are shown it.
+        """[I] mean match of each ad set with the users to whom it is shown.
 
-        Without it a model could learn a part of the match from the ad alone. Estimated on reference users of no split,
-        who weigh as likely as they would be shown the ad set.
+        It is subtracted from the match: otherwise a model could learn a part of the match from the ad alone. Estimated
+        on reference users outside all splits, weighted by the probability that the ad set is shown to them.
         """
         number = (1 << 41) + np.arange(_N_REFERENCE)
         users = make_users(self._draws, number)
@@ -131,20 +136,20 @@ class ImpressionMaker:
         weight /= (weight @ self.ads.popularity.mean(axis=0))[:, None]
         return np.average(match, axis=0, weights=weight)
 
-    def users(self, place: np.ndarray) -> Users:
-        """The users of [n] places of the split."""
-        return make_users(self._draws, user_of_row(self._n_rows, self._seed, self._first_user, place))
+    def users(self, position: np.ndarray) -> Users:
+        """Generates the users of [n] row positions of the split."""
+        return make_users(self._draws, user_of_row(self._n_rows, self._seed, self._first_user, position))
 
-    def days(self, place: np.ndarray) -> np.ndarray:
-        """[n] days of the places, 0 .. N_DAYS - 1; the last one is the test split's."""
+    def days(self, position: np.ndarray) -> np.ndarray:
+        """Draws the days of [n] row positions, 0 .. N_DAYS - 1; the last day is that of the test split."""
         if self._is_test:
-            return np.full(len(place), N_DAYS - 1)
-        return pick(_shares(columns.DAYS), self._draws.uniform("day", place + self._row_shift))
+            return np.full(len(position), N_DAYS - 1)
+        return pick(_shares(columns.DAYS), self._draws.uniform("day", position + self._row_shift))
 
-    def impressions(self, place: np.ndarray) -> Impressions:
-        """The impressions at [n] places of the split."""
-        draws, row = self._draws, place + self._row_shift
-        users, day = self.users(place), self.days(place)
+    def impressions(self, position: np.ndarray) -> Impressions:
+        """Generates the impressions at [n] row positions of the split."""
+        draws, row = self._draws, position + self._row_shift
+        users, day = self.users(position), self.days(position)
         inventory = pick(_shares(columns.INVENTORY), draws.uniform("invent", row))
         hour = pick(_shares(columns.HOURS), draws.uniform("hour", row))
         ad_set = self.ads.draw_ad_sets(draws, row, day, users.interest)
@@ -157,7 +162,7 @@ class ImpressionMaker:
         ad_format = 1 + np.floor(_N_FORMATS * draws.uniform("l_feat_27", row)).astype(np.int64)
         ad_type = self.ads.columns(ad_set, creative)["l_feat_4"].astype(np.int64) - 1
         day_logit = _log_odds(columns.DAYS)[np.minimum(day, len(columns.DAYS) - 1)]
-        total = (
+        click_logit = (
             _log_odds(columns.INVENTORY)[inventory]
             + _log_odds(columns.AGE)[users.age]
             + _log_odds(columns.GENDER)[users.gender]
@@ -166,88 +171,92 @@ class ImpressionMaker:
             + _HISTORY_SD * users.taste
             + _activity_logit(users.activity)
             + self.ads.bias[ad_set]
-            + self._with_age[inventory, users.age]
-            + self._with_type[inventory, ad_type]
+            + self._age_interaction[inventory, users.age]
+            + self._type_interaction[inventory, ad_type]
             + np.where(is_null_1 | is_null_2, logit(columns.NULL_CLICK_RATE / 100) - logit(columns.BASE_RATE), 0.0)
             + _RARE_LOGIT * _is_rare(slot, ad_format)
         )
         return Impressions(
-            row, users, day, inventory, hour, ad_set, creative, slot, ad_format, is_null_1, is_null_2, total
+            row, users, day, inventory, hour, ad_set, creative, slot, ad_format, is_null_1, is_null_2, click_logit
         )
 
-    def label_chance(self, shown: Impressions) -> np.ndarray:
-        """[n] uniform numbers: a row is clicked where its own is below p."""
-        return self._draws.uniform("label", shown.row)
+    def label_chance(self, impressions: Impressions) -> np.ndarray:
+        """[n] uniform numbers: a row is clicked if its number is below p."""
+        return self._draws.uniform("label", impressions.row)
 
-    def match(self, shown: Impressions, events: Events) -> np.ndarray:
-        """[n] how well the ads match the last events, not yet standardised; no ad set matches better by itself."""
-        answers = self.sequences.answers(self.ads.vector[shown.ad_set])
-        return np.log((self.sequences.topic_shares(events) * answers).sum(axis=1)) - self._usual_match[shown.ad_set]
+    def match(self, impressions: Impressions, events: Events) -> np.ndarray:
+        """[n] match of the ads with the last events, minus the mean match of the ad set; not standardized."""
+        answers = self.sequences.answers(self.ads.vector[impressions.ad_set])
+        return (
+            np.log((self.sequences.topic_shares(events) * answers).sum(axis=1)) - self._mean_match[impressions.ad_set]
+        )
 
-    def table(self, shown: Impressions, events: Events) -> pa.Table:
-        """The published columns, labels left out."""
-        draws, row, n = self._draws, shown.row, len(shown.row)
-        names = {name: np.array(list(values)) for name, values in (
+    def table(self, impressions: Impressions, events: Events) -> pa.Table:
+        """Returns the feature columns."""
+        draws, row, n = self._draws, impressions.row, len(impressions.row)
+        category_values = {name: np.array(list(values)) for name, values in (
             ("gender", columns.GENDER), ("age_group", columns.AGE), ("inventory_id", columns.INVENTORY),
             ("day_of_week", columns.DAYS), ("hour", columns.HOURS),
         )}  # fmt: skip
-        found: dict[str, pa.Array] = {
-            "gender": pa.array(names["gender"]).take(pa.array(shown.users.gender)),
-            "age_group": pa.array(names["age_group"]).take(pa.array(shown.users.age)),
-            "inventory_id": pa.array(names["inventory_id"]).take(pa.array(shown.inventory)),
-            "day_of_week": pa.array(names["day_of_week"]).take(pa.array(np.minimum(shown.day, 6))),
-            "hour": pa.array(names["hour"]).take(pa.array(shown.hour)),
+        arrays: dict[str, pa.Array] = {
+            "gender": pa.array(category_values["gender"]).take(pa.array(impressions.users.gender)),
+            "age_group": pa.array(category_values["age_group"]).take(pa.array(impressions.users.age)),
+            "inventory_id": pa.array(category_values["inventory_id"]).take(pa.array(impressions.inventory)),
+            "day_of_week": pa.array(category_values["day_of_week"]).take(pa.array(np.minimum(impressions.day, 6))),
+            "hour": pa.array(category_values["hour"]).take(pa.array(impressions.hour)),
             "seq": as_strings(events),
         }
-        numbers = self.ads.columns(shown.ad_set, shown.creative)
-        numbers |= user_columns(draws, shown.users) | feature_columns(draws, shown.users, row)
+        numbers = self.ads.columns(impressions.ad_set, impressions.creative)
+        numbers |= user_columns(draws, impressions.users) | feature_columns(draws, impressions.users, row)
         is_usual = draws.uniform("l_feat_25", row) < 0.55
-        other = 1 + (1788 * draws.uniform("l_feat_25b", row) ** 2).astype(np.int64)
-        numbers["l_feat_25"] = np.where(is_usual, 1129, other)
-        numbers["l_feat_26"], numbers["l_feat_27"] = shown.slot, shown.ad_format
+        unusual = 1 + (1788 * draws.uniform("l_feat_25b", row) ** 2).astype(np.int64)
+        numbers["l_feat_25"] = np.where(is_usual, 1129, unusual)
+        numbers["l_feat_26"], numbers["l_feat_27"] = impressions.slot, impressions.ad_format
         rate_e3 = columns.TEST_NULL_RATE_E3 if self._is_test else columns.NULL_RATE_E3
-        nulls = dict.fromkeys(columns.NULL_BLOCK_1, shown.is_null_1)
-        nulls |= dict.fromkeys(columns.NULL_BLOCK_2, shown.is_null_2)
+        nulls = dict.fromkeys(columns.NULL_BLOCK_1, impressions.is_null_1)
+        nulls |= dict.fromkeys(columns.NULL_BLOCK_2, impressions.is_null_2)
         nulls["feat_e_3"] = draws.uniform("null_e3", row) < rate_e3
         for name in columns.NUMBERS:
-            found[name] = pa.array(numbers[name].astype(np.float32), mask=nulls.get(name))
+            arrays[name] = pa.array(numbers[name].astype(np.float32), mask=nulls.get(name))
         for name in ("gender", "age_group"):
-            found[name] = pc.if_else(pa.array(shown.is_null_1), None, found[name])
-        assert all(len(values) == n for values in found.values())
-        return pa.table({name: found[name] for name in columns.FEATURES})
+            arrays[name] = pc.if_else(pa.array(impressions.is_null_1), None, arrays[name])
+        assert all(len(values) == n for values in arrays.values())
+        return pa.table({name: arrays[name] for name in columns.FEATURES})
 
-    def events(self, shown: Impressions, most: int | None = None) -> Events:
-        """The events of the impressions' users, cut to the `most` last where asked."""
-        lengths = self.sequences.lengths(shown.users, shown.row)
-        return self.sequences.events(shown.users, shown.row, lengths if most is None else np.minimum(lengths, most))
+    def events(self, impressions: Impressions, max_length: int | None = None) -> Events:
+        """Generates the events of the impressions' users; at most the last `max_length` if set."""
+        lengths = self.sequences.lengths(impressions.users, impressions.row)
+        return self.sequences.events(
+            impressions.users, impressions.row, lengths if max_length is None else np.minimum(lengths, max_length)
+        )
 
 
 @dataclass(frozen=True)
 class ClickModel:
-    """Turns impressions into true click probabilities, once a pilot sample has set its two scales."""
+    """Computes true click probabilities of impressions, with parameters fitted on a pilot sample."""
 
     match_mean: float
     match_sd: float
     intercept: float
     seq_strength: float
 
-    def probability(self, shown: Impressions, match: np.ndarray) -> np.ndarray:
-        """[n] float64."""
+    def probability(self, impressions: Impressions, match: np.ndarray) -> np.ndarray:
+        """Computes [n] float64 click probabilities."""
         standard = (match - self.match_mean) / self.match_sd
-        return expit(shown.logit + self.seq_strength * standard + self.intercept)
+        return expit(impressions.logit + self.seq_strength * standard + self.intercept)
 
 
 def fit_click_model(maker: ImpressionMaker, seq_strength: float, base_rate: float) -> ClickModel:
-    """Standardises the match and solves for the intercept that gives the base rate, on a sample of fixed size."""
-    # Places of a far larger split, so that few share a user: shared ones would make the sample count for less.
+    """Fits the mean and std of the match, and the intercept of the base rate, on a pilot sample of fixed size."""
+    # Rows of a far larger split, so that few share a user: shared users reduce the effective sample size.
     pilot = ImpressionMaker(maker._seed, 16 * N_PILOT, maker._is_test, N_PILOT)
     logits, matches = [], []
     for start in range(0, N_PILOT, _PILOT_BLOCK):
-        shown = pilot.impressions(np.arange(start, start + _PILOT_BLOCK))
-        logits.append(shown.logit)
-        matches.append(pilot.match(shown, pilot.events(shown, MATCH_LENGTH)))
+        impressions = pilot.impressions(np.arange(start, start + _PILOT_BLOCK))
+        logits.append(impressions.logit)
+        matches.append(pilot.match(impressions, pilot.events(impressions, MATCH_LENGTH)))
     match = np.concatenate(matches)
     mean, sd = float(match.mean()), float(match.std())
-    rest = np.concatenate(logits) + seq_strength * (match - mean) / sd
-    intercept = brentq(lambda value: expit(rest + value).mean() - base_rate, -20, 20)
+    logit_without_intercept = np.concatenate(logits) + seq_strength * (match - mean) / sd
+    intercept = brentq(lambda value: expit(logit_without_intercept + value).mean() - base_rate, -20, 20)
     return ClickModel(mean, sd, float(intercept), seq_strength)

@@ -1,4 +1,7 @@
-"""What a retrieval benchmark may ask of the generator: the ads, the users' interests, and who would be shown what."""
+"""Ground truth for retrieval benchmarks: the ads, user interests and true preferences.
+
+Shapes: I ad sets (the items of the catalog).
+"""
 
 from typing import Literal
 
@@ -12,20 +15,20 @@ Split = Literal["train", "test"]
 
 
 def ad_catalog(config: GeneratorConfig) -> AdCatalog:
-    """All ads of a config: ad set a is `l_feat_14` = a + 1, seen or not."""
+    """Returns all ads of a config; ad set i has `l_feat_14` = i + 1. Some ad sets may not occur in the data."""
     return make_ad_catalog(Draws(config.seed))
 
 
 def user_interests(config: GeneratorConfig, split: Split, row: np.ndarray) -> np.ndarray:
-    """[n, 8] u of the users of [n] rows of a split."""
+    """[n, 8] interests u of the users of [n] rows of a split."""
     return config.impression_maker(split).users(row).interest
 
 
 def true_log_preferences(config: GeneratorConfig, split: Split, row: np.ndarray) -> np.ndarray:
-    """[n, A] ln(popularity of the row's day) + u . v, by which the ad sets of [n] rows were drawn.
+    """[n, I] ln(popularity on the row's day) + u . v: log weights of the ad sets of [n] rows, up to a constant per row.
 
-    Minus infinity where an ad set is not active. An additive constant a row is left out. The generator samples from
-    this by resampling a few candidates, which comes near it but is not the same.
+    Minus infinity where an ad set is not active. The generator draws ad sets by resampling a few candidates, so that
+    their distribution is close to these weights but not equal.
     """
     maker = config.impression_maker(split)
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""App-event sequences: sticky topics that a user's interests choose, tokens by Zipf within a topic, as strings."""
+"""App-event sequences as strings: persistent topics by user interest, Zipf-distributed tokens within a topic."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ _MAX_LENGTH = 1 << 14
 
 @dataclass(frozen=True)
 class Events:
-    """The events of n rows end to end, each row's most recent event FIRST."""
+    """The concatenated events of n rows; the most recent event of a row is FIRST."""
 
     topic: np.ndarray
     """[total] uint8."""
@@ -35,116 +35,118 @@ class Events:
 
 
 class SequenceMaker:
-    """Draws the sequences of a seed.
+    """Generates the sequences of a seed.
 
     Args:
-        draws: streams.
+        draws: random streams.
     """
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
         self.topic_vector = draws.normals("topicv", np.arange(N_TOPICS), D_INTEREST)
-        """[12, 8] what each topic is about."""
-        home = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
-        self._token_table = _token_table(home)
-        self._lone_topic = int(np.flatnonzero(home == columns.LONE_TOKEN)[0]) % N_TOPICS
+        """[12, 8] topic vectors m."""
+        shuffled_tokens = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
+        self._token_table = _token_table(shuffled_tokens)
+        self._lone_topic = int(np.flatnonzero(shuffled_tokens == columns.LONE_TOKEN)[0]) % N_TOPICS
 
     def lengths(self, users: Users, row: np.ndarray) -> np.ndarray:
-        """[n] events, rising with activity; a user's rows differ a little unless they share their string."""
+        """Draws [n] lengths that increase with activity; rows of a user differ slightly or share a sequence."""
         key = self._key(users, row)
         uniform = ndtr(0.98 * users.activity + 0.199 * self._draws.normal("length", key))
         return np.interp(uniform, columns.SEQ_LENGTH_LEVELS, columns.SEQ_LENGTHS).astype(np.int64)
 
     def events(self, users: Users, row: np.ndarray, lengths: np.ndarray) -> Events:
-        """The last `lengths` events of [n] rows."""
+        """Generates the last `lengths` events of [n] rows."""
         offsets = offsets_of(lengths)
-        owner, position = row_and_position(lengths)
+        row_index, position = row_and_position(lengths)
         key = self._key(users, row).astype(np.uint64)
-        bits = self._draws.bits("event", key[owner] * np.uint64(_MAX_LENGTH) + position.astype(np.uint64))
-        field = (bits & np.uint64(0xFFFF)).astype(np.float32) / 65_536
-        is_switch = (field < _SWITCH_PROB) | (position == 0)
-        # A topic lasts until the next switch, and a token until it is not repeated.
-        place = np.arange(len(bits))
-        since_switch = np.maximum.accumulate(np.where(is_switch, place, 0))
+        bits = self._draws.bits("event", key[row_index] * np.uint64(_MAX_LENGTH) + position.astype(np.uint64))
+        switch_uniform = (bits & np.uint64(0xFFFF)).astype(np.float32) / 65_536
+        is_switch = (switch_uniform < _SWITCH_PROB) | (position == 0)
+        # A topic lasts until the next switch, and a token until the next event that does not repeat it.
+        event_index = np.arange(len(bits))
+        since_switch = np.maximum.accumulate(np.where(is_switch, event_index, 0))
         mixture = np.cumsum(self._mixture(users.interest), axis=1)
-        starts = np.flatnonzero(is_switch)
-        chance = ((bits[starts] >> np.uint64(16)) & np.uint64(0xFFFF)).astype(np.float64) / 65_536
+        switches = np.flatnonzero(is_switch)
+        topic_uniform = ((bits[switches] >> np.uint64(16)) & np.uint64(0xFFFF)).astype(np.float64) / 65_536
         topic_at = np.zeros(len(bits), np.uint8)
-        topic_at[starts] = np.minimum((mixture[owner[starts]] < chance[:, None]).sum(axis=1), N_TOPICS - 1)
+        topic_at[switches] = np.minimum(
+            (mixture[row_index[switches]] < topic_uniform[:, None]).sum(axis=1), N_TOPICS - 1
+        )
         topic = topic_at[since_switch]
         repeats = ((bits >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.float32) / 65_536 < _REPEAT_PROB
-        drawn_at = np.maximum.accumulate(np.where(is_switch | ~repeats, place, 0))
-        slot = (bits[drawn_at] >> np.uint64(48)) & np.uint64(_LUT_SIZE - 1)
-        token = self._token_table[topic, slot]
+        drawn_at = np.maximum.accumulate(np.where(is_switch | ~repeats, event_index, 0))
+        token_slot = (bits[drawn_at] >> np.uint64(48)) & np.uint64(_LUT_SIZE - 1)
+        token = self._token_table[topic, token_slot]
         is_lone = (lengths == 1) & (self._draws.uniform("lone", key) < columns.LONE_TOKEN_SHARE)
         token[offsets[:-1][is_lone]] = columns.LONE_TOKEN
         topic[offsets[:-1][is_lone]] = self._lone_topic
         return Events(topic, token, offsets)
 
     def topic_shares(self, events: Events) -> np.ndarray:
-        """[n, 12] shares of the topics among a row's last MATCH_LENGTH events."""
+        """[n, 12] shares of the topics in the last MATCH_LENGTH events of each row."""
         length = np.diff(events.offsets)
-        read = np.minimum(length, MATCH_LENGTH)
-        owner, position = row_and_position(read)
-        topic = events.topic[events.offsets[:-1][owner] + position]
-        counts = np.bincount(owner * N_TOPICS + topic, minlength=len(length) * N_TOPICS).reshape(-1, N_TOPICS)
-        return counts / read[:, None]
+        n_matched = np.minimum(length, MATCH_LENGTH)
+        row_index, position = row_and_position(n_matched)
+        topic = events.topic[events.offsets[:-1][row_index] + position]
+        counts = np.bincount(row_index * N_TOPICS + topic, minlength=len(length) * N_TOPICS).reshape(-1, N_TOPICS)
+        return counts / n_matched[:, None]
 
     def answers(self, ad_vector: np.ndarray) -> np.ndarray:
-        """[n, 12] exp(1.3 m_t . v): how much [n, 8] ad vectors answer each topic.
+        """[n, 12] exp(1.3 m_t . v / sqrt(8)): affinity of [n, 8] ad vectors v to each topic t.
 
-        The log of its mean over a row's last events is how much the ad answers some of them.
+        The log of its mean over a row's last events is the match of the ad with the row.
         """
         return np.exp(_MATCH_SHARPNESS * self._affinity(ad_vector) / np.sqrt(D_INTEREST))
 
     def _mixture(self, interest: np.ndarray) -> np.ndarray:
-        """[n, 12] shares of topics."""
+        """[n, 12] topic probabilities of [n, 8] user interests."""
         score = np.exp(_TOPIC_SHARPNESS * self._affinity(interest) / np.sqrt(D_INTEREST))
         return score / score.sum(axis=1, keepdims=True)
 
     def _affinity(self, vector: np.ndarray) -> np.ndarray:
-        """[n, 12] inner products of [n, 8] vectors with the topics' own.
+        """[n, 12] inner products of [n, 8] vectors with the topic vectors.
 
-        Not `@`: BLAS adds up a single row in another order than many, which would let the block size show in the bits.
+        Not `@`: BLAS sums a single row in another order than many rows, so that the block size would change the bits.
         """
         return sum(vector[:, d, None] * self.topic_vector[:, d] for d in range(D_INTEREST))
 
     def _key(self, users: Users, row: np.ndarray) -> np.ndarray:
-        """[n] what a row's sequence depends on: its user alone, or the row itself."""
+        """[n] random key of a row's sequence: the user (rows of a user then share a sequence) or the row itself."""
         is_base = self._draws.uniform("version", row) < _BASE_VERSION_PROB
         return np.where(is_base, 2 * users.number, 2 * row + 1)
 
 
-def _token_table(home: np.ndarray) -> np.ndarray:
-    """[12, 4096] uint16: a uniform slot of row t is a token of topic t, by Zipf, now and then of any topic.
+def _token_table(shuffled_tokens: np.ndarray) -> np.ndarray:
+    """[12, 4096] uint16: a uniform slot of row t gives a Zipf-distributed token of topic t, rarely of any topic.
 
     Args:
-        home: [561] all tokens; every twelfth one, from the t-th on, belongs to topic t.
+        shuffled_tokens: [561] all tokens; every twelfth token, starting at t, belongs to topic t.
     """
     table = np.empty((N_TOPICS, _LUT_SIZE), np.uint16)
     for topic in range(N_TOPICS):
-        own = home[topic::N_TOPICS]
+        topic_tokens = shuffled_tokens[topic::N_TOPICS]
         weight = np.full(N_TOKENS, _STRAY_PROB / N_TOKENS)
-        zipf = np.arange(1, len(own) + 1) ** -_ZIPF
-        weight[own] += (1 - _STRAY_PROB) * zipf / zipf.sum()
+        zipf = np.arange(1, len(topic_tokens) + 1) ** -_ZIPF
+        weight[topic_tokens] += (1 - _STRAY_PROB) * zipf / zipf.sum()
         edges = np.floor(np.cumsum(weight) / weight.sum() * _LUT_SIZE + 0.5).astype(np.int64)
         table[topic] = np.searchsorted(edges, np.arange(_LUT_SIZE), side="right").clip(max=N_TOKENS - 1)
     return table
 
 
 def as_strings(events: Events) -> pa.Array:
-    """[n] comma-joined token numbers, the most recent event LAST."""
+    """Formats [n] comma-separated token numbers; the most recent event is LAST."""
     n, total = len(events.offsets) - 1, len(events.token)
-    # Reversing the whole stretch reverses every row; the rows' order is put right by reading them from the end.
+    # Reversing the whole array reverses every row; reading the rows from the end restores their order.
     token = events.token[::-1].astype(np.int64)
     ends = total - events.offsets[::-1]  # row n - 1 comes first
     width = _WIDTH[token] + 1
-    width[ends[1:] - 1] -= 1  # no comma after a row's last
+    width[ends[1:] - 1] -= 1  # no comma after the last token of a row
     byte_offsets = np.concatenate([[0], np.cumsum(width)])
     text = np.full(int(byte_offsets[-1]), ord(","), np.uint8)
     for digit in range(_DIGITS.shape[1]):
-        mine = np.flatnonzero(_WIDTH[token] > digit)
-        text[byte_offsets[mine] + digit] = _DIGITS[token[mine], digit]
+        token_index = np.flatnonzero(_WIDTH[token] > digit)
+        text[byte_offsets[token_index] + digit] = _DIGITS[token[token_index], digit]
     row_offsets = byte_offsets[ends]
     reversed_rows = pa.Array.from_buffers(
         pa.string(), n, [None, pa.py_buffer(row_offsets.astype(np.int32)), pa.py_buffer(text)]

@@ -1,1 +1,1 @@
-"""Nothing of the field: files, locks, threads, processes, progress."""
+"""System utilities: files, locks, memory, package versions, threads, processes, progress."""

@@ -1,4 +1,4 @@
-"""A setting of the C library's allocator that training is faster with."""
+"""Settings of glibc's memory allocator that make training faster."""
 
 import ctypes
 import sys
@@ -7,10 +7,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Keeps freed blocks for the next of their size.
+    """Makes glibc keep freed memory for reuse; does nothing on systems other than Linux.
 
-    glibc returns every block over 32 MiB to the system when it is freed. The activations of a large batch are such
-    blocks: they would be mapped and zeroed anew at every layer of every step. Elsewhere this does nothing.
+    By default, glibc returns every freed block over 32 MiB to the system. The activations of a large batch are such
+    blocks: the system would map and zero them again at every layer of every step.
     """
     if not sys.platform.startswith("linux"):
         return

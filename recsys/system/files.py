@@ -1,4 +1,4 @@
-"""Folders that are either whole or plainly unfinished, and JSON files written in one piece."""
+"""Atomic writes of folders and JSON files: an unfinished one never has its final name."""
 
 import json
 import os
@@ -12,24 +12,24 @@ from recsys.system.seal import DONE, seal
 
 
 def is_done(folder: Path) -> bool:
-    """Whether a folder was written to its end."""
+    """Whether a folder is complete: it has a DONE file."""
     return (folder / DONE).is_file()
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where a folder is written until it is whole."""
+    """Returns the path under which a folder is written until it is complete."""
     return folder.with_name(folder.name + ".partial")
 
 
 def begin_folder(folder: Path, is_fresh: bool = True) -> Path:
-    """The partial folder, made if there is none, and held by this process until it is finished.
+    """Creates the partial folder if it does not exist, and locks it until it is finished.
 
     Args:
         folder: the final name.
-        is_fresh: whether to clear away what an earlier start left in it.
+        is_fresh: whether to delete the files of an earlier start.
 
     Raises:
-        InputError: when another process writes it.
+        InputError: when another process is writing the folder.
     """
     partial = partial_folder(folder)
     partial.mkdir(exist_ok=True)
@@ -44,34 +44,34 @@ def begin_folder(folder: Path, is_fresh: bool = True) -> Path:
 
 
 def finish_folder(folder: Path) -> None:
-    """Seals the partial folder, which marks it as whole, and gives it its final name."""
+    """Writes DONE into the partial folder, and renames the folder to its final name."""
     seal(partial_folder(folder))
     give_final_name(folder)
 
 
 def give_final_name(folder: Path) -> None:
-    """Renames the partial folder, which is sealed, and gives it back."""
+    """Unlocks the partial folder, which has a DONE file, and renames it to its final name."""
     partial = partial_folder(folder)
     release(partial)
     os.rename(partial, folder)
 
 
-def check_free(folder: Path, what: str) -> None:
-    """Refuses to write where something else is.
+def check_free(folder: Path, kind: str) -> None:
+    """Checks that an output folder can be written, and creates its parent.
 
     Raises:
-        InputError: when `folder` exists, or cannot be made.
+        InputError: when `folder` exists and is not empty, or its parent cannot be created.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not this {what}: choose another --out, or remove it")
+        raise InputError(f"{folder} exists and is not this {kind}: choose another --out, or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}): choose another --out") from error
+        raise InputError(f"{folder} cannot be created ({error.strerror}): choose another --out") from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under a temporary name and renames it, so that no reader meets half a file."""
+    """Writes JSON under a temporary name and renames it, so that readers never see an incomplete file."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
@@ -86,6 +86,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: its folder is not whole, make it again") from error
+        raise InputError(f"{path} is missing: its folder is incomplete, create it again") from error
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}): make its folder again") from error
+        raise InputError(f"{path} is not readable JSON ({error}): create its folder again") from error

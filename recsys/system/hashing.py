@@ -1,4 +1,4 @@
-"""Hashes of row ids: the only source of chance in folds and samples, whatever the order and layout of the files."""
+"""Hashes of row ids: the only source of randomness in folds and samples, independent of the layout of the files."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         hashes: [n] uint64.
-        seed: any integer; its low 64 bits count.
+        seed: any integer; only its low 64 bits are used.
 
     Returns:
         [n] uint64, a bijection of the input.
@@ -27,7 +27,7 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def hash_ids(ids: pa.Array) -> np.ndarray:
-    """[n] uint64: integers stand for themselves, text is hashed by FNV-1a over its bytes."""
+    """Hashes [n] ids to uint64: an integer is its own hash, text is hashed by FNV-1a over its bytes."""
     if pa.types.is_integer(ids.type):
         return ids.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64)
     array = pc.cast(ids, pa.large_string())
@@ -38,11 +38,11 @@ def hash_ids(ids: pa.Array) -> np.ndarray:
     hashes = np.full(len(array), _FNV_BASIS)
     with np.errstate(over="ignore"):
         for position in range(int(lengths.max(initial=0))):
-            rows = np.flatnonzero(lengths > position)
-            hashes[rows] = (hashes[rows] ^ text[starts[rows] + position]) * _FNV_PRIME
+            row_numbers = np.flatnonzero(lengths > position)
+            hashes[row_numbers] = (hashes[row_numbers] ^ text[starts[row_numbers] + position]) * _FNV_PRIME
     return hashes
 
 
 def as_fraction(hashes: np.ndarray) -> np.ndarray:
-    """[n] float64 in [0, 1)."""
+    """Maps [n] uint64 hashes to float64 in [0, 1)."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,4 +1,4 @@
-"""The peak memory of this process, which psutil cannot reset."""
+"""Peak memory of this process. Unlike that of psutil, it can be reset."""
 
 import contextlib
 import resource
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def forget_peak_rss() -> None:
-    """Begins `peak_rss_gib` anew, where the system can: a process of many fits then knows each one's own."""
+    """Resets the peak of `peak_rss_gib` where the system allows it, to measure each of several fits."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss_gib() -> float:
-    """The largest resident memory of this process so far, or since `forget_peak_rss`, in GiB."""
+    """Returns the largest resident memory of this process since its start or `forget_peak_rss`, in GiB."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""One live progress line: what, how far, rows a second, time left."""
+"""A live progress line: title, percentage, note, rows per second, remaining time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rich.text import Text
 
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
-    console.width = 160  # a log file has no width to keep to
+    console.width = 160  # a log file has no fixed width
 
 
 class _Speed(RichColumn):
@@ -21,19 +21,19 @@ class _Speed(RichColumn):
 
 
 class ProgressLine:
-    """A progress bar over rows, or whatever is counted, with a note (step and loss, say)."""
+    """A progress bar over rows or another unit, with a note such as step and loss."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, n: int, note: str = "") -> None:
-        """Counts rows as done and shows a note beside them."""
+        """Adds n finished units and shows a note."""
         self._progress.update(self._task, advance=n, note=note)
 
 
 @contextmanager
-def progress_line(what: str, n: int, is_shown: bool = True, unit: str = "rows") -> Iterator[ProgressLine]:
-    """Shows a progress line while the block runs; it goes away at the end, and a log file never sees it."""
+def progress_line(title: str, n: int, is_shown: bool = True, unit: str = "rows") -> Iterator[ProgressLine]:
+    """Shows a progress line while the block runs. It disappears at the end and is not written to log files."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -45,4 +45,4 @@ def progress_line(what: str, n: int, is_shown: bool = True, unit: str = "rows") 
     with Progress(
         *columns, console=console, transient=True, disable=not (is_shown and console.is_terminal)
     ) as progress:
-        yield ProgressLine(progress, progress.add_task(what, total=n, note="", unit=unit))
+        yield ProgressLine(progress, progress.add_task(title, total=n, note="", unit=unit))

@@ -1,4 +1,4 @@
-"""Work spread over the threads of this process."""
+"""Runs functions in the threads of this process."""
 
 import os
 from collections import deque
@@ -12,49 +12,49 @@ ResultT = TypeVar("ResultT")
 
 
 def n_cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(
     work: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_threads: int | None = None
 ) -> Iterator[tuple[ItemT, ResultT]]:
-    """Each item and what `work` made of it, in their order; as many at a time as there are cores, or as is said.
+    """Applies `work` to items in threads; yields (item, result) in the order of the items.
 
-    NumPy, Arrow, Torch and compiled code let go of Python's lock while they work.
+    Uses one thread per core unless `n_threads` is set. NumPy, Arrow, Torch and compiled code release the GIL.
     """
     n_threads = n_threads or n_cores()
-    waiting: deque[tuple[ItemT, Future[ResultT]]] = deque()
+    pending: deque[tuple[ItemT, Future[ResultT]]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:
             for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > n_threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
+                pending.append((item, pool.submit(work, item)))
+                if len(pending) > n_threads:
+                    oldest_item, future = pending.popleft()
+                    yield oldest_item, future.result()
+            while pending:
+                oldest_item, future = pending.popleft()
+                yield oldest_item, future.result()
         finally:
-            for _, future in waiting:
+            for _, future in pending:
                 future.cancel()
 
 
 @contextmanager
 def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """`work` as a function that returns at once: it is done in a thread, one call after another.
+    """Yields a function that runs `work` in one background thread and returns at once.
 
-    A second call waits for the first; what a call raises, the next one does, or the end of the block.
+    A call waits for the call before it. The next call, or the end of the block, raises the exception of a call.
     """
-    last: list[Future[None]] = []
+    pending: list[Future[None]] = []
 
     with ThreadPoolExecutor(1) as pool:
 
         def call(*arguments: object) -> None:
-            if last:
-                last.pop().result()
-            last.append(pool.submit(work, *arguments))
+            if pending:
+                pending.pop().result()
+            pending.append(pool.submit(work, *arguments))
 
         yield call
-        if last:
-            last.pop().result()
+        if pending:
+            pending.pop().result()

@@ -1,6 +1,6 @@
-"""Checks that torch, fbgemm and torchrec are of one release, before any of them is imported.
+"""Checks that the versions of torch, fbgemm and torchrec match, before any of them is imported.
 
-A mismatch otherwise ends in missing symbols or operators, far from its cause.
+Otherwise a mismatch causes errors about missing symbols or operators, far from its origin.
 """
 
 import sys
@@ -11,49 +11,50 @@ from packaging.version import InvalidVersion, Version
 
 from recsys.errors import InputError
 
-_TORCH_AHEAD = 5
-"""torchrec and fbgemm 1.x are built for torch 2.(x + 5): 1.8 for 2.13, as FBGEMM's release table says."""
-_CURE = "run `make demo` for a fresh environment, or see Installing in the README"
+_MINOR_OFFSET = 5
+"""torchrec and fbgemm 1.x are built for torch 2.(x + 5), such as 1.8 for 2.13. Source: FBGEMM's release table."""
+_FIX = "run `make demo` for a new environment, or see Installing in the README"
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of the packages that must match, those that are installed."""
-    found = {}
+    """Returns the versions of those packages that must match and are installed."""
+    versions = {}
     for package in ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def check_versions(found: Mapping[str, str]) -> None:
-    """Refuses packages that do not belong together.
+def check_versions(versions: Mapping[str, str]) -> None:
+    """Checks that the installed packages match.
 
     Args:
-        found: version by package, as `installed_versions` gives them.
+        versions: by package, from `installed_versions`.
 
     Raises:
-        InputError: one sentence with the versions and what to install.
+        InputError: for packages that do not match, with the versions and what to install.
     """
-    have = ", ".join(f"{package} {number}" for package, number in found.items()) or "none of them"
+    installed = ", ".join(f"{package} {number}" for package, number in versions.items()) or "none of them"
     for package in ("torch", "torchrec"):
-        if package not in found:
-            raise InputError(f"{package} is not installed: {_CURE}")
-    if "fbgemm-gpu" in found and "fbgemm-gpu-cpu" in found:
+        if package not in versions:
+            raise InputError(f"{package} is not installed: {_FIX}")
+    if "fbgemm-gpu" in versions and "fbgemm-gpu-cpu" in versions:
         raise InputError(
-            "fbgemm-gpu and fbgemm-gpu-cpu overwrite each other and both are installed (torchrec's metadata asks for "
-            "the former): uninstall both, then install the one for this machine and torchrec with --no-deps"
+            "fbgemm-gpu and fbgemm-gpu-cpu overwrite each other and both are installed (torchrec's metadata requires "
+            "fbgemm-gpu): uninstall both, then install the one for this machine and torchrec with --no-deps"
         )
-    fbgemm = next((package for package in found if package.startswith("fbgemm-gpu")), "fbgemm-gpu-cpu")
-    if fbgemm not in found:
-        raise InputError(f"fbgemm-gpu-cpu (or fbgemm-gpu, with a GPU) is not installed: {_CURE}")
-    minor = {package: _minor(number) for package, number in found.items()}
-    wanted = minor["torch"] - _TORCH_AHEAD
-    if minor["torchrec"] != wanted or minor[fbgemm] != wanted:
+    fbgemm = next((package for package in versions if package.startswith("fbgemm-gpu")), "fbgemm-gpu-cpu")
+    if fbgemm not in versions:
+        raise InputError(f"fbgemm-gpu-cpu (or fbgemm-gpu, with a GPU) is not installed: {_FIX}")
+    minors = {package: _minor(number) for package, number in versions.items()}
+    minor = minors["torch"] - _MINOR_OFFSET
+    if minors["torchrec"] != minor or minors[fbgemm] != minor:
         raise InputError(
-            f"torch 2.{minor['torch']} needs torchrec 1.{wanted} and {fbgemm} 1.{wanted}, but {have} are installed: "
-            f"pip install {fbgemm}==1.{wanted}.0 && pip install --no-deps torchrec==1.{wanted}.0"
+            f"torch 2.{minors['torch']} needs torchrec 1.{minor} and {fbgemm} 1.{minor}, "
+            f"but {installed} are installed: pip install {fbgemm}==1.{minor}.0 && "
+            f"pip install --no-deps torchrec==1.{minor}.0"
         )
 
 
@@ -65,7 +66,7 @@ def _minor(number: str) -> int:
 
 
 def exit_on_mismatch() -> None:
-    """Ends the program with code 2 and one line when the installed packages do not belong together."""
+    """Exits with code 2 and one line if the installed packages do not match."""
     try:
         check_versions(installed_versions())
     except InputError as error:

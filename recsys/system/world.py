@@ -1,4 +1,4 @@
-"""The processes of one training run: one by itself, or those that torchrun started."""
+"""The processes of a training run: a single process, or those started by torchrun."""
 
 import atexit
 import gc
@@ -17,7 +17,7 @@ ValueT = TypeVar("ValueT")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all of them."""
+    """Rank, world size and device of this process."""
 
     rank: int
     size: int
@@ -29,7 +29,7 @@ class World:
         return self.rank == 0
 
     def broadcast(self, value: ValueT) -> ValueT:
-        """The main process's value, on every rank."""
+        """Returns the value of the main process on every rank."""
         if self.size == 1:
             return value
         values = [value]
@@ -37,18 +37,18 @@ class World:
         return values[0]
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
+        """Sums a tensor over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """[n, ...] of each rank end to end, rank after rank; the same n everywhere. Gradients find their way back."""
+        """Concatenates the [n, ...] tensors of all ranks in rank order, differentiably; n is equal on all ranks."""
         return tensor if self.size == 1 else cast(Tensor, _Gather.apply(tensor, self.rank, self.size))
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Runs the block on the main process, then on the others: what it writes once, they find."""
+        """Runs the block on the main process, then on the others, which can read the files it wrote."""
         if not self.is_main:
             dist.barrier()
         yield
@@ -57,15 +57,15 @@ class World:
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows; backward gives each rank the sum of what all of them found for its own."""
+    """Gathers the rows of all ranks; backward sums the gradients of this rank's rows over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rank: int, size: int) -> Tensor:
         """[n, ...] to [size * n, ...]."""
         ctx.rank, ctx.n_rows = rank, len(tensor)
-        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(size)]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+        gathered = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(size)]
+        dist.all_gather(gathered, tensor.contiguous())
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -76,10 +76,10 @@ class _Gather(torch.autograd.Function):
 
 
 def join_world() -> World:
-    """Joins the processes that torchrun started, or a world of one; a second call gives the same world.
+    """Joins the process group of torchrun, or creates one of a single process. Later calls return the same world.
 
-    TorchRec shards over a process group even where there is one process, so that a laptop and a cluster take the same
-    path. A world of one talks to nobody: its store is a table in memory.
+    TorchRec shards over a process group even for one process, so that a laptop and a cluster run the same code. The
+    store of a single process is in memory and uses no network.
     """
     has_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
@@ -97,10 +97,10 @@ def join_world() -> World:
 
 
 def leave_world() -> None:
-    """Lets go of the process group, if there is one, and thereby of its threads.
+    """Destroys the process group, if it exists, and thereby its threads.
 
-    A thread of Gloo that outlives the interpreter, and has a tensor of Python's to free, aborts the process. The group
-    ends with the last that refers to it: models, some in cycles, do.
+    A Gloo thread that outlives the interpreter and frees a Python tensor aborts the process. The group lives as long
+    as objects refer to it: models do, some of them in reference cycles, which are collected first.
     """
     if dist.is_initialized():
         gc.collect()

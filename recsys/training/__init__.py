@@ -1,1 +1,1 @@
-"""Training: losses, optimizers, schedule, precision and the loop."""
+"""Training: losses, optimizers, learning rate schedule, precision, checkpoints and the training loop."""

@@ -1,4 +1,4 @@
-"""An average of the weights over the steps of training."""
+"""Exponential moving average of the weights during training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,32 +8,33 @@ from torch import Tensor
 
 
 class WeightAverage:
-    """Exponential moving averages of tensors, which take their place to be judged and kept.
+    """Exponential moving averages of tensors, used in their place for validation and in the saved weights.
 
-    The weights of late steps lie around a better model than any of them is. Source: Polyak and Juditsky, "Acceleration
-    of stochastic approximation by averaging", 1992, with exponential weights; the decay rises with the steps done, so
-    that the first ones are soon forgotten. Not torch's AveragedModel, which copies the module: a sharded one cannot be.
+    The average of the weights of late steps is a better model than the weights of any single step. Source: Polyak and
+    Juditsky, "Acceleration of stochastic approximation by averaging", 1992, with exponential weights; the decay rises
+    with the number of steps, so that the first steps soon lose their influence. torch's AveragedModel copies the
+    module, and a sharded module cannot be copied.
 
     Args:
-        tensors: by name; they are read anew at each step.
-        decay: of the average in a step; 0 averages nothing.
+        tensors: tensors by name; each update reads their current values.
+        decay: decay of the average per step; 0 disables averaging.
     """
 
     def __init__(self, tensors: Iterable[tuple[str, Tensor]], decay: float) -> None:
         self._decay = decay
-        self._own = {name: tensor.detach() for name, tensor in tensors} if decay else {}
-        self.means = {name: tensor.clone() for name, tensor in self._own.items()}
+        self._tensors = {name: tensor.detach() for name, tensor in tensors} if decay else {}
+        self.means = {name: tensor.clone() for name, tensor in self._tensors.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes the tensors as they are after `step` steps, the first of which is 1, into their averages."""
+        """Updates the averages with the tensors after step number `step`, counted from 1."""
         if self.means:
             decay = min(self._decay, step / (10 + step))
-            torch._foreach_lerp_(list(self.means.values()), list(self._own.values()), 1 - decay)
+            torch._foreach_lerp_(list(self.means.values()), list(self._tensors.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside the block the tensors hold their averages."""
+        """Context manager in which the tensors hold their averages."""
         self._swap()
         try:
             yield
@@ -43,6 +44,6 @@ class WeightAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, mean in self.means.items():
-            kept = self._own[name].clone()
-            self._own[name].copy_(mean)
-            mean.copy_(kept)
+            current = self._tensors[name].clone()
+            self._tensors[name].copy_(mean)
+            mean.copy_(current)

@@ -1,7 +1,7 @@
-"""Checkpoints: weights to keep, and the state that a killed run resumes from; both by torch.distributed.checkpoint.
+"""Checkpoints of final weights and of the state that a killed run resumes from, by torch.distributed.checkpoint.
 
-A checkpoint written by some number of processes loads in any other. Its tensors are read without unpickling, and its
-index (a pickle by the format's own choice) through an unpickler that knows the index's classes and nothing else.
+A checkpoint loads in any number of processes, not only the number that wrote it. Reading tensors needs no unpickling.
+The format stores the index as a pickle; a restricted unpickler that allows only the classes of an index reads it.
 """
 
 import pickle
@@ -26,7 +26,7 @@ _PROBE_BYTES = 1 << 20
 
 
 class _IndexUnpickler(pickle.Unpickler):
-    """Finds what a checkpoint's index is made of."""
+    """Unpickles only the classes that occur in a checkpoint's index."""
 
     _ALLOWED: ClassVar[dict[str, set[str]]] = {
         "builtins": {"set"},
@@ -58,60 +58,64 @@ class _IndexUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuses whatever no index needs."""
+        """Finds an allowed class.
+
+        Raises:
+            UnpicklingError: for any other class.
+        """
         if name not in self._ALLOWED.get(module, ()):
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a checkpoint's index")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a checkpoint's index")
         return super().find_class(module, name)
 
 
 class _TensorWriter(FileSystemWriter):
-    """Leaves the folder's path out of the index: the folder is renamed when whole."""
+    """Omits the folder's path from the index, because the folder is renamed when it is complete."""
 
     def storage_meta(self) -> StorageMeta:
-        """What the index says of its origin."""
+        """The index entry on the origin of the checkpoint."""
         return StorageMeta(save_id=self.save_id)
 
 
 class SafeReader(FileSystemReader):
-    """Reads tensors alone: neither its index nor its entries can bring code."""
+    """Reads only tensors: neither the index nor the entries can execute code."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The index.
+        """Reads the index.
 
         Raises:
-            InputError: when it is not one, or one of entries other than tensors.
+            InputError: if the file is not an index, or if the index has entries other than tensors.
         """
         path = Path(self.path) / _INDEX_FILE
         try:
             with path.open("rb") as file:
                 index = _IndexUnpickler(file).load()
         except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ValueError) as error:
-            raise InputError(f"{path} is not the index of a checkpoint ({error}): remove its folder") from error
+            raise InputError(f"{path} is not the index of a checkpoint ({error}): delete its folder") from error
         if not isinstance(index, Metadata):
-            raise InputError(f"{path} is not the index of a checkpoint: remove its folder")
+            raise InputError(f"{path} is not the index of a checkpoint: delete its folder")
         index.storage_meta = index.storage_meta or StorageMeta()
         index.storage_meta.load_id = self.load_id
         return index
 
 
 def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progress: Any = None) -> None:
-    """Writes a folder of tensors in one piece: under another name first, over an older one at last.
+    """Writes a folder of tensors atomically: under a temporary name, then renamed over an existing folder.
 
     Args:
-        folder: its name.
-        tensors: by name, nested or not; sharded ones from every process.
-        world: the processes, all of which must call.
-        progress: JSON to keep beside them.
+        folder: the final path.
+        tensors: tensors by name, possibly nested; every process passes its shards of sharded tensors.
+        world: the processes, all of which must call this function.
+        progress: JSON data to save with the tensors.
     """
     partial = partial_folder(folder)
     if world.is_main:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    world.broadcast(None)  # the others wait for the folder
+    world.broadcast(None)  # the other processes wait for the folder
     try:
         dcp.save(dict(tensors), storage_writer=_TensorWriter(partial, single_file_per_rank=True))
     except (RuntimeError, dcp.api.CheckpointException) as error:
-        raise _refused(error, partial) from error
+        raise _write_error(error, partial) from error
     if world.is_main:
         if progress is not None:
             write_json(partial / PROGRESS_FILE, progress)
@@ -121,30 +125,30 @@ def save_tensors(folder: Path, tensors: Mapping[str, Any], world: World, progres
     world.broadcast(None)
 
 
-def _refused(error: BaseException, folder: Path) -> BaseException:
-    """What the system refuses where a checkpoint was to be written; else the error.
+def _write_error(error: BaseException, folder: Path) -> BaseException:
+    """The system's OSError if the folder cannot be written, else the given error.
 
-    Torch's own word for a full disk is an unexpected position in a file: so one more write is tried.
+    On a full disk, torch reports an unexpected position in a file; a test write raises the system's error.
     """
     probe = folder / "probe"
     try:
         probe.write_bytes(bytes(_PROBE_BYTES))
         probe.unlink()
-    except OSError as refusal:
+    except OSError as os_error:
         probe.unlink(missing_ok=True)
-        return OSError(refusal.errno, refusal.strerror, str(folder))
+        return OSError(os_error.errno, os_error.strerror, str(folder))
     return error
 
 
 def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
-    """Fills tensors in place.
+    """Loads a checkpoint into tensors in place.
 
     Raises:
-        InputError: when the folder is not a whole checkpoint, or one of another model.
+        InputError: if the folder is not a complete checkpoint, or is a checkpoint of another model.
     """
     if not is_done(folder):
-        raise InputError(f"{folder} has no DONE file: it is not a whole checkpoint")
-    names_in(folder)  # a broken index says so by itself
+        raise InputError(f"{folder} has no DONE file: the checkpoint is incomplete")
+    names_in(folder)  # gives a broken index its own error
     verify(folder)
     try:
         dcp.load(dict(tensors), storage_reader=SafeReader(folder))
@@ -154,47 +158,47 @@ def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The tensors of a checkpoint."""
+    """Names of the tensors in a checkpoint."""
     return set(SafeReader(folder).read_metadata().state_dict_metadata)
 
 
 class ResumePoint:
-    """The newest state of an unfinished fit, in one of two folders: while one is written the other stays whole."""
+    """The newest state of an unfinished fit, in one of two folders: one stays complete while the other is written."""
 
     def __init__(self, folder: Path, world: World) -> None:
         self._slots = [folder.with_name(f"{folder.name}-{slot}") for slot in "ab"]
         self._world = world
-        self._sound: set[Path] = set()
-        """Whole ones whose checksums were right, or that this process wrote."""
+        self._verified: set[Path] = set()
+        """Complete checkpoints with correct checksums, or written by this process."""
 
     def find(self) -> tuple[Path, Any] | None:
-        """The newest whole state's folder and its progress."""
+        """The folder and progress of the newest complete state; None without one."""
         newest = None
         if self._world.is_main:
-            found = [(slot, read_json(slot / PROGRESS_FILE)) for slot in self._slots if self._is_sound(slot)]
-            newest = max(found, key=lambda one: one[1]["step"], default=None)
+            states = [(slot, read_json(slot / PROGRESS_FILE)) for slot in self._slots if self._is_valid(slot)]
+            newest = max(states, key=lambda state: state[1]["step"], default=None)
         return self._world.broadcast(newest)
 
-    def _is_sound(self, slot: Path) -> bool:
-        if is_done(slot) and slot not in self._sound:
+    def _is_valid(self, slot: Path) -> bool:
+        if is_done(slot) and slot not in self._verified:
             try:
                 verify(slot)
             except InputError as error:
-                console.print(f"[yellow]{error}; it is left out[/yellow]")
+                console.print(f"[yellow]{error}; this checkpoint is ignored[/yellow]")
                 return False
-            self._sound.add(slot)
-        return slot in self._sound
+            self._verified.add(slot)
+        return slot in self._verified
 
     def save(self, tensors: Mapping[str, Any], progress: dict[str, Any]) -> None:
-        """Writes over the older state; `progress` has a `step`."""
+        """Overwrites the older state; `progress` has a key `step`."""
         newest = self.find()
         slot = next(slot for slot in self._slots if newest is None or slot != newest[0])
-        self._sound.discard(slot)
+        self._verified.discard(slot)
         save_tensors(slot, tensors, self._world, progress)
-        self._sound.add(slot)
+        self._verified.add(slot)
 
     def clear(self) -> None:
-        """Removes what a finished fit needs no more."""
+        """Deletes both states."""
         if self._world.is_main:
             for slot in self._slots:
                 shutil.rmtree(slot, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Early stopping: the rows it looks at, and the composite metric it maximises."""
+"""Early stopping: selects the monitored rows and computes the composite metric."""
 
 from collections.abc import Mapping
 
@@ -7,23 +7,23 @@ from recsys.errors import InputError
 from recsys.evaluation.metrics import MetricName, Metrics
 from recsys.training.config import EarlyStopping
 
-HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # streams of one seed
+HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
 
 
 def set_aside(rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, seed: int) -> tuple[Rows, Rows | None]:
-    """The rows to train on and those to judge epochs by, which are a slice of the fitting rows unless given."""
+    """Returns the rows to train on and the monitored rows; without `monitor`, holds out a slice of the fitting rows."""
     if stopping is None or monitor is not None:
         return rows, monitor
-    n_held = max(1, round(stopping.validation_fraction * len(rows)))
+    n_held_out = max(1, round(stopping.validation_fraction * len(rows)))
     order = Permutation(len(rows), seed, HOLDOUT_STREAM)
-    return PermutedSlice(rows, order, n_held, len(rows)), PermutedSlice(rows, order, 0, n_held)
+    return PermutedSlice(rows, order, n_held_out, len(rows)), PermutedSlice(rows, order, 0, n_held_out)
 
 
 def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:
-    """The weighted sum of metrics that early stopping maximises.
+    """Computes the weighted sum of metrics that early stopping maximizes.
 
     Raises:
-        InputError: when a metric is undefined on the monitored rows.
+        InputError: if a metric is undefined on the monitored rows.
     """
     values = metrics.defined()
     if undefined := [name for name in weights if name not in values]:

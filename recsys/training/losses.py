@@ -1,4 +1,7 @@
-"""Losses on logits."""
+"""Losses on logits.
+
+Shapes: B rows of a batch.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +13,10 @@ from recsys.training.config import LossConfig
 
 
 class WeightedLogLoss(nn.Module):
-    """w y softplus(-z) + (1 - y) softplus(z): the log loss with positives counted w times.
+    """w y softplus(-z) + (1 - y) softplus(z): the log loss with weight w on positives.
 
     Args:
-        pos_weight: w.
+        pos_weight: the weight w.
     """
 
     def __init__(self, pos_weight: float) -> None:
@@ -27,12 +30,12 @@ class WeightedLogLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """alpha_t (1 - v_t)^gamma (-ln v_t), where v_t is the probability given to the label.
+    """alpha_t (1 - v_t)^gamma (-ln v_t), where v_t is the predicted probability of the label.
 
     Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 5.
 
     Args:
-        gamma: how much easy rows count less; 0 gives the log loss.
+        gamma: focusing parameter, which lowers the weight of easy rows; 0 gives the log loss.
         alpha: weight of positives; negatives weigh 1 - alpha.
     """
 
@@ -42,21 +45,21 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """[B] logits and [B] labels to [B] losses."""
-        other = torch.where(label > 0.5, -logits, logits)  # logit of the class that the row is not of
-        losses = torch.exp(self.gamma * functional.logsigmoid(other)) * functional.softplus(other)
+        error_logit = torch.where(label > 0.5, -logits, logits)  # logit of 1 - v_t
+        losses = torch.exp(self.gamma * functional.logsigmoid(error_logit)) * functional.softplus(error_logit)
         return losses * torch.where(label > 0.5, self.alpha, 1.0 - self.alpha)
 
 
 def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:
-    """The loss, and what it does to the logits.
+    """Builds the loss, and the link from its logits to probabilities.
 
     Args:
-        config: which loss; its `auto` weights balance the classes.
-        prior: the classes of the fitting rows.
+        config: settings of the loss; `auto` weights balance the classes.
+        prior: class prior of the fitting rows.
     """
-    balancing = prior.pos_weight
+    balanced_weight = prior.pos_weight
     if config.name == "focal":
-        alpha = balancing / (1 + balancing) if config.alpha == "auto" else config.alpha
-        return FocalLoss(config.gamma, alpha), LogitLink(alpha / (1 - alpha), balancing, config.gamma)
-    weight = balancing if config.pos_weight == "auto" else config.pos_weight
-    return WeightedLogLoss(weight), LogitLink(weight, balancing)
+        alpha = balanced_weight / (1 + balanced_weight) if config.alpha == "auto" else config.alpha
+        return FocalLoss(config.gamma, alpha), LogitLink(alpha / (1 - alpha), balanced_weight, config.gamma)
+    weight = balanced_weight if config.pos_weight == "auto" else config.pos_weight
+    return WeightedLogLoss(weight), LogitLink(weight, balanced_weight)

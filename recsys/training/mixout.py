@@ -1,20 +1,20 @@
-"""Mixout: weights that now and then read as their initial values."""
+"""Mixout: replaces weights by their initial values at random."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Mixout:
-    """Each weight of a matrix reads as its anchor with probability p, and as corrected for that otherwise:
+    """Replaces each weight w by its anchor a with probability p and corrects the mean:
     ((1 - m) w + m a - p a) / (1 - p), whose mean is w.
 
     Source: Lee, Cho and Kang, "Mixout", ICLR 2020, section 3.
-    NOTE[DIFF]: the paper's anchor is a pretrained model; here it is the model as it was when training began.
+    NOTE[DIFF]: the paper's anchor is a pretrained model; here it is the model at the start of training.
 
     Args:
-        model: the model; its parameters are read anew at each step.
-        names: of the weight matrices to mix.
-        probability: p; 0 mixes nothing.
+        model: the model; each call reads its current parameters.
+        names: names of the weight matrices to mix.
+        probability: p; 0 disables mixout.
     """
 
     def __init__(self, model: nn.Module, names: list[str], probability: float) -> None:
@@ -23,9 +23,9 @@ class Mixout:
         self.anchors = {name: weights[name].detach().clone() for name in names} if probability else {}
 
     def weights(self) -> dict[str, Tensor]:
-        """Freshly mixed weights by name, through which gradients reach the model's own."""
-        own = dict(self._model.named_parameters()) if self.anchors else {}
-        return {name: self._mix(own[name], anchor) for name, anchor in self.anchors.items()}
+        """Draws mixed weights by name; gradients flow through them to the model's weights."""
+        parameters = dict(self._model.named_parameters()) if self.anchors else {}
+        return {name: self._mix(parameters[name], anchor) for name, anchor in self.anchors.items()}
 
     def _mix(self, weight: Tensor, anchor: Tensor) -> Tensor:
         is_anchor = torch.rand_like(weight) < self._p

@@ -1,4 +1,4 @@
-"""TorchRec's pipeline around the step: the next batch is copied, and its ids are exchanged, while this one trains."""
+"""TorchRec's training pipeline: copies the next batch and exchanges its ids during the step of the current batch."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -15,12 +15,12 @@ from recsys.training.step import LookedUp, Step
 class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
     """Runs a step and an update for each batch of an iterator.
 
-    On a CPU there is nothing to overlap with, and every stage runs when it is due.
+    On a CPU nothing overlaps: the stages run one after another.
 
     Args:
-        step: gradients of a batch.
-        optimizers: what they update.
-        device: where.
+        step: computes the gradients of a batch.
+        optimizers: apply the gradients.
+        device: the device of the model.
     """
 
     def __init__(self, step: Step, optimizers: Optimizers, device: torch.device) -> None:
@@ -29,14 +29,14 @@ class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
         super().__init__(step.look_ups, optimizers, device, pipeline_postproc=True, custom_model_fwd=self._forward)
 
     def run(self, batches: Iterator[Batch], n_rows: int) -> Tensor:
-        """One update; the mean loss of its batch.
+        """Runs one update and returns the mean loss of its batch.
 
         Args:
-            batches: this process's; read two ahead.
-            n_rows: rows of this batch on all processes.
+            batches: this process's batches; read two ahead.
+            n_rows: rows of this batch over all processes.
 
         Raises:
-            StopIteration: when no batch is left.
+            StopIteration: if no batch is left.
         """
         self._n_rows = n_rows
         return cast(Tensor, self.progress(batches))
@@ -47,7 +47,7 @@ class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
         return loss, loss
 
     def _backward(self, losses: Tensor) -> None:
-        """The dense part's was done with the forward pass, in micro-batches: the tables' is left."""
+        """Backward pass of the tables; `_forward` includes that of the dense part, in micro-batches."""
         assert self._looked_up is not None
         self._step.table_step(self._looked_up)
         self._looked_up = None

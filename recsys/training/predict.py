@@ -1,4 +1,7 @@
-"""Logits of rows, and their metrics."""
+"""Logits of rows, and their metrics.
+
+Shapes: B rows of a batch.
+"""
 
 from typing import cast
 
@@ -17,7 +20,7 @@ from recsys.system.world import World
 
 
 def sequences_of(model: nn.Module) -> tuple[str, ...]:
-    """The sequence features that a model reads."""
+    """Names of the sequence features that a model reads."""
     return cast(tuple[str, ...], model.sequences)
 
 
@@ -32,17 +35,17 @@ def predict(
     name: str = "scoring",
     is_shown: bool = True,
 ) -> np.ndarray:
-    """[n] float32 logits of all rows, in their order, on every process.
+    """Computes [n] float32 logits of all rows, in order, on every process.
 
     Args:
-        model: `forward(batch) -> [B] logits`, with its tables sharded; its attribute `sequences` names those it reads.
+        model: `forward(batch) -> [B] logits`, with sharded tables; attribute `sequences` lists its sequence features.
         split: encodes the rows.
-        rows: the rows.
-        batch_size: rows of a batch, over all processes together.
-        precision: of the matrix products.
-        world: the processes, all of which must call.
-        name: shown on the progress line.
-        is_shown: whether there is one.
+        rows: the rows to score.
+        batch_size: rows per batch, over all processes.
+        precision: precision of the matrix products.
+        world: the processes, all of which must call this function.
+        name: label of the progress line.
+        is_shown: whether to show the progress line.
     """
     model.eval()
     loader = Loader(split, rows, batch_size, sequences_of(model), world=world)
@@ -51,13 +54,13 @@ def predict(
         for index, batch in enumerate(loader):
             share = loader.positions(index)
             with autocast(world.device, precision):
-                found = model(batch.to(world.device)).float().cpu()
-            logits[share.start : share.stop] = found[: len(share)]
+                batch_logits = model(batch.to(world.device)).float().cpu()
+            logits[share.start : share.stop] = batch_logits[: len(share)]
             line.advance(len(batch) * world.size)
     return world.all_reduce(logits).numpy()
 
 
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:
-    """The metrics of rows with these logits."""
+    """Metrics of rows, given [n] model logits."""
     label = split.store.labels(rows.numbers())
     return measure(label, link.logits(logits))

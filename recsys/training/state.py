@@ -1,4 +1,4 @@
-"""Where a fit stands."""
+"""Progress and report of a fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from recsys.evaluation.logits import LogitLink
 from recsys.nn.precision import Precision
 
 OnEpoch = Callable[[float | None], None]
-"""Told each epoch's monitored value, where there is one; it may raise to end the fit."""
+"""Called after each epoch with the monitored value, or None without one; it may raise to end the fit."""
 
 
 def ignore_epoch(monitored: float | None) -> None:
-    """The `OnEpoch` that does nothing."""
+    """An `OnEpoch` that does nothing."""
 
 
 @dataclass
@@ -22,23 +22,23 @@ class Epoch:
     loss: float
     seconds: float
     waited_s: float
-    """Time that training waited for batches."""
+    """Seconds that training waited for batches."""
     monitored: float | None = None
 
 
 @dataclass
 class Progress:
-    """Where a fit stands; with the tensors of a checkpoint, all that a killed run resumes from."""
+    """Progress of a fit; a killed run resumes from it and the tensors of a checkpoint."""
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    """Batches of this epoch that are done."""
+    """Finished batches of the current epoch."""
     loss_sum: float = 0.0
-    """Of this epoch's rows so far."""
+    """Sum of the losses of the current epoch so far."""
     seconds: float = 0.0
     waited_s: float = 0.0
-    """Of this epoch so far."""
+    """Waiting time of the current epoch so far."""
     precision: Precision = "bf16"
     fell_back_at_step: int | None = None
     micro_batches: int = 1
@@ -48,20 +48,20 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Progress":
-        """What `dataclasses.asdict` made of one."""
+        """Restores a `Progress` from the output of `dataclasses.asdict`."""
         return cls(**saved | {"epochs": [Epoch(**epoch) for epoch in saved["epochs"]]})
 
     @property
     def n_worse(self) -> int:
-        """Epochs since the best one."""
+        """Number of epochs since the best epoch."""
         return len(self.epochs) - 1 - self.best_epoch
 
 
 @dataclass
 class FitReport:
-    """What a training run did."""
+    """Result of a training run."""
 
     link: LogitLink
     n_rows: int
-    """Rows of one epoch."""
+    """Rows per epoch."""
     progress: Progress

@@ -1,8 +1,10 @@
-"""One update: ids are looked up for the whole batch, the rest of the model works through it in micro-batches.
+"""One training step: one look-up of the whole batch, then the rest of the model in micro-batches.
 
-Embedding tables may live on other processes, and fused ones update themselves in the backward pass. Both happen once a
-step this way, with the gradient of the whole batch, whatever the number of micro-batches. In between no process talks
-to another, so that each may need another number of them.
+Embedding tables may be on other processes, and the backward pass updates fused tables. The exchange and the update
+happen once per step, with the gradient of the whole batch, for any number of micro-batches. The micro-batches need no
+communication, so the processes may use different numbers of them.
+
+Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
 """
 
 import itertools
@@ -28,41 +30,41 @@ Output = Tensor | dict[str, JaggedTensor]
 
 
 class OutOfMemoryError(InputError):
-    """A batch does not fit the device, in however many parts."""
+    """A batch does not fit in the device's memory, for any allowed number of micro-batches."""
 
 
 class LookUps(nn.Module):
-    """The look-ups of a model by themselves."""
+    """The embedding look-ups of a model, without the rest of it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(module for module in model.modules() if isinstance(module, Embeddings))
 
     def forward(self, batch: Batch) -> list[Output]:
-        """What each of the model's Embeddings gives for a batch."""
+        """Outputs of the model's `Embeddings` for a batch: [B, F * D] tensors or jagged [T, D] tensors by feature."""
         return [cast(Embeddings[Any], module).look_up(batch) for module in self.embeddings]
 
 
 class LookedUp:
-    """The embeddings of a batch, cut off from the tables so that the rest of the model can be gone through in parts."""
+    """The embeddings of a batch, detached from the tables, so that the rest of the model can run in micro-batches."""
 
     def __init__(self, look_ups: LookUps, batch: Batch) -> None:
         self._modules = [cast(Embeddings[Any], module) for module in look_ups.embeddings]
         self._outputs: list[Output] = look_ups(batch)
         self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
-        self._parts: list[list[Tensor]] = []
+        self._leaves: list[list[Tensor]] = []  # detached embeddings of each micro-batch
 
     def clear(self) -> None:
-        """Forgets the gradients so far."""
-        self._parts = []
+        """Discards the gradients so far."""
+        self._leaves = []
 
     @contextmanager
     def given(self, start: int, length: int) -> Iterator[None]:
-        """Inside the block the modules give the embeddings of the rows start .. start + length."""
+        """Context manager in which the modules return the embeddings of the rows start .. start + length."""
         leaves: list[Tensor] = []
         for module, output in zip(self._modules, self._outputs, strict=True):
             module.given = _narrow(output, start, length, leaves)
-        self._parts.append(leaves)
+        self._leaves.append(leaves)
         try:
             yield
         finally:
@@ -70,17 +72,17 @@ class LookedUp:
                 module.given = None
 
     def backward(self, n_processes: int) -> None:
-        """Takes the gradients of all parts on to the tables, which divide them by the number of processes."""
-        looked_up, gradients = [], []
-        for tensor, *leaves in zip(self._tensors, *self._parts, strict=True):
-            if not tensor.requires_grad:  # of a module without any feature
+        """Propagates the gradients of all micro-batches to the tables, which divide them by the number of processes."""
+        embeddings, gradients = [], []
+        for tensor, *leaves in zip(self._tensors, *self._leaves, strict=True):
+            if not tensor.requires_grad:  # output of a module without features
                 continue
-            looked_up.append(tensor)
-            parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-            gradients.append(whole if n_processes == 1 else whole * n_processes)
-        if looked_up:
-            torch.autograd.backward(looked_up, gradients)
+            embeddings.append(tensor)
+            leaf_gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+            gradient = leaf_gradients[0] if len(leaf_gradients) == 1 else torch.cat(leaf_gradients)
+            gradients.append(gradient if n_processes == 1 else gradient * n_processes)
+        if embeddings:
+            torch.autograd.backward(embeddings, gradients)
 
 
 def _tensors(output: Output) -> list[Tensor]:
@@ -88,32 +90,32 @@ def _tensors(output: Output) -> list[Tensor]:
 
 
 def _narrow(output: Output, start: int, length: int, leaves: list[Tensor]) -> Output:
-    """A part of an output on leaves of its own, which are added to `leaves`."""
+    """The rows start .. start + length of an output, as new autograd leaves, which are appended to `leaves`."""
 
-    def leaf(tensor: Tensor) -> Tensor:
+    def new_leaf(tensor: Tensor) -> Tensor:
         leaves.append(tensor.detach().requires_grad_())
         return leaves[-1]
 
     if isinstance(output, Tensor):
-        return leaf(output[start : start + length])
-    parts = {}
+        return new_leaf(output[start : start + length])
+    narrowed = {}
     for name, jagged in output.items():
         offsets = jagged.offsets()
         values = jagged.values()[int(offsets[start]) : int(offsets[start + length])]
-        parts[name] = JaggedTensor(values=leaf(values), lengths=jagged.lengths()[start : start + length])
-    return parts
+        narrowed[name] = JaggedTensor(values=new_leaf(values), lengths=jagged.lengths()[start : start + length])
+    return narrowed
 
 
-class _LossOf(nn.Module):
-    """The gradients of some rows, as one module: mixed weights stay in place until the backward pass is done with them,
-    which computes checkpointed activations anew."""
+class _ForwardBackward(nn.Module):
+    """Forward and backward pass of a micro-batch in one module: mixed weights must stay in place during the backward
+    pass, which recomputes checkpointed activations."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """The losses' sum over `n_rows`; leaves gradients. Rows that are not real count for nothing."""
+        """Sum of the losses of real rows, divided by `n_rows`; accumulates gradients."""
         losses = self.objective(batch)
         loss: Tensor = torch.where(batch.is_real, losses, 0.0).sum() / n_rows
         loss.backward()
@@ -121,13 +123,14 @@ class _LossOf(nn.Module):
 
 
 class Step:
-    """Gradients of a batch: `dense_step`, then `table_step`.
+    """Computes the gradients of a batch: `dense_step`, then `table_step`.
 
     Args:
-        objective: the losses of a model with its tables sharded.
-        mixout: mixes the model's weights, or not.
-        precision: of the matrix products; `bf16` gives way to `fp32` where the loss or a gradient is not finite.
-        micro_batches: parts to begin with; doubled when memory runs out.
+        objective: the losses of a model with sharded tables.
+        mixout: mixes the model's weights; may be disabled.
+        precision: precision of the matrix products; falls back from bf16 to fp32 if the loss or a gradient is not
+            finite.
+        micro_batches: initial number of micro-batches per batch; doubled when memory runs out.
         world: the processes.
     """
 
@@ -135,27 +138,27 @@ class Step:
         self, objective: Objective, mixout: Mixout, precision: Precision, micro_batches: int, world: World
     ) -> None:
         model = objective.model
-        self._loss_of, self._mixout, self._world = _LossOf(objective), mixout, world
+        self._forward_backward, self._mixout, self._world = _ForwardBackward(objective), mixout, world
         self._may_split = not (objective.uses_collectives and world.size > 1)
         self.precision, self.micro_batches = precision, micro_batches
         self.look_ups = LookUps(model)
-        inside = {id(p) for p in self.look_ups.parameters()}
-        self._dense = [p for p in model.parameters() if id(p) not in inside]
-        plain = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
-        self._copied = [parameter for module in plain for parameter in module.parameters()]
+        in_tables = {id(p) for p in self.look_ups.parameters()}
+        self._dense = [p for p in model.parameters() if id(p) not in in_tables]
+        replicated = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
+        self._replicated = [parameter for module in replicated for parameter in module.parameters()]
 
     def dense_step(self, batch: Batch, n_rows: int) -> tuple[Tensor, LookedUp]:
-        """Leaves the gradients of the mean loss in the dense parameters.
+        """Computes the gradients of the mean loss in the dense parameters.
 
         Args:
             batch: this process's rows of the batch.
-            n_rows: rows of the batch on all processes.
+            n_rows: rows of the batch over all processes.
 
         Returns:
-            The mean loss over all processes' rows, and what `table_step` continues from.
+            The mean loss over the rows of all processes, and the input of `table_step`.
 
         Raises:
-            InputError: when the loss or its gradients are not finite even in fp32; no table was updated then.
+            InputError: if the loss or its gradients are not finite even in fp32; no table is updated then.
         """
         try:
             with autocast(self._world.device, self.precision):
@@ -164,30 +167,30 @@ class Step:
             if not _is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(
-                "the embeddings of a batch do not fit the device: lower trainer.batch_size"
+                "the embeddings of a batch do not fit in the device's memory: lower trainer.batch_size"
             ) from error
-        loss = self._through_dense(batch, looked_up, n_rows)
+        loss = self._run_dense(batch, looked_up, n_rows)
         if not self._is_finite(loss) and self.precision == "bf16":
-            console.print("[yellow]the loss is not finite in bf16: fp32 from here on[/yellow]")
+            console.print("[yellow]the loss is not finite in bf16: training continues in fp32[/yellow]")
             self.precision = "fp32"
-            loss = self._through_dense(batch, looked_up, n_rows)
+            loss = self._run_dense(batch, looked_up, n_rows)
         if not self._is_finite(loss):
             raise InputError(
-                f"the loss is {float(loss)}, or a gradient is not finite, in fp32 too: lower trainer.learning_rate, "
-                "or look for extreme numbers in the data"
+                f"the loss is {float(loss)} or a gradient is not finite, even in fp32: lower trainer.learning_rate "
+                "or check the data for extreme values"
             )
         return loss, looked_up
 
     def table_step(self, looked_up: LookedUp) -> None:
-        """Leaves gradients in the tables; fused ones are updated."""
+        """Computes the gradients of the tables; updates fused tables."""
         looked_up.backward(self._world.size)
-        for parameter in self._copied:  # TorchRec does this for the tables that it holds
+        for parameter in self._replicated:  # TorchRec averages the gradients of its own tables
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             self._world.all_reduce(parameter.grad).div_(self._world.size)
 
-    def _through_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
-        """The mean loss; its gradients are left in `looked_up` and, summed over processes, in the dense parameters."""
+    def _run_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
+        """Mean loss. Its gradients are stored in `looked_up` and, summed over processes, in the dense parameters."""
         while True:
             looked_up.clear()
             for parameter in self._dense:
@@ -198,7 +201,7 @@ class Step:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-            self._split_further(len(batch))
+            self._double_micro_batches(len(batch))
         if self._world.size > 1:
             for parameter in self._dense:
                 if parameter.grad is None:
@@ -213,29 +216,29 @@ class Step:
 
     def _accumulate(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
         total = torch.zeros((), device=self._world.device)
-        bounds = [len(batch) * part // self.micro_batches for part in range(self.micro_batches + 1)]
+        bounds = [len(batch) * index // self.micro_batches for index in range(self.micro_batches + 1)]
         for start, stop in itertools.pairwise(bounds):
-            part = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
+            micro_batch = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
             with autocast(self._world.device, self.precision), looked_up.given(start, stop - start):
-                mixed = {f"objective.model.{name}": weight for name, weight in self._mixout.weights().items()}
-                total += functional_call(self._loss_of, mixed, (part, n_rows))
+                mixed_weights = {f"objective.model.{name}": weight for name, weight in self._mixout.weights().items()}
+                total += functional_call(self._forward_backward, mixed_weights, (micro_batch, n_rows))
         return total
 
-    def _split_further(self, n_rows: int) -> None:
-        if not self._may_split:  # the other processes would wait for a part that they do not have
+    def _double_micro_batches(self, n_rows: int) -> None:
+        if not self._may_split:  # the other processes would not join the additional collectives
             raise OutOfMemoryError(
-                "a batch does not fit the device, and processes that exchange negatives must split it alike: lower "
-                "trainer.batch_size, or raise trainer.micro_batches"
+                "a batch does not fit in the device's memory, and processes that exchange negatives must use "
+                "the same number of micro-batches: lower trainer.batch_size, or raise trainer.micro_batches"
             )
         if self.micro_batches >= n_rows:
-            raise OutOfMemoryError("one row does not fit the device's memory: make the model smaller")
+            raise OutOfMemoryError("one row does not fit in the device's memory: use a smaller model")
         if self._world.device.type == "cuda":
             torch.cuda.empty_cache()
         self.micro_batches *= 2
-        console.print(f"[yellow]out of memory: each batch in {self.micro_batches} parts from here on[/yellow]")
+        console.print(f"[yellow]out of memory: now {self.micro_batches} micro-batches per batch[/yellow]")
 
     def _is_finite(self, loss: Tensor) -> bool:
-        """Whether the loss and the dense part's gradients are; every process finds the same."""
+        """Whether the loss and the dense gradients are finite; the result is the same on every process."""
         norm = nn.utils.get_total_norm([p.grad for p in self._dense if p.grad is not None])
         return bool(torch.isfinite(loss + norm))
 

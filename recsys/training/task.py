@@ -1,4 +1,7 @@
-"""What a fit learns: from which rows, in which batches, by which losses, and how its epochs are validated."""
+"""A training task: its rows, batches, losses and validation.
+
+Shapes: B rows of a batch.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +21,12 @@ from recsys.training.losses import build_loss
 
 
 class Objective(nn.Module):
-    """The losses of a batch's rows.
+    """Computes the loss of each row of a batch.
 
     Args:
-        model: what is trained.
-        uses_collectives: whether `forward` exchanges tensors between processes, so that all of them must split a batch
-            into equally many micro-batches.
+        model: the model to train.
+        uses_collectives: whether `forward` exchanges tensors between processes, so that all processes must use the same
+            number of micro-batches.
     """
 
     def __init__(self, model: nn.Module, uses_collectives: bool = False) -> None:
@@ -31,16 +34,16 @@ class Objective(nn.Module):
         self.model, self.uses_collectives = model, uses_collectives
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B] losses; those of rows that are not real count for nothing."""
+        """[B] losses; the step ignores those of rows that are not real."""
         raise NotImplementedError
 
 
 class RowLoss(Objective):
-    """A loss of each row's logit and label alone, and, weighted, what the model itself wants learned beside it.
+    """A loss of each row's logit and label, plus the model's weighted auxiliary loss if it has one.
 
     Args:
-        model: `forward(batch) -> [B] logits`. Where it has an `auxiliary_weight` above zero, `with_auxiliary(batch)`
-            gives [B] losses of its own with the logits.
+        model: `forward(batch) -> [B] logits`. If its `auxiliary_weight` is above zero, `with_auxiliary(batch)` returns
+            the [B] logits and [B] auxiliary losses.
         loss: `forward(logits, label) -> [B] losses`.
     """
 
@@ -59,45 +62,45 @@ class RowLoss(Objective):
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures the model after each epoch: the best epoch's weights are kept."""
+    """Evaluation of the model after each epoch; the best epoch's weights are kept."""
 
     measure: Callable[[], Mapping[str, float]]
-    """The model's figures as it stands, on every process."""
+    """Computes the metrics of the current model, on every process."""
     metric: str
-    """The one that is maximised."""
+    """Name of the metric to maximize."""
     patience: int
-    """Epochs without a better value before training stops."""
+    """Epochs without improvement before training stops."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a fit learns."""
+    """A training task."""
 
     rows: Rows
-    """Trained on, in each epoch once."""
+    """Training rows; each epoch uses each row once."""
     batches: Batches
     objective: Objective
     link: LogitLink
-    """What the objective does to logits."""
+    """Link from the logits to probabilities, which depends on the objective."""
     validation: Validation | None = None
     monitor: Rows | None = None
-    """Rows whose clicks the trainer's early stopping looks at, where there is no `validation`."""
+    """Rows on whose clicks the trainer's early stopping evaluates, if `validation` is None."""
 
 
 def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: TrainerConfig) -> Task:
-    """Learns the clicks of a split's fitting rows.
+    """Builds the task of predicting clicks, on a split's fitting rows.
 
     Args:
         model: `forward(batch) -> [B] logits`.
-        split: the rows.
-        monitor: rows to judge epochs by; None sets some of the fitting rows aside, if early stopping asks for any.
-        config: the loss and early stopping.
+        split: the split with the fitting rows.
+        monitor: rows for early stopping; None holds out some of the fitting rows if early stopping is on.
+        config: settings of the loss and early stopping.
 
     Raises:
-        InputError: when no rows are left to train on.
+        InputError: if no rows are left to train on.
     """
     rows, monitor = set_aside(split.fit_rows, monitor, config.early_stopping, config.seed)
     if len(rows) == 0:
-        raise InputError(f"split {split.name!r} has no rows left to train on: give it more, or no early stopping")
+        raise InputError(f"split {split.name!r} has no rows left to train on: add rows, or disable early stopping")
     loss, link = build_loss(config.loss, split.prior)
     return Task(rows, split, RowLoss(model, loss), link, monitor=monitor)

@@ -1,4 +1,7 @@
-"""The training loop: one pass after another over a split's fitting rows, and the best epoch's weights at the end."""
+"""The training loop: epochs over a split's fitting rows; keeps the best epoch's weights.
+
+Shapes: B rows of a batch.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -41,19 +44,19 @@ class Trainer:
     """Fits a model to a split's fitting rows, in place.
 
     Args:
-        model: maps a Batch to [B] logits; its attribute `sequences` names the sequences it reads. Its tables have no
-            storage yet: they are sharded here.
-        split: encodes rows, and says which may be fitted on.
-        monitor: rows to judge epochs by; None sets some of the fitting rows aside, if early stopping asks for any.
-        config: how to train.
-        weights: the folder to keep the best epoch's weights in; a killed fit resumes from its neighbours.
-        log: receives what there is to see.
+        model: maps a Batch to [B] logits; attribute `sequences` lists its sequence features. Its tables have no storage
+            yet; the trainer shards them.
+        split: encodes rows and defines the fitting rows.
+        monitor: rows for early stopping; None holds out some of the fitting rows if early stopping is on.
+        config: settings of training.
+        weights: folder for the best epoch's weights; a killed fit resumes from folders beside it.
+        log: receives training events for logging.
         world: the processes that train together.
-        name: shown on the progress line.
-        task: what to learn; None for the clicks of the split's fitting rows.
+        name: label of the progress line.
+        task: the training task; None for the clicks of the split's fitting rows.
 
     Raises:
-        InputError: when no rows are left to train on.
+        InputError: if no rows are left to train on.
     """
 
     def __init__(
@@ -77,16 +80,16 @@ class Trainer:
         stopping = task.validation or self._stopping
         self._patience = stopping.patience if stopping else None
         if len(self._rows) == 0:
-            raise InputError(f"split {split.name!r} has no rows to train on: give it more")
+            raise InputError(f"split {split.name!r} has no rows to train on: add rows")
         self._n_batches = -(-len(self._rows) // config.batch_size)
         self._sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
         self.model = model
         self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
         self._mixout = Mixout(model, self._optimizers.matrices, config.mixout)
-        self._average = WeightAverage(self._averaged(), config.weight_average)
+        self._average = WeightAverage(self._averaged_tensors(), config.weight_average)
         self._progress = Progress(precision=config.precision, micro_batches=config.micro_batches)
         if config.precision == "bf16" and not supports_bf16(world.device):
-            console.print("[yellow]this device has no bf16: fp32 in its place[/yellow]")
+            console.print("[yellow]this device does not support bf16: training in fp32[/yellow]")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
         self._step = Step(task.objective, self._mixout, self._progress.precision, config.micro_batches, world)
         self._pipeline = Pipeline(self._step, self._optimizers, world.device)
@@ -94,10 +97,10 @@ class Trainer:
         self._saved_at = time.perf_counter()
 
     def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
-        """Trains, and leaves the best epoch's weights in the model and in their folder.
+        """Trains; the model and the weights folder then have the best epoch's weights.
 
         Raises:
-            InputError: when the loss is not finite even in fp32.
+            InputError: if the loss is not finite even in fp32.
         """
         torch.manual_seed(self._config.seed + self._world.rank)
         self._load()
@@ -127,11 +130,11 @@ class Trainer:
         return FitReport(self.link, len(self._rows), progress)
 
     def clean_up(self) -> None:
-        """Removes the state to resume from, once the fit's results are kept elsewhere."""
+        """Deletes the resume state; call it after the results of the fit are saved elsewhere."""
         self._resume.clear()
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:
-        """[n] float32 logits of rows, on every process."""
+        """Computes [n] float32 logits of rows, on every process."""
         size, precision = self._config.eval_batch_size, self._progress.precision
         return predict(self.model, self._split, rows, size, precision, self._world, name)
 
@@ -142,8 +145,8 @@ class Trainer:
         loader = Loader(
             self._task.batches, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world
         )
-        before = (progress.seconds, progress.waited_s)
-        total = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._world.device)
+        at_start = (progress.seconds, progress.waited_s)
+        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._world.device)
         self.model.train()
         title = f"{self._name} epoch {progress.epoch + 1}/{config.epochs}"
         with progress_line(title, len(self._rows), self._world.is_main) as line:
@@ -152,26 +155,26 @@ class Trainer:
             while progress.batch < self._n_batches:
                 n_rows = loader.n_rows(progress.batch)
                 loss, rates = self._train_step(batches, n_rows)
-                total += loss.double() * n_rows
+                loss_sum += loss.double() * n_rows
                 progress.batch += 1
                 line.advance(n_rows)
                 if progress.step % _LOG_EVERY == 0 or progress.batch == self._n_batches:
                     self._report_step(loss, rates, line)
-                    progress.loss_sum = float(total)
-                    progress.seconds = before[0] + time.perf_counter() - start
-                    progress.waited_s = before[1] + loader.waited_s
+                    progress.loss_sum = float(loss_sum)
+                    progress.seconds = at_start[0] + time.perf_counter() - start
+                    progress.waited_s = at_start[1] + loader.waited_s
                     if progress.batch < self._n_batches:
                         self._save_if_due()
         self._pipeline.detach()
         for tensor in (*self.model.buffers(), *self._average.means.values()):
-            if tensor.is_floating_point():  # running statistics are of this process's rows
+            if tensor.is_floating_point():  # each process has running statistics of its own rows
                 self._world.all_reduce(tensor).div_(self._world.size)
-        mean = progress.loss_sum / len(self._rows)
-        self._log.scalar("train/epoch_loss", mean, progress.step)
-        return Epoch(mean, progress.seconds, progress.waited_s)
+        mean_loss = progress.loss_sum / len(self._rows)
+        self._log.scalar("train/epoch_loss", mean_loss, progress.step)
+        return Epoch(mean_loss, progress.seconds, progress.waited_s)
 
     def _train_step(self, batches: Iterator[Batch], n_rows: int) -> tuple[Tensor, dict[str, float]]:
-        """One update; the loss and the learning rates."""
+        """Runs one update and returns the loss and the learning rates."""
         progress = self._progress
         rates = self._optimizers.set_rates(progress.step)
         loss = self._pipeline.run(batches, n_rows)
@@ -182,8 +185,8 @@ class Trainer:
         self._average.update(progress.step)
         return loss, rates
 
-    def _averaged(self) -> Iterator[tuple[str, Tensor]]:
-        """What AdamW trains, and running statistics."""
+    def _averaged_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields the parameters of AdamW and the running statistics, by name."""
         for parameter in self._optimizers.parameters:
             yield self._optimizers.names[id(parameter)], parameter
         for prefix, module in self.model.named_modules():
@@ -196,20 +199,20 @@ class Trainer:
         step, value = self._progress.step, float(loss)
         self._log.scalar("train/loss", value, step)
         self._log.scalar("train/gradient_norm", float(self._optimizers.norm), step)
-        for part, rate in rates.items():
-            self._log.scalar(f"train/learning_rate/{part}", rate, step)
+        for optimizer, rate in rates.items():
+            self._log.scalar(f"train/learning_rate/{optimizer}", rate, step)
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
 
     def _validate(self, epoch: Epoch) -> None:
-        """Measures the model as it stands, and keeps the weights if they are the best so far."""
+        """Evaluates the current model and saves its weights if they are the best so far."""
         progress, validation = self._progress, self._task.validation
         if validation is None:
-            figures = self._measure_clicks(epoch)
+            metrics = self._measure_clicks(epoch)
         else:
-            figures = validation.measure()
-            epoch.monitored = figures[validation.metric]
+            metrics = validation.measure()
+            epoch.monitored = metrics[validation.metric]
         assert epoch.monitored is not None
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self._log.scalar(f"monitor/{name}", value, progress.step)
         for name, module in self.model.named_modules():
             if isinstance(module, Embeddings):
@@ -219,7 +222,7 @@ class Trainer:
             save_tensors(self._weights, self._sharded.state_dict(), self._world)
 
     def _measure_clicks(self, epoch: Epoch) -> Mapping[str, float]:
-        """The metrics of the monitored rows' clicks; their composite is left in the epoch."""
+        """Computes the click metrics of the monitored rows; stores their composite in the epoch."""
         rows, stopping = self._task.monitor, self._stopping
         assert rows is not None
         assert stopping is not None
@@ -235,15 +238,15 @@ class Trainer:
         monitored = "" if epoch.monitored is None else f"  monitored {epoch.monitored:.5f}"
         console.print(
             f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs}  loss {epoch.loss:.4f}{monitored}"
-            f"  {speed:,.0f} rows/s  waited {100 * epoch.waited_s / epoch.seconds:.1f} %"
+            f"  {speed:,.0f} rows/s  data wait {100 * epoch.waited_s / epoch.seconds:.1f} %"
         )
 
     def _state(self) -> dict[str, Any]:
-        """Every tensor that training changes; reading into them resumes it."""
+        """Every tensor that training changes; loading a checkpoint into them resumes training."""
         rng = {f"{self._world.rank}/cpu": torch.get_rng_state()}
         if self._world.device.type == "cuda":
             rng[f"{self._world.rank}/cuda"] = torch.cuda.get_rng_state(self._world.device)
-        parts = {
+        state = {
             "model": self._sharded.state_dict(),
             "dense_optimizer": dense_state(self._optimizers),
             "fused_optimizer": self._optimizers.fused.state_dict()["state"],
@@ -251,7 +254,7 @@ class Trainer:
             "average": self._average.means,
             "rng": {f"of_{self._world.size}/{key}": value for key, value in rng.items()},
         }
-        return {name: part for name, part in parts.items() if part}
+        return {name: tensors for name, tensors in state.items() if tensors}
 
     def _save_if_due(self) -> None:
         is_due = time.perf_counter() - self._saved_at >= self._config.checkpoint_every_s
@@ -260,10 +263,10 @@ class Trainer:
             self._saved_at = time.perf_counter()
 
     def _load(self) -> None:
-        found = self._resume.find()
-        if found is None:
+        resume_point = self._resume.find()
+        if resume_point is None:
             return
-        folder, saved = found
+        folder, progress = resume_point
         state = self._state()
         rng = state.pop("rng")
         if all(f"rng.{key}" in names_in(folder) for key in rng):
@@ -274,7 +277,7 @@ class Trainer:
                 torch.set_rng_state(value)
             else:
                 torch.cuda.set_rng_state(value, self._world.device)
-        self._progress = Progress.from_json(saved)
+        self._progress = Progress.from_json(progress)
         self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches
         set_fused_step(self._sharded, self._progress.step)
         self._log.forget_after(self._progress.step)

@@ -1,1 +1,1 @@
-"""How well rankings of a catalog retrieve what was clicked."""
+"""Evaluation of retrieval: rankings of the catalog, their metrics and plots."""

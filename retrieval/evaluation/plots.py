@@ -1,4 +1,4 @@
-"""Pictures of a retrieval run."""
+"""Plots of a retrieval run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from retrieval.evaluation.ranks import KS
 
-matplotlib.use("Agg")  # files only, no window
+matplotlib.use("Agg")  # writes files, opens no window
 
 _DPI = 150
-_STYLE = {
+_COLORS = {
     "two_tower": "tab:blue",
     "reranked": "tab:purple",
     "popularity": "tab:orange",
@@ -23,61 +23,61 @@ _STYLE = {
 
 
 def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
-    """Draws recall@K over K, a panel for each set of requests.
+    """Plots recall@K over K, one panel per set of requests.
 
     Args:
-        by_panel: by the panel's title, by ranking, its figures.
-        path: the PNG to write.
+        by_panel: metrics by panel title and ranking.
+        path: the PNG file to write.
     """
     figure = Figure(figsize=(5 * len(by_panel), 4), layout="constrained")
-    for panel, (title, rankings) in zip(
+    for axes, (title, rankings) in zip(
         figure.subplots(1, len(by_panel), squeeze=False)[0], by_panel.items(), strict=True
     ):
-        for name, figures in rankings.items():
-            ks = [k for k in KS if f"recall@{k}" in figures]
-            panel.plot(ks, [figures[f"recall@{k}"] for k in ks], "o-", ms=4, label=name, color=_STYLE.get(name))
-        panel.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
-        panel.set_xticks(KS, [str(k) for k in KS])
-        panel.grid(alpha=0.3)
-        panel.legend()
+        for name, metrics in rankings.items():
+            ks = [k for k in KS if f"recall@{k}" in metrics]
+            axes.plot(ks, [metrics[f"recall@{k}"] for k in ks], "o-", ms=4, label=name, color=_COLORS.get(name))
+        axes.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
+        axes.set_xticks(KS, [str(k) for k in KS])
+        axes.grid(alpha=0.3)
+        axes.legend()
     figure.savefig(path, dpi=_DPI)
 
 
 def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, path: Path) -> None:
-    """Draws a metric by segment, that of the towers beside popularity's.
+    """Plots a metric of the towers and of the popularity baseline by segment.
 
     Args:
-        by_label: by the segment's label, by ranking, its figures.
-        metric: which of them.
-        path: the PNG to write.
+        by_label: metrics by segment label and ranking.
+        metric: name of the metric.
+        path: the PNG file to write.
     """
-    bars = list(by_label.items())
-    figure = Figure(figsize=(6, 1.2 + 0.32 * len(bars)), layout="constrained")
-    panel = figure.subplots()
+    segments = list(by_label.items())
+    figure = Figure(figsize=(6, 1.2 + 0.32 * len(segments)), layout="constrained")
+    axes = figure.subplots()
     for shift, name in ((-0.2, "two_tower"), (0.2, "popularity")):
-        values = [figures[name].get(metric, 0.0) for _, figures in bars]
-        panel.barh([place + shift for place in range(len(bars))], values, 0.38, label=name, color=_STYLE[name])
-    panel.set_yticks(range(len(bars)), [label for label, _ in bars])
-    panel.invert_yaxis()
-    panel.set_xlabel(metric)
-    panel.grid(alpha=0.3, axis="x")
-    panel.legend()
+        values = [metrics[name].get(metric, 0.0) for _, metrics in segments]
+        axes.barh([y + shift for y in range(len(segments))], values, 0.38, label=name, color=_COLORS[name])
+    axes.set_yticks(range(len(segments)), [label for label, _ in segments])
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend()
     figure.savefig(path, dpi=_DPI)
 
 
 def plot_index(points: Sequence[tuple[str, float, float]], path: Path) -> None:
-    """Draws queries per second against recall.
+    """Plots queries per second against recall, one line per index.
 
     Args:
-        points: of each index its name, recall against exact search and queries a second.
-        path: the PNG to write.
+        points: name of the index, recall against exact search and queries per second.
+        path: the PNG file to write.
     """
     figure = Figure(figsize=(5, 4), layout="constrained")
-    panel = figure.subplots()
+    axes = figure.subplots()
     for name in dict.fromkeys(name for name, _, _ in points):
-        mine = sorted((recall, speed) for other, recall, speed in points if other == name)
-        panel.plot([recall for recall, _ in mine], [speed for _, speed in mine], "o-", ms=4, label=name)
-    panel.set(yscale="log", xlabel="recall@100 against exact search", ylabel="queries a second")
-    panel.grid(alpha=0.3)
-    panel.legend()
+        line = sorted((recall, speed) for point_name, recall, speed in points if point_name == name)
+        axes.plot([recall for recall, _ in line], [speed for _, speed in line], "o-", ms=4, label=name)
+    axes.set(yscale="log", xlabel="recall@100 against exact search", ylabel="queries per second")
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=_DPI)

@@ -1,4 +1,4 @@
-"""The metrics of a retrieval run, and the table that shows them."""
+"""The metrics of a retrieval run, and their printed table."""
 
 from collections.abc import Mapping
 
@@ -18,46 +18,46 @@ _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _CLOSED_AT = (10, 100)
 
 Figures = dict[str, float]
-"""recall@K, ndcg@K, coverage@K and mrr; empty where there was no request."""
+"""Metrics by name: recall@K, ndcg@K, coverage@K and mrr; empty without requests."""
 
 
 class RankingMetrics(BaseModel):
-    """The figures of each ranking of the catalog, for the same requests."""
+    """The metrics of each ranking of the catalog, for the same requests."""
 
     model_config = ConfigDict(frozen=True)
 
     random: Figures | None = None
     popularity: Figures | None = None
     recent: Figures | None = None
-    """Popularity with earlier days weighing less."""
+    """Popularity in which earlier days have lower weights."""
     two_tower: Figures | None = None
     reranked: Figures | None = None
     reranked_jointly: Figures | None = None
     truth: Figures | None = None
-    """The generator's true preferences, where they are known."""
+    """The generator's true preferences; None if the data was not generated."""
 
     @property
     def rankings(self) -> dict[str, Figures]:
-        """The figures by ranking, in the order of every table."""
-        named = {name: getattr(self, name) for name in RankingMetrics.model_fields}
-        return {name: figures for name, figures in named.items() if figures is not None}
+        """The metrics by ranking, in the order of tables."""
+        metrics_by_name = {name: getattr(self, name) for name in RankingMetrics.model_fields}
+        return {name: metrics for name, metrics in metrics_by_name.items() if metrics is not None}
 
 
 class SubsetMetrics(RankingMetrics):
-    """The same for some of the requests."""
+    """The metrics of each ranking for a subset of the requests."""
 
     n_requests: int
 
 
 class IndexMetrics(BaseModel):
-    """How the index compares with exact search."""
+    """The index compared with exact search."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
     kind: str
     parameters: dict[str, int]
     ann_recall: float
-    """Of the 100 best by exact search."""
+    """recall@100 against exact search."""
     queries_per_s: float
     bytes: int
 
@@ -69,7 +69,7 @@ class IndexMetrics(BaseModel):
 
 
 class RetrievalData(BaseModel):
-    """What was retrieved from what."""
+    """The data set, and the numbers of items and evaluated requests."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,24 +80,24 @@ class RetrievalData(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_earlier_name(cls, values: Values) -> Values:
-        return {("n_items" if name == "n_items" else name): value for name, value in values.items()}
+        return {("n_items" if name == "n_ads" else name): value for name, value in values.items()}
 
 
 class RetrievalMetrics(RankingMetrics):
     """metrics.json of a retrieval run."""
 
     tail: SubsetMetrics
-    """Of the requests whose item is not among the most popular."""
+    """Metrics of the requests whose item is not among the `N_HEAD` most popular items."""
     segments: dict[str, dict[str, SubsetMetrics]]
-    """By segmentation and label."""
+    """Metrics by segmentation and label."""
     closed: dict[str, float | None] | None = None
-    """The share of the distance from popularity to the true preferences that the towers cover."""
+    """By metric, the towers' improvement over popularity as a share of that of the true preferences."""
     index: IndexMetrics
     train: TowersFitSummary
     data: RetrievalData
 
     def dump(self) -> Values:
-        """The content of metrics.json."""
+        """Returns the content of metrics.json."""
         values = self.model_dump(mode="json", exclude_none=True)
         values["index"][f"ann_recall@{N_RECALLED}"] = values["index"].pop("ann_recall")
         values["train"] = self.train.model_dump(mode="json")
@@ -117,29 +117,29 @@ def summarize(
     train: TowersFitSummary,
     data: RetrievalData,
 ) -> RetrievalMetrics:
-    """The metrics of all rankings: overall, by segment, and of the requests whose item is not popular.
+    """Computes the metrics of all rankings: for all requests, by segment, and for the requests of tail items.
 
     Args:
-        rankings: by name, of the whole catalog for each request.
-        target: [n] the item of each request, by its entry in the catalog.
-        segments: by segmentation, the [n] labels of the requests.
-        n_items: of the catalog.
-        reranked: figures of candidates in another order.
-        index: of the items.
-        train: of the towers.
-        data: what was retrieved.
+        rankings: rankings of the full catalog for each request, by name.
+        target: [n] catalog indices of the requests' items.
+        segments: [n] labels of the requests, by segmentation.
+        n_items: items of the catalog.
+        reranked: metrics of reranked candidates.
+        index: metrics of the index.
+        train: summary of the towers' training.
+        data: the data set and its counts.
     """
-    figures = {name: measure_ranking(ranking, n_items) for name, ranking in rankings.items()}
+    metrics = {name: measure_ranking(ranking, n_items) for name, ranking in rankings.items()}
     closed = None
-    if "truth" in figures:
+    if "truth" in metrics:
         closed = {
-            f"recall@{k}": closed_share(figures["two_tower"], figures["popularity"], figures["truth"], f"recall@{k}")
+            f"recall@{k}": closed_share(metrics["two_tower"], metrics["popularity"], metrics["truth"], f"recall@{k}")
             for k in KS
         }
     return RetrievalMetrics(
-        **figures,
+        **metrics,
         **reranked,
-        tail=_measure_subset(rankings, target >= N_HEAD),  # the catalog is ordered by popularity
+        tail=_measure_subset(rankings, target >= N_HEAD),  # the catalog is sorted by popularity
         segments={
             name: {
                 label: _measure_subset(rankings, np.asarray(pc.equal(labels, pa.scalar(label))))
@@ -154,19 +154,19 @@ def summarize(
     )
 
 
-def _measure_subset(rankings: Mapping[str, Ranking], is_inside: np.ndarray) -> SubsetMetrics:
-    figures = {name: measure_ranks(ranking.rank[is_inside]) for name, ranking in rankings.items()}
-    return SubsetMetrics(n_requests=int(is_inside.sum()), **figures)
+def _measure_subset(rankings: Mapping[str, Ranking], is_member: np.ndarray) -> SubsetMetrics:
+    metrics = {name: measure_ranks(ranking.rank[is_member]) for name, ranking in rankings.items()}
+    return SubsetMetrics(n_requests=int(is_member.sum()), **metrics)
 
 
 def closed_share(figures: Figures, popularity: Figures, bound: Figures, metric: str) -> float | None:
-    """The share of the distance from popularity to the bound that is covered; None where there is none."""
-    distance = bound[metric] - popularity[metric]
-    return (figures[metric] - popularity[metric]) / distance if distance > 0 else None
+    """Returns the improvement over popularity as a share of the bound's; None if the bound is not above popularity."""
+    gap = bound[metric] - popularity[metric]
+    return (figures[metric] - popularity[metric]) / gap if gap > 0 else None
 
 
 def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
-    """Prints metrics.json as a table."""
+    """Prints the metrics as a table."""
     data, index, tail = metrics.data, metrics.index, metrics.tail
     table = Table(title=f"{title}: {data.n_requests:,} requests, {data.n_items:,} items", title_justify="left")
     for column in ("ranking", *_COLUMNS):
@@ -178,15 +178,15 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
         if figures:
             table.add_row(f"tail: {name}", *_cells(figures), style="dim")
     console.print(table)
-    console.print(f"tail: the {tail.n_requests:,} requests whose item is outside the {N_HEAD} most popular")
+    console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
     if metrics.closed is not None:
         shares = [f"K={k} {share:.0%}" for k in _CLOSED_AT if (share := metrics.closed[f"recall@{k}"])]
-        console.print(f"of the distance from popularity to the true preferences, closed at {', '.join(shares)}")
+        console.print(f"share of the recall gap from popularity to true preferences closed: {', '.join(shares)}")
     console.print(
         f"index {index.kind} {index.parameters}: recall@{N_RECALLED} against exact search {index.ann_recall:.4f}, "
         f"{index.queries_per_s:,.0f} queries/s, {index.bytes:,} bytes"
     )
-    console.print(f"trained {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
+    console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
 
 
 def _cells(figures: Figures) -> list[str]:

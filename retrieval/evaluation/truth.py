@@ -1,4 +1,7 @@
-"""The ranking by what the generator knows: popularity of the day x affinity, which no model can beat but by chance."""
+"""The ranking by the generator's true preferences, popularity of the day x affinity: an upper bound for models.
+
+Shapes: I items of the catalog; n requests, b requests of a block.
+"""
 
 import numpy as np
 
@@ -10,25 +13,25 @@ from retrieval.catalog import Catalog
 
 
 class TruePreferences:
-    """The scores of all items for training requests of generated data.
+    """Scores all items for training requests of generated data by the true preferences.
 
     Args:
-        config: what the data was generated from.
-        row_in_split: [n] the requests' row numbers in the training file.
+        config: the config of the generator.
+        row_in_split: [n] row numbers of the requests in the training file.
         catalog: the items.
     """
 
     def __init__(self, config: GeneratorConfig, row_in_split: np.ndarray, catalog: Catalog) -> None:
         self._config, self._row_in_split = config, row_in_split
-        self._ad_set = np.asarray(catalog.names.cast("int64")) - 1
+        self._ad_indices = np.asarray(catalog.names.cast("int64")) - 1
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """[b] places of requests to [b, A]."""
-        return true_log_preferences(self._config, "train", self._row_in_split[places])[:, self._ad_set]
+    def __call__(self, requests: np.ndarray) -> np.ndarray:
+        """Returns [b, I] scores of [b] request indices."""
+        return true_log_preferences(self._config, "train", self._row_in_split[requests])[:, self._ad_indices]
 
 
 def true_preferences(dataset: PreparedDataset, requests: Rows, catalog: Catalog) -> TruePreferences | None:
-    """The true ranking of requests from the training rows; None where the data was not generated."""
+    """Returns the true ranking for requests of training rows; None if the data was not generated."""
     if dataset.generator is None:
         return None
     config = GeneratorConfig.model_validate(dataset.generator)

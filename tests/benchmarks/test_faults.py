@@ -1,4 +1,4 @@
-"""Every fault ends as it should; `python -m benchmarks.faults` shows the table."""
+"""Every injected fault has the expected result; `python -m benchmarks.faults` prints the table."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from benchmarks.faults.__main__ import bring_about
 
 
 @pytest.mark.slow
-def test_every_fault_ends_in_a_clear_message_and_nothing_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_gives_a_message_and_loses_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = list(bring_about(rows=2000, kills=2, seed=0))
     assert len(found) >= 30

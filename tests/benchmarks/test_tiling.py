@@ -8,7 +8,7 @@ from recsys.data.dataset import PreparedDataset
 
 
 @pytest.mark.parametrize("n_rows", [700, 2000, 70_003])
-def test_rows_are_those_of_the_base_over_and_over(small: PreparedDataset, tmp_path: Path, n_rows: int) -> None:
+def test_tiled_rows_repeat_the_rows_of_the_base(small: PreparedDataset, tmp_path: Path, n_rows: int) -> None:
     tile(small, n_rows, tmp_path / "tiled")
     tiled = PreparedDataset.open(tmp_path / "tiled")
     assert tiled.n_rows == n_rows == sum(group.n_rows for group in tiled.groups)

@@ -1,4 +1,4 @@
-"""The contenders learn: speed is measured by hand, but of something that works."""
+"""The contenders of the training benchmark learn."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_time_to_a_target() -> None:
     assert score.time_to(0.9) is None
 
 
-def test_rows_in_memory_are_those_of_the_batches(small: PreparedDataset) -> None:
+def test_loaded_arrays_equal_the_batches(small: PreparedDataset) -> None:
     split = small.split("fold_0")
     arrays = load(split, split.fit_rows, ["seen"])
     rows = split.fit_rows(np.arange(len(arrays)))

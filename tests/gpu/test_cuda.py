@@ -1,6 +1,6 @@
-"""The checks of training once more, on a GPU: `make test-gpu`. Without one they are skipped.
+"""Training tests on a GPU: `make test-gpu`; skipped without a GPU.
 
-`join_world` takes the GPU where there is one, so that the same tests are collected here under the mark `gpu`.
+`join_world` uses the GPU if there is one; the imported tests run on it under the mark `gpu`.
 """
 
 from pathlib import Path
@@ -16,28 +16,28 @@ from recsys.training.predict import evaluate
 from tests.helpers.step import N_ROWS, Setup
 from tests.helpers.training import fit, quick
 from tests.recsys.training.test_checkpoint import (  # noqa: F401
-    test_a_killed_fit_resumes_to_the_same_bits,
-    test_a_resumed_fit_goes_on_where_it_was,
+    test_killed_fit_resumes_to_identical_weights,
+    test_resumed_fit_starts_at_the_last_checkpoint,
 )
 from tests.recsys.training.test_step import (  # noqa: F401
-    test_an_empty_part_of_a_batch_adds_nothing,
-    test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite,
-    test_checkpointed_layers_see_the_same_mixed_weights,
-    test_l2_pulls_on_touched_rows_alone,
+    test_checkpointed_layers_use_the_same_mixed_weights,
+    test_empty_micro_batch_adds_nothing,
+    test_l2_applies_only_to_looked_up_rows,
     test_micro_batches_give_the_update_of_the_whole_batch,
-    test_running_out_of_memory_splits_the_batch_and_changes_nothing,
-    test_the_update_is_that_of_plain_pytorch,
+    test_non_finite_loss_switches_from_bf16_to_fp32,
+    test_out_of_memory_splits_the_batch_and_keeps_the_result,
+    test_update_agrees_with_plain_pytorch,
 )
 from tests.recsys.training.test_trainer import (  # noqa: F401
-    test_learns_what_can_be_learned,
     test_p_is_unbiased_under_every_loss,
     test_the_same_seed_gives_the_same_model,
+    test_training_learns_the_signal,
 )
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 
 
-def test_the_world_is_on_the_gpu() -> None:
+def test_join_world_uses_the_gpu() -> None:
     assert join_world().device.type == "cuda"
 
 
@@ -51,7 +51,7 @@ def test_fused_adam_learns(small: PreparedDataset, tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_the_gpus_memory_is_split(small: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real lack of memory: a part of half the batch takes a quarter of the GPU, the whole one more than is left."""
+    """Half the batch takes a quarter of the GPU's memory; the whole batch takes more than the limit."""
     expected = Setup(small, "dcnv2", precision="fp32").run()
     setup, forward = Setup(small, "dcnv2", precision="fp32"), DCNv2.forward
     row = torch.cuda.get_device_properties(0).total_memory // (2 * N_ROWS)

@@ -1,4 +1,4 @@
-"""Retrieval on a GPU: `make test-gpu`. Without one these are skipped."""
+"""Retrieval tests on a GPU: `make test-gpu`; skipped without a GPU."""
 
 import faiss
 import numpy as np
@@ -25,13 +25,13 @@ needs_faiss_gpu = pytest.mark.skipif(
 
 @needs_faiss_gpu
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
-def test_the_gpu_finds_what_the_cpu_finds(kind: str) -> None:
+def test_gpu_search_agrees_with_cpu_search(kind: str) -> None:
     config = {"kind": kind, "n_lists": 20, "n_probe": 5}
     indexes = [build_index(ITEMS, IndexConfig.model_validate(config | {"device": device})) for device in ("cpu", "gpu")]
     assert indexes[1].is_on_gpu
     (scores, places), (other_scores, other_places) = (index.search(QUERIES, 20) for index in indexes)
     np.testing.assert_allclose(scores, other_scores, atol=1e-5)
-    assert np.mean(places == other_places) > 0.99  # ties may stand in another order
+    assert np.mean(places == other_places) > 0.99  # ties may have another order
     if kind == "flat":
         assert np.mean(other_places == brute_force(ITEMS, QUERIES, 20)) > 0.99
 
@@ -47,7 +47,7 @@ def test_product_quantization_on_the_gpu() -> None:
     assert np.mean(shared) > 0.95
 
 
-def test_chunks_of_logits_are_those_of_the_cpu() -> None:
+def test_chunked_log_sums_agree_with_the_cpu() -> None:
     torch.manual_seed(0)
     x, items, shift = torch.randn(70, 8), torch.randn(90, 8), torch.rand(90)
     own, ids = torch.randint(0, 40, (70,)), torch.randint(0, 40, (90,))

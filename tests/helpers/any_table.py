@@ -1,4 +1,4 @@
-"""Hypothesis strategies for columns of a parquet file, and a plain reading of their values."""
+"""Hypothesis strategies for columns of a parquet file, and a reference for how their values are normalized."""
 
 import math
 from collections.abc import Hashable
@@ -60,18 +60,18 @@ LISTS: dict[pa.DataType, st.SearchStrategy[Any]] = {
 
 
 def columns(kinds: dict[pa.DataType, st.SearchStrategy[Any]], n: int) -> st.SearchStrategy[pa.Array]:
-    """[n] values of some type; often few distinct ones, so that counts reach the floor, and often null."""
+    """[n] values of some type: often nulls, and often few distinct values, so that counts reach min_count."""
 
     def of_type(dtype: pa.DataType) -> st.SearchStrategy[pa.Array]:
-        some = st.lists(st.none() | kinds[dtype], min_size=1, max_size=4)
-        values = some.flatmap(lambda few: st.lists(st.sampled_from(few), min_size=n, max_size=n))
+        distinct = st.lists(st.none() | kinds[dtype], min_size=1, max_size=4)
+        values = distinct.flatmap(lambda few: st.lists(st.sampled_from(few), min_size=n, max_size=n))
         return (values | st.lists(kinds[dtype], min_size=n, max_size=n)).map(lambda v: pa.array(v, dtype))
 
     return st.sampled_from(list(kinds)).flatmap(of_type)
 
 
 def key(value: Any) -> Hashable:
-    """What a value counts as: text without the spaces around it, whole numbers without their type."""
+    """The vocabulary key of a value: stripped text, whole numbers as int, null and NaN as None."""
     if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
         return None
     if isinstance(value, str):

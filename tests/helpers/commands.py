@@ -1,4 +1,4 @@
-"""Pipelines run in the test's process, and what they leave."""
+"""Types for pipelines that run in the test's process, and a reader of their output."""
 
 import csv
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""A DIN's forward pass, with what stands between its input and its logit."""
+"""A DIN's forward pass with its intermediate values.
+
+Shapes: B rows of a batch.
+"""
 
 from dataclasses import dataclass
 
@@ -15,25 +18,25 @@ from tests.helpers.sharded import with_tables
 
 @dataclass(frozen=True)
 class Forward:
-    """Of some rows."""
+    """A forward pass on some rows."""
 
     model: DIN
     batch: Batch
     logit: Tensor
     events: dict[str, JaggedTensor]
-    """What the model's behaviours and target are looked up as."""
+    """Embeddings of the model's behaviors and target."""
     deep: Tensor
     """The MLP's output."""
 
     def logit_with(self, scores: Tensor) -> Tensor:
-        """[B] logits by the head, of the MLP's output and [B, S] scores."""
+        """[B] logits of the head for the MLP's output and [B, n_sequences] scores."""
         head = self.model.head.linear
         return torch.cat([self.deep, scores], dim=1) @ head.weight[0] + head.bias
 
 
 @torch.no_grad()
 def forward(config: DINConfig, dataset: PreparedDataset, n_rows: int) -> Forward:
-    """A fresh model on the first rows, as in scoring."""
+    """Runs a new model in eval mode on the first rows."""
     torch.manual_seed(0)
     split = dataset.split("full")
     model = with_tables(DIN(config, split.schema)).eval()

@@ -1,4 +1,7 @@
-"""A model that reads everything there is, for tests of how tables are spread."""
+"""A model that reads all kinds of columns, for tests of table sharding.
+
+Shapes: B rows of a batch.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +13,7 @@ from recsys.schema.resolved import Schema
 
 
 class Jagged(nn.Module):
-    """Reads a sequence twice: pooled, and event by event."""
+    """Reads a sequence twice: pooled, and as single events."""
 
     sequences = ("seen",)
 

@@ -1,4 +1,4 @@
-"""Models with storage for their tables, as training gives them."""
+"""Allocates the embedding tables of a model, as training does."""
 
 from typing import TypeVar
 
@@ -12,6 +12,6 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def with_tables(model: ModelT, **embeddings: object) -> ModelT:
-    """The model with storage for its tables, as training gives it."""
+    """Allocates the model's embedding tables; returns the model."""
     shard(model, EmbeddingTraining.model_validate(embeddings), seed=0, batch_size=100, world=join_world())
     return model

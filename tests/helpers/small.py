@@ -1,4 +1,4 @@
-"""A small raw data set with every kind of column, and what prepares it."""
+"""A small raw data set with every kind of column, its schema, and a function that prepares it."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ SMALL_SCHEMA = {
 
 
 def small_table(n: int = 2000, seed: int = 0) -> pa.Table:
-    """Rows with every kind of column, nulls included; the click depends on color and x_1."""
+    """Rows with every kind of column, including nulls; the click depends on color and x_1."""
     rng = np.random.default_rng(seed)
     color = rng.choice(["red", "green", "blue", "grey"], n, p=[0.5, 0.3, 0.19, 0.01])
     x_1 = rng.normal(size=n)

@@ -1,4 +1,4 @@
-"""A model with what an update needs."""
+"""A model with the objects of an update step."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ N_ROWS = 90
 
 
 class Setup:
-    """A model with what a step needs."""
+    """A model, its optimizers, an update step and three batches."""
 
     def __init__(self, dataset: PreparedDataset, model: str = "jagged", **settings: object) -> None:
         torch.manual_seed(0)
@@ -32,13 +32,13 @@ class Setup:
         sharded = shard(self.model, self.config.embeddings, 0, N_ROWS, world)
         self.optimizers = Optimizers(sharded, self.config, n_steps=1000)
         mixout = Mixout(self.model, self.optimizers.matrices, self.config.mixout)
-        precision, parts = self.config.precision, self.config.micro_batches
-        self.step = Step(RowLoss(self.model, WeightedLogLoss(3.0)), mixout, precision, parts, world)
+        precision, n_micro_batches = self.config.precision, self.config.micro_batches
+        self.step = Step(RowLoss(self.model, WeightedLogLoss(3.0)), mixout, precision, n_micro_batches, world)
         self.pipeline = Pipeline(self.step, self.optimizers, world.device)
         self.batches = [split.batch(np.arange(i * N_ROWS, (i + 1) * N_ROWS), self.model.sequences) for i in range(3)]
 
     def run(self) -> dict[str, Tensor]:
-        """Three updates; the weights after them."""
+        """Makes three updates; returns the weights."""
         batches = iter(self.batches)
         for number in range(len(self.batches)):
             self.optimizers.set_rates(number)

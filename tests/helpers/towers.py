@@ -12,7 +12,7 @@ TOWERS = {"user": ["color", "seen", "x_*"], "item": ["shop", "brand"]}
 
 
 def tower_table(n: int = 3000, seed: int = 0) -> pa.Table:
-    """Rows whose shop is drawn by popularity x taste: tokens below 10 are of those who like even shops."""
+    """Rows whose shop is drawn by popularity times taste: users with tokens below 10 prefer even shops."""
     rng = np.random.default_rng(seed)
     taste = rng.integers(0, 2, n)
     popular = 1 / np.arange(1, 41)

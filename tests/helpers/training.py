@@ -1,4 +1,4 @@
-"""A small model that learns within seconds, its weights, and how it dies."""
+"""A small model that trains within seconds, its weights, and a simulated kill of its training."""
 
 from pathlib import Path
 
@@ -24,9 +24,9 @@ def trainer_of(
     dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path, model: nn.Module | None = None
 ) -> Trainer:
     torch.manual_seed(0)
-    chosen = dataset.split(split)
-    model = model or DCNv2(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), chosen.schema)
-    return Trainer(model, chosen, None, config, folder / "weights", Log(), join_world(), "test")
+    training_split = dataset.split(split)
+    model = model or DCNv2(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), training_split.schema)
+    return Trainer(model, training_split, None, config, folder / "weights", Log(), join_world(), "test")
 
 
 def fit(dataset: PreparedDataset, split: str, config: TrainerConfig, folder: Path) -> tuple[Trainer, FitReport]:
@@ -45,16 +45,16 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 class Killed(BaseException):
-    """What a process that is gone cannot catch."""
+    """Simulates SIGKILL: code under test does not catch it."""
 
 
 def kill_at(trainer: Trainer, step: int) -> None:
-    """Lets the trainer die in the middle of the update of that number."""
+    """Makes the trainer raise Killed during the update of step number `step`."""
     update = trainer._optimizers.step
 
-    def dies() -> None:
+    def update_or_raise() -> None:
         if trainer._progress.step == step:
             raise Killed
         update()
 
-    trainer._optimizers.step = dies  # type: ignore[method-assign]
+    trainer._optimizers.step = update_or_raise  # type: ignore[method-assign]

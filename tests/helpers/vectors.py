@@ -1,14 +1,14 @@
-"""Vectors to search by inner product, and the search without an index."""
+"""Vectors to search by inner product, and a brute-force search."""
 
 import numpy as np
 
 
-def vectors(n: int, seed: int = 0, d: int = 16, n_centres: int = 50) -> np.ndarray:
-    """[n, d] unit vectors around some centres."""
+def vectors(n: int, seed: int = 0, d: int = 16, n_centers: int = 50) -> np.ndarray:
+    """[n, d] unit vectors around random centers."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(n_centres, d))
-    found = centres[rng.integers(0, n_centres, n)] + 0.3 * rng.normal(size=(n, d))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    centers = np.random.default_rng(99).normal(size=(n_centers, d))
+    points = centers[rng.integers(0, n_centers, n)] + 0.3 * rng.normal(size=(n, d))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 def brute_force(items: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:

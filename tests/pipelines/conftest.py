@@ -1,4 +1,4 @@
-"""Runs pipelines in this process, as `python -m pipelines.NAME` would."""
+"""Fixtures that run pipelines in this process, as `python -m pipelines.NAME` does."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ COMMANDS = {
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("rank", "--model", "dcnv2")`: the exit code and what was printed."""
+    """`run("rank", "--model", "dcnv2")` returns the exit code and the printed text."""
 
     def run_in_process(name: str, *args: str | Path) -> Outcome:
         module = importlib.import_module("pipelines.plan.command" if name == "plan" else f"pipelines.{name}")
@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with raw/train.parquet and config.yaml, whose models are tiny."""
+    """A working folder with raw/train.parquet and a config.yaml of tiny models."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
     pq.write_table(small_table(), tmp_path / "raw" / "train.parquet")

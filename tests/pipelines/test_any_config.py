@@ -1,4 +1,4 @@
-"""Whatever stands in a config file or on the command line: settings, or an error of one line."""
+"""Any config file and any override gives settings or a one-line error."""
 
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def load(path: Path, model: str, overrides: list[str]) -> None:
 
 
 def changed(values: Any) -> st.SearchStrategy[Any]:
-    """The values of a config with some of them replaced or gone."""
+    """A config's values, some of them replaced or removed."""
     if isinstance(values, dict):
         parts = st.fixed_dictionaries({}, optional={key: changed(value) for key, value in values.items()})
         return st.one_of(parts, parts, parts, JUNK)
@@ -118,7 +118,7 @@ def test_a_config_with_any_bytes_changed(tmp_path: Path, places: list[tuple[int,
     load(path, "dcnv2", [])
 
 
-def test_no_tag_of_a_config_makes_an_object(tmp_path: Path) -> None:
+def test_yaml_tags_create_no_objects(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"name: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]\n")
     with pytest.raises(InputError, match="is not a readable YAML file"):

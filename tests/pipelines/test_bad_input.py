@@ -1,4 +1,4 @@
-"""Bad input from the command line to the submission: a result, or one line on stderr and exit code 2."""
+"""Bad input at any step gives a result, or one line on stderr and exit code 2."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def refused(outcome: Outcome, message: str) -> None:
 
 @pytest.fixture
 def odd_ids(project: Path) -> list[str]:
-    """The ids of a training file and of a test file that hold whatever text can hold."""
+    """Unusual text as ids of a training file and of a test file."""
     ids = IDS + [f"row-{i}" for i in range(2000 - len(IDS))]
     table = replaced(small_table(), id=pa.array(ids))
     pq.write_table(table, project / "raw/train.parquet")
@@ -51,7 +51,7 @@ def read(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_ids_of_any_text_come_through_every_step(odd_ids: list[str], run: Run) -> None:
+def test_every_step_keeps_ids_of_any_text(odd_ids: list[str], run: Run) -> None:
     for name, trees in (("a", 20), ("b", 30)):
         found = run(*RANK, "--model", "gbdt", "--out", name, f"model.n_trees={trees}")
         assert found.code == 0, found.err
@@ -70,7 +70,7 @@ def test_ids_of_any_text_come_through_every_step(odd_ids: list[str], run: Run) -
 
 
 @pytest.mark.parametrize("model", ["dcnv2", "gbdt", "din", "ft_transformer"])
-def test_names_of_columns_of_any_text(project: Path, run: Run, model: str) -> None:
+def test_column_names_of_any_text(project: Path, run: Run, model: str) -> None:
     names = {"color": "日本.色", "shop": "a/b c%", "day": "type", "x_1": "x.1", "seen": "s.t/u", "click": "keys"}
     table = small_table()
     pq.write_table(
@@ -95,8 +95,8 @@ def test_names_of_columns_of_any_text(project: Path, run: Run, model: str) -> No
     assert 0 < json.loads(Path("a/metrics.json").read_text())["overall"]["roc_auc"] < 1
 
 
-def test_a_model_of_odd_rows_gives_finite_scores(project: Path, run: Run) -> None:
-    """Infinities, numbers beyond float32, nulls in every column, and columns that say nothing."""
+def test_unusual_values_give_finite_scores(project: Path, run: Run) -> None:
+    """Infinities, numbers beyond float32, nulls in every kind of column, and constant columns."""
     table, rng = small_table(), np.random.default_rng(0)
     x = table["x_1"].to_numpy(zero_copy_only=False).astype(np.float64)
     x[::97], x[1::97], x[2::97], x[3::97] = np.inf, -np.inf, 1e300, np.nan
@@ -116,8 +116,8 @@ def test_a_model_of_odd_rows_gives_finite_scores(project: Path, run: Run) -> Non
         assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_test_files_of_another_shape_score_the_same(project: Path, run: Run) -> None:
-    """Columns in another order, columns more, files in pieces with a piece of no rows, row groups of one row."""
+def test_scores_do_not_depend_on_the_layout_of_test_files(project: Path, run: Run) -> None:
+    """Another column order, an extra column, several files, one of them without rows, and row groups of one row."""
     assert run(*RANK, "--model", "gbdt", "--out", "a", *SMALL["gbdt"]).code == 0
     table = small_table(60, seed=3).drop_columns(["click", "day"])
     pq.write_table(table, "plain.parquet")
@@ -136,9 +136,9 @@ def test_test_rows_that_cannot_be_scored(project: Path, run: Run) -> None:
     table = small_table(60, seed=3).drop_columns(["click"])
     cases = {
         "has no rows": table.slice(0, 0),
-        "of kind text": replaced(table, color=pa.array(range(60))),
-        "names no whole number exactly": replaced(table, shop=pa.array([2.0**53] * 60)),
-        "cannot name rows": replaced(table, id=pa.array(np.arange(60.0))),
+        "has kind text": replaced(table, color=pa.array(range(60))),
+        "is not exact for whole numbers from": replaced(table, shop=pa.array([2.0**53] * 60)),
+        "cannot identify rows": replaced(table, id=pa.array(np.arange(60.0))),
         "rows share their id": replaced(table, id=pa.array(["a"] * 60)),
         "has nulls": replaced(table, id=pa.array([None, *map(str, range(59))])),
         "has no column 'color'": table.drop_columns(["color"]),
@@ -167,7 +167,7 @@ def test_test_rows_that_cannot_be_scored(project: Path, run: Run) -> None:
         assert not Path("s.csv").exists()
 
 
-def test_labels_of_one_class_are_measured_as_far_as_they_go(project: Path, run: Run) -> None:
+def test_labels_of_one_class_leave_roc_auc_undefined(project: Path, run: Run) -> None:
     assert run(*RANK, "--model", "gbdt", "--out", "a", *SMALL["gbdt"]).code == 0
     table = small_table(60, seed=3).drop_columns(["click"])
     pq.write_table(table, "test.parquet")
@@ -184,7 +184,7 @@ def test_labels_of_one_class_are_measured_as_far_as_they_go(project: Path, run: 
         ({"click": pa.array([0] * 2000)}, "are all 0"),
         ({"click": pa.array([0.0, np.nan] * 1000)}, "holds nan in row 1"),
         ({"id": pa.array([1] * 2000)}, "rows share their id"),
-        ({"id": pa.array([{"a": 1}] * 2000)}, "cannot name rows"),
+        ({"id": pa.array([{"a": 1}] * 2000)}, "cannot identify rows"),
         ({"day": pa.array([["1"]] * 2000)}, "cannot be the day"),
         ({"color": pa.array([b"\xff"] * 2000)}, "cannot be categorical"),
         ({"x_1": pa.array([np.inf] * 2000)}, "has no number"),

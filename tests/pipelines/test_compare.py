@@ -33,8 +33,8 @@ def test_differences_join_by_id_and_agree_with_metrics(runs: tuple[Path, Path], 
     assert found["wll"]["high"] < 0
 
 
-def test_what_cannot_be_compared_is_refused(runs: tuple[Path, Path], run: Run) -> None:
-    assert "alone cannot be compared" in run("compare", runs[0]).err
+def test_runs_that_cannot_be_compared_are_refused(runs: tuple[Path, Path], run: Run) -> None:
+    assert "needs at least two runs, got only" in run("compare", runs[0]).err
     assert "no-such is not a finished run" in run("compare", runs[0], "no-such").err
     text = Path("good/oof.csv").read_text()
     Path("good/oof.csv").write_text(text.replace("row-", "other-"))

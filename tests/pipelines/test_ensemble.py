@@ -18,7 +18,7 @@ def runs(project: Path, run: Run) -> list[str]:
     return ["a", "b"]
 
 
-def test_an_ensemble_is_a_run_like_any_other(runs: list[str], run: Run) -> None:
+def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     outcome = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")
     assert outcome.code == 0, outcome.err
     metrics = json.loads(Path("both/metrics.json").read_text())
@@ -53,8 +53,8 @@ def test_the_mean_of_logits_by_hand(runs: list[str], run: Run) -> None:
         assert p["mean"][row] == pytest.approx(1 / (1 + np.exp(-np.mean(logits))), rel=1e-4)
 
 
-def test_what_cannot_be_joined_says_why(runs: list[str], run: Run) -> None:
-    assert "needs two runs or more" in run("ensemble", "--runs", "a").err
+def test_runs_that_cannot_be_joined_are_refused(runs: list[str], run: Run) -> None:
+    assert "needs at least two runs, got 1" in run("ensemble", "--runs", "a").err
     assert "have the same name" in run("ensemble", "--runs", "a", "a").err
     outcome = run(*RANK, "--out", "one", "--folds", "0")
     assert outcome.code == 0, outcome.err

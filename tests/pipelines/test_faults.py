@@ -1,6 +1,6 @@
-"""Faults of the machine and of what lies on it: one line, nothing lost, and a second attempt that succeeds.
+"""Machine faults and damaged files: a one-line error, no lost data, and a successful second attempt.
 
-`python -m benchmarks.faults` brings them about for real; here they are few and fast.
+`python -m benchmarks.faults` injects real faults; these tests simulate some of them.
 """
 
 import errno
@@ -39,7 +39,7 @@ def refused(outcome: Outcome, message: str) -> None:
 
 @contextmanager
 def small_disk(n_bytes: int) -> Iterator[None]:
-    """No file may grow larger: what a full disk does to a write, but for the error's number."""
+    """Limits the size of files: writes fail as on a full disk, but with another errno."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
     try:
@@ -51,7 +51,7 @@ def small_disk(n_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("n_bytes", [10, 3000, 30_000])
 def test_prepare_on_a_full_disk(project: Path, run: Run, n_bytes: int) -> None:
     with small_disk(n_bytes):
-        refused(run(*PREPARE), "free some space, or choose another --out, then give the same command again")
+        refused(run(*PREPARE), "free some space, or choose another --out, then run the same command again")
     assert not (project / "prepared/mine").exists()
     assert run(*PREPARE).code == 0
 
@@ -69,30 +69,30 @@ def test_rank_on_a_full_disk(project: Path, run: Run, model: str, n_bytes: int) 
     assert Path("a/oof.csv").read_bytes() == Path("b/oof.csv").read_bytes()
 
 
-def test_a_place_that_cannot_be_written(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_output(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("x")
-    refused(run(*TREES, "--out", "file/run"), "file/run cannot be made")
+    refused(run(*TREES, "--out", "file/run"), "file/run cannot be created")
 
     def read_only(*args: object) -> None:
         raise OSError(30, os.strerror(30), "a.partial/oof.csv")
 
     with monkeypatch.context() as patch:
         patch.setattr(pipelines.rank, "calibrate_run", read_only)
-        refused(run(*TREES, "--out", "a"), "Read-only file system (a.partial/oof.csv): allow writing there, or choose")
+        refused(
+            run(*TREES, "--out", "a"), "Read-only file system (a.partial/oof.csv): make the folder writable, or choose"
+        )
     assert run(*TREES, "--out", "a").code == 0
 
 
-def test_too_little_memory(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def needs_more(*args: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(pipelines.rank, "calibrate_run", needs_more)
-    refused(
-        run(*TREES, "--out", "a"), "the machine has too little memory: end other programs, or take a larger machine"
-    )
+    refused(run(*TREES, "--out", "a"), "out of memory: close other programs, or use a machine with more memory")
 
 
-def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_keeps_its_traceback(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise FileNotFoundError(2, "gone", "a")
 
@@ -102,7 +102,7 @@ def test_an_error_of_ours_keeps_its_traceback(project: Path, run: Run, monkeypat
 
 
 @pytest.mark.parametrize("model", ["gbdt", "dcnv2"])
-def test_flipped_bits_of_a_run_are_found_by_whoever_reads_them(project: Path, run: Run, model: str) -> None:
+def test_commands_detect_flipped_bits_of_a_run(project: Path, run: Run, model: str) -> None:
     small = ("model.n_trees=20",) if model == "gbdt" else ("trainer.epochs=1",)
     for name in ("a", "b"):
         more = ("trainer.seed=1",) if name == "b" else ()
@@ -154,7 +154,7 @@ def test_prepared_data_of_another_version(project: Path, run: Run) -> None:
     assert run(*command, "model.n_trees=20").code == 0
 
 
-def test_a_damaged_resume_point_gives_way_to_the_one_before(
+def test_resumes_from_the_older_checkpoint_if_the_newest_is_damaged(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = (*RANK, "--model", "dcnv2", "trainer.epochs=2", "trainer.checkpoint_every_s=1e-9")
@@ -222,9 +222,7 @@ def test_a_run_killed_after_its_last_file_is_not_fitted_again(
     assert not Path("a.partial").exists()
 
 
-def test_a_submission_has_no_name_before_all_of_it_is_written(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submission_gets_its_name_when_it_is_complete(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(*TREES, "--out", "a").code == 0
     submit = ("submit", "--run", "a", "--test", "raw/train.parquet", "--out", "s.csv")
     with monkeypatch.context() as patch:
@@ -239,9 +237,7 @@ def test_a_submission_has_no_name_before_all_of_it_is_written(
     assert Path("s.json").exists()
 
 
-def test_ctrl_c_that_a_library_turns_into_an_error_of_its_own(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_that_a_library_wraps_in_its_own_error(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(*args: object) -> None:
         try:
             os.kill(os.getpid(), signal.SIGINT)
@@ -271,7 +267,7 @@ def test_ctrl_c_while_a_pipeline_is_imported() -> None:
         assert process.returncode == 130
 
 
-def test_ctrl_c_is_left_to_who_imports_pipelines_as_a_library() -> None:
+def test_importing_pipelines_keeps_the_default_sigint_handler() -> None:
     code = "import pipelines, signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,4 +1,4 @@
-"""Labels of one fold are drawn by chance: whatever finds a signal there has seen them."""
+"""One fold has random labels: a model that predicts them has been fitted to them."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CHANCE_FOLD = "1"
 
 @pytest.fixture
 def runs(project: Path, run: Run) -> list[Path]:
-    """Finished runs over three folds, of which the labels of one say nothing."""
+    """Finished runs over three folds, one of them with random labels."""
     table = small_table(6000)
     folds = prepare_small(table, project / "plain", project / "plain-prepared", n_folds=3)
     mine = folds.split(f"fold_{CHANCE_FOLD}").held_out_rows
@@ -39,13 +39,13 @@ def runs(project: Path, run: Run) -> list[Path]:
     return [Path(name) for name in ("dcnv2", "gbdt", "both")]
 
 
-def test_nothing_finds_a_signal_in_chance(runs: list[Path]) -> None:
+def test_random_labels_of_a_fold_are_not_predicted(runs: list[Path]) -> None:
     for run in runs:
         found = pa_csv.read_csv(run / "oof.csv")
         fold, label, p = (found[name].to_numpy() for name in ("fold", "label", "p"))
         chance = fold == int(CHANCE_FOLD)
         assert chance.sum() > 1800
-        # one standard error of the area is .013 here
+        # the standard error of the ROC-AUC is .013 here
         assert abs(roc_auc_score(label[chance], p[chance]) - 0.5) < 0.05, run
         assert roc_auc_score(label[~chance], p[~chance]) > 0.7, run
 
@@ -57,6 +57,6 @@ def test_nothing_finds_a_signal_in_chance(runs: list[Path]) -> None:
         for kind in CALIBRATIONS:
             logit = cross_calibrate(kind, one.logits.natural, one.label, one.fold)
             assert log_loss(one.label[chance], 1 / (1 + np.exp(-logit[chance]))) > knows_nothing
-    # nor does the folds' own figure, which early stopping might have chosen
+    # the fold's metrics, which early stopping could have biased, have no signal either
     for run in runs:
         assert abs(json.loads((run / "metrics.json").read_text())["folds"][CHANCE_FOLD]["roc_auc"] - 0.5) < 0.05

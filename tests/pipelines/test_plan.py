@@ -57,7 +57,7 @@ def make_project(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose plan was followed to its end, into `whole`."""
+    """A project folder with a finished plan folder `whole`."""
     folder = tmp_path_factory.mktemp("plan")
     make_project(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose plan nobody followed yet."""
+    """A project folder without a plan folder."""
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -84,7 +84,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
 
 
-def test_what_a_plan_leaves(in_finished: Path) -> None:
+def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
     names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
@@ -98,7 +98,7 @@ def test_what_a_plan_leaves(in_finished: Path) -> None:
     assert all(0 < float(row["click"]) < 1 for row in rows)
 
 
-def test_what_gates_decide_goes_on(in_finished: Path) -> None:
+def test_gate_outcomes_apply_to_later_steps(in_finished: Path) -> None:
     said = {path.stem: read(path)["outcome"] for path in (in_finished / "gates").iterdir()}
     assert said["loss"] == "adopt"
     assert read(in_finished / "6-din/config.yaml")["trainer"]["loss"]["name"] == "focal"
@@ -108,7 +108,7 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
     assert features["2-dcnv2"]["leave_out"] == ["cross_*"]
     assert features["3-dcnv2-features"] == {"leave_out": [], "min_count": 5, "min_count_by_column": {}}
     assert said["distribution"] == "adopt"
-    # a rejected model is left out of the best, but not out of the ensemble
+    # the best run is never a rejected model, but the ensemble has rejected members
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
     assert {"dcnv2", "dcnv2-features"} <= state.rejected()
     assert set(read(in_finished / "8-ensemble/metrics.json")["members"]) >= {"2-dcnv2", "3-dcnv2-features"}
@@ -120,7 +120,7 @@ def test_what_gates_decide_goes_on(in_finished: Path) -> None:
         assert trained["trainer"]["early_stopping"] is None
 
 
-def test_retrieval_and_its_score(in_finished: Path) -> None:
+def test_retrieval_gate_agrees_with_the_metrics(in_finished: Path) -> None:
     towers = read(in_finished / "7-retrieval/metrics.json")
     verdict = read(in_finished / "gates/E.json")
     recall, *gains = verdict["checks"]
@@ -133,7 +133,7 @@ def test_retrieval_and_its_score(in_finished: Path) -> None:
     assert "recall@10" in towers["reranked"]
 
 
-def test_the_point_of_a_sweep_is_chosen_by_rows_that_are_not_reported(in_finished: Path) -> None:
+def test_sweep_point_is_chosen_on_rows_that_are_not_reported(in_finished: Path) -> None:
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
     found = {}
     for trial in read(in_finished / "3-ablation/sweep.json")["trials"]:
@@ -144,8 +144,8 @@ def test_the_point_of_a_sweep_is_chosen_by_rows_that_are_not_reported(in_finishe
     assert read(in_finished / "3-dcnv2-features/config.yaml")["model"]["cross_depth"] == int(best)
 
 
-def test_the_last_day_has_no_say_in_its_own_stack(in_finished: Path) -> None:
-    """Turned labels of the last day's out-of-fold rows leave the weights of the last day's ensemble as they are."""
+def test_holdout_rows_are_not_used_to_fit_their_stack(in_finished: Path) -> None:
+    """Flipped labels of the last day's out-of-fold rows do not change the weights of the holdout ensemble."""
     folds, last = (
         join_predictions([read_predictions(in_finished / f"{run}{suffix}") for run in ("2-dcnv2", "3-gbdt")])
         for suffix in ("", "-holdout")
@@ -160,23 +160,23 @@ def test_the_last_day_has_no_say_in_its_own_stack(in_finished: Path) -> None:
     assert stacks[0] == stacks[1]
 
 
-def test_a_finished_plan_is_not_done_again(in_finished: Path, run: Run) -> None:
+def test_finished_plan_is_not_run_again(in_finished: Path, run: Run) -> None:
     again = run(*ARGUMENTS, "--out", "whole")
     assert again.code == 0, again.err
     assert "epoch 1/" not in again.out
     dry = run(*ARGUMENTS, "--out", "whole", "--dry-run").out
     assert "yes: not" not in dry
-    assert "no: it said reject" in dry
+    assert "no: decided (reject)" in dry
 
 
-def test_a_plan_scores_like_its_last_step(in_finished: Path, run: Run) -> None:
+def test_submit_of_a_plan_repeats_its_submission(in_finished: Path, run: Run) -> None:
     for name, test in (("files.csv", ["--test", "raw/test.parquet"]), ("prepared.csv", [])):
         scored = run("submit", "--run", "whole", *test, "--out", name)
         assert scored.code == 0, scored.err
         assert Path(name).read_bytes() == (in_finished / "submission.csv").read_bytes()
 
 
-def test_the_report_needs_nothing_else(in_finished: Path) -> None:
+def test_report_is_self_contained(in_finished: Path) -> None:
     page = (in_finished / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
@@ -197,8 +197,8 @@ def test_the_report_needs_nothing_else(in_finished: Path) -> None:
     assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['toss_score']:.5f}" in page
 
 
-def test_a_cut_plan_ends_as_an_uncut_one(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted before a fit, before a verdict, before a stack and before the submission."""
+def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupts the plan before a fit, a verdict, an ensemble and the submission."""
     for name, place in (("execute", 3), ("evaluate_gate", 2), ("build_ensemble", 1), ("submit", 1)):
         original, calls = getattr(pipelines.plan.steps, name), []
 
@@ -223,26 +223,29 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
     outcome = run(*ARGUMENTS, "--out", "out", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert not Path("out").exists()
-    for text in ("only if gate A asks for it", "a short trial", "training takes", "2 of 2 points"):
+    for text in ("only if gate A requests a retry", "short trial", "training takes at most", "2 of 2 points"):
         assert text in outcome.out
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reference": "tree"}, "reference names 'tree', which no step makes"),
+        ({"reference": "tree"}, "reference: no step has the name 'tree'"),
         ({"steps": STEPS[1::-1]}, "step 1 comes after step 2"),
-        ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A names 'gbdt', which no step before it makes"),
+        ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A: no earlier step has the name 'gbdt'"),
         ({"gates": {**PLAN["gates"], "A": {"kind": "comparison"}}}, "'gates.A.candidate' is missing"),
         (
             {"gates": {**PLAN["gates"], "A": {**PLAN["gates"]["A"], "retry": "other"}}},
-            "would try 'other', which no step",
+            "gate A: retry: no step has the name 'other'",
         ),
-        ({"gates": {**PLAN["gates"], "D": {**PLAN["gates"]["D"], "segmentation": "usr"}}}, "'usr' is none of schema"),
+        (
+            {"gates": {**PLAN["gates"], "D": {**PLAN["gates"]["D"], "segmentation": "usr"}}},
+            "'usr' is not in schema.segments",
+        ),
         ({"stesp": []}, "unknown key 'stesp'; did you mean 'steps'"),
     ],
 )
-def test_wrong_plans_are_named(project: Path, run: Run, change: dict[str, object], message: str) -> None:
+def test_invalid_plans_are_refused(project: Path, run: Run, change: dict[str, object], message: str) -> None:
     Path("plan.yaml").write_text(yaml.safe_dump(PLAN | change, sort_keys=False))
     outcome = run(*ARGUMENTS, "--out", "out")
     assert outcome.code == 2
@@ -250,7 +253,7 @@ def test_wrong_plans_are_named(project: Path, run: Run, change: dict[str, object
     assert not Path("out").exists()
 
 
-def test_what_the_settings_of_a_plan_may_be(project: Path, run: Run) -> None:
+def test_plan_overrides(project: Path, run: Run) -> None:
     assert "unknown key 'trainer.epoch'" in run(*ARGUMENTS, "--out", "out", "trainer.epoch=1").err
     assert "must be KEY=VALUE" in run(*ARGUMENTS, "--out", "out", "trainer").err
     found = load_plan(Path("plan.yaml"), ("batch_size=64", "trainer.batch_size=50"))
@@ -259,14 +262,14 @@ def test_what_the_settings_of_a_plan_may_be(project: Path, run: Run) -> None:
     assert for_model("gbdt", found.set) == ()
     Path("out").mkdir()
     Path("out/notes.txt").touch()
-    assert "is not a plan's folder" in run(*ARGUMENTS, "--out", "out").err
+    assert "is not a plan folder" in run(*ARGUMENTS, "--out", "out").err
     with pytest.raises(InputError, match="is not a file"):
         load_plan(Path("none.yaml"), ())
 
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments(project: Path, run: Run) -> None:
-    """Killed five times and started again, the plan ends with the same metrics and the same submission."""
+    """Killed five times and started again, the plan gives the same metrics and the same submission."""
     command = [sys.executable, "-m", "pipelines.plan", *ARGUMENTS[1:], "--out"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(project)}
     whole = subprocess.run([*command, "whole"], env=environment, capture_output=True, text=True)

@@ -17,11 +17,11 @@ def change(project: Path, column: str, values: pa.Array | None) -> None:
     pq.write_table(table, project / "raw/train.parquet")
 
 
-def test_shows_what_was_prepared(project: Path, run: Run) -> None:
+def test_prints_a_summary(project: Path, run: Run) -> None:
     outcome = run(*PREPARE)
     assert outcome.code == 0
     assert "small: 2,000 rows in prepared/mine" in outcome.out
-    assert "embedding rows: color 6" in outcome.out  # missing, rare, four colours
+    assert "embedding rows: color 6" in outcome.out  # missing, rare, four colors
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_shows_what_was_prepared(project: Path, run: Run) -> None:
         ("x_1", pa.nulls(2000, pa.float32()), "x_1"),
     ],
 )
-def test_wrong_columns_are_named_and_nothing_is_left(
+def test_invalid_columns_are_named_and_leave_no_output(
     project: Path, run: Run, column: str, values: pa.Array | None, message: str
 ) -> None:
     if column == "x_1" and values is None:

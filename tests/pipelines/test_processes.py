@@ -1,4 +1,4 @@
-"""`pipelines.rank` as processes of their own: killed with no warning, and started by torchrun."""
+"""`pipelines.rank` in separate processes: killed by SIGKILL, and started by torchrun."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ def start(command: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_kill_9_and_again(project: Path, run: Run) -> None:
-    """The oof.csv and the metrics of a run that was killed in its second epoch are those of one that was not."""
+def test_killed_run_resumes_to_the_same_result(project: Path, run: Run) -> None:
+    """A run killed in its second epoch ends with the oof.csv and the metrics of an undisturbed run."""
     given = ("rank", *ARGUMENTS, "--out")
     often = ("trainer.checkpoint_every_s=1e-9", "trainer.epochs=4")
     command = ("-u", "-m", "pipelines.rank", *ARGUMENTS, "--out", "killed", *often)
@@ -53,7 +53,7 @@ def test_kill_9_and_again(project: Path, run: Run) -> None:
 
 
 def test_torchrun(project: Path, run: Run) -> None:
-    """Two processes write one run folder, and say everything once."""
+    """Two processes write one run folder and print each line once."""
     same = ("model.dropout=0", "trainer.precision=fp32", "trainer.early_stopping.patience=9")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     with start((*launcher, "-m", "pipelines.rank", *ARGUMENTS, "--out", "two", *same), project) as processes:
@@ -82,7 +82,7 @@ def test_torchrun(project: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("error", ["schema.label=clik"])
-def test_bad_input_under_torchrun_is_said_once(project: Path, error: str) -> None:
+def test_bad_input_under_torchrun_is_printed_once(project: Path, error: str) -> None:
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipelines.rank")
     with start((*command, *ARGUMENTS, error), project) as processes:
         _, err = processes.communicate(timeout=300)

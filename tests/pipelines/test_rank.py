@@ -43,7 +43,7 @@ def test_out_of_fold_run_folder(project: Path, run: Run) -> None:
     assert set(metrics["segments"]["user"]) == {"new", "returning"}
     assert metrics["overall"]["n_rows"] == raw.num_rows
     assert {"rows_per_s", "seconds", "peak_rss_gib", "precision"} <= set(metrics["train"])
-    # an independent reading of oof.csv gives the same figures
+    # metrics computed from oof.csv agree
     assert metrics["overall"]["ap"] == pytest.approx(average_precision_score(y, p), abs=1e-6)
     assert metrics["overall"]["roc_auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-6)
     assert metrics["overall"]["logloss"] == pytest.approx(-np.mean(np.log(np.where(y == 1, p, 1 - p))), abs=1e-6)
@@ -63,7 +63,7 @@ def test_out_of_fold_run_folder(project: Path, run: Run) -> None:
     assert "monitor/pr" in log.Tags()["tensors"]
 
 
-def test_overrides_win_over_the_models_section_over_the_trainer_section(project: Path, run: Run) -> None:
+def test_precedence_of_overrides_model_section_and_trainer_section(project: Path, run: Run) -> None:
     outcome = run(*RANK, "--folds", "0", "--out", "out", "model.embedding_dim=3", "trainer.batch_size=200")
     assert outcome.code == 0
     config = yaml.safe_load((project / "out/config.yaml").read_text())
@@ -81,7 +81,7 @@ def test_holdout_is_the_last_day(project: Path, run: Run) -> None:
     assert {row["row_id"] for row in read_oof(project / "out")} == last
 
 
-def test_a_run_killed_between_folds_goes_on_to_the_same_result(
+def test_run_killed_between_folds_resumes_to_the_same_result(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(*RANK, "--out", "whole").code == 0
@@ -99,13 +99,11 @@ def test_a_run_killed_between_folds_goes_on_to_the_same_result(
     monkeypatch.setattr(pipelines.rank, "fit_split", fit)
     outcome = run(*RANK, "--out", "killed")
     assert outcome.code == 0
-    assert "fold_0  was finished before" in outcome.out
+    assert "fold_0  is already trained" in outcome.out
     assert (project / "killed/oof.csv").read_bytes() == (project / "whole/oof.csv").read_bytes()
 
 
-def test_nothing_to_resume_from_is_left_in_a_finished_run(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_run_has_no_resume_checkpoints(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(trainer: Trainer) -> None:
         raise KeyboardInterrupt
 
@@ -118,7 +116,7 @@ def test_nothing_to_resume_from_is_left_in_a_finished_run(
     assert [path.name for path in (project / "out/ckpt").iterdir()] == ["fold_0"]
 
 
-def test_a_finished_run_is_shown_and_not_written_again(project: Path, run: Run) -> None:
+def test_finished_run_is_printed_and_not_rewritten(project: Path, run: Run) -> None:
     assert run(*RANK, "--folds", "0", "--out", "out").code == 0
     before = (project / "out/metrics.json").stat().st_mtime_ns
     outcome = run(*RANK, "--folds", "0", "--out", "out")
@@ -170,15 +168,15 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert not (project / "runs").exists()
 
 
-def test_data_that_is_not_there(project: Path, run: Run) -> None:
+def test_missing_data_folder(project: Path, run: Run) -> None:
     outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "nowhere")
     assert (outcome.code, outcome.err.startswith("error: --data nowhere is not a folder")) == (2, True)
     outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml")
     assert outcome.code == 2
-    assert "names no folder of raw files: pass --data FOLDER" in outcome.err
+    assert "does not set files.folder: pass --data FOLDER" in outcome.err
 
 
-def test_unknown_model_lists_the_models_there_are(project: Path, run: Run) -> None:
+def test_unknown_model_lists_the_known_models(project: Path, run: Run) -> None:
     outcome = run("rank", "--model", "dcn")
     assert outcome.code == 2
     assert "'dcnv2'" in outcome.err
@@ -191,7 +189,7 @@ def test_help(run: Run) -> None:
         assert word in outcome.out
 
 
-def test_checkpoints_hold_weights_alone(project: Path, run: Run) -> None:
+def test_checkpoints_contain_only_weights(project: Path, run: Run) -> None:
     assert run(*RANK, "--folds", "0", "--out", "out").code == 0
     assert [path.name for path in (project / "out/ckpt").iterdir()] == ["fold_0"]
     names = names_in(project / "out/ckpt/fold_0")
@@ -211,7 +209,7 @@ def test_public_data(public_data: Path, tmp_path: Path, run: Run, monkeypatch: p
     assert metrics["overall"]["roc_auc"] > {"frappe": 0.978, "kuairand": 0.7}[name]
 
 
-def test_gbdt_runs_like_any_other_model(run: Run, project: Path) -> None:
+def test_gbdt_run(run: Run, project: Path) -> None:
     arguments = ("--model", "gbdt", "--config", "config.yaml", "--data", "raw", "--folds", "all", "--out", "runs/trees")
     found = run("rank", *arguments, "model.n_trees=60", "model.min_data_in_leaf=20")
     assert found.code == 0, found.err
@@ -222,7 +220,7 @@ def test_gbdt_runs_like_any_other_model(run: Run, project: Path) -> None:
     assert run("rank", *arguments, "trainer.batch_size=7").err.count("trainer.batch_size") == 1
 
 
-def test_training_on_all_rows_reports_none(project: Path, run: Run) -> None:
+def test_training_on_all_rows_reports_no_metrics(project: Path, run: Run) -> None:
     for model in ("dcnv2", "gbdt"):
         settings = ["trainer.early_stopping=null"]
         outcome = run(*RANK[:1], "--model", model, *RANK[3:], "--folds", "full", "--out", model, *settings)

@@ -1,4 +1,4 @@
-"""`pipelines.retrieval` from raw rows to a run folder, and what ranking makes of it."""
+"""`pipelines.retrieval` from raw rows to a run folder, and its use in ranking."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw", 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with raw/train.parquet and config.yaml, whose models are tiny."""
+    """A working folder with raw/train.parquet and a config.yaml of tiny models."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
     pq.write_table(tower_table(4000), tmp_path / "raw" / "train.parquet")
@@ -72,13 +72,13 @@ def test_a_run_from_end_to_end(project: Path, run: Run) -> None:
     assert len(hits) / n_requests == pytest.approx(ours["recall@10"])
     assert len(mine) == 10 * n_requests
 
-    again = run(*GIVEN, "--out", "found")  # a finished run shows its table
+    again = run(*GIVEN, "--out", "found")  # a finished run prints its table
     assert again.code == 0
     assert "epoch" not in again.out
 
 
-def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) -> None:
-    """With the items of one part's rows changed, the scores of that part change by nothing but their own pairs."""
+def test_scores_come_from_towers_not_fitted_to_the_row(project: Path, run: Run) -> None:
+    """Flipped labels of one part's rows do not change the scores of that part."""
     assert run(*GIVEN, "--out", "a", "trainer.epochs=1").code == 0
     scores = pq.read_table(project / "a/scores.parquet")
     assert scores.column_names == ["row_id", "score"]
@@ -88,7 +88,7 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
     dataset = PreparedDataset.open(prepared)
     mine, _ = dataset.fit_rows_in_part("holdout", 0, 2)
     part = mine.numbers()
-    # Another label for every row of the part: it reaches no tower that scores the part.
+    # Flips the part's labels: no tower that scores the part is fitted to them.
     table = tower_table(4000)
     label = table["click"].to_numpy().copy()
     label[part] = 1 - label[part]
@@ -104,7 +104,7 @@ def test_no_score_comes_from_towers_that_saw_the_row(project: Path, run: Run) ->
     assert [found["a"][name] for name in names] != [found["b"][name] for name in names]
 
 
-def test_the_score_becomes_a_feature_of_a_ranking_model(project: Path, run: Run) -> None:
+def test_score_is_a_feature_of_a_ranking_model(project: Path, run: Run) -> None:
     assert run(*GIVEN, "--out", "found", "trainer.epochs=1").code == 0
     for model in ("dcnv2", "gbdt"):
         outcome = run(*RANK[:2], model, *RANK[3:], "--score-feature", "found", "--out", model)
@@ -116,16 +116,16 @@ def test_the_score_becomes_a_feature_of_a_ranking_model(project: Path, run: Run)
 
     folds = run(*RANK[:-1], "0", "--score-feature", "found", "--out", "folds")
     assert folds.code == 2
-    assert "found learned from split 'holdout', so that its scores know rows that fold_0" in folds.err
+    assert "found was fitted on split 'holdout', so its scores leak rows that fold_0" in folds.err
     table = pq.read_table(project / "found/scores.parquet")
     pq.write_table(table.slice(5), project / "found/scores.parquet")
     missing = run(*RANK, "--score-feature", "found", "--out", "other")
     assert missing.code == 2
-    assert "scores.parquet lacks 5 rows of split 'holdout', such as row-" in missing.err
+    assert "scores.parquet has no value for 5 rows of split 'holdout', such as row-" in missing.err
     assert run(*RANK, "--score-feature", "dcnv2", "--out", "other").code == 2
     pq.write_table(table.replace_schema_metadata({"data": "7 rows, 1 clicks"}), project / "found/scores.parquet")
     other = run(*RANK, "--score-feature", "found", "--out", "other")
-    assert "is of other data (7 rows, 1 clicks)" in other.err
+    assert "has scores of other data (7 rows, 1 clicks)" in other.err
 
 
 def test_candidates_are_reranked_by_a_ranking_run(project: Path, run: Run) -> None:
@@ -134,37 +134,37 @@ def test_candidates_are_reranked_by_a_ranking_run(project: Path, run: Run) -> No
     assert outcome.code == 0, outcome.err
     assert "reranked" in outcome.out
     metrics = json.loads((project / "found/metrics.json").read_text())
-    assert metrics["reranked"]["recall@10"] == pytest.approx(metrics["two_tower"]["recall@10"])  # of the same ten
+    assert metrics["reranked"]["recall@10"] == pytest.approx(metrics["two_tower"]["recall@10"])  # same items
     table = pq.read_table(project / "found/reranked.parquet").to_pylist()
     assert set(table[0]) == {"row_id", "rank", "item", "score", "logit"}
-    # The pair of a request and its own item has the logit that the row itself has, where its item's columns are usual.
+    # A request paired with the item of its row has the logit of the row if its item columns are the item's usual ones.
     oof = pa_csv.read_csv("ranker/oof.csv").to_pylist()
     logit = {row["row_id"]: np.log(row["p"] / (1 - row["p"])) for row in oof}
     raw = {row["id"]: row for row in pq.read_table(project / "raw/train.parquet").to_pylist()}
     pairs = [row for row in table if row["item"] == str(raw[row["row_id"]]["shop"])]
     assert len(pairs) > 50
     difference = [row["logit"] - logit[row["row_id"]] for row in pairs]
-    assert np.abs(difference).max() < 0.05  # bf16 products round by the batch
+    assert np.abs(difference).max() < 0.05  # bf16 rounding depends on the batch
 
     assert run(*RANK[:-1], "0", "--out", "fold").code == 0
     refused = run(*GIVEN, "--reranker", "fold", "--out", "refused")
     assert refused.code == 2
-    assert "was fitted on fold_0, and reranking needs a run of holdout" in refused.err
+    assert "was fitted on fold_0, but --reranker needs a run fitted on holdout" in refused.err
 
 
-def test_a_killed_run_goes_on_without_training_again(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_run_resumes_without_training_again(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines import retrieval
 
     def dies(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retrieval, "index_items", dies)
+    monkeypatch.setattr(retrieval, "build_index", dies)
     assert run(*GIVEN, "--out", "found").code == 130
     monkeypatch.undo()
     monkeypatch.chdir(project)
     again = run(*GIVEN, "--out", "found")
     assert again.code == 0, again.err
-    assert "holdout  was finished before" in again.out
+    assert "holdout  is already trained" in again.out
     assert run(*GIVEN, "--out", "whole").code == 0
     one, other = (json.loads((project / name / "metrics.json").read_text()) for name in ("found", "whole"))
     assert one["two_tower"] == other["two_tower"]
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_without_training_again(project: Path, run: Run, mo
         (("--split", "full"), "has no valid or test rows with labels"),
         (("--split", "fold_9"), "--split fold_9: "),
         (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
-        (("models.dcnv2.trainer.epochs=1",), "'models' is no setting of a retrieval run"),
+        (("models.dcnv2.trainer.epochs=1",), "'models' is not a setting of a retrieval run"),
         (("trainer.early_stopping={}",), "needs a valid split"),
         (("trainer.loss.full_catalog=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
         (("model.pooling=causal",), "set score_parts=null"),

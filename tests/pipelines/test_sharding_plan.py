@@ -1,4 +1,4 @@
-"""`--show-sharding`: plans for clusters that are not there."""
+"""`--show-sharding`: sharding plans for hypothetical clusters."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def plan_billions(world_size: int, *overrides: str) -> PlanEstimate:
     return estimate_plan(model, settings.trainer.embeddings, cluster, 8192, {})
 
 
-def test_tables_of_billions_of_rows_are_spread_over_all_ranks() -> None:
+def test_tables_of_billions_of_rows_are_sharded_over_all_ranks() -> None:
     plan = plan_billions(64)
     by_name = {table.name: table for table in plan.tables}
     assert by_name["user_id"].sharding == "row_wise"
     assert by_name["user_id"].ranks == tuple(range(64))
     assert by_name["country"].sharding == "data_parallel"
-    # Rows of 64 float32 and one for row-wise Adagrad: no rank holds less than its share, nor more than it has.
+    # A row has 64 float32 weights and one row-wise Adagrad value; the largest shard is near an equal share.
     n_bytes = 2_000_000_000 / 64 * (64 + 1) * 4
     assert n_bytes < by_name["user_id"].largest_shard < 1.1 * n_bytes
     tables = sum(table.n_rows * 65 * 4 for table in plan.tables if table.sharding != "data_parallel")
@@ -37,14 +37,14 @@ def test_tables_of_billions_of_rows_are_spread_over_all_ranks() -> None:
     assert plan.milliseconds["bwd_comms"] > 0
 
 
-def test_a_choice_of_the_config_is_kept() -> None:
+def test_sharding_set_in_the_config_is_kept() -> None:
     plan = plan_billions(
         16, "trainer.embeddings.tables={campaign_id: {sharding: [row_wise]}}", "model.embedding_dim=16"
     )
     assert {table.name: table.sharding for table in plan.tables}["campaign_id"] == "row_wise"
 
 
-def test_what_does_not_fit_says_so() -> None:
+def test_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match=r"1,0\d\d GiB of embeddings do not fit 2 ranks of 80 GiB each"):
         plan_billions(2)
 
@@ -52,13 +52,13 @@ def test_what_does_not_fit_says_so() -> None:
 def test_the_plan_of_a_prepared_data_set(project: Path, run: Run) -> None:
     outcome = run(*PLAN_ONLY, "--config", "config.yaml", "--data", "raw", "--world-size", "4", "--hbm-gib", "16")
     assert outcome.code == 0, outcome.err
-    for word in ("4 GPUs of 16.00 GiB, 25 rows a GPU and step", "shop", "data_parallel", "0-3", "ms ("):
+    for word in ("4 GPUs with 16.00 GiB each, 25 rows per GPU and step", "shop", "data_parallel", "0-3", "ms ("):
         assert word in outcome.out
     assert not (project / "runs").exists()
 
 
-def test_a_supposed_table_that_there_is_not(project: Path, run: Run) -> None:
+def test_unknown_table_is_refused(project: Path, run: Run) -> None:
     given = ("--config", "config.yaml", "--data", "raw", "show_sharding.num_embeddings={shp: 1000}")
     outcome = run(*PLAN_ONLY, *given)
     assert outcome.code == 2
-    assert "show_sharding.num_embeddings: there is no table 'shp'; did you mean 'shop'?" in outcome.err
+    assert "show_sharding.num_embeddings: unknown table 'shp'; did you mean 'shop'?" in outcome.err

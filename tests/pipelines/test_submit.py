@@ -17,7 +17,7 @@ RANK = ("rank", "--config", "config.yaml", "--data", "raw")
 
 @pytest.fixture
 def project(project: Path) -> Path:
-    """With test.parquet, rows of another draw that hold values unseen in training, and their labels apart."""
+    """Adds test.parquet, new rows with values unseen in training, and labels.parquet with their labels."""
     table = small_table(700, seed=9)
     shop = np.where(np.arange(700) % 50 == 0, 9999, table["shop"].to_numpy()).astype(np.float32)
     columns = {name: table[name] for name in table.column_names} | {"shop": pa.array(shop)}
@@ -33,8 +33,8 @@ def read(path: str, score: str = "click") -> dict[str, float]:
     return dict(zip(table[table.column_names[0]].to_pylist(), table[score].to_pylist(), strict=True))
 
 
-def test_rows_of_a_file_get_what_the_run_gave_the_same_rows(project: Path, run: Run) -> None:
-    """The training file itself, scored by the model of fold 0: its held-out rows must get their p of oof.csv."""
+def test_scores_of_held_out_rows_equal_their_oof_predictions(project: Path, run: Run) -> None:
+    """Scores the training file with the model of fold 0: the held-out rows must get their p of oof.csv."""
     for model in ("dcnv2", "gbdt"):
         assert run(*RANK, "--model", model, "--folds", "0", "--out", model).code == 0
         outcome = run(
@@ -47,7 +47,7 @@ def test_rows_of_a_file_get_what_the_run_gave_the_same_rows(project: Path, run: 
         assert len(expected) > 500
         assert [found[row] for row in expected] == pytest.approx(list(expected.values()), rel=2e-2)
         ratio = np.log([found[row] / p for row, p in expected.items()])
-        assert np.abs(ratio).mean() < 2e-3  # bf16 products round by the batch
+        assert np.abs(ratio).mean() < 2e-3  # bf16 rounding depends on the batch
 
 
 def test_an_ensemble_of_fold_models_scores_unseen_rows(project: Path, run: Run) -> None:
@@ -69,8 +69,8 @@ def test_an_ensemble_of_fold_models_scores_unseen_rows(project: Path, run: Run) 
     assert told["metrics"]["estimated by the run"] == json.loads(Path("both/metrics.json").read_text())["overall"]
 
 
-def test_rows_in_many_pieces_score_as_in_one(project: Path, run: Run) -> None:
-    """Pieces are scored side by side, and written in their order."""
+def test_scores_do_not_depend_on_the_number_of_files(project: Path, run: Run) -> None:
+    """Files are scored in parallel and written in order."""
     assert run(*RANK, "--model", "dcnv2", "--folds", "0", "--out", "a", "trainer.precision=fp32").code == 0
     table, pieces = pq.read_table(project / "test.parquet"), []
     for number, start in enumerate(range(0, 700, 60)):
@@ -84,7 +84,7 @@ def test_rows_in_many_pieces_score_as_in_one(project: Path, run: Run) -> None:
     assert list(many.values()) == pytest.approx(list(one.values()), rel=1e-5)
 
 
-def test_the_order_and_names_of_a_sample(project: Path, run: Run) -> None:
+def test_sample_sets_row_order_and_column_names(project: Path, run: Run) -> None:
     assert run(*RANK, "--model", "dcnv2", "--folds", "0", "--out", "a").code == 0
     submit = ("submit", "--run", "a", "--test", "test.parquet")
     assert run(*submit, "--out", "plain.csv").code == 0
@@ -95,7 +95,7 @@ def test_the_order_and_names_of_a_sample(project: Path, run: Run) -> None:
     assert list(ordered) == list(reversed(plain))
     assert ordered == plain
     for text, error in (
-        ("id,probability\nt-1,0\n", "has 1 ids, and there are 700 rows"),
+        ("id,probability\nt-1,0\n", "has 1 ids, expected one for each of 700 rows"),
         ("id,probability\nz,0\n", "id z is not among the rows"),
         ("id,p\nt-1,0\nt-1,0\n", "repeats an id"),
         ("id\nt-1\n", "has 1 columns"),
@@ -107,7 +107,7 @@ def test_the_order_and_names_of_a_sample(project: Path, run: Run) -> None:
         assert not Path("wrong.csv").exists()
 
 
-def test_what_cannot_be_scored_says_why(project: Path, run: Run) -> None:
+def test_invalid_test_files_are_refused(project: Path, run: Run) -> None:
     assert run(*RANK, "--model", "dcnv2", "--folds", "0", "--out", "a").code == 0
     table = pq.read_table("test.parquet")
     pq.write_table(table.drop_columns(["color"]), "no-color.parquet")
@@ -117,8 +117,8 @@ def test_what_cannot_be_scored_says_why(project: Path, run: Run) -> None:
     for test, error in (
         ("no-color.parquet", "has no column 'color'"),
         ("twice.parquet", "3 rows share their id"),
-        ("text.parquet", "column 'x_1' is string but the training data's is of kind number"),
-        ("absent.parquet", "stands for no parquet file"),
+        ("text.parquet", "column 'x_1' is string, but has kind number in the training data"),
+        ("absent.parquet", "matches no parquet file"),
     ):
         refused = run("submit", "--run", "a", "--test", test, "--out", "s.csv")
         assert refused.code == 2, test
@@ -126,11 +126,11 @@ def test_what_cannot_be_scored_says_why(project: Path, run: Run) -> None:
     assert "not a finished run" in run("submit", "--run", "b", "--test", "test.parquet", "--out", "s.csv").err
     pq.write_table(pa.table({"id": ["x"], "click": [1]}), "labels.parquet")
     refused = run("submit", "--run", "a", "--test", "test.parquet", "--out", "s.csv", "--labels", "labels.parquet")
-    assert "does not hold one row for each of the 700" in refused.err
+    assert "does not have exactly one row for each of the 700" in refused.err
     assert not Path("s.csv").exists()
 
 
-def test_test_rows_that_were_prepared_score_as_their_file_does(project: Path, run: Run) -> None:
+def test_prepared_test_rows_score_like_their_file(project: Path, run: Run) -> None:
     prepare = ("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--test", "test.parquet")
     assert run(*prepare, "--out", "prepared/both").code == 0
     for model in ("dcnv2", "gbdt"):
@@ -144,4 +144,4 @@ def test_test_rows_that_were_prepared_score_as_their_file_does(project: Path, ru
     assert run(*RANK, "--model", "gbdt", "--folds", "0", "--out", "untested").code == 0
     refused = run("submit", "--run", "untested", "--out", "s.csv")
     assert refused.code == 2
-    assert "has no test rows: name files of rows to score with --test" in refused.err
+    assert "has no test rows: pass the parquet files to score with --test" in refused.err

@@ -44,7 +44,7 @@ def test_wrong_settings_are_named(settings: list[str], message: str) -> None:
         parse_space(settings)
 
 
-def test_a_grid_is_tried_whole_and_a_cut_sweep_goes_on(
+def test_grid_is_complete_and_an_interrupted_sweep_resumes(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute, started = pipelines.sweep.execute, []
@@ -59,7 +59,7 @@ def test_a_grid_is_tried_whole_and_a_cut_sweep_goes_on(
     assert run(*SWEEP, *GRID).code == 130
     outcome = run(*SWEEP, *GRID)
     assert outcome.code == 0, outcome.err
-    assert len(started) == 5  # two before the cut, the third twice, the fourth
+    assert len(started) == 5  # two before the interruption, the third twice, the fourth
     swept = json.loads(Path("swept/sweep.json").read_text())
     points = [trial["point"] for trial in swept["trials"]]
     assert sorted((p["model.embedding_dim"], p["model.cross_depth"]) for p in points) == [
@@ -78,7 +78,7 @@ def test_a_grid_is_tried_whole_and_a_cut_sweep_goes_on(
     assert "holds another sweep" in run(*SWEEP, "model.embedding_dim=4,8").err
 
 
-def test_ranges_are_searched_and_poor_trials_stopped(project: Path, run: Run) -> None:
+def test_ranges_are_searched_and_poor_trials_pruned(project: Path, run: Run) -> None:
     settings = ("trainer.learning_rate=1e-7..1e-1:log", "model.dropout=0..0.5", "trainer.epochs=2")
     outcome = run(*SWEEP, "--trials", "6", "--metric", "wll", "--prune", *settings)
     assert outcome.code == 0, outcome.err
@@ -90,14 +90,14 @@ def test_ranges_are_searched_and_poor_trials_stopped(project: Path, run: Run) ->
     assert any(trial["state"] == "pruned" for trial in trials)
 
 
-def test_a_wrong_combination_is_named_before_any_training(project: Path, run: Run) -> None:
+def test_invalid_combination_is_named_before_any_training(project: Path, run: Run) -> None:
     outcome = run(*SWEEP, "model.embedding_dim=4,0")
     assert outcome.code == 2
     assert "model.embedding_dim" in outcome.err
     assert not Path("swept").exists()
 
 
-def test_a_search_that_goes_on_draws_what_it_would_have_drawn_uncut(
+def test_resumed_search_draws_the_points_of_an_uninterrupted_one(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("trainer.learning_rate=1e-4..1e-1:log", "model.embedding_dim=2..9", *SHORT)

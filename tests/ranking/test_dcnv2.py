@@ -58,7 +58,7 @@ def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank:
     assert np.allclose(model(batch).detach().numpy(), linear("head.linear", last)[:, 0], atol=1e-4)
 
 
-def test_sequences_are_read_only_when_asked(small: PreparedDataset) -> None:
+def test_sequences_are_read_only_with_pool_sequences(small: PreparedDataset) -> None:
     schema = small.split("full").schema
     assert DCNv2(DCNv2Config(), schema).sequences == ("seen",)
     assert DCNv2(DCNv2Config(pool_sequences=False), schema).sequences == ()

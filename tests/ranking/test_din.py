@@ -11,7 +11,7 @@ from tests.helpers.sharded import with_tables
 
 
 def test_attention_weights_by_numpy() -> None:
-    """The MLP over the four concatenated parts, one behaviour after the other."""
+    """The MLP of the four concatenated vectors, one behavior at a time."""
     torch.manual_seed(0)
     unit = AttentionUnit(3, (5, 4), "relu")
     behaviour, target, row = torch.randn(6, 3), torch.randn(2, 3), torch.tensor([0, 0, 1, 1, 1, 1])
@@ -41,7 +41,7 @@ def test_dice_by_numpy() -> None:
     assert np.allclose(dice.eval()(x).detach().numpy(), expected, atol=1e-5)
 
 
-def test_dice_learns_as_its_formula_does() -> None:
+def test_dice_gradients_equal_those_of_its_formula() -> None:
     torch.manual_seed(0)
     dice, x, g = Dice(3), (torch.randn(40, 3) * 2 + 1).requires_grad_(), torch.randn(40, 3)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_a_sequence_shares_the_targets_table(with_target: PreparedDataset) -> No
     assert model.features.features == ["color"]
 
 
-def test_crosses_stand_beside_the_mlp_over_the_same_inputs(with_target: PreparedDataset) -> None:
+def test_cross_layers_are_parallel_to_the_mlp(with_target: PreparedDataset) -> None:
     torch.manual_seed(0)
     split = with_target.split("full")
     config = DINConfig(embedding_dim=4, embedding_init_std=0.5, cross_depth=1)
@@ -111,8 +111,8 @@ def test_crosses_stand_beside_the_mlp_over_the_same_inputs(with_target: Prepared
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_match_scores_go_to_the_logit_past_the_mlp(with_target: PreparedDataset, softmax: bool) -> None:
-    """The mean of each row's scores, by a loop; zero without behaviours."""
+def test_match_scores_bypass_the_mlp(with_target: PreparedDataset, softmax: bool) -> None:
+    """The mean score of each row, by a loop; zero without behaviors."""
     config = DINConfig(
         embedding_dim=4, embedding_init_std=0.5, attention_dims=(6,), attention_softmax=softmax, match_scores=True
     )
@@ -133,7 +133,7 @@ def test_match_scores_go_to_the_logit_past_the_mlp(with_target: PreparedDataset,
         assert torch.allclose(found.logit, found.logit_with(scores), atol=1e-5)
 
 
-def test_what_stands_with_the_target_is_added_to_it(with_target: PreparedDataset) -> None:
+def test_target_with_features_are_added_to_the_target(with_target: PreparedDataset) -> None:
     torch.manual_seed(0)
     split = with_target.split("full")
     config = DINConfig(embedding_dim=4, embedding_init_std=0.5, target_with=("color",))
@@ -148,15 +148,15 @@ def test_what_stands_with_the_target_is_added_to_it(with_target: PreparedDataset
     assert model.features.features == []
 
 
-def test_what_din_cannot_do_says_why(small: PreparedDataset, with_target: PreparedDataset) -> None:
+def test_invalid_din_configs_are_refused(small: PreparedDataset, with_target: PreparedDataset) -> None:
     with pytest.raises(InputError, match="schema.target_item, which is not set"):
         DIN(DINConfig(), small.split("full").schema)
     with pytest.raises(InputError, match="model.behaviours: 'sean' is not a sequence: the schema has seen, steps"):
         DIN(DINConfig(behaviours=("sean",)), with_target.split("full").schema)
     for wrong in ("shop", "colour"):
         with pytest.raises(
-            InputError, match=f"model.target_with: {wrong!r} is not a categorical feature beside 'shop'"
+            InputError, match=f"model.target_with: {wrong!r} must be a categorical feature other than 'shop'"
         ):
             DIN(DINConfig(target_with=(wrong,)), with_target.split("full").schema)
-    with pytest.raises(ValueError, match="match_scores are those of the attention units, and pooling: mean has none"):
+    with pytest.raises(ValueError, match="match_scores=true needs pooling=attention, got pooling=mean"):
         DINConfig(pooling="mean", match_scores=True)

@@ -1,4 +1,4 @@
-"""What holds for each model, whatever its figure."""
+"""Properties of every model."""
 
 import numpy as np
 import pytest
@@ -70,8 +70,8 @@ def test_gradients_reach_every_parameter(model: nn.Module, with_target: Prepared
         assert parameter.grad.any(), name
 
 
-def test_no_row_changes_anothers_logit(model: nn.Module, with_target: PreparedDataset) -> None:
-    """Neither the order of rows nor who else is in the batch, nor how long their histories are."""
+def test_logits_do_not_depend_on_other_rows(model: nn.Module, with_target: PreparedDataset) -> None:
+    """The order of rows, the other rows of the batch and their history lengths do not change a logit."""
     rows = np.arange(40)
     with torch.no_grad():
         whole = model.eval()(batch_of(model, with_target, rows))

@@ -32,8 +32,8 @@ def test_fourier_tokens_by_numpy() -> None:
             assert np.allclose(found[row, j], expected, atol=1e-5)
 
 
-def test_a_block_is_torchs_own_with_a_gated_relu() -> None:
-    """Pre-norm attention against nn.MultiheadAttention, the feed-forward written out."""
+def test_block_equals_torch_attention_with_a_gated_relu() -> None:
+    """The reference is nn.MultiheadAttention after a norm, and the feed-forward formula."""
     torch.manual_seed(0)
     block, x = Block(SMALL, 0.0, is_first=False).eval(), torch.randn(4, 5, 8)
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -61,7 +61,7 @@ def test_one_token_per_feature_and_cls_first(small: PreparedDataset) -> None:
     assert torch.allclose(tokens[:, 2], expected)
 
 
-def test_batch_normalized_tokens_all_read_by_numpy(small: PreparedDataset) -> None:
+def test_batch_normalized_tokens_and_token_readout_by_numpy(small: PreparedDataset) -> None:
     split = small.split("full")
     changes = {"token_batch_norm": True, "readout": "tokens", "token_dropout": 0.0, "stochastic_depth": 0.0}
     torch.manual_seed(0)
@@ -111,8 +111,8 @@ def test_gradient_checkpointing_changes_no_gradient(small: PreparedDataset) -> N
         assert torch.allclose(value, saved[name], atol=1e-6), name
 
 
-def test_weight_decay_as_the_authors_have_it(small: PreparedDataset, tmp_path: object) -> None:
-    """On the Transformer's matrices; not on tokens, norms and biases."""
+def test_weight_decay_applies_to_transformer_matrices(small: PreparedDataset, tmp_path: object) -> None:
+    """As in the authors' code: not to tokens, norms and biases."""
     model = FTTransformer(SMALL, small.split("full").schema)
     trainer = trainer_of(small, "full", quick(), tmp_path, model)  # type: ignore[arg-type]
     names = {id(p): name for name, p in model.named_parameters()}

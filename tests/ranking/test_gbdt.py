@@ -1,4 +1,4 @@
-"""GBDT: LightGBM itself on the same matrix is the witness."""
+"""GBDT compared with LightGBM on the same matrix."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_p
     assert np.allclose(trainer.predict(split.held_out_rows, "scoring"), expected, atol=1e-5)
 
 
-def test_the_best_epoch_is_kept_and_judged_on_rows_set_aside(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_best_epoch_is_kept_and_chosen_on_validation_rows(dataset: PreparedDataset, tmp_path: Path) -> None:
     stopping = EarlyStopping(weights={"roc_auc": 1.0}, patience=2, validation_fraction=0.2)
     settings = GBDTTrainerConfig(early_stopping=stopping, trees_per_epoch=5)
     trainer = build(dataset, tmp_path, settings, n_trees=400, learning_rate=0.5)
@@ -88,7 +88,7 @@ def test_the_best_epoch_is_kept_and_judged_on_rows_set_aside(dataset: PreparedDa
     assert trainer.fit().progress.best_value == progress.best_value
 
 
-def test_class_weight_shifts_the_logit_and_p_takes_it_back(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_natural_logits_do_not_depend_on_the_class_weight(dataset: PreparedDataset, tmp_path: Path) -> None:
     rows, natural = dataset.split("fold_0").held_out_rows, []
     for weight in (1.0, 8.0):
         settings = GBDTTrainerConfig(early_stopping=None, loss=LossConfig(pos_weight=weight))
@@ -99,8 +99,18 @@ def test_class_weight_shifts_the_logit_and_p_takes_it_back(dataset: PreparedData
     assert np.corrcoef(*natural)[0, 1] > 0.9
 
 
+def test_settings_reach_lightgbm_by_its_names(dataset: PreparedDataset, tmp_path: Path) -> None:
+    sizes = {"feature_fraction": 0.31, "bagging_fraction": 0.41, "max_bin": 17, "cat_smooth": 3.5, "drop_rate": 0.21}
+    trainer = build(dataset, tmp_path, GBDTTrainerConfig(), boosting="dart", n_trees=2, **sizes)
+    trainer.fit()
+    (path,) = tmp_path.rglob("*.txt")
+    model = path.read_text()
+    for name, value in sizes.items():
+        assert f"[{name}: {value}]" in model
+
+
 def test_focal_loss_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="trainer.loss.name=focal: gbdt has the log loss only"):
+    with pytest.raises(InputError, match="trainer.loss.name=focal: gbdt supports only log_loss"):
         build(dataset, tmp_path, GBDTTrainerConfig(loss=LossConfig(name="focal")))
 
 
@@ -108,6 +118,6 @@ def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp
     split, two = dataset.split("fold_0"), World(0, 2, torch.device("cpu"))
     with pytest.raises(InputError, match="gbdt grows its trees in one process.*start it without torchrun"):
         build_trainer(GBDTConfig(), GBDTTrainerConfig(), split, None, tmp_path, Log(), two)
-    split = replace(split, fit_rows=AllRows(1))  # set aside for early stopping
+    split = replace(split, fit_rows=AllRows(1))  # the only row becomes a validation row of early stopping
     with pytest.raises(InputError, match="split 'fold_0' has no rows left to train on"):
         GBDTTrainer(GBDTConfig(), split, None, GBDTTrainerConfig(), tmp_path, Log(), "fold_0")

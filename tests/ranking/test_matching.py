@@ -11,7 +11,7 @@ from tests.helpers.sharded import with_tables
 
 
 def test_losses_by_a_loop() -> None:
-    """The own target against every second row's here."""
+    """Each row's target against the targets of every second row."""
     torch.manual_seed(0)
     matching = Matching(MatchingConfig(dim=3, max_negatives=4), 5, 2)
     u, v = torch.randn(8, 3), torch.randn(8, 3)
@@ -23,11 +23,11 @@ def test_losses_by_a_loop() -> None:
 
 
 SHARES = torch.tensor([[0.70, 0.10, 0.10, 0.10], [0.40, 0.30, 0.15, 0.15]])
-"""P(target | behaviours) of two kinds of rows, as many of each."""
+"""P(target | behaviors) of two equally frequent kinds of rows."""
 
 
-def test_it_learns_what_behaviours_say_beyond_popularity() -> None:
-    """r of two targets differs by the difference of their ln P(target | behaviours) / P(target)."""
+def test_learns_the_log_ratio_to_popularity() -> None:
+    """Scores of two targets differ by the difference of their ln(P(target | behaviors) / P(target))."""
     torch.manual_seed(0)
     matching = Matching(MatchingConfig(dim=4), 2, 4)
     optimizer, kept = torch.optim.Adam(matching.parameters(), lr=0.02), []
@@ -47,7 +47,7 @@ def test_it_learns_what_behaviours_say_beyond_popularity() -> None:
     assert torch.allclose(found - found[:, :1], expected - expected[:, :1], atol=0.12)
 
 
-def test_the_match_goes_to_the_logit_past_the_mlp(with_target: PreparedDataset) -> None:
+def test_match_score_bypasses_the_mlp(with_target: PreparedDataset) -> None:
     config = DINConfig(embedding_dim=4, embedding_init_std=0.5, matching=MatchingConfig(dim=3))
     found = forward(config, with_target, 30)
     model, means = found.model, torch.zeros(30, 8)
@@ -63,7 +63,7 @@ def test_the_match_goes_to_the_logit_past_the_mlp(with_target: PreparedDataset) 
         assert torch.allclose(found.logit, found.logit_with(match), atol=1e-5)
 
 
-def test_its_loss_stands_beside_that_of_the_clicks(with_target: PreparedDataset) -> None:
+def test_matching_loss_is_added_to_the_click_loss(with_target: PreparedDataset) -> None:
     torch.manual_seed(0)
     split = with_target.split("full")
     config = DINConfig(embedding_dim=4, embedding_init_std=0.5, matching=MatchingConfig(loss_weight=0.5))

@@ -8,7 +8,7 @@ from tests.helpers.sharded import with_tables
 
 
 def cin_by_loops(cin: CIN, x0: np.ndarray, split_half: bool, activation: str) -> np.ndarray:
-    """Equation 6 with its sums written out."""
+    """Equation 6 with explicit sums."""
     x, outputs = x0, []
     for number, layer in enumerate(cin.layers):
         weight, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
@@ -56,7 +56,7 @@ def test_the_three_parts_add_up(small: PreparedDataset) -> None:
         cin, deep = model.cin(fields.view(30, 3, 3)), model.mlp(torch.cat([fields, batch.dense], dim=1))
         weight = model.head.linear.weight[0]
         expected = torch.cat([cin, deep, batch.dense], dim=1) @ weight + model.head.linear.bias
-        for name, column in (("color", 0), ("shop", 1)):  # an id's own weight: the mean of its four numbers
+        for name, column in (("color", 0), ("shop", 1)):  # the linear weight of an id: the mean of its row
             ids = batch.sparse[name].values().long()
             table = dict(model.id_weights.collection.embedding_bags.items())[name].weight
             expected = expected + table[ids].mean(1)

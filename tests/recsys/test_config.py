@@ -13,7 +13,7 @@ def test_overrides_are_typed_and_nested() -> None:
     assert parsed == {"a": {"b": 0.001, "c": [1, 2], "d": None}, "e": "text"}
 
 
-def test_later_layers_win_and_lists_are_replaced() -> None:
+def test_later_layers_override_and_lists_are_replaced() -> None:
     assert merge({"a": {"x": 1, "y": [1, 2]}}, {"a": {"y": [3]}}, None) == {"a": {"x": 1, "y": [3]}}
 
 
@@ -50,7 +50,7 @@ def test_missing_key_is_named() -> None:
 
 
 def test_unknown_metric_lists_the_known() -> None:
-    with pytest.raises(InputError, match="'auc' is not a metric: weigh some of ap,"):
+    with pytest.raises(InputError, match="'auc' is not a metric: choose from ap,"):
         validate(TrainerConfig, {"early_stopping": {"weights": {"auc": 1}}}, "f.yaml")
 
 
@@ -67,7 +67,7 @@ def test_missing_yaml(tmp_path: Path) -> None:
         load_yaml(tmp_path / "none.yaml")
 
 
-def test_a_config_stands_over_its_base(tmp_path: Path) -> None:
+def test_config_overrides_its_base(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: a\nschema: {x: 1, y: [1, 2]}\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\nschema: {y: [3]}\n")
     (tmp_path / "c.yaml").write_text("base: b.yaml\nname: c\n")

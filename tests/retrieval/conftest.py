@@ -1,4 +1,4 @@
-"""A small data set with two towers: what a user saw before decides which shop is shown."""
+"""A small data set for two towers: a user's history determines the next film."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from tests.helpers.small import prepare_small, small_schema
 
 @pytest.fixture(scope="session")
 def film_log(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    """Users who watch films in a circle: film f is followed by f + 1, so that the next one can be known."""
+    """Users who watch 12 films in a cycle: film f + 1 follows film f, so the next film is predictable."""
     folder = tmp_path_factory.mktemp("films")
     rng = np.random.default_rng(0)
     user, film, time = [], [], []

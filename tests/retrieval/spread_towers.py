@@ -1,4 +1,4 @@
-"""Fits the same towers with tables copied and spread; the tests run it by itself and under torchrun.
+"""Fits the same towers with replicated and with sharded tables; the tests run it alone and under torchrun.
 
 python -m tests.retrieval.spread_towers PREPARED OUT
 """
@@ -20,7 +20,7 @@ LAYOUTS: dict[str, dict[str, object]] = {"copied": {}, "row_wise": SPREAD}
 
 
 def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
-    """Batches of 45, the last of which has one row: the first of two processes has none of it."""
+    """Fits each layout; writes losses and vectors. The odd last batch gives two processes different numbers of rows."""
     split = dataset.split("full")
     catalog = build_catalog(split, split.fit_rows, [], False)
     model = TwoTowerConfig(embedding_dim=8, output_dim=8, user_hidden_dims=(16,), item_hidden_dims=(16,), dropout=0)

@@ -35,15 +35,23 @@ def test_effort_is_the_smallest_that_reaches_the_wanted_recall(kind: str) -> Non
         assert recall_of(index, QUERIES, exact) < 0.9 + 0.005
 
 
-def test_product_quantization_takes_the_bytes_it_is_given() -> None:
+def test_product_quantization_uses_the_configured_bytes() -> None:
     index = build_index(ITEMS, IndexConfig(kind="ivf_pq", pq_bytes=4, n_lists=10, n_probe=10))
     assert index.parameters == {"n_lists": 10, "n_probe": 10, "pq_bytes": 4}
     assert recall_of(index, QUERIES, exact_search(ITEMS, QUERIES, 100)) > 0.4
 
 
+def test_hnsw_uses_the_configured_links_and_efforts() -> None:
+    config = IndexConfig(kind="hnsw", hnsw_links=8, ef_construction=20, ef_search=30)
+    index = build_index(ITEMS, config)
+    assert index.index.hnsw.efConstruction == 20
+    assert index.index.hnsw.efSearch == 30
+    assert index.index.hnsw.nb_neighbors(1) == 8
+
+
 def test_auto_is_exact_for_few_items_and_lists_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build_index(ITEMS, IndexConfig()).kind == "flat"
-    monkeypatch.setattr("retrieval.index._FEW_ADS", 1000)
+    monkeypatch.setattr("retrieval.index._MAX_FLAT_ITEMS", 1000)
     assert build_index(ITEMS, IndexConfig()).kind == "ivf_flat"
 
 
@@ -53,7 +61,7 @@ def test_the_same_seed_gives_the_same_index() -> None:
     assert np.array_equal(a, b)
 
 
-def test_fewer_items_than_asked_for() -> None:
+def test_fewer_items_than_k() -> None:
     _, places = build_index(ITEMS[:3], IndexConfig()).search(QUERIES[:2], 5)
     assert np.array_equal(np.sort(places, axis=1), [[-1, -1, 0, 1, 2]] * 2)
     assert exact_search(ITEMS[:3], QUERIES[:2], 5).shape == (2, 3)
@@ -71,7 +79,7 @@ def test_no_items() -> None:
         (IndexConfig(kind="ivf_pq", pq_bytes=5), "pq_bytes=5 must divide the vectors' width 16"),
     ],
 )
-def test_numbers_that_do_not_fit(config: IndexConfig, message: str) -> None:
+def test_invalid_index_parameters_are_refused(config: IndexConfig, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_index(ITEMS, config)
 
@@ -96,7 +104,7 @@ def test_an_index_of_other_towers_or_other_bytes_is_refused(tmp_path: Path) -> N
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="not what index.json tells of"):
+    with pytest.raises(InputError, match="does not match index.json"):
         load_index(tmp_path)
     path.unlink()
     with pytest.raises(InputError, match="index.faiss is missing"):
@@ -107,6 +115,6 @@ def test_an_index_of_other_towers_or_other_bytes_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this faiss is built for GPUs")
-def test_a_gpu_that_is_not_there() -> None:
+def test_missing_gpu_is_an_error() -> None:
     with pytest.raises(InputError, match="install faiss-gpu"):
         ItemIndex("flat", faiss.IndexFlatIP(4), "gpu")

@@ -17,7 +17,7 @@ IS_HIT = torch.tensor([[True, False, False], [False, True, False]])
 
 
 def others(logits: Tensor, is_hit: Tensor) -> Tensor:
-    """The candidates' sum: unit vectors stand for candidates, so that their logits are what asks."""
+    """log_sum_of_others with unit vectors as candidates, so that its first argument has the logits."""
     own, ids = torch.tensor([0, 1]), torch.tensor([0, 1, 2])
     assert torch.equal(own[:, None] == ids, is_hit)
     return log_sum_of_others(logits, torch.eye(3), torch.zeros(3), own, ids)
@@ -37,7 +37,7 @@ def test_unlikelihood_by_hand() -> None:
 
 
 def test_accidental_hits_are_no_negatives() -> None:
-    """Whatever a hit's logit is, the loss is the same, and it gets no gradient."""
+    """The logit of a hit does not change the loss and gets no gradient."""
     other = OTHER.clone().requires_grad_()
     loss = sampled_softmax(OWN, others(other, IS_HIT)).sum()
     loss.backward()
@@ -59,7 +59,7 @@ def test_a_row_without_any_negative_has_no_loss_and_no_gradient() -> None:
     assert items.grad.tolist() == [[0.0, 0.0]]
 
 
-def test_candidates_that_are_out_of_the_question() -> None:
+def test_candidates_with_an_infinite_shift_are_excluded() -> None:
     shift, no_hit = torch.tensor([0.0, 0.0, torch.inf]), torch.tensor([-1, -1])
     found = log_sum_of_others(OTHER, torch.eye(3), shift, no_hit, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(found, OTHER[:, :2].logsumexp(dim=1))
@@ -72,8 +72,8 @@ def test_expected_counts() -> None:
 
 @pytest.mark.parametrize("most_kept", [0, 1000])
 def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPatch, most_kept: int) -> None:
-    """Whether the probabilities are kept or made again."""
-    monkeypatch.setattr(losses, "_MOST_KEPT", most_kept)
+    """With stored and with recomputed probabilities."""
+    monkeypatch.setattr(losses, "_MAX_STORED_PROBS", most_kept)
     monkeypatch.setitem(losses._CHUNK, "cpu", 40)  # several chunks
     own, ids, shift, weight = torch.tensor([0, 3, 9, 8, 2, 2, 5]), torch.arange(9) // 2, torch.rand(9), torch.rand(7)
 
@@ -95,11 +95,11 @@ def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPa
 
 
 SHARES = torch.tensor([[0.70, 0.02, 0.07, 0.07, 0.07, 0.07], [0.40, 0.30, 0.075, 0.075, 0.075, 0.075]])
-"""P(item) for each of two kinds of users, four rows of the first kind to one of the second."""
+"""P(item) of two kinds of users; about four of five rows are of the first kind."""
 
 
 def fit_toy(is_corrected: bool) -> np.ndarray:
-    """[2, 6] scores that training by in-batch negatives ends with."""
+    """Trains scores with in-batch negatives; returns them, [2, 6]."""
     kind_B = torch.tensor([0] * 104 + [1] * 24)
     share = (SHARES * torch.tensor([[104 / 128], [24 / 128]])).sum(dim=0)
     score = torch.zeros(2, 6, requires_grad=True)
@@ -109,8 +109,8 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
     kept = []
     for step in range(600):
         item_B = torch.multinomial(SHARES[kind_B], 1, generator=generator).squeeze(1)
-        scores_BA, candidate_BA = score[kind_B], torch.eye(6)[item_B]
-        others_B = log_sum_of_others(scores_BA, candidate_BA, log_q[item_B], item_B, item_B)
+        scores_BI, candidate_BI = score[kind_B], torch.eye(6)[item_B]
+        others_B = log_sum_of_others(scores_BI, candidate_BI, log_q[item_B], item_B, item_B)
         loss = sampled_softmax(score[kind_B, item_B], others_B).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -120,8 +120,8 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
     return torch.stack(kept).mean(dim=0).numpy()
 
 
-def test_the_correction_recovers_the_true_ordering() -> None:
-    """ln P(item | user) up to a constant; without it the second kind's best item, which all see, comes second."""
+def test_correction_recovers_the_true_order() -> None:
+    """Scores are ln P(item | user) up to a constant; without the correction the second kind's best item is second."""
     corrected, plain, true = fit_toy(True), fit_toy(False), SHARES.log().numpy()
     centred = corrected - corrected.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(centred, true - true.mean(axis=1, keepdims=True), atol=0.2)

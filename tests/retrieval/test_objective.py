@@ -22,7 +22,7 @@ def catalog_of(dataset: PreparedDataset, split: str = "holdout") -> Catalog:
     return build_catalog(chosen, chosen.fit_rows, [chosen.held_out_rows], True)
 
 
-def test_the_catalog_holds_each_item_once_by_falling_popularity(shops: PreparedDataset) -> None:
+def test_catalog_has_each_item_once_in_descending_popularity(shops: PreparedDataset) -> None:
     split, catalog = shops.split("holdout"), catalog_of(shops)
     fit = split.fit_rows.numbers()
     every = np.sort(np.concatenate([fit, split.held_out_rows.numbers()]))
@@ -36,7 +36,7 @@ def test_the_catalog_holds_each_item_once_by_falling_popularity(shops: PreparedD
     assert np.array_equal(catalog.entries(split, catalog.rows), np.arange(len(catalog)))
 
 
-def test_recent_days_weigh_more(shops: PreparedDataset) -> None:
+def test_recent_days_have_larger_weights(shops: PreparedDataset) -> None:
     split = shops.split("holdout")
     even, recent = (build_catalog(split, split.fit_rows, [], True, half_life) for half_life in (None, 1.0))
     assert np.array_equal(even.recent, even.n_impressions)
@@ -47,13 +47,17 @@ def test_recent_days_weigh_more(shops: PreparedDataset) -> None:
     np.testing.assert_allclose(recent.recent, expected)
 
 
-def test_in_batch_losses_by_a_loop(shops: PreparedDataset) -> None:
+@pytest.mark.parametrize("is_corrected", [True, False])
+def test_in_batch_losses_by_a_loop(shops: PreparedDataset, is_corrected: bool) -> None:
     split, catalog = shops.split("holdout"), catalog_of(shops)
-    model, loss = towers(shops), RetrievalLoss(uniform_negatives=5, impressions="negative", impression_weight=0.5)
+    model = towers(shops)
+    loss = RetrievalLoss(
+        uniform_negatives=5, impressions="negative", impression_weight=0.5, logq_correction=is_corrected
+    )
     share = share_by_id(split, catalog, catalog.n_impressions)
     batch = WithNegatives(split, catalog, (), 5, 0, False, seed=0).batch(np.arange(12), model.sequences)
     batch.label[:12] = torch.tensor([1.0, 0.0] * 6)
-    batch.is_real[11] = False  # a copy that fills the batch up
+    batch.is_real[11] = False  # a padding row
     objective = RowSoftmax(model, loss, share, len(catalog), False, join_world())
     found = objective(batch)
     assert found.shape == (17,)
@@ -66,14 +70,14 @@ def test_in_batch_losses_by_a_loop(shops: PreparedDataset) -> None:
         for other in range(17):
             if ids[other] == ids[row] or other == 11:
                 continue
-            q = 11 * float(share[ids[other]]) + 5 / len(catalog)
+            q = 11 * float(share[ids[other]]) + 5 / len(catalog) if is_corrected else 1.0
             negatives.append(float(model.scale * user[row] @ item[other]) - np.log(q))
         p = np.exp(own) / (np.exp(own) + np.exp(negatives).sum())
         expected = -np.log(p) if row % 2 == 0 else -0.5 * np.log(1 - p)
         assert float(found[row]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_the_whole_catalog_takes_the_place_of_the_batch(shops: PreparedDataset) -> None:
+def test_full_catalog_loss_does_not_depend_on_the_batch(shops: PreparedDataset) -> None:
     split, catalog = shops.split("holdout"), catalog_of(shops)
     model = towers(shops)
     share = share_by_id(split, catalog, catalog.n_impressions)
@@ -93,7 +97,7 @@ def test_negatives_are_the_same_for_the_same_rows(shops: PreparedDataset) -> Non
     assert not torch.equal(ids[0], ids[2])
 
 
-def test_popular_negatives_come_as_often_as_hits(shops: PreparedDataset) -> None:
+def test_popular_negatives_are_drawn_as_often_as_positives(shops: PreparedDataset) -> None:
     split, catalog = shops.split("holdout"), catalog_of(shops)
     batches = WithNegatives(split, catalog, (), 0, 20_000, False, seed=0)
     drawn = batches.batch(np.arange(2), ("seen",)).sparse["shop"].values()[2:].numpy()
@@ -116,7 +120,7 @@ def test_rows_to_train(shops: PreparedDataset) -> None:
     every = rows_to_train(split, split.fit_rows, "clicked", RetrievalLoss(impressions="positive"), 0)
     assert len(every) == len(split.fit_rows) == len(rows_to_train(split, split.fit_rows, "all", RetrievalLoss(), 0))
     not_clicked = np.flatnonzero(shops.store.labels(np.arange(100)) == 0)
-    with pytest.raises(InputError, match="no click to learn retrieval from"):
+    with pytest.raises(InputError, match="has no clicks to train retrieval on"):
         rows_to_train(split, ListedRows(not_clicked), "clicked", RetrievalLoss(), 0)
 
 
@@ -160,7 +164,7 @@ def test_step_losses_by_a_loop(film_log: PreparedDataset) -> None:
     assert len(codes) == ends[-1]
 
 
-def test_windows_need_a_log_whose_keys_are_told_apart(shops: PreparedDataset) -> None:
+def test_windows_need_a_log_sequence(shops: PreparedDataset) -> None:
     split = shops.split("holdout")
     with pytest.raises(InputError, match="'seen' to be of kind log"):
         windows(split, split.fit_rows, "seen")

@@ -32,7 +32,7 @@ def test_no_rows_and_no_events(pooling: str) -> None:
     assert pool_sequence(empty, torch.zeros(2, dtype=torch.int64), pooling, query).tolist() == [[0.0] * 4] * 2  # type: ignore[arg-type]
 
 
-def test_a_row_is_encoded_alike_whatever_rows_it_is_among() -> None:
+def test_encoding_of_a_row_does_not_depend_on_other_rows() -> None:
     torch.manual_seed(0)
     encoder = CausalEncoder(CausalConfig(n_heads=2), 4, 6).eval()
     together = encoder(EVENTS, LENGTHS)

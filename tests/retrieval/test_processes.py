@@ -1,4 +1,4 @@
-"""The same towers by one process and by two: each row is contrasted with the rows of both."""
+"""The same towers fitted with one process and with two, which share their in-batch negatives."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--st
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """one/ and two/: what each number of processes made."""
+    """one/ and two/: the outputs of one and of two processes."""
     folder = tmp_path_factory.mktemp("fits")
     prepare_small(tower_table(1500), folder / "raw", folder / "prepared", small_schema(**tower_schema()))
     for size in ("one", "two"):

@@ -1,4 +1,4 @@
-"""The towers: which features they read, what they give, and what they refuse."""
+"""The towers: features, outputs, and refused schemas."""
 
 import math
 from pathlib import Path
@@ -47,10 +47,10 @@ def test_the_prior_adds_the_log_of_popularity(shops: PreparedDataset) -> None:
     ids = batch.sparse["shop"].values().long()
     torch.testing.assert_close(model(batch), plain + share[ids].log())
     user, item = model.user_vectors(batch, 20), model.item_vectors(batch)
-    torch.testing.assert_close(model.scale * (user * item).sum(dim=1), model(batch))  # an inner product ranks by it
+    torch.testing.assert_close(model.scale * (user * item).sum(dim=1), model(batch))  # includes the prior
 
 
-def test_without_a_prior_popularity_plays_no_part(shops: PreparedDataset) -> None:
+def test_without_a_prior_popularity_has_no_effect(shops: PreparedDataset) -> None:
     model = towers(shops, popularity_prior=False)
     batch = shops.split("holdout").batch(np.arange(20), model.sequences)
     plain = model(batch)
@@ -69,7 +69,7 @@ def test_the_temperature_is_learned(shops: PreparedDataset) -> None:
     assert float(model.scale) == pytest.approx(100)
 
 
-def test_an_item_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) -> None:
+def test_item_vectors_do_not_depend_on_the_request(shops: PreparedDataset) -> None:
     model, split = towers(shops), shops.split("holdout")
     rows = np.arange(30, 40)
     alone = items_alone(split, rows, model.sequences, model.item_sequences)
@@ -79,7 +79,7 @@ def test_an_item_alone_has_the_vector_it_has_in_a_row(shops: PreparedDataset) ->
     assert alone.sparse["color"].values().numel() == alone.sequences["seen"].values().numel() == 0
 
 
-def test_requests_do_not_depend_on_the_items_behind_them(shops: PreparedDataset) -> None:
+def test_user_vectors_do_not_depend_on_appended_items(shops: PreparedDataset) -> None:
     model, split = towers(shops, pooling="attention"), shops.split("holdout")
     batch = split.batch(np.arange(10), model.sequences)
     longer = batch.followed_by(items_alone(split, np.arange(50, 55), model.sequences, model.item_sequences))
@@ -87,7 +87,7 @@ def test_requests_do_not_depend_on_the_items_behind_them(shops: PreparedDataset)
     torch.testing.assert_close(model.item_vectors(longer)[:10], model.item_vectors(batch))
 
 
-def test_a_causal_step_sees_what_came_before_it_alone(film_log: PreparedDataset) -> None:
+def test_causal_step_depends_only_on_earlier_events(film_log: PreparedDataset) -> None:
     model, split = towers(film_log, pooling="causal", user_hidden_dims=(), item_hidden_dims=()), film_log.split("full")
     rows = np.arange(40)
     batch = split.batch(rows, model.sequences)
@@ -96,7 +96,7 @@ def test_a_causal_step_sees_what_came_before_it_alone(film_log: PreparedDataset)
     assert row.bincount().tolist() == (lengths + 1).tolist()
     last = (lengths.long() + 1).cumsum(0) - 1
     torch.testing.assert_close(steps[last], model.user_vectors(batch, 40))
-    # Another last event leaves all earlier steps as they are, and changes the last one.
+    # A change of the last event changes only the last step.
     changed = split.batch(rows, model.sequences)
     ends = lengths.long().cumsum(0)[lengths > 0] - 1
     changed.sequences.values()[ends] = 2 + (changed.sequences.values()[ends] - 1) % 12
@@ -122,7 +122,7 @@ def test_history_and_target_share_one_table(film_log: PreparedDataset) -> None:
         ({"towers": {"user": (), "item": ("shop",)}}, "features of the user in schema.towers.user"),
     ],
 )
-def test_what_towers_need(shops: PreparedDataset, changes: dict[str, object], message: str) -> None:
+def test_incomplete_tower_schemas_are_refused(shops: PreparedDataset, changes: dict[str, object], message: str) -> None:
     schema = shops.split("holdout").schema.model_copy(update=changes)
     with pytest.raises(InputError, match=message):
         TwoTower(TwoTowerConfig(), schema)
@@ -134,7 +134,7 @@ def test_causal_needs_a_sequence_of_target_items(shops: PreparedDataset) -> None
 
 
 def test_columns_of_any_name_keep_their_missing_indicator(tmp_path: Path) -> None:
-    """The indicator of `a+b` is that of a column, not of two, and `isnull(x)` is a column of its own."""
+    """`a+b` is one column with one indicator, and `isnull(x_1)` is a raw column."""
     table, null = tower_table(), np.random.default_rng(1).random(3000) < 0.1
     columns = {"a+b": pa.array(np.ones(3000), mask=null), "isnull(x_1)": pa.array(np.ones(3000), mask=~null)}
     for name, values in columns.items():

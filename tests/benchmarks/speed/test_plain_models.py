@@ -1,4 +1,4 @@
-"""The peers of the speed contest do the work that they are measured by."""
+"""The plain models of the speed contest give logits and gradients."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_logits_and_gradients(with_target: PreparedDataset, name: str) -> None:
 
 @pytest.mark.parametrize("split_half", [True, False])
 @pytest.mark.parametrize("activation", ["identity", "relu"])
-def test_the_plain_cin_is_the_models_own(split_half: bool, activation: str) -> None:
+def test_plain_cin_equals_the_cin_of_the_model(split_half: bool, activation: str) -> None:
     torch.manual_seed(0)
     ours, plain = CIN(5, (6, 4), split_half, activation), PlainCIN(5, (6, 4), split_half, activation)
     with torch.no_grad():

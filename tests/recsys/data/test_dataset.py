@@ -14,7 +14,7 @@ from recsys.system.seal import seal
 from tests.helpers.small import prepare_small, small_table
 
 
-def test_a_batch_holds_what_the_raw_rows_say(small: PreparedDataset) -> None:
+def test_batch_has_the_values_of_the_raw_rows(small: PreparedDataset) -> None:
     rows, raw = np.array([1999, 0, 7, 512]), small_table()
     split = small.split("full")
     batch = split.batch(rows, ["seen"])
@@ -65,7 +65,7 @@ def test_steps_carry_their_values_as_weights(small: PreparedDataset) -> None:
     assert torch.all(batch.sequences["seen"].weights() == 1)
 
 
-def test_other_rows_change_no_row(small: PreparedDataset) -> None:
+def test_a_row_does_not_depend_on_other_rows(small: PreparedDataset) -> None:
     split = small.split("fold_1")
     alone, together = split.batch(np.array([3]), ["seen"]), split.batch(np.array([9, 3, 4]), ["seen"])
     assert torch.equal(alone.dense[0], together.dense[1])
@@ -127,10 +127,10 @@ def test_unfinished_or_broken_folders_are_refused(small: PreparedDataset, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(small.folder, copy)
     os.truncate(copy / "rows.arrow", 1000)
-    with pytest.raises(InputError, match="rows.arrow has 1,000 bytes, and was written with"):
+    with pytest.raises(InputError, match="rows.arrow has 1,000 bytes, expected"):
         PreparedDataset.open(copy)
-    seal(copy)  # as if it had been written so
-    with pytest.raises(InputError, match="rows.arrow is not a whole Arrow file"):
+    seal(copy)  # with the checksum of the truncated file
+    with pytest.raises(InputError, match="rows.arrow is not a complete Arrow file"):
         PreparedDataset.open(copy)
 
 

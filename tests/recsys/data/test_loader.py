@@ -24,7 +24,7 @@ def test_every_row_once_in_a_seeded_order(small: PreparedDataset) -> None:
 def test_rows_are_shuffled_not_batches(small: PreparedDataset) -> None:
     split = small.split("full")
     loader = Loader(split, split.fit_rows, 200, shuffle=Permutation(2000, 5))
-    # A batch of 200 of 2,000 rows reaches over nearly the whole data set.
+    # The rows of a batch of 200 span most of the 2,000 rows.
     assert all(np.ptp(batch.row.numpy()) > 1500 for batch in loader)
 
 
@@ -58,7 +58,7 @@ def test_group_rows_by_hand() -> None:
     assert rows(np.array([2, 0, 1])).tolist() == [3, 4, 5]
 
 
-def test_slices_of_a_permutation_have_no_row_in_common() -> None:
+def test_slices_of_a_permutation_are_disjoint() -> None:
     everyone = GroupRows(np.arange(100, dtype=np.uint32), [100], [0])
     order = Permutation(100, 1)
     a, b = PermutedSlice(everyone, order, 0, 30), PermutedSlice(everyone, order, 30, 100)

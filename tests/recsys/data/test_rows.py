@@ -9,7 +9,7 @@ def test_is_a_permutation(n: int) -> None:
     assert np.array_equal(np.sort(Permutation(n, 7)(np.arange(n))), np.arange(n))
 
 
-def test_any_stretch_is_computed_alone() -> None:
+def test_any_slice_is_computed_independently() -> None:
     permutation = Permutation(10_000, 3, 1)
     assert np.array_equal(permutation(np.arange(10_000))[500:600], permutation(np.arange(500, 600)))
 
@@ -23,9 +23,9 @@ def test_seeds_and_epochs_differ() -> None:
 def test_is_well_mixed() -> None:
     n = 50_000
     order = Permutation(n, 11)(np.arange(n))
-    # Neighbours land independently: the rank correlation of a place with what stands there, and with its neighbour.
+    # A value is uncorrelated with its position and with the next value.
     assert abs(np.corrcoef(np.arange(n), order)[0, 1]) < 0.02
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.02
-    # The first tenth holds about a tenth of any stretch of rows.
+    # The first tenth has about a tenth of each range of rows.
     share = np.histogram(order[: n // 10], bins=20, range=(0, n))[0] / (n / 200)
     assert np.all(np.abs(share - 1) < 0.3)

@@ -17,7 +17,7 @@ from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
 
 
 class GivenLogits(ClassifierMixin, BaseEstimator):
-    """A classifier whose one feature is its decision."""
+    """A classifier whose only feature is its logit."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> "GivenLogits":
         self.classes_ = np.unique(y)
@@ -31,14 +31,14 @@ class GivenLogits(ClassifierMixin, BaseEstimator):
 
 
 def overconfident(n: int = 30_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Natural logits twice as wide as they should be, labels, folds."""
+    """Natural logits with twice the true standard deviation, labels, folds."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(0, 0.7, n)
     label = (rng.random(n) < probability(truth - 3)).astype(np.int8)
     return 2 * truth - 3, label, rng.integers(0, 4, n).astype(str)
 
 
-def test_temperature_is_scikit_learns() -> None:
+def test_temperature_agrees_with_scikit_learn() -> None:
     logit, label, _ = overconfident()
     found = fit_calibrator("temperature", logit, label)
     balance = log_pos_weight_of(label)
@@ -52,7 +52,7 @@ def test_temperature_is_scikit_learns() -> None:
     assert found.temperature == pytest.approx(2, rel=0.15)
 
 
-def test_isotonic_is_scikit_learns_but_for_one_rows_weight() -> None:
+def test_isotonic_agrees_with_scikit_learn_and_one_prior_row() -> None:
     logit, label, _ = overconfident()
     found = probability(fit_calibrator("isotonic", logit, label).natural_logit(logit))
     other = IsotonicRegression(out_of_bounds="clip").fit(logit, label).predict(logit)
@@ -64,7 +64,7 @@ def test_isotonic_is_scikit_learns_but_for_one_rows_weight() -> None:
     assert found.max() < 1
 
 
-def test_centered_isotonic_is_isotonic_at_the_middle_of_its_steps_and_rises_within_them() -> None:
+def test_centered_isotonic_interpolates_between_the_middles_of_isotonic_steps() -> None:
     logit, label, _ = overconfident()
     centered, plain = (fit_calibrator(kind, logit, label) for kind in ("centered_isotonic", "isotonic"))
     middle = np.array(centered.knots)
@@ -75,7 +75,7 @@ def test_centered_isotonic_is_isotonic_at_the_middle_of_its_steps_and_rises_with
 
 
 @pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_the_order_of_rows_stays(kind: CalibrationKind) -> None:
+def test_calibration_keeps_the_order_of_rows(kind: CalibrationKind) -> None:
     logit, label, _ = overconfident(5000)
     calibrator = Calibrator.model_validate_json(fit_calibrator(kind, logit, label).model_dump_json())
     assert np.array_equal(np.argsort(calibrator.natural_logit(logit)), np.argsort(logit))
@@ -94,7 +94,7 @@ def test_no_row_is_calibrated_by_its_own_fold() -> None:
         assert not np.array_equal(before[~mine], after[~mine])
 
 
-def test_the_lowest_wll_is_chosen_and_raw_stays_where_it_is_best() -> None:
+def test_lowest_wll_is_chosen_and_may_be_no_calibration() -> None:
     logit, label, fold = overconfident()
     logits = Logits.of_one_fit(logit, log_pos_weight_of(label))
     report, by_kind = calibrate(logits, label, fold)

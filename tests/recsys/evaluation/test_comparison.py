@@ -14,7 +14,7 @@ SHIFT = 2.0
 
 
 def draw(n: int, seed: int = 0) -> tuple[np.ndarray, Logits, Logits]:
-    """Labels, a worse and a better model; scores are rounded, so that many tie."""
+    """Labels, and logits of a worse and of a better model, rounded for many ties."""
     rng = np.random.default_rng(seed)
     true = rng.normal(-2.5, 1.2, n)
     label = (rng.random(n) < 1 / (1 + np.exp(-true))).astype(np.int8)
@@ -29,7 +29,7 @@ def test_weights_of_one_give_the_exact_metrics(monkeypatch: pytest.MonkeyPatch) 
         def poisson(self, mean: object, size: int) -> np.ndarray:
             return np.broadcast_to(np.asarray(mean), size)
 
-    for n_exact in (50_000, 10):  # each negative by itself, and in bins
+    for n_exact in (50_000, 10):  # with single negatives, and with binned negatives
         monkeypatch.setattr(recsys.evaluation.comparison, "N_EXACT", n_exact)
         monkeypatch.setattr(np.random, "default_rng", lambda seed: Ones())
         found = paired_bootstrap(label, first, second, n_replicates=2)
@@ -62,13 +62,13 @@ def test_interval_agrees_with_resampled_rows(n_exact: int, monkeypatch: pytest.M
         assert found[name].high == pytest.approx(expected[1, index], abs=0.15 * width)
 
 
-def test_a_model_against_itself_differs_by_nothing() -> None:
+def test_a_model_has_no_difference_from_itself() -> None:
     label, first, _ = draw(2000)
     for difference in paired_bootstrap(label, first, first, n_replicates=50).values():
         assert difference.low == difference.high == difference.difference == 0.0
 
 
-def test_interval_covers_the_true_difference_as_often_as_it_says() -> None:
+def test_coverage_of_the_interval() -> None:
     label, first, second = draw(120_000, seed=3)
     truth = roc_auc_score(label, second.natural) - roc_auc_score(label, first.natural)
     covered = 0

@@ -10,16 +10,16 @@ P = np.array([0.1, 0.8, 0.3, 0.3, 0.6, 0.2])
 
 
 def alike(z: np.ndarray) -> Logits:
-    """Logits of classes that are balanced already: q is p."""
+    """Logits with a class weight of 1, so that q equals p."""
     return Logits.of_one_fit(z, 0.0)
 
 
 def test_metrics_by_hand() -> None:
     z = logit_of(P)
     found = measure(LABEL, alike(z))
-    # By falling p: 1 1 (1,0 tied) 0 0. AP = 1/3 * 1 + 1/3 * 1 + 1/3 * 3/4.
+    # In descending p: 1 1 (1,0 tied) 0 0. AP = 1/3 * 1 + 1/3 * 1 + 1/3 * 3/4.
     assert found.ap == pytest.approx((1 + 1 + 0.75) / 3)
-    # Of nine pairs eight are in order and one is tied.
+    # Eight of nine pairs are ordered and one is tied.
     assert found.roc_auc == pytest.approx(8.5 / 9)
     # Trapezoids of the precision-recall curve: flat at 1 up to recall 2/3, then down to 3/4.
     assert found.pr_auc == pytest.approx(2 / 3 + (1 + 0.75) / 2 / 3)
@@ -40,7 +40,7 @@ def test_metrics_agree_with_scikit_learn() -> None:
     assert found.logloss == pytest.approx(log_loss(label, probability(z)), abs=1e-12)
 
 
-def test_row_order_plays_no_part() -> None:
+def test_metrics_do_not_depend_on_row_order() -> None:
     rng = np.random.default_rng(1)
     z = np.round(rng.normal(size=999), 1)
     label = rng.integers(0, 2, 999)
@@ -106,7 +106,7 @@ def test_score_formula() -> None:
     assert toss_score(0.08, 0.6) == pytest.approx(0.04 + 0.5 / 1.6)
 
 
-def test_logits_taken_and_joined_keep_both_scales() -> None:
+def test_take_and_join_keep_both_scales() -> None:
     parts = [Logits.of_one_fit(np.array([-1.0, 0.5]), 3.0), Logits.of_one_fit(np.array([2.0]), 4.0)]
     whole = Logits.join(parts)
     assert whole.balanced.tolist() == [2.0, 3.5, 6.0]

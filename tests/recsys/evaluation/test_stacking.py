@@ -20,7 +20,7 @@ class Members:
 
 
 def members(n: int = 20_000, seed: int = 0) -> Members:
-    """Two views of one truth with errors of their own, and one that knows nothing."""
+    """Two noisy logits of the same truth, and one of pure noise."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(-3, 1, n)
     label = (rng.random(n) < 1 / (1 + np.exp(-truth))).astype(np.int8)
@@ -29,7 +29,7 @@ def members(n: int = 20_000, seed: int = 0) -> Members:
     return Members(np.stack(views, axis=1), label, fold, float(np.log((label == 0).sum() / (label == 1).sum())))
 
 
-def test_weights_are_where_a_grid_finds_the_lowest_wll() -> None:
+def test_weights_agree_with_a_grid_search_of_the_lowest_wll() -> None:
     m = members()
     found = fit_stack("weights", NAMES, m.logits, m.label)
     assert sum(found.weights) == pytest.approx(1)
@@ -40,7 +40,7 @@ def test_weights_are_where_a_grid_finds_the_lowest_wll() -> None:
     assert np.allclose(found.weights, lowest, atol=0.03)
 
 
-def test_logistic_is_scikit_learns_with_the_prior_put_back() -> None:
+def test_logistic_agrees_with_scikit_learn_after_prior_correction() -> None:
     m = members()
     found = fit_stack("logistic", NAMES, m.logits, m.label)
     other = LogisticRegression(class_weight="balanced", C=1e6).fit(m.logits, m.label)
@@ -56,12 +56,12 @@ def test_rank_mean_reads_only_the_order() -> None:
     assert np.corrcoef(straight, other)[0, 1] > 0.9999
     ranks = np.argsort(np.argsort(m.logits, axis=0), axis=0).mean(axis=1)
     assert np.corrcoef(np.argsort(np.argsort(straight)), np.argsort(np.argsort(ranks)))[0, 1] > 0.9999
-    # a rate that fits the data, though ranks know of none
+    # the mean of p equals the click rate, though ranks have no scale
     assert (1 / (1 + np.exp(-straight))).mean() == pytest.approx(m.label.mean(), rel=0.1)
 
 
 @pytest.mark.parametrize("method", STACK_METHODS)
-def test_a_stack_survives_its_file_and_order_of_rows(method: StackMethod) -> None:
+def test_serialization_and_row_order_do_not_change_a_stack(method: StackMethod) -> None:
     m = members(2000)
     stack = fit_stack(method, NAMES, m.logits, m.label)
     read = Stack.model_validate_json(stack.model_dump_json())
@@ -72,7 +72,7 @@ def test_a_stack_survives_its_file_and_order_of_rows(method: StackMethod) -> Non
 
 @pytest.mark.parametrize("method", STACK_METHODS)
 def test_no_row_is_scored_by_its_own_fold(method: StackMethod) -> None:
-    """Labels of one fold are turned around: its own scores stay as they were."""
+    """Flipped labels of one fold do not change the scores of that fold."""
     m = members(4000)
     before = cross_fit_stack(method, NAMES, m.logits, m.label, m.fold)
     mine = m.fold == "2"
@@ -83,7 +83,7 @@ def test_no_row_is_scored_by_its_own_fold(method: StackMethod) -> None:
         assert not np.array_equal(before[~mine], after[~mine])
 
 
-def test_two_views_are_better_than_one() -> None:
+def test_stack_has_a_higher_ap_than_the_best_member() -> None:
     m = members()
     joined = cross_fit_stack("logistic", NAMES, m.logits, m.label, m.fold)
     assert average_precision_score(m.label, joined) > average_precision_score(m.label, m.logits[:, 0])

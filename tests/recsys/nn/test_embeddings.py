@@ -26,7 +26,7 @@ def test_tables_are_sized_and_named_after_their_vocabulary(small: PreparedDatase
     assert {config.name: config.num_embeddings for config in configs} == schema.num_embeddings
 
 
-def test_initial_spread(small: PreparedDataset) -> None:
+def test_initial_standard_deviation(small: PreparedDataset) -> None:
     module = with_tables(PooledEmbeddings(small.split("full").schema, 64, [], init_std=0.3))
     weights = torch.cat([bag.weight.flatten() for bag in module.collection.embedding_bags.values()])
     assert abs(float(weights.detach().std()) - 0.3) < 0.01

@@ -21,7 +21,7 @@ def test_softmax_sums_to_one_within_each_row() -> None:
     assert torch.allclose(softmax_by_row(score, row, 4), torch.stack(expected))
 
 
-def test_padded_rows_come_back_as_they_were() -> None:
+def test_unpad_inverts_pad() -> None:
     padded = PaddedRows(LENGTHS)
     assert padded.position.tolist() == [0, 1, 0, 1, 2]
     x = padded.pad(EVENTS)

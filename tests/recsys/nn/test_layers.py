@@ -5,31 +5,31 @@ from torch import nn
 from recsys.nn.layers import MLP, Dropout, LogitHead, StochasticDepth, concat
 
 
-def test_dropout_keeps_the_mean_and_zeros_its_share() -> None:
+def test_dropout_keeps_the_mean_and_zeros_the_given_share() -> None:
     torch.manual_seed(0)
     dropout = Dropout(0.3)
-    out = dropout(torch.ones(1000, 999))  # no multiple of the numbers drawn at once
+    out = dropout(torch.ones(1000, 999))  # not a multiple of the numbers drawn at once
     share = (out == 0).float()
     assert share.mean().item() == pytest.approx(0.3, abs=0.002)
     assert out.mean().item() == pytest.approx(1.0, abs=0.003)
     assert out[out != 0].unique().tolist() == pytest.approx([1 / 0.7], rel=1e-4)
-    # no unit, and no row, depends on its neighbour
+    # adjacent units and adjacent rows are uncorrelated
     for a, b in ((share[:, :-1], share[:, 1:]), (share[:-1], share[1:])):
         assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()) < 0.004
 
 
-def test_dropout_rests_outside_training() -> None:
+def test_dropout_is_the_identity_outside_training() -> None:
     x = torch.randn(10, 3)
     assert torch.equal(Dropout(0.5).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
 
 
-def test_dropout_passes_gradients_where_it_kept() -> None:
+def test_dropout_gradient_uses_the_same_mask() -> None:
     x = torch.ones(50, 7, requires_grad=True)
     out = Dropout(0.5)(x)
     out.sum().backward()
     assert x.grad is not None
-    assert torch.equal(x.grad, out.detach())  # d out / d x is the factor that a 1 came out as
+    assert torch.equal(x.grad, out.detach())  # for x = 1, d out / d x equals out
 
 
 def test_stochastic_depth_drops_whole_rows() -> None:
@@ -43,7 +43,7 @@ def test_stochastic_depth_drops_whole_rows() -> None:
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
-    """Dropout draws the same units when activations are computed anew."""
+    """Dropout draws the same mask when activations are recomputed."""
 
     def gradients(is_on: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
@@ -55,7 +55,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         assert torch.equal(a, b)
 
 
-def test_gradient_checkpointing_keeps_inputs_alone() -> None:
+def test_gradient_checkpointing_saves_only_inputs() -> None:
     def saved_bytes(is_on: bool) -> int:
         sizes: dict[int, int] = {}
 
@@ -81,7 +81,7 @@ def test_logits_are_float32_under_autocast() -> None:
     assert torch.allclose(out, head.linear(torch.cat([a, b], dim=1))[:, 0])
 
 
-def test_concat_rounds_where_products_will() -> None:
+def test_concat_casts_under_autocast() -> None:
     parts = [torch.randn(2, 3), torch.randn(2, 1)]
     assert torch.equal(concat(parts), torch.cat(parts, dim=1))
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,6 +1,6 @@
-"""Whatever a parquet file holds: a result that a plain reading of the rows confirms, or an error of one line.
+"""Any parquet file gives a result that a plain reading of the rows confirms, or a one-line error.
 
-Hypothesis makes the files; the witness is Python's own reading of the values, one at a time.
+Hypothesis generates the files; the reference reads their values in Python, one at a time.
 """
 
 import math
@@ -33,7 +33,7 @@ cases = settings(
 
 
 def check_codes(values: list[Any], codes: np.ndarray, counts: Counter) -> None:
-    """Null has code 0, what is rarer than the floor code 1, and others a code of their own."""
+    """Null has code 0, a value rarer than MIN_COUNT has code 1, and every other value has a unique code."""
     by_key: dict[Hashable, int] = {}
     for value, code in zip(values, codes.tolist(), strict=True):
         name = key(value)
@@ -50,7 +50,7 @@ def check_codes(values: list[Any], codes: np.ndarray, counts: Counter) -> None:
 def prepared(
     folder: Path, table: pa.Table, schema: SchemaConfig, test: pa.Table | None = None, **changes: Any
 ) -> PreparedDataset | str:
-    """The prepared data set, or the error's text."""
+    """Returns the prepared data set, or the error message."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     pq.write_table(table, folder / "train.parquet")
@@ -70,7 +70,7 @@ def prepared(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of one case after another."""
+    """The folder of the current example."""
     return tmp_path / "case"
 
 
@@ -92,7 +92,7 @@ def test_any_categorical_column(folder: Path, column: pa.Array) -> None:
                 pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_duration(column.type)
             )
         )
-        assert refused or ("names no whole number exactly" in found and pa.types.is_floating(column.type)), found
+        assert refused or ("is not exact for whole numbers from" in found and pa.types.is_floating(column.type)), found
         return
     check_codes(values, found.store.read_sparse(np.arange(8))[:, 0], counts)
     batch = found.split("full").batch(np.arange(8), [])
@@ -169,7 +169,7 @@ def test_any_list_column(folder: Path, column: pa.Array, keep: str) -> None:
     schema = SchemaConfig.model_validate({"label": "click", "numeric": ["x"], "sequences": {"s": sequence}})
     found = prepared(folder, pa.table({"s": column, "x": np.arange(6), "click": labels(6)}), schema)
     if isinstance(found, str):
-        assert "cannot be a list sequence" in found or "names no whole number exactly" in found, found
+        assert "cannot be a list sequence" in found or "is not exact for whole numbers from" in found, found
         return
     rows = [row or [] for row in column.to_pylist()]
     kept = [row[-LONGEST:] if keep == "last" else row[:LONGEST] for row in rows]
@@ -193,7 +193,7 @@ def test_any_id_column(folder: Path, ids: pa.Array) -> None:
         assert (
             ("has nulls" in found and any(key(value) is None for value in values))
             or ("share their id" in found and len(set(map(str, values))) < 6)
-            or "cannot name rows" in found
+            or "cannot identify rows" in found
         ), found
         return
     names = found.store.row_ids(np.arange(6)).to_pylist()

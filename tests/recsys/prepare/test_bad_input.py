@@ -1,4 +1,4 @@
-"""Raw files that cannot be prepared: one line that names the file and the cure, and nothing left behind."""
+"""Raw files that cannot be prepared: a one-line error with the file and a fix, and no output."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.helpers.small import prepare_small, small_schema, small_table
     [
         ({"shop": [1.0, 1.0], "city": ["A", "B"]}, "key 'shop' is null or repeated"),
         ({"shop": [1.0], "town": ["A"]}, "'city' is not a column"),
-        ({"shop": [1.0], "city": ["A"], "color": ["red"]}, "column 'color' is in the data already"),
+        ({"shop": [1.0], "city": ["A"], "color": ["red"]}, "the data already has a column 'color'"),
     ],
 )
 def test_wrong_side_tables_are_refused(tmp_path: Path, side: dict, message: str) -> None:
@@ -65,14 +65,14 @@ def replaced(name: str, values: object) -> pa.Table:
         (small_table().slice(0, 0), "has no rows"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, table: pa.Table, message: str) -> None:
+def test_bad_input_gives_a_one_line_error_and_no_output(tmp_path: Path, table: pa.Table, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         prepare_small(table, tmp_path / "raw", tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("size", "message"), [(0, r"is empty \(0 bytes\)"), (5000, "is not a whole parquet file")])
+@pytest.mark.parametrize(("size", "message"), [(0, r"is empty \(0 bytes\)"), (5000, "is not a complete parquet file")])
 def test_truncated_files_are_refused(tmp_path: Path, size: int, message: str) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -82,7 +82,7 @@ def test_truncated_files_are_refused(tmp_path: Path, size: int, message: str) ->
         prepare(small_schema(), RawFiles(train=("train.parquet",)), PrepareConfig(), raw, tmp_path / "out", "x")
 
 
-def test_corrupt_pages_are_refused_and_leave_nothing_whole(tmp_path: Path) -> None:
+def test_corrupt_pages_are_refused_and_leave_no_finished_folder(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     path = raw / "train.parquet"
@@ -91,7 +91,7 @@ def test_corrupt_pages_are_refused_and_leave_nothing_whole(tmp_path: Path) -> No
     data = bytearray(path.read_bytes())
     data[offset : offset + 400] = b"\xff" * 400
     path.write_bytes(data)
-    with pytest.raises(InputError, match="cannot be read to its end"):
+    with pytest.raises(InputError, match="cannot be read to the end"):
         prepare(small_schema(), RawFiles(train=("train.parquet",)), PrepareConfig(), raw, tmp_path / "out", "x")
     with pytest.raises(InputError, match="has no DONE file"):
         PreparedDataset.open(tmp_path / "out")
@@ -128,5 +128,5 @@ def test_a_type_that_differs_between_files_is_named(tmp_path: Path) -> None:
     shop = pa.array([str(shop) for shop in small_table()["shop"].to_pylist()])
     pq.write_table(replaced("shop", shop), raw / "test.parquet")
     files = RawFiles(train=("train.parquet",), test=("test.parquet",))
-    with pytest.raises(InputError, match=r"test.parquet: column 'shop' is string but the training data's is of kind"):
+    with pytest.raises(InputError, match=r"test.parquet: column 'shop' is string, but has kind number in the"):
         prepare(small_schema(), files, PrepareConfig(), raw, tmp_path / "out", "x")

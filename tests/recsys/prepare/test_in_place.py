@@ -1,4 +1,4 @@
-"""Codes changed where they stand, over rows of more than one record batch of the file."""
+"""In-place replacement of codes over several record batches of a file."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from recsys.schema.config import SchemaConfig
 N_ROWS = 2 * BLOCK_ROWS + 1000
 
 
-def test_every_rows_values_are_found_again(tmp_path: Path) -> None:
-    """Batches end within blocks, and a middle block holds no token at all."""
+def test_decoded_values_equal_the_raw_values(tmp_path: Path) -> None:
+    """Batches end within blocks, and a middle block has no tokens."""
     rng = np.random.default_rng(0)
-    color = rng.integers(0, 40, N_ROWS) + np.arange(N_ROWS) // 10_000  # each batch has values of its own
+    color = rng.integers(0, 40, N_ROWS) + np.arange(N_ROWS) // 10_000  # each batch has new values
     shade = rng.integers(0, 5, N_ROWS)
     n_tokens = rng.integers(0, 4, N_ROWS)
     n_tokens[BLOCK_ROWS : 2 * BLOCK_ROWS] = 0

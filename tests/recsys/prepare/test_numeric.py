@@ -36,11 +36,11 @@ def test_log_keeps_the_sign() -> None:
 def test_quantile_normal_agrees_with_scikit_learn() -> None:
     model = QuantileTransformer(n_quantiles=257, output_distribution="normal", subsample=None)
     expected = model.fit(VALUES.reshape(-1, 1)).transform(VALUES.reshape(-1, 1))[:, 0]
-    inner = np.abs(expected) < 2.5  # beyond, the two cut the tails at different places
+    inner = np.abs(expected) < 2.5  # the two clip the tails at different values
     assert np.allclose(apply("quantile_normal", VALUES)[inner], expected[inner], atol=0.02)
 
 
-def test_quantile_normal_gives_an_atom_the_score_of_its_middle() -> None:
+def test_quantile_normal_maps_a_repeated_value_to_its_middle_quantile() -> None:
     ordered = np.array([0.0] * 50 + list(range(1, 51)), float)
     stats = measure_column(ordered, "quantile_normal", 0.0, 0)
     zero = NumericTransformer([stats])(np.zeros((1, 1), np.float32))[0, 0]
@@ -78,7 +78,7 @@ def test_values_are_sorted_with_their_groups() -> None:
     assert np.array_equal(mine, group[order])
 
 
-def test_clipping_tames_a_heavy_tail() -> None:
+def test_clipping_limits_outliers() -> None:
     values = np.array([*VALUES, 1e9])
     stats = measure_column(np.sort(values), "standardize", 0.001, 0)
     found = NumericTransformer([stats])(np.array([[1e9], [np.inf], [-np.inf], [np.nan]], np.float32))[:, 0]
@@ -87,7 +87,7 @@ def test_clipping_tames_a_heavy_tail() -> None:
     assert np.isnan(found[3])
 
 
-def test_a_column_rarer_than_the_clip_quantile_keeps_its_say() -> None:
+def test_clipping_keeps_a_column_that_is_rarely_not_zero() -> None:
     ordered = np.array([0.0] * 9999 + [1.0])
     stats = measure_column(ordered, "standardize", 0.001, 0)
     assert stats.high == 1.0
@@ -107,7 +107,7 @@ def sample(values: np.ndarray, order: np.ndarray) -> NumericSample:
     return counter.finish()
 
 
-def test_columns_null_together_share_an_indicator() -> None:
+def test_columns_with_the_same_nulls_share_an_indicator() -> None:
     values = np.random.default_rng(1).normal(size=(100, 3)).astype(np.float32)
     values[10:20, :2] = np.nan
     values[30:40, 2] = np.nan
@@ -124,7 +124,7 @@ def test_statistics_do_not_depend_on_the_order_of_rows() -> None:
     assert sample(values, np.random.default_rng(3).permutation(500)).measure(PrepareConfig(), splits) == expected
 
 
-def test_a_splits_statistics_are_of_its_groups_alone() -> None:
+def test_split_statistics_use_only_its_groups() -> None:
     values = np.random.default_rng(4).normal(size=(200, 3)).astype(np.float32)
     stats = sample(values, np.arange(200)).measure(PrepareConfig(clip_quantile=0.0), {"fold_0": [1]})
     assert stats["fold_0"]["a"].mean == pytest.approx(values[1::2, 0].mean(), rel=1e-5)
@@ -136,7 +136,7 @@ def test_a_column_without_numbers_is_named() -> None:
         sample(values, np.arange(10)).measure(PrepareConfig(), {"full": [0, 1]})
 
 
-def test_quantiles_are_those_of_numpy() -> None:
+def test_quantiles_agree_with_numpy() -> None:
     levels = np.linspace(0, 1, 23)
     for n in (1, 2, 3, 10, 997):
         ordered = np.sort(np.random.default_rng(n).normal(size=n))

@@ -1,4 +1,4 @@
-"""Ray Data makes what one process makes, byte for byte."""
+"""Ray Data and one process write identical bytes."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ def write_raw(folder: Path) -> RawFiles:
     return RawFiles(train=("a.parquet", "b.parquet"), test=("test.parquet",))
 
 
-def test_the_same_files(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_writes_the_same_files(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "PIECE_ROWS", 400)
     files, config = write_raw(tmp_path / "raw"), PrepareConfig(min_count=3)
     sequences = SMALL_SCHEMA["sequences"] | {
@@ -88,7 +88,7 @@ def test_pieces_hold_every_row_once_in_order(tmp_path: Path) -> None:
         assert names == ids
         assert np.concatenate([work.hashes for work in found]).tolist() == scan.hashes.tolist()
         assert all(len(work.group) == work.piece.n_rows for work in found)
-    assert len(plan_work(source, scan)) == 2  # a piece for each split
+    assert len(plan_work(source, scan)) == 2  # one piece per split
 
 
 def test_counts_merge_in_any_order(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_counts_merge_in_any_order(tmp_path: Path) -> None:
         assert np.array_equal(found.vocabularies[name].counts, vocabulary.counts)
 
 
-def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_ray_names_the_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     files = write_raw(tmp_path / "raw")
     with pytest.raises(InputError, match="--engine ray needs Ray, which is not installed: pip install -e"):

@@ -32,7 +32,7 @@ def folds_by_id(dataset: PreparedDataset) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("change", ["row order", "files", "row groups", "column order"])
-def test_layout_of_the_files_changes_nothing(small: PreparedDataset, tmp_path: Path, change: str) -> None:
+def test_result_does_not_depend_on_the_layout_of_the_files(small: PreparedDataset, tmp_path: Path, change: str) -> None:
     table, raw = small_table(), tmp_path / "raw"
     raw.mkdir()
     if change == "row order":
@@ -49,8 +49,8 @@ def test_layout_of_the_files_changes_nothing(small: PreparedDataset, tmp_path: P
 
 
 @pytest.mark.parametrize("fold", [0, 3])
-def test_a_folds_model_sees_nothing_of_its_rows(small: PreparedDataset, tmp_path: Path, fold: int) -> None:
-    """Everything about the fold's rows but their ids is replaced; what its model is built from must not move."""
+def test_fold_split_does_not_depend_on_its_held_out_rows(small: PreparedDataset, tmp_path: Path, fold: int) -> None:
+    """Replaces all values of the fold's rows but their ids; the schema, prior and batches must not change."""
     mine = folds_by_id(small)
     table = small_table()
     in_fold = np.array([mine[name] == fold for name in table["id"].to_pylist()])
@@ -76,11 +76,11 @@ def test_a_folds_model_sees_nothing_of_its_rows(small: PreparedDataset, tmp_path
     assert a.sparse.values().equal(b.sparse.values())
     assert a.sequences.values().equal(b.sequences.values())
     assert a.sequences.weights().equal(b.sequences.weights())
-    # The same change does move what the other folds' models are built from: the test can fail.
+    # The change does affect the splits of other folds, so this test can fail.
     assert other.split(f"fold_{(fold + 1) % 5}").schema != small.split(f"fold_{(fold + 1) % 5}").schema
 
 
-def test_folds_depend_on_seed_and_id_alone(small: PreparedDataset, tmp_path: Path) -> None:
+def test_folds_depend_only_on_seed_and_id(small: PreparedDataset, tmp_path: Path) -> None:
     fewer = prepare_small(small_table().slice(500, 900), tmp_path / "raw", tmp_path / "a")
     mine = folds_by_id(small)
     assert all(mine[name] == fold for name, fold in folds_by_id(fewer).items())
@@ -88,7 +88,7 @@ def test_folds_depend_on_seed_and_id_alone(small: PreparedDataset, tmp_path: Pat
     assert folds_by_id(reseeded) != mine
 
 
-def test_exact_stratification_deals_each_class_out(tmp_path: Path) -> None:
+def test_exact_stratification_balances_each_class(tmp_path: Path) -> None:
     dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", stratify="exact")
     for count in ("n_rows", "n_positive"):
         by_fold = np.zeros(5)
@@ -152,7 +152,7 @@ def test_the_same_input_is_prepared_once_and_other_input_is_not_overwritten(tmp_
         prepare(small_schema(), files, PrepareConfig(min_count=4), tmp_path / "raw", tmp_path / "out", "small")
 
 
-def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, small: PreparedDataset) -> None:
+def test_killed_preparation_is_not_taken_for_a_finished_one(tmp_path: Path, small: PreparedDataset) -> None:
     shutil.copytree(small.folder, tmp_path / "out.partial")
     (tmp_path / "out.partial" / "DONE").unlink()
     again = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out")
@@ -160,7 +160,7 @@ def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(tmp_path: P
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_vocab_and_stats_are_readable_and_right(small: PreparedDataset) -> None:
+def test_vocab_and_stats_files_are_correct(small: PreparedDataset) -> None:
     vocab = json.loads((small.folder / layout.VOCAB_FILE).read_text())
     colors = small_table()["color"].to_pylist()
     expected = {value: colors.count(value) for value in ("red", "green", "blue", "grey")}

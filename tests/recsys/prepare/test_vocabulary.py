@@ -17,14 +17,14 @@ def count(min_count: int, order: np.ndarray | None = None, n_batches: int = 1) -
     return counter.finish(min_count)
 
 
-def test_values_by_falling_count_above_the_floor() -> None:
+def test_values_are_sorted_by_count_and_reach_min_count() -> None:
     vocabulary = count(min_count=2)
     assert vocabulary.values.to_pylist() == ["a", "b", "c"]  # 3, 3, 2; ties by text
     assert vocabulary.counts.tolist() == [[2, 1], [3, 0], [1, 1]]
     assert vocabulary.n_rare == 1
 
 
-def test_order_and_size_of_batches_play_no_part() -> None:
+def test_order_and_size_of_batches_do_not_matter() -> None:
     expected = count(2)
     for seed in range(5):
         found = count(2, np.random.default_rng(seed).permutation(len(VALUES)), n_batches=3)
@@ -37,13 +37,13 @@ def test_encode_missing_rare_and_unseen() -> None:
     assert codes.tolist() == [3, MISSING_ID, RARE_ID, RARE_ID, 2]
 
 
-def test_a_splits_ids_are_those_of_its_own_counts() -> None:
+def test_ids_of_a_split_follow_the_counts_of_the_split() -> None:
     vocabulary = count(2)
     # Without group 1: b 3, a 2, c 1, so that b comes first and c is rare.
     ids, n = vocabulary.fit_split([0], 2)
     assert n == 4
     assert ids.tolist() == [MISSING_ID, RARE_ID, 3, 2, RARE_ID]
-    # Without group 0 nothing reaches the floor.
+    # Without group 0 no value reaches min_count.
     ids, n = vocabulary.fit_split([1], 2)
     assert n == 2
     assert ids.tolist() == [MISSING_ID, RARE_ID, RARE_ID, RARE_ID, RARE_ID]

@@ -40,9 +40,9 @@ def test_slices_and_chunks() -> None:
 @pytest.mark.parametrize("alphabet", ["12", "0123456789", "ab,,", "é日x", "\x00a", "abcdefgh" * 2])
 @pytest.mark.parametrize("keep", ["first", "last"])
 @pytest.mark.parametrize("least_codes", [1, 1024])
-def test_against_a_plain_reading(monkeypatch: pytest.MonkeyPatch, alphabet: str, keep: str, least_codes: int) -> None:
-    """Whether or not the table of tokens has to grow on the way."""
-    monkeypatch.setattr(delimited, "_LEAST_CODES", least_codes)
+def test_agrees_with_plain_reading(monkeypatch: pytest.MonkeyPatch, alphabet: str, keep: str, least_codes: int) -> None:
+    """With and without growth of the token table."""
+    monkeypatch.setattr(delimited, "_INITIAL_CODES", least_codes)
     rng = np.random.default_rng(len(alphabet))
     longest = 20 if len(alphabet) > 10 else 3
     texts = [
@@ -60,8 +60,8 @@ def test_against_a_plain_reading(monkeypatch: pytest.MonkeyPatch, alphabet: str,
     assert np.allclose(found.statistics, expected, atol=1e-6)
 
 
-def test_tokens_whose_keys_collide_stay_apart() -> None:
-    """Bytes past the eighth are hashed: these two texts have one hash, and their bytes tell them apart."""
+def test_tokens_with_the_same_hash_have_distinct_codes() -> None:
+    """Bytes after the eighth are hashed: these two texts have the same hash and different bytes."""
     prime = 0x100000001B3
 
     def key(text: bytes) -> int:
@@ -70,7 +70,7 @@ def test_tokens_whose_keys_collide_stay_apart() -> None:
             value = (value ^ byte) * prime % 2**64
         return value
 
-    # key = (head ^ tail) * prime: another tail is made up for by another first byte of the head.
+    # key = (head ^ tail) * prime: a change of the head's first byte compensates a change of the tail.
     one, other = b"abcdefgh" + b"x", bytes([ord("a") ^ ord("x") ^ ord("y")]) + b"bcdefgh" + b"y"
     assert key(one) == key(other)
     texts = [f"{one.decode()},{other.decode()},{one.decode()}"]

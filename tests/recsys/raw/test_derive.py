@@ -35,7 +35,7 @@ def test_crosses_by_hand() -> None:
     assert cross([a, b]).to_pylist() == ["7&red", "7&", "&red", None]
 
 
-def test_ends_by_hand() -> None:
+def test_first_and_last_tokens_by_hand() -> None:
     texts = pa.chunked_array([["9,18,269", "", None, "7"]])
     found = read_delimited(texts, ",", 1, "last")
     for codes, expected in ((found.first, ["9", None, None, "7"]), (found.last, ["269", None, None, "7"])):

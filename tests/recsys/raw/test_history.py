@@ -1,4 +1,4 @@
-"""Histories from the log: only strictly earlier rows of the same key, whatever the order of the files' rows."""
+"""Histories from the log: only strictly earlier rows of the same key, for any row order of the files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def ratings(n: int = 600, seed: int = 0) -> pa.Table:
 
 
 def plain_history(table: pa.Table, row: int, max_length: int, lowest: int = 0) -> list[tuple[int, str]]:
-    """The steps of a row with their times, by looking at every other row."""
+    """The steps of a row with their times, by a scan of all rows."""
     user, item, at, rating = (table[name].to_pylist() for name in ("user", "item", "at", "rating"))
     if user[row] is None:
         return []
@@ -43,7 +43,7 @@ def plain_history(table: pa.Table, row: int, max_length: int, lowest: int = 0) -
 
 
 @pytest.mark.parametrize("where", [None, {"column": "rating", "min": 4}])
-def test_against_a_look_at_every_other_row(where: dict | None) -> None:
+def test_agrees_with_a_scan_of_all_rows(where: dict | None) -> None:
     table = ratings()
     log = LogSequence.model_validate(LOG | {"where": where})
     lists = build_history(log, table).lists(0, table.num_rows).to_pylist()
@@ -52,7 +52,7 @@ def test_against_a_look_at_every_other_row(where: dict | None) -> None:
     assert max(map(len, lists)) == 3
 
 
-def test_a_row_is_never_in_its_own_history_nor_later_ones() -> None:
+def test_history_excludes_the_row_and_later_rows() -> None:
     table = ratings()
     before = build_history(LogSequence.model_validate(LOG), table).lists(0, 600).to_pylist()
     at, item = np.array(table["at"]), table["item"].to_pylist()
@@ -65,7 +65,7 @@ def test_a_row_is_never_in_its_own_history_nor_later_ones() -> None:
         assert after[row] == before[row]
 
 
-def test_order_of_rows_changes_nothing() -> None:
+def test_history_does_not_depend_on_row_order() -> None:
     table = ratings()
     order = np.random.default_rng(1).permutation(600)
     log = LogSequence.model_validate(LOG)
@@ -112,7 +112,7 @@ def test_labels_splits_and_histories_from_a_plain_log(tmp_path: Path) -> None:
     ("schema", "message"),
     [
         ({"sequences": {"liked": LOG | {"key": "usr"}}}, "schema.sequences.liked: 'usr' is not a column.*'user'"),
-        ({"sequences": {"rating": LOG}}, "the data has a column 'rating' already"),
+        ({"sequences": {"rating": LOG}}, "the data already has a column 'rating'"),
         ({"split": {"column": "at", "test_from": "soon"}}, "schema.split.test_from: 'soon' cannot be compared"),
         ({"label": {"column": "rating", "min": 9}}, "training labels 'rating' are all 0"),
     ],

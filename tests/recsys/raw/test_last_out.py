@@ -1,4 +1,4 @@
-"""Leave-last-out splits, rows of one moment and items, from raw rows to a prepared data set."""
+"""Leave-last-out splits, rows with equal times, and items, from raw rows to a prepared data set."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.helpers.small import prepare_small, small_schema
 
 
 def log() -> pa.Table:
-    """Three users; the second has two rows only, and the third's last two rows are of one moment."""
+    """Three users; the second has only two rows, and the third's last two rows have equal times."""
     return pa.table(
         {
             "user": [1, 3, 1, 2, 1, 3, 3, 1, 2, None, 3],
@@ -39,7 +39,7 @@ def prepared(folder: Path, ties: str = "file") -> PreparedDataset:
     return prepare_small(log(), folder / "raw", folder / "out", schema, min_count=1)
 
 
-def test_places_from_the_end_by_hand() -> None:
+def test_positions_from_the_end_by_hand() -> None:
     found = last_places(LeaveLastOut(key="user", order="at"), log())
     assert found.tolist() == [2, 3, 3, -1, 0, 2, 1, 1, -1, -1, 0]
 
@@ -52,7 +52,7 @@ def test_the_last_row_of_a_key_is_test_and_the_one_before_it_valid(tmp_path: Pat
     assert sorted(valid) == [6, 7]
 
 
-def test_rows_of_one_moment_follow_the_order_of_the_files(tmp_path: Path) -> None:
+def test_rows_with_equal_times_follow_the_order_of_the_files(tmp_path: Path) -> None:
     for ties, expected in (("file", ["13", "10"]), ("exclude", ["11", "13"])):
         dataset = prepared(tmp_path / ties, ties)
         codes, _ = dataset.store.read_tokens("before", np.array([10]))
@@ -65,12 +65,12 @@ def test_rows_of_one_moment_follow_the_order_of_the_files(tmp_path: Path) -> Non
         ]
 
 
-def test_items_are_named_whatever_the_vocabulary_knows(tmp_path: Path) -> None:
+def test_item_names_include_items_outside_the_vocabulary(tmp_path: Path) -> None:
     dataset = prepared(tmp_path)
     names = dataset.store.item_names.to_pylist()
     films = log()["film"].to_pylist()
     assert [names[item] for item in dataset.store.items(np.arange(11))] == [str(film) for film in films]
-    assert "99" not in dataset.vocabularies["film"].values.to_pylist()  # a test row's film is no feature
+    assert "99" not in dataset.vocabularies["film"].values.to_pylist()  # the vocabulary excludes films of test rows
 
 
 def test_days_are_numbered_in_their_order(small: PreparedDataset) -> None:

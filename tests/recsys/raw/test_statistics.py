@@ -15,7 +15,7 @@ def test_by_hand() -> None:
     assert np.allclose(found, [[4, 2, 0.5, entropy], [0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]])
 
 
-def test_against_a_plain_counter_over_several_blocks() -> None:
+def test_agrees_with_a_plain_counter_over_several_blocks() -> None:
     rng = np.random.default_rng(0)
     rows = [list(rng.zipf(1.5, rng.integers(0, 40)).clip(max=10**12)) for _ in range(9000)]
     texts = pa.array([",".join(map(str, row)) for row in rows])

@@ -22,7 +22,7 @@ def test_list_reads_a_slice() -> None:
     assert rows_of(parse_list(column, 5, "last")) == [[2, 3], [4]]
 
 
-def test_one_text_for_a_value_whatever_its_type() -> None:
+def test_text_of_a_value_does_not_depend_on_its_type() -> None:
     for values in (pa.array([5], pa.int8()), pa.array([5.0], pa.float32()), pa.array([" 5 "])):
         assert canonical_text(values).to_pylist() == ["5"]
 
@@ -42,5 +42,5 @@ def test_dictionary_columns_are_read() -> None:
     assert [codes.values[c].as_py() if c >= 0 else None for c in codes.codes] == ["a", None, "b"]
 
 
-def test_floats_that_are_no_integers_stay_apart() -> None:
+def test_fractional_floats_keep_their_digits() -> None:
     assert canonical_text(pa.array([0.5, -3.0])).to_pylist() == ["0.5", "-3"]

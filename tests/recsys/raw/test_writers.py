@@ -1,4 +1,4 @@
-"""The same rows, whoever wrote them: pandas, polars, DuckDB or pyarrow, and whatever types they choose."""
+"""The same rows written by pandas, polars, DuckDB and pyarrow, with the types of each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +78,7 @@ def in_uneven_groups(table: pa.Table, path: Path) -> None:
         *(with_views, in_uneven_groups),
     ],
 )
-def test_the_writer_of_a_file_changes_nothing(small: PreparedDataset, tmp_path: Path, write: Write) -> None:
+def test_result_does_not_depend_on_the_writer_of_a_file(small: PreparedDataset, tmp_path: Path, write: Write) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     write(small_table(), raw / "train.parquet")
@@ -94,7 +94,7 @@ def test_the_writer_of_a_file_changes_nothing(small: PreparedDataset, tmp_path: 
 
 
 def codes_of(folder: Path, train: pa.Array, test: pa.Array) -> np.ndarray:
-    """The codes of test rows by the vocabulary of the training rows; every value is in it."""
+    """The codes of test rows in the vocabulary of all training values."""
     folder.mkdir(exist_ok=True)
     n = len(train)
     pq.write_table(pa.table({"c": train, "click": [i % 2 for i in range(n)]}), folder / "train.parquet")
@@ -137,28 +137,28 @@ def test_the_same_values_of_another_type_have_the_same_codes(tmp_path: Path, tra
         (pa.array(DATES), pa.array(DATES).cast(pa.timestamp("ns"))),
     ],
 )
-def test_values_that_would_not_meet_are_refused(tmp_path: Path, train: pa.Array, test: pa.Array) -> None:
-    with pytest.raises(InputError, match="test.parquet: column 'c' is .* but the training data's is of kind"):
+def test_values_of_incompatible_types_are_refused(tmp_path: Path, train: pa.Array, test: pa.Array) -> None:
+    with pytest.raises(InputError, match="test.parquet: column 'c' is .*, but has kind .* in the training data"):
         codes_of(tmp_path / "case", train, test)
 
 
 @pytest.mark.parametrize("dtype", [pa.float16(), pa.float32(), pa.float64()])
-def test_ids_that_went_through_floats_are_refused(tmp_path: Path, dtype: pa.DataType) -> None:
+def test_float_ids_that_are_not_exact_are_refused(tmp_path: Path, dtype: pa.DataType) -> None:
     exact = {16: 2047.0, 32: 16_777_215.0, 64: 9_007_199_254_740_991.0}[dtype.bit_width]
     few = pa.array([exact, exact - 1, -exact]).cast(dtype, safe=False)
     assert sorted(codes_of(tmp_path / "fine", few, few).tolist()) == [2, 3, 4]
     more = pa.array([exact + 1, exact - 1, 0.0]).cast(dtype, safe=False)
-    with pytest.raises(InputError, match=f"column 'c' holds {exact + 1:.0f} as .* names no whole number exactly"):
+    with pytest.raises(InputError, match=f"column 'c' contains {exact + 1:.0f} as .* is not exact for whole numbers"):
         codes_of(tmp_path / "case", more, more)
 
 
-def test_new_rows_are_held_to_the_types_of_the_training_rows(small: PreparedDataset, tmp_path: Path) -> None:
+def test_new_rows_need_the_types_of_the_training_rows(small: PreparedDataset, tmp_path: Path) -> None:
     manifest = small.manifest
     path = tmp_path / "new.parquet"
     for column, values, message in (
-        ("shop", pa.array([True] * 2000), "column 'shop' is bool but the training data's is of kind number"),
-        ("color", pa.array(range(2000)), "column 'color' is int64 but the training data's is of kind text"),
-        ("seen", pa.array([["1"]] * 2000), "column 'seen' is list.* but the training data's is of kind text"),
+        ("shop", pa.array([True] * 2000), "column 'shop' is bool, but has kind number in the training data"),
+        ("color", pa.array(range(2000)), "column 'color' is int64, but has kind text in the training data"),
+        ("seen", pa.array([["1"]] * 2000), "column 'seen' is list.*, but has kind text in the training data"),
     ):
         table = small_table()
         pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
@@ -166,8 +166,8 @@ def test_new_rows_are_held_to_the_types_of_the_training_rows(small: PreparedData
             open_new(manifest.schema_config, manifest.schema_, manifest.kinds, [str(path)], tmp_path)
 
 
-def test_a_column_that_one_file_lacks_every_value_of(tmp_path: Path) -> None:
-    """pandas gives a column of None no type at all."""
+def test_a_column_of_nulls_in_one_file(tmp_path: Path) -> None:
+    """pandas writes a column of None with the null type."""
     table, raw = small_table(), tmp_path / "raw"
     raw.mkdir()
     empty = table.slice(1500)
@@ -184,7 +184,7 @@ def test_a_column_that_one_file_lacks_every_value_of(tmp_path: Path) -> None:
     assert dataset.manifest.kinds["color"] == "text"
 
 
-def test_names_of_any_kind(tmp_path: Path) -> None:
+def test_column_names_of_any_kind(tmp_path: Path) -> None:
     names = {"color": "日本 色", "x_1": "a.b", "seen": "s/e'q\"", "click": "click?"}
     table = small_table().rename_columns([names.get(name, name) for name in small_table().column_names])
     changes = {
@@ -206,7 +206,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         prepare_small(twice, tmp_path / "raw", tmp_path / "out")
 
 
-def test_values_that_hold_the_sign_of_a_cross_stay_apart(tmp_path: Path) -> None:
+def test_values_with_the_separator_of_a_cross_stay_distinct(tmp_path: Path) -> None:
     pairs = [("a&b", "c"), ("a", "b&c"), ("a", ""), ("a", None), ("", "a"), ("\\", "&"), ("\\&", ""), (None, None)]
     table = pa.table(
         {
@@ -261,7 +261,7 @@ def test_sequences_of_a_hundred_thousand_tokens(tmp_path: Path) -> None:
 
 
 def test_numbers_of_any_size(tmp_path: Path) -> None:
-    """Tiny units count as much as large ones, and what no float32 holds is clipped to what the column has."""
+    """Tiny values are standardized; values beyond float32 are clipped to the column's largest float32 value."""
     tiny = np.array([1e-12, 2e-12, 3e-12, 4e-12] * 5)
     huge = np.array([1e300, 1.0, 2.0, 3.0] * 5)
     table = pa.table({"tiny": tiny, "huge": huge, "click": [0, 1] * 10})
@@ -272,7 +272,7 @@ def test_numbers_of_any_size(tmp_path: Path) -> None:
     assert dense[0, 1] == dense[3, 1]
 
 
-def test_rows_of_many_bytes_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
+def test_large_rows_are_decoded_in_small_batches(tmp_path: Path) -> None:
     text = ",".join(map(str, np.random.default_rng(0).integers(0, 10**6, 50_000)))
     table = pa.table({"s": [text + str(i) for i in range(200)], "x": np.arange(200), "click": [0, 1] * 100})
     pq.write_table(table, tmp_path / "train.parquet", use_dictionary=False)

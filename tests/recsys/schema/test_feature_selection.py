@@ -18,7 +18,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return prepare_small(small_table(), folder / "raw", folder / "prepared", schema)
 
 
-def test_what_is_left_out_is_in_no_batch(crossed: PreparedDataset) -> None:
+def test_left_out_features_are_in_no_batch(crossed: PreparedDataset) -> None:
     whole, less = crossed.split("fold_0"), crossed.split("fold_0", FeatureConfig(leave_out=("b*",)))
     assert whole.schema.categorical == ("color", "shop", "both")
     assert less.schema.categorical == ("color", "shop")
@@ -31,7 +31,7 @@ def test_what_is_left_out_is_in_no_batch(crossed: PreparedDataset) -> None:
     assert less.table(ROWS)[0].tolist() == whole.table(ROWS)[0][:, :2].tolist()
 
 
-def test_a_higher_floor_is_what_preparing_with_it_gives(tmp_path: Path) -> None:
+def test_higher_min_count_equals_preparing_with_it(tmp_path: Path) -> None:
     low = prepare_small(small_table(), tmp_path / "raw", tmp_path / "low", min_count=3)
     high = prepare_small(small_table(), tmp_path / "raw", tmp_path / "high", min_count=40)
     features = FeatureConfig(min_count=5, min_count_by_column={"sh*": 40, "color": 40, "seen": 40})
@@ -44,11 +44,11 @@ def test_a_higher_floor_is_what_preparing_with_it_gives(tmp_path: Path) -> None:
         assert a.sequences["seen"].values().tolist() == b.sequences["seen"].values().tolist()
 
 
-def test_what_cannot_be_chosen_is_named(crossed: PreparedDataset) -> None:
+def test_invalid_feature_selections_are_named(crossed: PreparedDataset) -> None:
     for features, message in (
         (FeatureConfig(leave_out=("colour",)), "features.leave_out: 'colour' is not a column.*did you mean 'color'"),
         (FeatureConfig(leave_out=("shop",)), "'shop' is schema.target_item: keep it"),
-        (FeatureConfig(min_count=2), "a min_count of 2 for 'color' is below the 3 it was prepared with"),
+        (FeatureConfig(min_count=2), "a min_count of 2 for 'color' is below the 3 of the prepared data"),
     ):
         with pytest.raises(InputError, match=message):
             crossed.split("full", features)

@@ -18,13 +18,13 @@ def test_patterns_sort_naturally_and_ignore_the_files_order() -> None:
     assert again == schema
 
 
-def test_a_name_beats_a_pattern() -> None:
+def test_a_name_has_priority_over_a_pattern() -> None:
     schema = resolve(numeric=["c_2"], categorical=["c_*"])
     assert schema.categorical == ("c_1",)
     assert schema.numeric == ("c_2",)
 
 
-def test_patterns_leave_label_id_and_day_out() -> None:
+def test_patterns_exclude_label_id_and_day() -> None:
     assert set(resolve(categorical=["*"], id="id", day="day").categorical).isdisjoint({"y", "id", "day"})
     assert "day" in resolve(categorical=["day", "c_*"], day="day").categorical
 
@@ -52,7 +52,7 @@ def test_sequences_share_a_vocabulary() -> None:
         ({"categorical": ["c_*"], "numeric": ["c_*"]}, "'c_1' is both categorical and numeric"),
         ({"categorical": ["y"]}, "'y' is the label"),
         ({"categorical": ["c_1"], "target_item": "c_2"}, "schema.target_item: 'c_2'"),
-        ({"categorical": ["c_1"], "sequences": {"c_1": {"kind": "list", "column": "seq"}}}, "categorical column too"),
+        ({"categorical": ["c_1"], "sequences": {"c_1": {"kind": "list", "column": "seq"}}}, "is also a categorical"),
         ({"sequences": {"s": {"kind": "list", "column": "seq", "vocabulary": "zz"}}}, "vocabulary: 'zz' is neither"),
         ({}, "no categorical, numeric or sequence column"),
         ({"categorical": ["c_1"], "towers": {"user": ["c_2"]}}, "schema.towers.user: 'c_2'"),
@@ -75,11 +75,11 @@ def test_missing_label_names_the_nearest() -> None:
         ({"sequences": {"s": {"kind": "delimited", "delimiter": "é"}}}, "delimiter must be one ASCII character"),
         (
             {"segments": {"u": {"kind": "length", "sequence": "seq", "edges": [9, 2], "labels": ["a", "b", "c"]}}},
-            "edges must rise and labels be one more",
+            "edges must increase and labels must have one more entry",
         ),
         (
             {"segments": {"u": {"kind": "length", "sequence": "seq", "edges": [9], "labels": ["a"]}}},
-            "edges must rise and labels be one more",
+            "edges must increase and labels must have one more entry",
         ),
     ],
 )

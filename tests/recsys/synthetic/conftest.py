@@ -1,4 +1,4 @@
-"""Generated rows that the tests of the generator share."""
+"""Generated rows shared by the generator's tests."""
 
 from pathlib import Path
 

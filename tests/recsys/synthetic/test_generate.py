@@ -1,4 +1,4 @@
-"""The generator: the same rows whatever the blocks, known truth, and what it refuses."""
+"""The generator: rows that do not depend on the block size, known truth, and refused settings."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def test_same_bytes_whatever_the_blocks(tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_block_size(tmp_path: Path) -> None:
     config = GeneratorConfig(n_rows=20_000, n_test_rows=700)
     expected = digests(generate(config, tmp_path / "a"))
     assert digests(generate(config, tmp_path / "b", block_rows=3001)) == expected
@@ -46,11 +46,11 @@ def test_a_stronger_sequence_term_raises_the_best_scores(tmp_path: Path) -> None
         p = pq.read_table(folder / "truth.parquet")["p"].to_numpy()[:8000]
         return float(np.log(p / (1 - p)).var())
 
-    # The term is standardised: its variance is the square of its strength.
+    # The term is standardized: its variance is the square of its strength.
     assert spread(0.3) - spread(0.1) == pytest.approx(0.08, abs=0.03)
 
 
-def test_the_match_shows_in_no_ad_alone() -> None:
+def test_the_match_does_not_depend_on_the_ad_alone() -> None:
     maker = GeneratorConfig(n_rows=60_000).impression_maker("train")
     shown = maker.impressions(np.arange(20_000))
     match = maker.match(shown, maker.events(shown, MATCH_LENGTH))
@@ -71,7 +71,7 @@ def test_finished_folders_are_kept(tmp_path: Path) -> None:
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"version": 1}))
     with pytest.raises(InputError, match="exists and is not this generated data set"):
-        generate(config, folder)  # an earlier version made other rows of the same config
+        generate(config, folder)  # an earlier version generated other rows with the same config
 
 
 @pytest.mark.parametrize("block_rows", [0, MOST_BLOCK_ROWS + 1])
@@ -87,7 +87,7 @@ def test_wrong_strength(strength: float) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_true_preferences_rank_the_shown_ads_above_popularity(
+def test_true_preferences_have_a_higher_recall_than_popularity(
     toss_folder: Path, split: Literal["train", "test"]
 ) -> None:
     config, n = GeneratorConfig(n_rows=60_000), 4000

@@ -1,4 +1,4 @@
-"""Compares generated data with what is published of the real ones; tolerances come from the sample's size."""
+"""Compares generated data with published figures of the real data; tolerances follow from the sample size."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_labels_follow_p(train: pa.Table, truth: dict[str, pa.Table], p: np.ndar
     assert np.array_equal(label, truth["train"]["clicked"].to_numpy())
     sd = np.sqrt((p * (1 - p)).sum())
     assert abs(label.sum() - p.sum()) < 4 * sd
-    # Also among the likeliest rows.
+    # Also for the rows with the highest p.
     top = p > np.quantile(p, 0.95)
     assert abs(label[top].sum() - p[top].sum()) < 4 * np.sqrt((p[top] * (1 - p[top])).sum())
 
@@ -81,7 +81,7 @@ def test_shares_and_click_rates(train: pa.Table, p: np.ndarray, name: str, table
     for value, (share, rate) in table.items():
         mine = values == value
         expected = share / total_share
-        # Users come with three to five rows, so that their columns vary more than single rows would.
+        # Users have three to five rows each, so their columns vary more than independent rows.
         assert abs(mine.mean() - expected) < 10 * np.sqrt(expected / N), value
         if mine.sum() > 1000:
             sd = p[mine].std() / np.sqrt(mine.sum() / 5)
@@ -142,7 +142,7 @@ def test_ad_hierarchy(train: pa.Table) -> None:
     assert np.mean(number(train, "l_feat_25") == 1129) >= 0.5
 
 
-def test_popularity_is_heavy(train: pa.Table) -> None:
+def test_popularity_is_heavy_tailed(train: pa.Table) -> None:
     counts = np.sort(np.unique(number(train, "l_feat_14"), return_counts=True)[1])[::-1]
     assert 0.35 < counts[:10].sum() / counts.sum() < 0.65
 
@@ -156,7 +156,7 @@ def test_sequence_lengths(train: pa.Table) -> None:
     assert np.mean(lengths == 1) == pytest.approx(0.0055, abs=0.003)
     assert lengths.max() <= 14_441
     is_lone = np.array([text == "144" for text in train["seq"].filter(pa.array(lengths == 1)).to_pylist()])
-    assert is_lone.mean() == pytest.approx(1 / 3, abs=0.12)  # of some 400 rows of 100 users
+    assert is_lone.mean() == pytest.approx(1 / 3, abs=0.12)  # about 400 rows of 100 users
 
 
 def test_click_rate_falls_with_sequence_length(train: pa.Table, p: np.ndarray) -> None:
@@ -173,7 +173,7 @@ def longest_run(row: np.ndarray) -> int:
     return int(np.diff(ends, prepend=-1).max())
 
 
-def test_sequences_are_sticky_tokens(train: pa.Table) -> None:
+def test_sequences_repeat_tokens(train: pa.Table) -> None:
     texts = train["seq"].slice(0, 2000).to_pylist()
     tokens = [np.array(text.split(","), int) for text in texts]
     everything = np.concatenate(tokens)
@@ -194,7 +194,7 @@ def test_quantiles(train: pa.Table, name: str) -> None:
     values = number(train, name)
     scale = max(q75 - q25, 1e-3)
     assert np.nanquantile(values, [0.25, 0.5, 0.75]) == pytest.approx([q25, q50, q75], abs=0.1 * scale)
-    # Ends are float32 in the file.
+    # The file has float32 extremes.
     assert np.nanmin(values) >= low - 1e-6 * abs(low)
     assert np.nanmax(values) <= high + 1e-6 * abs(high)
 
@@ -211,7 +211,7 @@ def test_history_quantiles(train: pa.Table) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "published", "tolerance"),
     [
-        # Published without a sign; opposite ranges (one column's tail is up, the other's down) make these negative.
+        # Published without a sign; two columns with opposite tails have a negative correlation.
         ("feat_e_7", "feat_e_9", -0.91, 0.06),
         ("feat_b_3", "feat_b_5", -0.88, 0.06),
         ("feat_e_8", "feat_e_10", 0.89, 0.06),
@@ -239,24 +239,24 @@ def test_correlations_between_columns(train: pa.Table, a: str, b: str, published
 )  # fmt: skip
 def test_correlations_with_the_click(train: pa.Table, p: np.ndarray, name: str, published: float) -> None:
     values = seq_lengths(train).astype(float) if name == "seq" else number(train, name)
-    # Against p, which has less noise than the click, and scaled to what the click's would be.
+    # Correlation with p, which is less noisy than the click, scaled to the correlation with the click.
     found = correlation(values, p) * p.std() / np.sqrt(p.mean() * (1 - p.mean()))
     assert np.sign(found) == np.sign(published)
     assert found == pytest.approx(published, abs=0.02)
 
 
 def test_best_possible_scores(p: np.ndarray) -> None:
-    # The expectation over labels, from many draws of them: one draw of 60,000 has an AP of +- .008.
+    # The mean over many draws of labels: the AP of one draw of 60,000 has an error of .008.
     rng = np.random.default_rng(0)
     draws = [bayes_metrics(p, (rng.random(N) < p).astype(int)).model_dump() for _ in range(20)]
-    mean = {name: np.mean([draw[name] for draw in draws]) for name in ("ap", "roc_auc", "wll", "score")}
+    mean = {name: np.mean([draw[name] for draw in draws]) for name in ("ap", "roc_auc", "wll", "toss_score")}
     assert mean["ap"] == pytest.approx(0.086, abs=0.010)
     assert mean["roc_auc"] == pytest.approx(0.739, abs=0.012)
     assert mean["wll"] == pytest.approx(0.597, abs=0.012)
     assert mean["toss_score"] == pytest.approx(0.356, abs=0.008)
 
 
-def test_pairs_of_slot_and_format_draw_clicks(train: pa.Table, p: np.ndarray) -> None:
+def test_some_pairs_of_slot_and_format_have_high_click_rates(train: pa.Table, p: np.ndarray) -> None:
     slot, ad_format = (number(train, name).astype(int) for name in ("l_feat_26", "l_feat_27"))
     n_rows, sum_p = np.zeros((2, 19, 6))
     np.add.at(n_rows, (slot, ad_format), 1)

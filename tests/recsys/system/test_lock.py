@@ -22,7 +22,7 @@ sys.stdin.readline()
 
 @pytest.fixture
 def holder(tmp_path: Path) -> "subprocess.Popen[str]":
-    """Another process that has the folder `run.partial`."""
+    """Another process that holds the lock of `run.partial`."""
     (tmp_path / "run.partial").mkdir()
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run.partial")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -31,7 +31,7 @@ def holder(tmp_path: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_second_process_is_told_who_writes(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
+def test_error_of_a_second_process_names_the_writer(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     for begin in (lambda: begin_folder(tmp_path / "run"), lambda: RunFolder(tmp_path / "run", {"a": 1})):
         with pytest.raises(
             InputError, match=rf"run.partial is being written by process {holder.pid} on .* since .*: wait"
@@ -39,12 +39,12 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path, holder: "subprocess
             begin()
     holder.kill()
     holder.wait()
-    assert begin_folder(tmp_path / "run").is_dir()  # the dead hold nothing
+    assert begin_folder(tmp_path / "run").is_dir()  # a dead process holds no lock
     finish_folder(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["DONE"]
 
 
-def test_one_process_may_take_a_folder_again(tmp_path: Path) -> None:
+def test_a_process_can_lock_a_folder_twice(tmp_path: Path) -> None:
     hold(tmp_path)
     hold(tmp_path)
     assert f"process {os.getpid()} on" in (tmp_path / LOCK_FILE).read_text()
@@ -53,7 +53,7 @@ def test_one_process_may_take_a_folder_again(tmp_path: Path) -> None:
     release(tmp_path)
 
 
-def test_a_fresh_start_clears_what_an_earlier_one_left(tmp_path: Path) -> None:
+def test_begin_folder_deletes_the_files_of_an_earlier_start(tmp_path: Path) -> None:
     partial = begin_folder(tmp_path / "run")
     (partial / "old").write_text("x")
     (partial / "parts").mkdir()

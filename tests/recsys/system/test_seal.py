@@ -27,7 +27,7 @@ def test_done_lists_every_file_with_its_checksum(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [DONE, "ckpt", "metrics.json", "tensorboard"]
     found = json.loads((folder / DONE).read_text())
     assert found["version"] == 1
-    assert set(found["files"]) == {"ckpt/weights", "metrics.json"}  # a viewer may write beside the curves
+    assert set(found["files"]) == {"ckpt/weights", "metrics.json"}  # a viewer may write to tensorboard/
     assert found["files"]["metrics.json"] == {"n_bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest(), "of": "all"}
     verify(folder)
 
@@ -42,12 +42,12 @@ def test_a_flipped_bit_is_found(folder: Path, place: int) -> None:
         verify(folder)
     with pytest.raises(InputError, match="ckpt/weights is damaged or was changed"):
         verify(folder, "ckpt")
-    verify(folder, "metrics.json")  # what is not read is not asked
+    verify(folder, "metrics.json")  # verifies only the named file
 
 
-def test_lost_and_cut_files_are_found(folder: Path) -> None:
+def test_missing_and_truncated_files_are_found(folder: Path) -> None:
     (folder / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match="metrics.json has 1 bytes, and was written with 2"):
+    with pytest.raises(InputError, match="metrics.json has 1 bytes, expected 2:"):
         verify(folder)
     (folder / "metrics.json").unlink()
     with pytest.raises(InputError, match="metrics.json is missing"):
@@ -61,7 +61,7 @@ def test_lost_and_cut_files_are_found(folder: Path) -> None:
         ("{", "is not a list of checksums"),
         ("[1]", "is not a list of checksums"),
         ('{"version": 1, "files": {"a": 3}}', "is not a list of checksums"),
-        ('{"version": 99, "files": {}}', "is of version 99, and this is version 1"),
+        ('{"version": 99, "files": {}}', "has version 99, expected 1:"),
     ],
 )
 def test_other_versions_are_refused(folder: Path, text: str, message: str) -> None:
@@ -73,7 +73,7 @@ def test_other_versions_are_refused(folder: Path, text: str, message: str) -> No
         verify(folder)
 
 
-def test_large_data_is_checked_in_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_checked_by_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealing, "_SAMPLED_FROM", 1000)
     monkeypatch.setattr(sealing, "_SAMPLE_BYTES", 10)
     path = folder / "rows.arrow"

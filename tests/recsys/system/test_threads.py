@@ -9,7 +9,7 @@ def test_items_keep_their_order() -> None:
     assert list(in_threads(lambda n: n * n, range(50), n_threads=4)) == [(n, n * n) for n in range(50)]
 
 
-def test_calls_in_the_background_are_done_one_after_another() -> None:
+def test_background_calls_run_in_order() -> None:
     done: list[int] = []
     main = threading.get_ident()
 
@@ -23,7 +23,7 @@ def test_calls_in_the_background_are_done_one_after_another() -> None:
     assert done == list(range(20))
 
 
-def test_an_error_in_the_background_is_raised_by_the_next_call_or_the_end() -> None:
+def test_background_error_is_raised_by_the_next_call_or_at_the_end() -> None:
     def work(number: int) -> None:
         if number == 1:
             raise OSError("disk full")

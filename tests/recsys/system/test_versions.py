@@ -27,7 +27,7 @@ def test_matching_releases(extra: dict[str, str]) -> None:
         ({}, "torch is not installed"),
     ],
 )
-def test_a_mismatch_is_one_readable_sentence(found: dict[str, str], message: str) -> None:
+def test_mismatch_gives_a_one_line_error(found: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         check_versions(found)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""How processes that torchrun started end."""
+"""Exit of processes started by torchrun."""
 
 import subprocess
 import sys
@@ -13,11 +13,11 @@ def threads(when):
     names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
     print(when, sum("gloo" in name for name in names) > 0)
 
-atexit.register(threads, "at exit")  # runs after what is registered later
+atexit.register(threads, "at exit")  # runs after the handlers registered later
 from recsys.system.world import join_world
 
 class Model:
-    "Refers to the group, and to itself."
+    "Refers to the group and to itself."
 
 world, model = join_world(), Model()
 world.all_gather(torch.ones(3))
@@ -28,8 +28,8 @@ del model
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the names of threads from /proc")
-def test_no_thread_of_the_group_outlives_the_program(tmp_path: Path) -> None:
-    """One that does aborts the process, if it has a tensor to free when the interpreter is gone."""
+def test_threads_of_the_process_group_end_before_exit(tmp_path: Path) -> None:
+    """A later thread aborts the process if it frees a tensor after the interpreter has ended."""
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
     done = subprocess.run([*torchrun, tmp_path / "script.py"], capture_output=True, text=True, timeout=120, check=False)

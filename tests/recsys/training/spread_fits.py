@@ -1,4 +1,4 @@
-"""Fits the same model with tables spread in several ways; the tests run it by itself and under torchrun.
+"""Fits the same model with several shardings of its tables; the tests run it alone and under torchrun.
 
 python -m tests.recsys.training.spread_fits PREPARED OUT [kill|resume]
 """
@@ -32,7 +32,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 
 
 def make(dataset: PreparedDataset, layout: str, folder: Path, world: World) -> Trainer:
-    """Batches of which the last has one row: the first of two processes has none of it."""
+    """Builds a trainer whose last batch has one row: the first of two processes gets none."""
     split = dataset.split("fold_3")
     batch_size = 45
     assert len(split.fit_rows) % batch_size == 1
@@ -54,13 +54,13 @@ def make(dataset: PreparedDataset, layout: str, folder: Path, world: World) -> T
 
 
 def result(trainer: Trainer, report: FitReport, dataset: PreparedDataset) -> dict[str, object]:
-    """What must not depend on the number of processes."""
+    """Losses and logits, which must not depend on the number of processes."""
     logits = trainer.predict(dataset.split("fold_3").held_out_rows, "scoring")
     return {"losses": [epoch.loss for epoch in report.progress.epochs], "logits": logits.tolist()}
 
 
 def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
-    """Every layout, to the end."""
+    """Fits every layout."""
     results, plans = {}, {}
     for layout in LAYOUTS:
         trainer = make(dataset, layout, out, world)
@@ -75,18 +75,18 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
 
 
 def kill(dataset: PreparedDataset, out: Path, world: World) -> None:
-    """Leaves the mixed layout's resume point behind."""
+    """Kills a fit of the mixed layout, which leaves a checkpoint."""
     trainer = make(dataset, "mixed", out / "killed", world)
     kill_at(trainer, trainer._n_batches + 2)  # in the second epoch
     try:
         trainer.fit()
     except Killed:
         return
-    raise AssertionError("nothing died")
+    raise AssertionError("the fit was not killed")
 
 
 def resume(dataset: PreparedDataset, out: Path, world: World) -> dict[str, object]:
-    """Goes on from what `kill` left."""
+    """Resumes the fit that `kill` stopped."""
     assert names_in(out / "killed" / "mixed-a") or names_in(out / "killed" / "mixed-b")
     trainer = make(dataset, "mixed", out / "killed", world)
     report = trainer.fit()
@@ -97,7 +97,7 @@ def resume(dataset: PreparedDataset, out: Path, world: World) -> dict[str, objec
 
 
 def main() -> None:
-    """Runs what the command line names."""
+    """Runs the tasks named on the command line."""
     dataset, out, tasks = PreparedDataset.open(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     world = join_world()
     for task in tasks:

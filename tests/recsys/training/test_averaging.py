@@ -23,7 +23,7 @@ def test_average_by_hand() -> None:
     assert average.means["w"].item() == pytest.approx(expected)
 
 
-def test_no_decay_averages_nothing() -> None:
+def test_decay_zero_averages_nothing() -> None:
     weight = torch.tensor([1.0])
     average = WeightAverage([("w", weight)], decay=0.0)
     average.update(1)
@@ -34,7 +34,7 @@ def test_no_decay_averages_nothing() -> None:
 
 @pytest.mark.parametrize("stopping", [True, False], ids=["early stopping", "all epochs"])
 def test_a_fit_ends_with_the_averages(small: PreparedDataset, tmp_path: Path, stopping: bool) -> None:
-    """Training goes the same way, and what it leaves is the mean over its steps."""
+    """Training does not change, and the final weights are the averages over its steps."""
     extra = {} if stopping else {"early_stopping": None}
     config = quick(epochs=1, weight_average=0.9, embeddings={"l2": 0.01}, **extra)
     averaged = trainer_of(small, "fold_0", config, tmp_path / "a")
@@ -42,16 +42,16 @@ def test_a_fit_ends_with_the_averages(small: PreparedDataset, tmp_path: Path, st
     update = averaged._average.update
 
     def watched(step: int) -> None:
-        seen.append({name: tensor.clone() for name, tensor in averaged._average._own.items()})
+        seen.append({name: tensor.clone() for name, tensor in averaged._average._tensors.items()})
         update(step)
 
     averaged._average.update = watched  # type: ignore[method-assign]
-    expected = {name: tensor.clone() for name, tensor in averaged._average._own.items()}
+    expected = {name: tensor.clone() for name, tensor in averaged._average._tensors.items()}
     averaged.fit()
     for number, weights in enumerate(seen):
         decay = min(0.9, (number + 1) / (number + 11))
         expected = {name: decay * expected[name] + (1 - decay) * weights[name] for name in expected}
-    for name, tensor in averaged._average._own.items():
+    for name, tensor in averaged._average._tensors.items():
         assert torch.allclose(tensor, expected[name], atol=1e-5), name
 
     plain = trainer_of(small, "fold_0", config.model_copy(update={"weight_average": 0.0}), tmp_path / "b")

@@ -19,10 +19,10 @@ ALL_FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}
 
 @pytest.mark.parametrize("killed_at", [3, 14, 15, 40])
 @pytest.mark.parametrize("embeddings", [{}, ALL_FUSED], ids=["adamw", "fused"])
-def test_a_killed_fit_resumes_to_the_same_bits(
+def test_killed_fit_resumes_to_identical_weights(
     small: PreparedDataset, tmp_path: Path, killed_at: int, embeddings: object
 ) -> None:
-    """15 steps make an epoch here; dropout, mixout, averaging and early stopping are on."""
+    """An epoch has 15 steps; dropout, mixout, averaging and early stopping are on."""
     config = quick(checkpoint_every_s=1e-9, mixout=0.1, weight_average=0.9, embeddings=embeddings)
     whole = trainer_of(small, "fold_0", config, tmp_path / "whole")
     expected = whole.fit()
@@ -31,7 +31,7 @@ def test_a_killed_fit_resumes_to_the_same_bits(
     kill_at(killed, killed_at)
     with pytest.raises(Killed):
         killed.fit()
-    torch.manual_seed(99)  # another process would draw other numbers
+    torch.manual_seed(99)  # a new process has another random state
     again = trainer_of(small, "fold_0", config, tmp_path / "killed")
     report = again.fit()
 
@@ -44,7 +44,7 @@ def test_a_killed_fit_resumes_to_the_same_bits(
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["weights"]
 
 
-def test_a_resumed_fit_goes_on_where_it_was(
+def test_resumed_fit_starts_at_the_last_checkpoint(
     small: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = quick(checkpoint_every_s=1e-9)
@@ -57,10 +57,10 @@ def test_a_resumed_fit_goes_on_where_it_was(
     run = again._pipeline.run
     monkeypatch.setattr(again._pipeline, "run", lambda *given: (steps.append(1), run(*given))[1])
     report = again.fit()
-    assert report.progress.step - len(steps) == 40  # the last time that steps were reported
+    assert report.progress.step - len(steps) == 40  # the last reported step
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+def test_kill_during_a_checkpoint_write_leaves_the_previous_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point, world = ResumePoint(tmp_path / "fit", join_world()), join_world()
@@ -85,7 +85,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     assert x.item() == 3.0
 
 
-def test_weights_come_back(tmp_path: Path) -> None:
+def test_saved_tensors_are_loaded_unchanged(tmp_path: Path) -> None:
     tensors = {"a": torch.randn(3, 2), "b": {"c": torch.arange(5)}}
     save_tensors(tmp_path / "w", tensors, join_world())
     assert names_in(tmp_path / "w") == {"a", "b.c"}
@@ -115,13 +115,13 @@ class Malicious:
         return (exec, ("raise SystemExit('code of a checkpoint was run')",))
 
 
-def test_a_checkpoint_brings_no_code(tmp_path: Path) -> None:
-    """Neither in its index nor, where the format would unpickle an entry, in its data."""
+def test_loading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    """Neither from its index nor from a data entry that the format would unpickle."""
     folder = tmp_path / "w"
     save_tensors(folder, {"a": torch.zeros(3)}, join_world())
     whole = (folder / ".metadata").read_bytes()
     (folder / ".metadata").write_bytes(pickle.dumps(Malicious()))
-    with pytest.raises(InputError, match="builtins.exec has no place in a checkpoint's index"):
+    with pytest.raises(InputError, match="builtins.exec is not allowed in a checkpoint's index"):
         load_tensors(folder, {"a": torch.zeros(3)})
     for broken in (b"", whole[: len(whole) // 2], b"\x80"):
         (folder / ".metadata").write_bytes(broken)
@@ -129,21 +129,21 @@ def test_a_checkpoint_brings_no_code(tmp_path: Path) -> None:
             load_tensors(folder, {"a": torch.zeros(3)})
 
     save_tensors(tmp_path / "object", {"a": Malicious()}, join_world())
-    with pytest.raises(InputError, match="BytesStorageMetadata has no place in a checkpoint's index"):
+    with pytest.raises(InputError, match="BytesStorageMetadata is not allowed in a checkpoint's index"):
         load_tensors(tmp_path / "object", {"a": torch.zeros(3)})
 
 
-def test_prepared_data_that_changed_is_another_run(tmp_path: Path) -> None:
-    """A resume point is found by its run folder, which is found by the fingerprint of the data."""
+def test_changed_data_has_another_fingerprint(tmp_path: Path) -> None:
+    """The fingerprint of the data is part of the run folder, which has the resume point."""
     a = prepare_small(small_table(), tmp_path / "raw", tmp_path / "a")
     b = prepare_small(small_table(seed=1), tmp_path / "other", tmp_path / "b")
     assert a.manifest.fingerprint != b.manifest.fingerprint
 
 
 @pytest.mark.parametrize("n_bytes", [100, 5000, 50_000])
-def test_a_full_disk_is_what_is_said(tmp_path: Path, n_bytes: int) -> None:
+def test_full_disk_raises_an_os_error(tmp_path: Path, n_bytes: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))  # to a write, what a full disk is
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))  # writes fail as on a full disk
     try:
         with pytest.raises(OSError, match="File too large"):
             save_tensors(tmp_path / "w", {"a": torch.zeros(100_000)}, join_world())

@@ -20,17 +20,17 @@ def test_weighted_log_loss_by_hand() -> None:
 
 def test_focal_loss_by_hand() -> None:
     logits, label = torch.tensor([0.0, np.log(3.0)]), torch.tensor([1.0, 0.0])
-    # v = 1/2 of a click; v = 3/4 of a row without one, to which 1/4 was given
+    # v = 1/2 for the positive; v = 3/4 for the negative, whose true class has probability 1/4
     expected = [0.9 * 0.5**2 * np.log(2), 0.1 * 0.75**2 * np.log(4)]
     assert FocalLoss(2.0, 0.9)(logits, label).tolist() == pytest.approx(expected)
 
 
-def test_focal_loss_without_focus_is_the_log_loss() -> None:
+def test_focal_loss_of_gamma_zero_is_the_log_loss() -> None:
     logits, label = torch.randn(50), (torch.rand(50) < 0.3).float()
     assert torch.allclose(2 * FocalLoss(0.0, 0.5)(logits, label), WeightedLogLoss(1.0)(logits, label), atol=1e-6)
 
 
-def test_losses_and_gradients_stay_finite_far_out() -> None:
+def test_losses_and_gradients_are_finite_for_extreme_logits() -> None:
     for loss in (WeightedLogLoss(50.0), FocalLoss(2.0, 0.98), FocalLoss(0.5, 0.5)):
         logits = torch.tensor([-90.0, 90.0, -90.0, 90.0], requires_grad=True)
         total = loss(logits, torch.tensor([0.0, 1.0, 1.0, 0.0])).sum()
@@ -42,8 +42,8 @@ def test_losses_and_gradients_stay_finite_far_out() -> None:
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("eta", [0.002, 0.02, 0.4, 0.9])
-def test_the_closed_form_undoes_the_focal_loss(gamma: float, eta: float) -> None:
-    """The logit that minimises the expected focal loss at a click rate of eta is taken back to eta."""
+def test_closed_form_inverts_the_focal_loss(gamma: float, eta: float) -> None:
+    """Maps the logit that minimizes the expected focal loss at a click rate of eta to the logit of eta."""
 
     def expected_loss(z: float) -> float:
         v = probability(np.array([z]))[0]
@@ -52,10 +52,10 @@ def test_the_closed_form_undoes_the_focal_loss(gamma: float, eta: float) -> None
     best = minimize_scalar(expected_loss, bounds=(-12, 12), method="bounded", options={"xatol": 1e-9}).x
     assert focal_posterior_logit(np.array([best]), gamma)[0] == pytest.approx(logit_of(np.array([eta]))[0], abs=1e-4)
     if eta < 0.1:
-        assert abs(best - logit_of(np.array([eta]))[0]) > 0.1  # without it the probability would be off
+        assert abs(best - logit_of(np.array([eta]))[0]) > 0.1  # without the correction p would be biased
 
 
-def test_the_closed_form_keeps_ranks_and_tails() -> None:
+def test_closed_form_is_finite_increasing_and_odd() -> None:
     z = np.linspace(-60, 60, 2001)
     found = focal_posterior_logit(z, 2.0)
     assert np.isfinite(found).all()
@@ -68,7 +68,7 @@ def test_the_closed_form_keeps_ranks_and_tails() -> None:
     [LossConfig(), LossConfig(pos_weight=3.0), LossConfig(name="focal"), LossConfig(name="focal", gamma=1, alpha=0.3)],
 )
 def test_p_is_unbiased_after_training_with_any_loss(config: LossConfig) -> None:
-    """Eight groups of known click rates, one logit each, trained to the loss's minimum: p is each group's rate."""
+    """Trains one logit for each of eight known click rates to the minimum of the loss: p equals the rate."""
     rate = torch.tensor([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.7], dtype=torch.float64)
     loss, link = build_loss(config, PRIOR)
     logits = torch.zeros(8, dtype=torch.float64, requires_grad=True)

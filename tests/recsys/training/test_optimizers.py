@@ -12,7 +12,7 @@ from tests.helpers.step import Setup
 from tests.helpers.training import quick, trainer_of
 
 
-def test_the_rate_warms_up_and_falls_by_a_cosine() -> None:
+def test_learning_rate_warms_up_and_decays_by_a_cosine() -> None:
     config = TrainerConfig(warmup_fraction=0.1, final_learning_rate_fraction=0.2)
     factors = [schedule(step, 100, config) for step in range(101)]
     assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
@@ -34,7 +34,7 @@ def test_dense_and_fused_rates_follow_one_schedule(small: PreparedDataset) -> No
         assert found == pytest.approx([rates["fused"]])
 
 
-def test_decay_is_on_matrices_of_the_dense_part_alone(small: PreparedDataset) -> None:
+def test_weight_decay_applies_only_to_dense_matrices(small: PreparedDataset) -> None:
     model = DCNv2(DCNv2Config(batch_norm=True), small.split("full").schema)
     trainer = trainer_of(small, "full", quick(weight_decay=0.1), Path("unused"), model)
     decayed, free = trainer._optimizers.dense.param_groups
@@ -44,7 +44,7 @@ def test_decay_is_on_matrices_of_the_dense_part_alone(small: PreparedDataset) ->
     matrices = {names[id(p)] for p in decayed["params"]}
     assert {"cross.layers.0.weight", "mlp.layers.0.0.weight", "head.linear.weight"} <= matrices
     assert not [name for name in matrices if "embedding" in name or name.endswith("bias")]
-    assert {"mlp.layers.0.1.weight"} <= {names[id(p)] for p in free["params"]}  # a norm's
+    assert {"mlp.layers.0.1.weight"} <= {names[id(p)] for p in free["params"]}  # the weight of a norm
     assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 
@@ -59,13 +59,13 @@ def test_large_tables_are_fused_by_default(small: PreparedDataset, tmp_path: Pat
 
 
 def test_gradients_are_clipped_together(small: PreparedDataset) -> None:
-    """With plain SGD's eyes: the step's gradients keep their direction and have the norm that was asked for."""
+    """Clipped gradients keep their direction and have the configured norm."""
     free, clipped = Setup(small, "dcnv2", gradient_clip=None), Setup(small, "dcnv2", gradient_clip=1e-3)
     gradients = []
     for setup in (free, clipped):
         batch = setup.batches[0].to(torch.device("cpu"))
-        _, looked_up = setup.step.forward(batch, len(batch))
-        setup.step.backward(looked_up)
+        _, looked_up = setup.step.dense_step(batch, len(batch))
+        setup.step.table_step(looked_up)
         setup.optimizers.step()
         gradients.append(torch.cat([p.grad.flatten() for p in setup.optimizers.parameters if p.grad is not None]))
     assert free.optimizers.norm == pytest.approx(float(gradients[0].norm()), rel=1e-4)
@@ -80,13 +80,13 @@ def test_gradients_are_clipped_together(small: PreparedDataset) -> None:
         ({"loss": {"name": "focal", "pos_weight": 2.0}}, "'pos_weight' is not a setting of the focal loss"),
         (
             {"embeddings": {"tables": {"a": {"optimizer": "adamw", "sharding": ["row_wise"]}}}},
-            "a table with optimizer adamw is data_parallel",
+            "a table with optimizer adamw must be data_parallel",
         ),
         (
             {"embeddings": {"tables": {"a": {"optimizer": "adam", "sharding": ["data_parallel"]}}}},
             "a table with optimizer adam cannot be data_parallel",
         ),
-        ({"early_stopping": {"weights": {"auc": 1.0}}}, "'auc' is not a metric: weigh some of ap, ece"),
+        ({"early_stopping": {"weights": {"auc": 1.0}}}, "'auc' is not a metric: choose from ap, ece"),
     ],
 )
 def test_settings_that_contradict_each_other(settings: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The same fits by one process and by two that torchrun starts."""
+"""The same fits with one process and with two under torchrun."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def read(path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """one/ and two/: what each number of processes made, by task; each resumes what the other left."""
+    """one/ and two/: the outputs of one and of two processes by task; each resumes the other's checkpoint."""
     folder = tmp_path_factory.mktemp("fits")
     prepare_small(small_table(), folder / "raw", folder / "prepared")
     dataset, world = PreparedDataset.open(folder / "prepared"), join_world()
@@ -53,19 +53,19 @@ def test_one_and_two_processes_learn_the_same(fits: Path, layout: str) -> None:
     assert np.std(one["logits"]) > 0.3
 
 
-def test_parts_of_rows_learn_alike(fits: Path) -> None:
-    """Column-wise parts have an Adagrad sum each: the same gradients, other rates."""
+def test_column_wise_losses_nearly_agree(fits: Path) -> None:
+    """Each column-wise shard has its own Adagrad sum: the same gradients, other learning rates."""
     one, two = (read(fits / size / "fit" / "results.json")["results"]["column_wise"] for size in ("one", "two"))
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
 
 
-def test_how_tables_are_spread_changes_no_first_step(fits: Path) -> None:
-    """All fused layouts train the same weights by the same rule."""
+def test_losses_do_not_depend_on_the_sharding(fits: Path) -> None:
+    """All fused layouts update the same weights by the same rule."""
     results = read(fits / "two" / "fit" / "results.json")["results"]
     assert results["row_wise"]["losses"] == pytest.approx(results["table_wise"]["losses"], rel=1e-6)
 
 
-def test_tables_were_spread_as_asked(fits: Path) -> None:
+def test_tables_have_the_configured_sharding(fits: Path) -> None:
     plans = read(fits / "two" / "fit" / "results.json")["plans"]
     for layout in ("table_wise", "row_wise", "column_wise"):
         assert set(plans[layout].values()) == {layout}

@@ -1,4 +1,4 @@
-"""One update against what a plain PyTorch loop over the whole batch would do."""
+"""One update compared with a plain PyTorch loop over the whole batch."""
 
 from dataclasses import replace
 
@@ -41,8 +41,8 @@ def test_micro_batches_give_the_update_of_the_whole_batch(
     assert_close(whole, parts)
 
 
-def test_the_update_is_that_of_plain_pytorch(small: PreparedDataset) -> None:
-    """Autograd through the whole model at once, torch's AdamW for the dense part and row-wise Adagrad by hand."""
+def test_update_agrees_with_plain_pytorch(small: PreparedDataset) -> None:
+    """Reference: autograd of the whole model, torch's AdamW for the dense part, row-wise Adagrad by hand."""
     setup = Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE})
     reference = setup.weights()
     dense = {name: nn.Parameter(value) for name, value in reference.items() if "shop" not in name}
@@ -89,7 +89,7 @@ def forward_by_hand(weights: dict[str, Tensor], batch: Batch) -> Tensor:
     return x @ weights["head.linear.weight"][0] + weights["head.linear.bias"]
 
 
-def test_running_out_of_memory_splits_the_batch_and_changes_nothing(
+def test_out_of_memory_splits_the_batch_and_keeps_the_result(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = Setup(small, precision="fp32").run()
@@ -107,7 +107,7 @@ def test_running_out_of_memory_splits_the_batch_and_changes_nothing(
     assert setup.step.micro_batches == 4  # 90, 45, then 22 or 23 rows
 
 
-def test_a_row_that_does_not_fit_says_so(small: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_does_not_fit_is_an_error(small: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = Setup(small)
 
     def no_memory(model: Jagged, batch: Batch) -> Tensor:
@@ -133,10 +133,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
 
 @pytest.mark.parametrize("tables", [{}, ALL_FUSED], ids=["adamw", "fused"])
-def test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite(
+def test_non_finite_loss_switches_from_bf16_to_fp32(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch, tables: dict[str, object]
 ) -> None:
-    """The very batch that overflowed is trained on in fp32: nothing of the failed attempt is left."""
+    """Trains on the batch that overflowed again in fp32; the failed attempt has no effect."""
     expected = Setup(small, precision="fp32", embeddings={"tables": tables}).run()
     setup = Setup(small, precision="bf16", embeddings={"tables": tables})
     forward = Jagged.forward
@@ -150,19 +150,19 @@ def test_bf16_gives_way_to_fp32_where_the_loss_is_not_finite(
     assert setup.step.precision == "fp32"
 
 
-def test_a_loss_that_stays_infinite_leaves_the_tables_alone(
+def test_loss_not_finite_in_fp32_does_not_change_the_tables(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = Setup(small, embeddings={"tables": ALL_FUSED})
     before = setup.weights()
     forward = Jagged.forward
     monkeypatch.setattr(Jagged, "forward", lambda model, batch: forward(model, batch) * float("nan"))
-    with pytest.raises(InputError, match="in fp32 too"):
+    with pytest.raises(InputError, match="even in fp32"):
         setup.run()
     assert_close(before, setup.weights(), atol=0)
 
 
-def test_l2_pulls_on_touched_rows_alone(small: PreparedDataset) -> None:
+def test_l2_applies_only_to_looked_up_rows(small: PreparedDataset) -> None:
     for tables in ({}, ALL_FUSED):
         plain, pulled = (Setup(small, precision="fp32", embeddings={"tables": tables, "l2": l2}) for l2 in (0.0, 5.0))
         before = plain.weights()
@@ -190,15 +190,15 @@ def test_mixout_mixes_each_weight_with_its_anchor(small: PreparedDataset) -> Non
     assert offsets.mean().item() == pytest.approx(1.0, abs=0.02)
 
 
-def test_checkpointed_layers_see_the_same_mixed_weights(small: PreparedDataset) -> None:
-    """What is computed anew in the backward pass reads the mixed weights, not the model's own."""
+def test_checkpointed_layers_use_the_same_mixed_weights(small: PreparedDataset) -> None:
+    """Recomputation in the backward pass uses the mixed weights, not the model's weights."""
     a = Setup(small, "dcnv2", mixout=0.5, precision="fp32").run()
     b = Setup(small, "checkpointed", mixout=0.5, precision="fp32").run()
     assert_close(a, b)
 
 
-def test_an_empty_part_of_a_batch_adds_nothing(small: PreparedDataset) -> None:
-    """More micro-batches than rows, or a process that got a row without label in place of none."""
+def test_empty_micro_batch_adds_nothing(small: PreparedDataset) -> None:
+    """More micro-batches than rows, or a process with only a placeholder row without label."""
     setup = Setup(small, precision="fp32", micro_batches=4)
     whole = Setup(small, precision="fp32")
     for one in (setup, whole):
@@ -222,5 +222,5 @@ def test_embedding_options_that_cannot_be_met(small: PreparedDataset) -> None:
         attempt(tables={"shop": {"optimizer": "adam"}})
     odd = PooledEmbeddings(small.split("full").schema, 3, [], init_std=1.0)
     fused = EmbeddingTraining.model_validate({"tables": ALL_FUSED})
-    with pytest.raises(InputError, match="needs an embedding_dim that 4 divides, got 3"):
+    with pytest.raises(InputError, match="needs an embedding_dim divisible by 4, got 3"):
         shard(odd, fused, 0, 10, join_world())

@@ -17,7 +17,7 @@ from tests.helpers.training import QUICK, assert_same, fit, quick, trainer_of, w
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("tables", [{}, {"*": {"optimizer": "rowwise_adagrad"}}], ids=["adamw", "fused"])
-def test_learns_what_can_be_learned(small: PreparedDataset, tmp_path: Path, precision: str, tables: object) -> None:
+def test_training_learns_the_signal(small: PreparedDataset, tmp_path: Path, precision: str, tables: object) -> None:
     trainer, report = fit(small, "fold_0", quick(precision=precision, embeddings={"tables": tables}), tmp_path)
     split = small.split("fold_0")
     logits = trainer.predict(split.held_out_rows, "scoring")
@@ -39,7 +39,7 @@ def test_learns_what_can_be_learned(small: PreparedDataset, tmp_path: Path, prec
     ids=str,
 )
 def test_p_is_unbiased_under_every_loss(tmp_path: Path, loss: dict[str, object]) -> None:
-    """The clicks' true probabilities are known: p meets their mean, overall and in each quarter of the range."""
+    """The true click probabilities are known: p agrees with their mean, overall and in each quarter."""
     table = small_table(20_000)
     color, x_1 = np.array(table["color"].to_pylist()), table["x_1"].to_numpy()
     truth = 1 / (1 + np.exp(-(1.5 * (color == "red") + x_1 - 1.5)))
@@ -49,7 +49,7 @@ def test_p_is_unbiased_under_every_loss(tmp_path: Path, loss: dict[str, object])
     rows = dataset.split("fold_0").held_out_rows
     p = report.link.logits(trainer.predict(rows, "scoring")).p
     true_p = truth[rows.numbers()]
-    known = np.isfinite(true_p)  # rows with the null block have no known p
+    known = np.isfinite(true_p)  # the true p of rows with null features is unknown
     p, true_p = p[known], true_p[known]
     assert p.mean() == pytest.approx(true_p.mean(), abs=0.015)
     for quarter in np.array_split(np.argsort(true_p), 4):
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_model(small: PreparedDataset, tmp_path: Pa
 
 
 def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: Path) -> None:
-    # A wild learning rate overfits 1,600 rows within an epoch or two.
+    # A high learning rate overfits 1,600 rows within one or two epochs.
     stopping = {"weights": {"logloss": -1.0}, "patience": 2, "validation_fraction": 0.2}
     config = quick(epochs=30, batch_size=50, learning_rate=0.05, warmup_fraction=0, early_stopping=stopping)
     trainer, report = fit(small, "fold_0", config, tmp_path)
@@ -71,7 +71,7 @@ def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: P
     assert len(values) == report.progress.best_epoch + 3 < 30
     best = values[report.progress.best_epoch]
     assert best == max(value for value in values if value is not None)
-    # the weights left in the model are those of that epoch
+    # the model has the weights of that epoch
     again = trainer_of(small, "fold_0", config, tmp_path / "again")
     monitored = again._task.monitor
     assert monitored is not None
@@ -79,8 +79,8 @@ def test_early_stopping_keeps_the_best_epoch(small: PreparedDataset, tmp_path: P
     assert -metrics.logloss == pytest.approx(best)
 
 
-def test_early_stopping_never_sees_the_rows_that_are_reported(small: PreparedDataset, tmp_path: Path) -> None:
-    """With the held-out fold's labels turned over, training and stopping go exactly as before."""
+def test_early_stopping_does_not_use_the_held_out_rows(small: PreparedDataset, tmp_path: Path) -> None:
+    """Flipped labels of the held-out fold change neither training nor early stopping."""
     table = small_table()
     split = small.split("fold_2")
     held_out = set(split.held_out_rows.numbers().tolist())
@@ -101,7 +101,7 @@ def test_no_early_stopping_trains_on_all_rows(small: PreparedDataset, tmp_path: 
     assert report.n_rows < len(small.split("fold_0").fit_rows)
 
 
-def test_an_infinite_loss_says_what_to_do(small: PreparedDataset, tmp_path: Path) -> None:
+def test_error_of_a_non_finite_loss_names_a_fix(small: PreparedDataset, tmp_path: Path) -> None:
     class Broken(nn.Module):
         sequences = ()
 
@@ -112,7 +112,7 @@ def test_an_infinite_loss_says_what_to_do(small: PreparedDataset, tmp_path: Path
         def forward(self, batch: Batch) -> torch.Tensor:
             return self.scale * batch.dense[:, 0]
 
-    with pytest.raises(InputError, match="the loss is nan, .* in fp32 too: lower trainer.learning_rate"):
+    with pytest.raises(InputError, match="the loss is nan or .* even in fp32: lower trainer.learning_rate"):
         trainer_of(small, "full", QUICK, tmp_path, Broken()).fit()
 
 
@@ -123,13 +123,13 @@ def test_composite_weighs_metrics() -> None:
     assert composite(metrics, {"ap": 2.0, "wll": -1.0}) == pytest.approx(0.4)
 
 
-def test_composite_of_an_undefined_metric_says_what_to_do() -> None:
+def test_composite_of_an_undefined_metric_is_an_error() -> None:
     with pytest.raises(InputError, match="ap is undefined on the 10 monitored rows"):
         composite(Metrics(n_rows=10, n_positive=0), {"ap": 1.0})
 
 
-def test_an_early_end_leaves_what_the_longer_training_had_by_then(small: PreparedDataset, tmp_path: Path) -> None:
-    """stop_after ends the fit and not the schedule: the losses of its epochs are those of the whole training."""
+def test_stop_after_keeps_the_schedule_of_the_full_training(small: PreparedDataset, tmp_path: Path) -> None:
+    """The losses until stop_after equal those of the full training: the learning-rate schedule is the same."""
     whole, cut = (
         fit(small, "fold_0", quick(early_stopping=None, stop_after=stop), tmp_path / str(stop))[1].progress.epochs
         for stop in (None, 2)

@@ -1,4 +1,4 @@
-"""Ranking figures against hand-worked cases."""
+"""Ranking metrics against cases worked out by hand."""
 
 import math
 
@@ -12,7 +12,7 @@ SCORES = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]], np.float32)
 
 def test_ranks_by_hand() -> None:
     ranking = rank_all(lambda places: SCORES[places], np.array([3, 1]), 4)
-    assert ranking.rank.tolist() == [3, 2]  # ties: the item that stands first goes first
+    assert ranking.rank.tolist() == [3, 2]  # ties: the earlier item ranks first
     assert ranking.top.tolist() == [[1, 2, 3, 0], [0, 1, 2, 3]]
 
 
@@ -28,7 +28,7 @@ def test_ranks_go_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(parts.top, np.argsort(-scores, axis=1, kind="stable")[:, :500])
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     found = measure_ranks(np.array([1, 3, 12, 600]))
     assert found["recall@1"] == 0.25
     assert found["recall@10"] == 0.5
