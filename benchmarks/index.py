@@ -116,10 +116,10 @@ def around(name: str, index: ItemIndex, queries: np.ndarray, exact_ids: np.ndarr
     tuned = index.parameters.get("n_probe") or index.parameters.get("ef_search")
     points = []
     for effort in (max(1, tuned // 4), max(1, tuned // 2), 2 * tuned) if tuned else ():
-        index.set_effort(effort)
+        index.set_search_parameter(effort)
         points.append((name, recall_of(index, queries, exact_ids), queries_per_s(index, queries, N_RECALLED)))
     if tuned:
-        index.set_effort(tuned)
+        index.set_search_parameter(tuned)
     return points
 
 

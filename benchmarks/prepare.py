@@ -83,7 +83,7 @@ def measure(
     console.print(table_of(measurements))
     plot(measurements, data / "prepare.png")
     if fuxictr is not None:
-        console.print(beside_fuxictr(fuxictr, data, measurements[0]))
+        console.print(compare_with_fuxictr(fuxictr, data, measurements[0]))
 
 
 def raw_files(data: Path, rows: int) -> Path:
@@ -153,7 +153,7 @@ def plot(measurements: list[Figures], path: Path) -> None:
     console.print(f"plot: {path}")
 
 
-def beside_fuxictr(python: Path, data: Path, ours: Figures) -> Table:
+def compare_with_fuxictr(python: Path, data: Path, ours: Figures) -> Table:
     """Runs FuxiCTR's feature processor on the same columns of the smallest data set."""
     work = data / "fuxictr"
     shutil.rmtree(work, ignore_errors=True)

@@ -41,7 +41,7 @@ from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
-from recsys.raw.source import open_new
+from recsys.raw.source import open_rows_to_score
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import join_world
@@ -197,7 +197,7 @@ def forward_alone(folder: str) -> dict[str, Any]:
     model = build_model(DCNv2Config(), split.schema)
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
     rows = AllRows(50_000)
-    in_memory = replace(split, store=RowStore.hold(split.store.encoded(rows.numbers()), split.store.schema))
+    in_memory = replace(split, store=RowStore.from_encoded(split.store.encoded(rows.numbers()), split.store.schema))
     rows_per_s = {}
     for mode, size in (("training", config.batch_size), ("scoring", config.eval_batch_size)):
         model.train(mode == "training")
@@ -245,7 +245,7 @@ def time_requests(run: str, requests: str) -> dict[str, Any]:
     dataset = PreparedDataset.open(run_data.folder)
     manifest = dataset.manifest
     paths = list(manifest.test_files)
-    source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())
+    source = open_rows_to_score(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())
     scorer = load_scorer(folder, run_data, dataset, join_world())
     _, table = next(source.batches("test", columns_to_read(manifest.schema_)))
     results = []

@@ -69,7 +69,7 @@ SIZES = {
 }
 LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 matrix products only"}
 WANTED = {"plain": "2.0", "deepctr": "2.0"}
-DCNV2_WANTED = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
+DCNV2_TARGETS = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
 # Evaluates each epoch; the patience is too long to stop training.
 JUDGED = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
 
@@ -111,7 +111,7 @@ def training(
         # a fifth of the rows for five epochs: the same number of steps
         fewer_rows = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))
         sharded = run("ours", task, n_processes=2, threads=1)
-        console.print(own_figures(scores["ours"], fewer_rows, sharded, n_rows))
+        console.print(measurements_of_ours(scores["ours"], fewer_rows, sharded, n_rows))
 
 
 def print_towers(n_rows: int, n_batch: int) -> None:
@@ -137,7 +137,7 @@ def toss_task(model: DeepModel, overrides: list[str]) -> Task:
 
 def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
     """Tabulates the contenders' speed and ROC-AUC."""
-    targets = DCNV2_WANTED if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
+    targets = DCNV2_TARGETS if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
     table = Table(title=title, title_justify="left")
     for column in ("", "rows/s", "ROC-AUC", "speedup of ours", "target"):
         table.add_column(column, justify="left" if not column else "right")
@@ -148,7 +148,7 @@ def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
     return table
 
 
-def own_figures(ours: Score, fewer_rows: Score, sharded: Score, n_rows: int) -> Table:
+def measurements_of_ours(ours: Score, fewer_rows: Score, sharded: Score, n_rows: int) -> Table:
     """Tabulates the measurements of ours alone: waiting for data, two processes, memory growth."""
     assert ours.waiting is not None
     table = Table(title="ours", title_justify="left")

@@ -5,9 +5,9 @@
 
 import sys
 
-from pipelines.common.interrupt import end_at_once
+from pipelines.common.interrupt import exit_on_interrupt
 from recsys.system.versions import exit_on_mismatch
 
 if sys.argv[:1] == ["-m"]:  # true only while `python -m pipelines.NAME` looks up NAME
-    end_at_once()
+    exit_on_interrupt()
 exit_on_mismatch()

@@ -113,13 +113,13 @@ def stack_members(
             stacked_logits[name] = first.logits.with_natural(natural)
             method_metrics[name] = measure(label, stacked_logits[name])
             line.advance(1)
-        chosen = max(methods, key=lambda name: goodness(method_metrics[name], metric))
+        chosen = max(methods, key=lambda name: signed_metric(method_metrics[name], metric))
         for index, member in enumerate(names):
             remaining = [name for name in names if name != member]
             natural = cross_fit_stack(chosen, remaining, np.delete(natural_NM, index, axis=1), label, fold)
             metrics_without[member] = measure(label, first.logits.with_natural(natural))
             line.advance(1)
-    best = max(runs, key=lambda run: goodness(member_metrics[run.name], metric))
+    best = max(runs, key=lambda run: signed_metric(member_metrics[run.name], metric))
     with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
         gain = paired_bootstrap(
             label, best.logits, stacked_logits[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
@@ -177,7 +177,7 @@ def print_ensemble(metrics: EnsembleMetrics) -> None:
     print_differences(metrics.gain.differences, f"{metrics.method} vs. {metrics.gain.over} (baseline)")
 
 
-def goodness(metrics: Metrics, metric: MetricName) -> float:
+def signed_metric(metrics: Metrics, metric: MetricName) -> float:
     """A metric's value with the sign that makes higher better; -inf if it is undefined."""
     value = metrics.value(metric)
     if value is None:

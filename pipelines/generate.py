@@ -12,7 +12,7 @@ from rich.table import Table
 from pipelines.common.cli import run_pipeline
 from recsys.errors import InputError
 from recsys.synthetic import GeneratorConfig, generate, read_bayes
-from recsys.synthetic.generate import BLOCK_ROWS, MOST_BLOCK_ROWS
+from recsys.synthetic.generate import BLOCK_ROWS, MAX_BLOCK_ROWS
 from recsys.system.progress import console
 
 
@@ -33,7 +33,7 @@ def generate_command(
         ),
     ] = 0.1,
     block_rows: Annotated[
-        int, typer.Option(min=1, max=MOST_BLOCK_ROWS, help="Rows generated at a time; it affects memory use only.")
+        int, typer.Option(min=1, max=MAX_BLOCK_ROWS, help="Rows generated at a time; it affects memory use only.")
     ] = BLOCK_ROWS,
 ) -> None:
     """Generate data in the format of the Toss ad-click competition.

@@ -29,7 +29,7 @@ from recsys.runs.predictions import Predictions, join
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.memory import forget_peak_rss, peak_rss_gib
+from recsys.system.memory import peak_rss_gib, reset_peak_rss
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
@@ -219,7 +219,7 @@ def fit_split(
     # early stopping never monitors the rows that are reported
     monitor = split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
 
-    forget_peak_rss()
+    reset_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
     trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)

@@ -263,7 +263,7 @@ def score_rows(
     scored: list[tuple[Rows, np.ndarray]] = []
     held_out_logits = [np.zeros(len(rows), np.float32) for rows in held_out]
     for part in range(config.score_parts):
-        part_rows, fit_rows = dataset.fit_rows_in_part(split.name, part, config.score_parts)
+        part_rows, fit_rows = dataset.fit_rows_by_part(split.name, part, config.score_parts)
         if len(part_rows) == 0:
             raise InputError(
                 f"score_parts={config.score_parts} exceeds the number of folds: lower it, or set score_parts=null"

@@ -30,7 +30,7 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
     """
     if isinstance(settings.model, GBDTConfig) or isinstance(settings.trainer, GBDTTrainerConfig):
         raise InputError("--show-sharding plans embedding tables, and gbdt has none: pass another --model")
-    schema = suppose_schema(settings, data)
+    schema = assume_schema(settings, data)
     cluster = Cluster(world_size, GPUS_PER_MACHINE, "cuda", int(hbm_gib * 2**30))
     rows = -(-settings.trainer.batch_size // world_size)
     lengths = {s.name: float(s.max_length) for s in schema.token_sequences} | settings.show_sharding.sequence_lengths
@@ -38,7 +38,7 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
     print_estimate(estimate_plan(model, settings.trainer.embeddings, cluster, rows, lengths), cluster, rows)
 
 
-def suppose_schema(settings: RankConfig, data: Path | None) -> Schema:
+def assume_schema(settings: RankConfig, data: Path | None) -> Schema:
     """The schema with the table sizes of `show_sharding.num_embeddings`, which override those of the data.
 
     Raises:

@@ -25,7 +25,7 @@ from recsys.runs.submission import (
     ScaleStats,
     ScoredRows,
     SubmissionSummary,
-    Writer,
+    SubmissionWriter,
     check_unique,
     read_labels,
     read_sample,
@@ -91,7 +91,7 @@ def submit(
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
         with (
-            Writer(partial, names, layout, scale, scorer.log_pos_weight) as writer,
+            SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer,
             progress_line("scoring", rows.n_rows) as line,
         ):
             for (ids, _), logit in score_blocks(scorer, rows.blocks(), lambda block: block[1]):

@@ -190,7 +190,7 @@ def run_trial(
     metrics = run.metrics()
     trial.set_user_attr("metrics", {name: metrics.overall.value(name) for name in METRIC_NAMES})
     trial.set_user_attr("run", str(run.folder))
-    trial.set_user_attr("rows_per_s", metrics.trained.rows_per_s)
+    trial.set_user_attr("rows_per_s", metrics.train_summary.rows_per_s)
     return metrics
 
 

@@ -19,7 +19,7 @@ from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.nn.jagged import equal_weights, mean_by_row, row_of_event, softmax_by_row, sum_by_row
-from recsys.nn.layers import MLP, Activation, LogitHead, activation_of, concat
+from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat
 from recsys.schema.resolved import Schema
 
 
@@ -81,7 +81,7 @@ class AttentionUnit(nn.Module):
     def __init__(self, dim: int, hidden_dims: tuple[int, ...], activation: Activation, has_bias: bool = True) -> None:
         super().__init__()
         self.first = nn.Linear(4 * dim, hidden_dims[0])
-        self.activation = activation_of(activation, hidden_dims[0])
+        self.activation = build_activation(activation, hidden_dims[0])
         self.rest = MLP(hidden_dims[0], hidden_dims[1:], dropout=0.0, activation=activation)
         self.last = nn.Linear(self.rest.d_out, 1, bias=has_bias)
 

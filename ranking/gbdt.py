@@ -17,7 +17,7 @@ from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
 from recsys.system.progress import console, progress_line
 from recsys.training.config import EarlyStopping, LossConfig
-from recsys.training.early_stopping import composite, set_aside
+from recsys.training.early_stopping import composite, hold_out_monitor_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
@@ -138,7 +138,7 @@ class GBDTTrainer:
                 f"trainer.loss.name={trainer.loss.name}: gbdt supports only log_loss: set trainer.loss.name=log_loss"
             )
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
-        self._rows, self._monitor = set_aside(split.fit_rows, monitor, trainer.early_stopping, trainer.seed)
+        self._rows, self._monitor = hold_out_monitor_rows(split.fit_rows, monitor, trainer.early_stopping, trainer.seed)
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows left to train on: add rows or disable early stopping")
         _, self.link = build_loss(trainer.loss, split.prior)
@@ -211,7 +211,7 @@ class GBDTTrainer:
                 self._save(booster)  # now: DART rescales earlier trees later, so truncation does not restore them
             progress.epoch += 1
             on_epoch(epoch.monitored)
-            if stopping is not None and progress.n_worse >= stopping.patience:
+            if stopping is not None and progress.n_epochs_since_best >= stopping.patience:
                 break
         if stopping is None:
             self._save(booster)

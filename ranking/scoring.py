@@ -111,7 +111,7 @@ class RunScorer:
                 "use a run without them"
             )
         model = validate(config_class(config.model["name"]), config.model, f"{run / CONFIG_FILE}", "model.")
-        fits = read_metrics(run).trained.fits
+        fits = read_metrics(run).train_summary.fits
         self._fits: list[tuple[Split, LogitLink, _Fit]] = []
         verify(run, CALIBRATION_FILE, CHECKPOINTS)
         for name in config.run.splits:
@@ -131,7 +131,7 @@ class RunScorer:
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
-        store = RowStore.hold(rows, self._dataset.manifest.schema_)
+        store = RowStore.from_encoded(rows, self._dataset.manifest.schema_)
         logits = [link.logits(fit.logit(replace(split, store=store))).natural for split, link, fit in self._fits]
         return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
 

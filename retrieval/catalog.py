@@ -28,7 +28,7 @@ class Catalog:
     """[I] int64 positives of each item among the fitting rows: clicks, or all rows."""
     recent: np.ndarray
     """[I] float64 fitting rows of each item, weighted less the earlier their day."""
-    entry_of_item: np.ndarray
+    catalog_index_of_item: np.ndarray
     """[items] int32: the catalog index of each item of the data set; -1 for an item without a row."""
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Catalog:
     def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Returns the [n] catalog indices of the items of rows; -1 for a row without an item."""
         items = split.store.items(rows)
-        return np.where(items < 0, -1, self.entry_of_item[items])
+        return np.where(items < 0, -1, self.catalog_index_of_item[items])
 
 
 def build_catalog(
@@ -83,19 +83,19 @@ def build_catalog(
     codes = codes[np.lexsort((codes, -n_positives[codes], -n_impressions[codes]))]
     age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
     recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
-    entry_of_item = np.full(n_items, -1, np.int32)
-    entry_of_item[codes] = np.arange(len(codes))
+    catalog_index_of_item = np.full(n_items, -1, np.int32)
+    catalog_index_of_item[codes] = np.arange(len(codes))
     return Catalog(
         names=store.item_names.take(pa.array(codes)),
         rows=first[codes],
         n_impressions=n_impressions[codes],
         n_positives=n_positives[codes],
         recent=recent[codes],
-        entry_of_item=entry_of_item,
+        catalog_index_of_item=catalog_index_of_item,
     )
 
 
-def items_alone(split: Split, rows: np.ndarray, sequences: Sequence[str], item_sequences: Sequence[str]) -> Batch:
+def item_batch(split: Split, rows: np.ndarray, sequences: Sequence[str], item_sequences: Sequence[str]) -> Batch:
     """Encodes the items of rows as a batch in which all features but the item's are empty.
 
     Args:

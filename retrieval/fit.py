@@ -22,7 +22,7 @@ from retrieval.catalog import Catalog
 from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
 from retrieval.evaluation.ranks import measure_ranks, rank_all
 from retrieval.negatives import WithNegatives
-from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
+from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
 from retrieval.two_tower import TwoTower, TwoTowerConfig
 from retrieval.vectors import InnerProducts, item_vectors, request_vectors
 from retrieval.windows import windows
@@ -122,7 +122,7 @@ def build_retrieval_trainer(
                 "model.pooling=causal needs the full catalog as negatives: set trainer.loss.full_catalog=true"
             )
         train_rows, steps_per_row = windows(split, train_rows, model.causal_over)
-        objective = StepSoftmax(model, entry_by_id(split, catalog), steps_per_row, world)
+        objective = StepSoftmax(model, catalog_index_by_id(split, catalog), steps_per_row, world)
     else:
         objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
     validation = None

@@ -104,7 +104,7 @@ class ItemIndex:
             case "ivf_pq":
                 return {"n_lists": self.index.nlist, "n_probe": self.index.nprobe, "pq_bytes": self.index.pq.code_size}
 
-    def set_effort(self, value: int) -> None:
+    def set_search_parameter(self, value: int) -> None:
         """Sets n_probe or ef_search."""
         for index in {id(i): i for i in (self.index, self._search_index)}.values():
             if self.kind == "hnsw":
@@ -192,11 +192,11 @@ def build_index(
     item_index = ItemIndex(kind, index, config.device)
     effort = config.ef_search if kind == "hnsw" else config.n_probe
     if effort is not None:
-        item_index.set_effort(effort)
+        item_index.set_search_parameter(effort)
     elif kind != "flat":
         pool = vectors if queries is None else queries
         sample = pool[np.sort(rng.choice(len(pool), min(len(pool), _N_TUNING_QUERIES), replace=False))]
-        choose_effort(item_index, vectors, sample, config.wanted_recall)
+        tune_search(item_index, vectors, sample, config.wanted_recall)
     return item_index
 
 
@@ -219,7 +219,7 @@ def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
     return faiss.index_factory(d, f"IVF{n_lists},PQ{n_bytes}x8np", faiss.METRIC_INNER_PRODUCT)
 
 
-def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, min_recall: float) -> float:
+def tune_search(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, min_recall: float) -> float:
     """Sets the smallest n_probe or ef_search that reaches a recall, or the largest if none does.
 
     Returns:
@@ -231,7 +231,7 @@ def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, mi
     target_recall = min(1.0, min_recall + _MARGIN)
     value, recall = low, 0.0
     while True:  # doubles the value; the next loop bisects the last interval
-        index.set_effort(value)
+        index.set_search_parameter(value)
         recall = recall_of(index, queries, exact)
         if recall >= target_recall or value == high:
             break
@@ -239,13 +239,13 @@ def choose_effort(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, mi
     best, best_recall, high = value, recall, value
     while low < high and best_recall >= target_recall:
         middle = (low + high) // 2
-        index.set_effort(middle)
+        index.set_search_parameter(middle)
         recall = recall_of(index, queries, exact)
         if recall >= target_recall:
             high, best, best_recall = middle, middle, recall
         else:
             low = middle + 1
-    index.set_effort(best)
+    index.set_search_parameter(best)
     return best_recall
 
 

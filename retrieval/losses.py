@@ -22,7 +22,7 @@ def sampled_softmax(positive_B: Tensor, negatives_B: Tensor) -> Tensor:
 
     Args:
         positive_B: logits of the rows' positives.
-        negatives_B: `log_sum_of_others` of corrected logits.
+        negatives_B: `logsumexp_negatives` of corrected logits.
     """
     return torch.logaddexp(positive_B, negatives_B) - positive_B
 
@@ -47,7 +47,7 @@ def log_expected_count(share_V: Tensor, n_drawn: int, n_uniform: int, n_items: i
     return (n_drawn * share_V + n_uniform / n_items).clamp(min=1e-12).log()
 
 
-def log_sum_of_others(x_BD: Tensor, item_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:
+def logsumexp_negatives(x_BD: Tensor, item_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:
     """Returns [B] float32 ln sum_m exp(x_b . item_m - shift_m) over the candidates other than the row's positive.
 
     Candidates with the positive's id are accidental hits: they are excluded and get no gradient. Logits are computed in
@@ -74,7 +74,7 @@ _EXCLUDED = 1e30  # shift of excluded candidates; finite, so that a row without 
 
 
 class _LogSumOfOthers(torch.autograd.Function):
-    """The autograd function of `log_sum_of_others`."""
+    """The autograd function of `logsumexp_negatives`."""
 
     @staticmethod
     def forward(ctx: Any, x_BD: Tensor, item_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.data.batch import Batch
 from recsys.data.split import Split
-from retrieval.catalog import Catalog, items_alone
+from retrieval.catalog import Catalog, item_batch
 
 
 class WithNegatives:
@@ -50,12 +50,12 @@ class WithNegatives:
         batch = self._split.batch(rows, sequences)
         if self._is_whole:
             if self._whole is None:
-                self._whole = items_alone(self._split, self._catalog.rows, sequences, self._item_sequences)
-            return batch.followed_by(self._whole)
+                self._whole = item_batch(self._split, self._catalog.rows, sequences, self._item_sequences)
+            return batch.append_items(self._whole)
         if not self._n_uniform + self._n_popular:
             return batch
         rng = np.random.default_rng([self._seed, len(rows), *rows[[0, -1]]])
         sampled = [rng.integers(0, len(self._catalog), self._n_uniform)]
         sampled.append(np.searchsorted(self._cumulative_shares, rng.random(self._n_popular), side="right"))
         item_rows = self._catalog.rows[np.concatenate(sampled)]
-        return batch.followed_by(items_alone(self._split, item_rows, sequences, self._item_sequences))
+        return batch.append_items(item_batch(self._split, item_rows, sequences, self._item_sequences))

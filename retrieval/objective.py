@@ -16,7 +16,7 @@ from recsys.system.world import World
 from recsys.training.task import Objective
 from retrieval.catalog import Catalog
 from retrieval.config import RetrievalLoss
-from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
+from retrieval.losses import log_expected_count, logsumexp_negatives, sampled_softmax, unlikelihood
 from retrieval.two_tower import TwoTower
 
 _PSEUDO_COUNT = 0.1
@@ -89,7 +89,7 @@ class RowSoftmax(Objective):
             item_MD, id_M, is_real_M = (self._world.all_gather(x) for x in (item_MD, id_M, is_real_M))
         scaled_BD = self.model.scale * user_BD
         positive_B = (scaled_BD * positive_BD).sum(dim=1)
-        negatives_B = log_sum_of_others(scaled_BD, item_MD, self._shifts(id_M, is_real_M), positive_id_B, id_M)
+        negatives_B = logsumexp_negatives(scaled_BD, item_MD, self._shifts(id_M, is_real_M), positive_id_B, id_M)
         losses = self._row_losses(positive_B, negatives_B, batch.label[:n_rows])
         return functional.pad(losses, (0, len(batch) - n_rows))
 
@@ -143,7 +143,7 @@ class StepSoftmax(Objective):
         entry_S = self.entry[next_S]
         scaled_SD, entry_I = self.model.scale * step_SD, torch.arange(len(item_ID), device=row_S.device)
         positive_S = (scaled_SD * item_ID.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
-        negatives_S = log_sum_of_others(
+        negatives_S = logsumexp_negatives(
             scaled_SD, item_ID, torch.zeros(len(item_ID), device=row_S.device), entry_S, entry_I
         )
         losses_S = torch.where(entry_S >= 0, sampled_softmax(positive_S, negatives_S), 0.0)
@@ -151,7 +151,7 @@ class StepSoftmax(Objective):
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 
 
-def entry_by_id(split: Split, catalog: Catalog) -> Tensor:
+def catalog_index_by_id(split: Split, catalog: Catalog) -> Tensor:
     """Returns the [V] catalog index of each embedding id; -1 for an id with several items or none."""
     assert split.schema.target_item is not None
     ids = target_ids(split, catalog.rows)

@@ -9,7 +9,7 @@ from recsys.data.split import Split
 from recsys.nn.precision import Precision, autocast
 from recsys.system.progress import progress_line
 from recsys.system.world import World
-from retrieval.catalog import Catalog, items_alone
+from retrieval.catalog import Catalog, item_batch
 from retrieval.two_tower import TwoTower
 
 
@@ -43,7 +43,7 @@ def item_vectors(
     for start in range(0, n_items, n_local * world.size):
         indices = np.arange(start + n_local * world.rank, start + n_local * (world.rank + 1))
         rows = catalog.rows[np.minimum(indices, n_items - 1)]  # all processes must look up equally many items
-        batch = items_alone(split, rows, model.sequences, model.item_sequences)
+        batch = item_batch(split, rows, model.sequences, model.item_sequences)
         with autocast(world.device, precision):
             batch_vectors = model.item_vectors(batch.to(world.device)).cpu()
         is_valid = indices < n_items

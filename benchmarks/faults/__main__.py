@@ -48,7 +48,7 @@ def faults(
     results = []
     try:
         os.chdir(folder)
-        for row in bring_about(rows, kills, seed):
+        for row in inject_fault(rows, kills, seed):
             result = "as expected" if row.is_fine else "UNEXPECTED"
             console.print(f"{time.perf_counter() - start:4.0f} s  {result:12}  {row.fault}")
             results.append(row)
@@ -69,7 +69,7 @@ def faults(
         raise typer.Exit(1)
 
 
-def bring_about(rows: int, kills: int, seed: int) -> Iterator[Row]:
+def inject_fault(rows: int, kills: int, seed: int) -> Iterator[Row]:
     """Injects every fault in turn, in the working folder."""
     rng = random.Random(seed)
     _checked(run("generate", ["--rows", str(rows), "--out", "raw"]))

@@ -84,7 +84,7 @@ def again(command: Command, out: Path) -> tuple[str, bool]:
     if attempt.code != (EXIT_BAD_INPUT if was_finished and not command.results else 0):
         return f"exit code {attempt.code}: {attempt.said}", False
     same = command.is_same(out)
-    leftovers = [path.name for path in (partial_folder(out), lock_beside(out)) if path.exists()]
+    leftovers = [path.name for path in (partial_folder(out), lock_file_of(out)) if path.exists()]
     leftovers += [path.name for path in out.glob(".lock")]
     for path in (out, out.with_suffix(".json")):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def again(command: Command, out: Path) -> tuple[str, bool]:
     return result + "".join(f"; {name} remains" for name in leftovers), same and not leftovers
 
 
-def lock_beside(out: Path) -> Path:
+def lock_file_of(out: Path) -> Path:
     """The lock file of an output that is a file."""
     return out.with_name(out.name + LOCK_FILE)
 

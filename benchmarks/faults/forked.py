@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from pipelines.common.interrupt import end_at_once
+from pipelines.common.interrupt import exit_on_interrupt
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 TIMEOUT_S = 300
@@ -74,7 +74,7 @@ def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: 
     for path, descriptor in ((os.devnull, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(folder)
-    end_at_once()
+    exit_on_interrupt()
     ready.set()
     script = PIPELINES / f"{name}.py"
     script = script if script.exists() else PIPELINES / name / "__main__.py"

@@ -25,7 +25,7 @@ from benchmarks.faults.disturbed import (
     Command,
     Row,
     again,
-    lock_beside,
+    lock_file_of,
     refused,
     state_of,
 )
@@ -170,7 +170,7 @@ def two_processes(command: Command) -> Row:
 
 def _wait_for_lock(out: Path, process: BaseProcess) -> None:
     """Waits until a process holds the lock of its output, or has ended."""
-    while not (partial_folder(out) / LOCK_FILE).exists() and not lock_beside(out).exists() and process.is_alive():
+    while not (partial_folder(out) / LOCK_FILE).exists() and not lock_file_of(out).exists() and process.is_alive():
         time.sleep(0.001)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.common.interrupt import EXIT_INTERRUPTED, MESSAGE, is_interrupt, raise_from_here
+from pipelines.common.interrupt import EXIT_INTERRUPTED, MESSAGE, is_interrupt, raise_on_interrupt
 from recsys.errors import InputError, RenamedWarning
 from recsys.system.progress import console
 
@@ -52,7 +52,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def guarded(*args: object, **kwargs: object) -> None:
         try:
-            raise_from_here()
+            raise_on_interrupt()
             command(*args, **kwargs)
         except BaseException as error:  # includes KeyboardInterrupt, and the errors torch raises in its place
             if (handled := _message_and_code(error)) is None:

@@ -10,7 +10,7 @@ MESSAGE = "interrupted: run the same command again to resume; unfinished output 
 _interrupts: list[int] = []
 
 
-def end_at_once() -> None:
+def exit_on_interrupt() -> None:
     """Makes Ctrl-C exit immediately, for use while modules are imported.
 
     Nothing is written yet, and some modules catch an exception raised during their import.
@@ -18,7 +18,7 @@ def end_at_once() -> None:
     _replace_handler(signal.default_int_handler, _exit_now)
 
 
-def raise_from_here() -> None:
+def raise_on_interrupt() -> None:
     """Makes Ctrl-C raise KeyboardInterrupt again, so that a pipeline can release its locks and files."""
     _interrupts.clear()
     _replace_handler(signal.default_int_handler, _raise)

@@ -68,7 +68,7 @@ def plan(
         return
     claim(out, chosen, is_writer=True)
     for step in chosen.steps:
-        if not isinstance(step, GateStep) and state.is_wanted(step.name) is False:
+        if not isinstance(step, GateStep) and state.is_required(step.name) is False:
             continue
         title = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
         console.rule(title, align="left")

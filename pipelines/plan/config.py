@@ -42,8 +42,6 @@ class RankStep(_Step):
     features_of: str | None = None
     """A retrieval run whose score is added as a feature."""
     evaluate_on: Annotated[tuple[EvaluateOn, ...], Field(min_length=1)] = ("folds", "holdout")
-    takes_settings: bool = True
-    """Whether the step uses the settings that earlier gates adopted."""
 
 
 class SweepStep(_Step):
@@ -155,7 +153,7 @@ class PlanConfig(StrictModel):
         """The step with a name."""
         return next(step for step in self.steps if not isinstance(step, GateStep) and step.name == name)
 
-    def is_retry(self, name: str) -> str | None:
+    def gate_of_retry(self, name: str) -> str | None:
         """The name of the gate whose `retry` is this run; None if the run is not a retry."""
         return next((key for key, gate in self.gates.items() if getattr(gate, "retry", None) == name), None)
 

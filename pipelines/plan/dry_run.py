@@ -82,7 +82,7 @@ def _work(state: PlanState, step: Step, dataset: PreparedDataset) -> _Work:
 
 
 def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _Work:
-    is_requested, gate = state.is_wanted(step.name), state.plan.is_retry(step.name)
+    is_requested, gate = state.is_required(step.name), state.plan.gate_of_retry(step.name)
     if is_requested is False:
         return _Work(f"no: gate {gate} did not request a retry")
     settings = state.rank_config(step)
@@ -119,7 +119,7 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
     n_rows, fits = len(dataset.split("full").fit_rows), []
     for name in names:
         rank_step = state.plan.named(name)
-        if isinstance(rank_step, RankStep) and state.is_wanted(name):
+        if isinstance(rank_step, RankStep) and state.is_required(name):
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = settings if metrics is None else fixed_length(settings, metrics)
             fits.append((settings, n_row_passes(settings, n_rows)))
@@ -133,5 +133,5 @@ def finished_speeds(state: PlanState) -> dict[str, Speed]:
         if isinstance(step, RankStep):
             for _, folder in state.fits(step):
                 if is_done(folder) and step.model not in speeds:
-                    speeds[step.model] = Speed(read_metrics(folder).trained.rows_per_s, folder.name)
+                    speeds[step.model] = Speed(read_metrics(folder).train_summary.rows_per_s, folder.name)
     return speeds

@@ -103,7 +103,7 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
 
 def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:
     """The same settings without early stopping, for the mean best number of epochs (or trees) of the fold fits."""
-    n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in metrics.trained.fits.values()]))))
+    n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in metrics.train_summary.fits.values()]))))
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)

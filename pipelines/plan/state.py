@@ -90,9 +90,9 @@ class PlanState:
         retry = getattr(gate, "retry", None)
         return retry if verdicts and retry is not None else gate.candidate  # type: ignore[union-attr]
 
-    def is_wanted(self, name: str) -> bool | None:
+    def is_required(self, name: str) -> bool | None:
         """Whether a run has to be trained; None for the retry run of a gate without a verdict."""
-        gate = self.plan.is_retry(name)
+        gate = self.plan.gate_of_retry(name)
         if gate is None:
             return True
         verdicts = self.verdicts(gate)
@@ -121,7 +121,7 @@ class PlanState:
 
     def rank_config(self, step: RankStep | SweepStep, overrides: tuple[str, ...] = ()) -> RankConfig:
         """The config of a step: settings of the plan, of earlier gates, of its sweep, of the step, and overrides."""
-        uses_adopted = step.model != "gbdt" and (isinstance(step, SweepStep) or step.takes_settings)
+        uses_adopted = step.model != "gbdt"
         adopted = self.settings(step) if uses_adopted else ()
         step_settings = step.set if isinstance(step, RankStep) else ()
         point = self.best_point(step.best_of) if isinstance(step, RankStep) and step.best_of else ()
@@ -159,7 +159,7 @@ def watched(metrics: RunMetrics) -> float:
     """The mean over fits of the best value of the early-stopping metric."""
     best = [
         max(epoch.monitored for epoch in fit.epochs if epoch.monitored is not None)
-        for fit in metrics.trained.fits.values()
+        for fit in metrics.train_summary.fits.values()
     ]
     return sum(best) / len(best)
 

@@ -53,7 +53,7 @@ class Batch(Pipelineable):
             n_rows=min(max(self.n_rows - start, 0), length),
         )
 
-    def followed_by(self, items: "Batch") -> "Batch":
+    def append_items(self, items: "Batch") -> "Batch":
         """Appends a batch that contains only items, with the same features."""
         assert self.n_rows == len(self)
         assert items.n_rows == 0

@@ -163,7 +163,7 @@ class PreparedDataset:
         fit_values = column.values[row_sets[0].numbers()].astype(np.float64)
         return ExtraStats(column.name, float(fit_values.mean()), float(fit_values.std()) or 1.0)
 
-    def fit_rows_in_part(self, split: str, part: int, n_parts: int) -> tuple[Rows, Rows]:
+    def fit_rows_by_part(self, split: str, part: int, n_parts: int) -> tuple[Rows, Rows]:
         """Divides a split's fitting rows into parts by fold; returns the rows of one part and of all other parts."""
         fit_groups = fit_groups_of(self.groups, split)
         folds = sorted({self.groups[index].fold for index in fit_groups})

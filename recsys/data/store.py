@@ -89,7 +89,7 @@ class RowStore:
         )
 
     @classmethod
-    def hold(cls, rows: EncodedRows, schema: Schema) -> "RowStore":
+    def from_encoded(cls, rows: EncodedRows, schema: Schema) -> "RowStore":
         """Wraps [n] rows in memory, numbered from 0, without labels or ids."""
         n = len(rows.sparse)
         columns = {

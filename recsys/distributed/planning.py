@@ -93,7 +93,7 @@ def sharders() -> list[ModuleSharder[nn.Module]]:
     return [_BagSharder(), EmbeddingCollectionSharder()]
 
 
-def options_of(table: str, n_rows: int, config: EmbeddingTraining) -> TableOptions:
+def table_options(table: str, n_rows: int, config: EmbeddingTraining) -> TableOptions:
     """A table's optimizer and sharding; the number of rows decides if the config does not."""
     configured = TableOptions()
     for pattern, options in config.tables.items():
@@ -154,7 +154,7 @@ def attach_optimizers(
     constraints = {}
     for table in tables:
         n_rows, embedding_dim = table.weight.shape
-        options = options_of(table.name, n_rows, config)
+        options = table_options(table.name, n_rows, config)
         min_width = None
         if options.sharding == ("column_wise",):  # one shard per process instead of the planner's minimum width of 128
             min_width = max(4, embedding_dim // world_size // 4 * 4)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from recsys.config import StrictModel
-from recsys.evaluation.cross_fitting import Score, cross_fit
+from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
 from recsys.evaluation.metrics import Metrics, measure, weighted_log_loss
 
@@ -119,7 +119,7 @@ def cross_calibrate(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray,
     if kind == "none":
         return logit
 
-    def fit(rows: np.ndarray) -> Score:
+    def fit(rows: np.ndarray) -> ScoreFunction:
         calibrator = fit_calibrator(kind, logit[rows], label[rows])
         return lambda held_out: calibrator.natural_logit(logit[held_out])
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-Score = Callable[[np.ndarray], np.ndarray]
+ScoreFunction = Callable[[np.ndarray], np.ndarray]
 
 
-def cross_fit(fold: np.ndarray, fit: Callable[[np.ndarray], Score]) -> np.ndarray:
+def cross_fit(fold: np.ndarray, fit: Callable[[np.ndarray], ScoreFunction]) -> np.ndarray:
     """[n] scores; each row is scored by a fit to the rows of the other folds.
 
     Args:

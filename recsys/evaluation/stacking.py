@@ -15,7 +15,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from recsys.config import StrictModel
-from recsys.evaluation.cross_fitting import Score, cross_fit
+from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import log_pos_weight_of, logit_of
 from recsys.evaluation.metrics import weighted_log_loss
 
@@ -103,7 +103,7 @@ def cross_fit_stack(
         fold: [N] fold names.
     """
 
-    def fit(rows: np.ndarray) -> Score:
+    def fit(rows: np.ndarray) -> ScoreFunction:
         stack = fit_stack(method, members, logit_NM[rows], label[rows])
         return lambda held_out: stack.natural_logit(logit_NM[held_out])
 

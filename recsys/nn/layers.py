@@ -61,7 +61,7 @@ class Dropout(nn.Module):
         return f"p={self.probability}"
 
 
-def drop_together(x: Tensor, n_axes: int, probability: float) -> Tensor:
+def slice_dropout(x: Tensor, n_axes: int, probability: float) -> Tensor:
     """Zeros whole slices of x, indexed by its first `n_axes` axes, at random and scales up the rest."""
     if probability == 0:
         return x
@@ -85,7 +85,7 @@ class StochasticDepth(nn.Module):
 
     def forward(self, branch: Tensor) -> Tensor:
         """[B, ...] to [B, ...]."""
-        return drop_together(branch, 1, self.probability) if self.training else branch
+        return slice_dropout(branch, 1, self.probability) if self.training else branch
 
     def extra_repr(self) -> str:
         """Text for print(model)."""
@@ -105,7 +105,7 @@ class TokenDropout(nn.Module):
 
     def forward(self, x_BFD: Tensor) -> Tensor:
         """[B, F, D] to [B, F, D]."""
-        return drop_together(x_BFD, 2, self.probability) if self.training else x_BFD
+        return slice_dropout(x_BFD, 2, self.probability) if self.training else x_BFD
 
     def extra_repr(self) -> str:
         """Text for print(model)."""
@@ -138,7 +138,7 @@ class BatchNorm(nn.BatchNorm1d):
 Activation = Literal["relu", "prelu", "dice"]
 
 
-def activation_of(name: Activation, width: int) -> nn.Module:
+def build_activation(name: Activation, width: int) -> nn.Module:
     """Builds an activation for [B, width] inputs."""
     match name:
         case "relu":
@@ -174,7 +174,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList()
         for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
             normalization = [BatchNorm(d_out)] if batch_norm else []
-            nonlinearity = activation_of(activation, d_out)
+            nonlinearity = build_activation(activation, d_out)
             self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalization, nonlinearity, Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing

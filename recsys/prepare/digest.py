@@ -13,9 +13,9 @@ from recsys.data import layout
 from recsys.data.transforms import MAX_NUMBER
 from recsys.data.vocabulary import Codes
 from recsys.prepare.writers import fixed_lists
-from recsys.raw.delimited import WholeSequences, read_delimited
+from recsys.raw.delimited import ParsedSequences, read_delimited
 from recsys.raw.derive import end_of_list
-from recsys.raw.source import length_column
+from recsys.raw.source import full_length_column
 from recsys.raw.statistics import list_statistics
 from recsys.raw.tokens import as_array, encode_values, parse_list
 from recsys.schema.resolved import Schema, TokenFeature
@@ -25,7 +25,7 @@ _TOKENS = "tokens"
 
 def columns_to_read(schema: Schema) -> list[str]:
     """Returns the columns that a digest needs: raw columns, crosses, and logs with their lengths."""
-    lengths = [length_column(name) for name in schema.logs]
+    lengths = [full_length_column(name) for name in schema.logs]
     return list(dict.fromkeys([*schema.source_columns, *schema.crosses, *schema.logs, *lengths]))
 
 
@@ -42,7 +42,7 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     for sequence in schema.token_sequences:
         parsed = _read_sequence(table[sequence.column], sequence, sequence.name in statistics_features)
         tokens[sequence.name] = parsed.offsets, parsed.kept
-        length_name = length_column(sequence.name)  # a column of logs: their rows are truncated already
+        length_name = full_length_column(sequence.name)  # a column of logs: their rows are truncated already
         lengths.append(
             table[length_name].to_numpy().astype(np.int32) if length_name in table.column_names else parsed.full_lengths
         )
@@ -51,10 +51,10 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
             single |= {name: parsed.first if end == "first" else parsed.last for name, end in feature.ends.items()}
 
     arrays: dict[str, pa.Array] = {
-        f"{layout.SPARSE}/{name}": dictionary_of(single[name]) for name in schema.categorical
+        f"{layout.SPARSE}/{name}": to_dictionary(single[name]) for name in schema.categorical
     }
     for name, (offsets, codes) in tokens.items():
-        arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), dictionary_of(codes))
+        arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), to_dictionary(codes))
     if schema.measured:
         arrays[layout.DENSE] = fixed_lists(values, pa.float32())
     if lengths:
@@ -62,7 +62,7 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, has_statistics: bool) -> WholeSequences:
+def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, has_statistics: bool) -> ParsedSequences:
     """Reads the kept tokens of a sequence; its first and last tokens and statistics too if `has_statistics`."""
     if sequence.delimiter is not None:
         return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
@@ -73,7 +73,7 @@ def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, has_statisti
     last = encode_values(end_of_list(column, "last"), name) if has_statistics else no_codes
     statistics = list_statistics(column) if has_statistics else np.zeros((len(column), 0), np.float32)
     offsets = jagged.offsets.astype(np.int64)
-    return WholeSequences(offsets, encode_values(jagged.tokens, name), first, last, jagged.full_lengths, statistics)
+    return ParsedSequences(offsets, encode_values(jagged.tokens, name), first, last, jagged.full_lengths, statistics)
 
 
 def categorical_codes(digest: pa.RecordBatch, name: str) -> Codes:
@@ -103,14 +103,14 @@ def _matrix(digest: pa.RecordBatch, name: str, width: int, dtype: type[np.generi
     return np.asarray(digest.column(name).flatten()).reshape(-1, width)
 
 
-def dictionary_of(codes: Codes) -> pa.DictionaryArray:
+def to_dictionary(codes: Codes) -> pa.DictionaryArray:
     """Converts codes to an Arrow dictionary array."""
     indices = pa.array(codes.codes, pa.int32(), mask=codes.codes < 0)
     return pa.DictionaryArray.from_arrays(indices, codes.values, safe=False)
 
 
 def codes_of(column: pa.DictionaryArray) -> Codes:
-    """Converts an array of `dictionary_of` back to codes."""
+    """Converts an array of `to_dictionary` back to codes."""
     return Codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
 
 

@@ -32,7 +32,7 @@ def values_of(digest: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([digest.num_rows]), *value_lists], names)
 
 
-def settle_codes(
+def replace_codes(
     values: Iterable[pa.RecordBatch], schema: Schema, vocabularies: Mapping[str, Vocabulary], folder: Path
 ) -> Iterator[int]:
     """Replaces the codes of a folder's rows by those of the vocabularies.

@@ -109,7 +109,7 @@ class NumericSample:
         column, values = self.columns[index], self.values[:, index]
         transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
         is_finite = np.isfinite(values)
-        values, group = sort_with(values[is_finite], self.group[is_finite])
+        values, group = sort_values_and_groups(values[is_finite], self.group[is_finite])
         ordered, stats = values.astype(np.float64), {}
         for name, fit_groups in splits.items():
             is_fitted = np.zeros(len(self.n_null), bool)
@@ -136,7 +136,7 @@ class NumericSample:
         return [tuple(names) for names in columns_by_rows.values()]
 
 
-def sort_with(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sort_values_and_groups(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sorts [n] float32 values, ascending, and their [n] uint8 groups with them.
 
     A value and its group are packed into one integer: sorting integers takes a tenth of the time of an argsort.

@@ -16,7 +16,7 @@ from recsys.data import layout
 from recsys.data.config import PrepareConfig
 from recsys.data.store import EncodedRows
 from recsys.errors import InputError
-from recsys.prepare.digest import codes_of, dictionary_of
+from recsys.prepare.digest import codes_of, to_dictionary
 from recsys.prepare.encode import write_rows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.passes import digest_piece, encode_piece, plan_work, read_stream
@@ -113,7 +113,7 @@ def _as_batch(rows: EncodedRows) -> pa.RecordBatch:
     for name, (offsets, codes) in rows.tokens.items():
         arrays[f"{_TOKENS}/{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(codes))
     if rows.items is not None:
-        arrays[layout.ITEM] = dictionary_of(rows.items)
+        arrays[layout.ITEM] = to_dictionary(rows.items)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 

@@ -20,7 +20,7 @@ from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read, digest_rows
 from recsys.prepare.encode import encode_digest, write_rows
 from recsys.prepare.fit import Counts, Fitted
-from recsys.prepare.in_place import settle_codes, values_of
+from recsys.prepare.in_place import replace_codes, values_of
 from recsys.prepare.scan import Scan
 from recsys.raw.source import Piece, Source
 from recsys.schema.resolved import Schema
@@ -141,6 +141,6 @@ def encode_all(source: Source, scan: Scan, fitted: Fitted, folder: Path) -> None
     """The second pass: replaces the codes of the rows by those of the vocabularies."""
     path = folder / layout.VALUES_FILE
     with progress_line("encoding", len(scan.label)) as line:
-        for n_rows in settle_codes(read_stream(path), source.schema, fitted.vocabularies, folder):
+        for n_rows in replace_codes(read_stream(path), source.schema, fitted.vocabularies, folder):
             line.advance(n_rows)
     path.unlink()

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from recsys.data.config import PrepareConfig
 from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, PARTITIONS, Group, Partition
 from recsys.errors import InputError
-from recsys.raw.derive import holds
-from recsys.raw.last_out import last_places
+from recsys.raw.derive import meets_condition
+from recsys.raw.last_out import n_later_rows
 from recsys.raw.source import Source
 from recsys.raw.tokens import encode_values
 from recsys.schema.config import Condition, LeaveLastOut, TimeSplit
@@ -101,10 +101,10 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     label_n, hash_n, day_n = np.concatenate(labels), np.concatenate(hashes), np.concatenate(days)
     split_n = np.concatenate(splits)
     if schema.last_out is not None:
-        n_later_rows = last_places(schema.last_out, _read_keys(source, schema.last_out))
+        n_later_n = n_later_rows(schema.last_out, _read_keys(source, schema.last_out))
         is_train_file = split_n == PARTITIONS.index("train")
         for name, n_later in (("test", 0), ("valid", 1)):
-            split_n[np.flatnonzero(is_train_file)[n_later_rows == n_later]] = PARTITIONS.index(name)
+            split_n[np.flatnonzero(is_train_file)[n_later_n == n_later]] = PARTITIONS.index(name)
     for split, has_ids in has_id.items():
         if has_ids and (n_repeated := _n_repeated(hash_n[split_n == PARTITIONS.index(split)])):
             raise InputError(
@@ -167,7 +167,7 @@ def _read_label(table: pa.Table, schema: Schema, path: Path, n_before: int) -> n
 
 def _evaluate_condition(condition: Condition, values: pa.Array, path: Path) -> np.ndarray:
     try:
-        return holds(condition, values)
+        return meets_condition(condition, values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"{path}: column {condition.column!r} is {values.type}, which has no min and max: use values instead"

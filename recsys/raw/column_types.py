@@ -92,7 +92,7 @@ def check_names(names: Sequence[str], needed: Sequence[str], path: Path) -> None
             raise InputError(f"{path} has {names.count(column)} columns named {column!r}: names must be unique")
 
 
-def settle_types(table: pa.Table, roles: Mapping[str, tuple[str, tuple[Kind, ...]]]) -> pa.Table:
+def normalize_types(table: pa.Table, roles: Mapping[str, tuple[str, tuple[Kind, ...]]]) -> pa.Table:
     """Casts columns to types that every kernel supports: string views to large strings, null-typed columns to a type of
     their role.
     """

@@ -22,7 +22,7 @@ _X_LN_X = np.arange(1024) * np.log(np.maximum(np.arange(1024), 1))
 
 
 @dataclass(frozen=True)
-class WholeSequences:
+class ParsedSequences:
     """The parsed tokens of [n] rows."""
 
     offsets: np.ndarray
@@ -39,7 +39,7 @@ class WholeSequences:
     """[n, 4] float32: see `count_statistics`."""
 
 
-def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> WholeSequences:
+def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> ParsedSequences:
     """Parses [n] delimited strings; null is an empty string.
 
     An empty token (`"a,,b"`) is dropped, but counts towards `max_length` and the full length.
@@ -48,7 +48,7 @@ def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_lengt
         column: the strings.
         delimiter: one byte.
         max_length: maximum value_index of tokens to keep per row.
-        keep: which tokens to keep: see `KEEPS` and `kept_place`.
+        keep: which tokens to keep: see `KEEPS` and `kept_position`.
     """
     array = text_of(column)
     n = len(array)
@@ -79,7 +79,7 @@ def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_lengt
     value_index[used] = np.arange(len(used))
     first, last = (Codes(value_index[codes], values) for codes in output.ends.T)
     kept = Codes(value_index[output.kept[: output.offsets[-1]]], values)
-    return WholeSequences(output.offsets, kept, first, last, output.full_lengths, output.statistics)
+    return ParsedSequences(output.offsets, kept, first, last, output.full_lengths, output.statistics)
 
 
 class _Output(NamedTuple):
@@ -129,7 +129,7 @@ def _larger_table(table: _Table) -> _Table:
 
 
 @njit(nogil=True, cache=True)
-def kept_place(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def]
+def kept_position(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-def]
     """Returns the position of a kept token in its whole sequence.
 
     Args:
@@ -156,7 +156,7 @@ def _read_rows(  # type: ignore[no-untyped-def]
         bounds: [n + 1] byte offsets of the rows.
         delimiter: a byte.
         max_length: maximum number of tokens to keep per row.
-        keep: see `kept_place`.
+        keep: see `kept_position`.
         output: arrays to fill.
         row_buffer: [2, longest row] int32 work space: a row's tokens and its distinct tokens.
         table: the tokens read so far.
@@ -208,7 +208,7 @@ def _read_rows(  # type: ignore[no-untyped-def]
         output.full_lengths[row] = n_tokens
         n_kept = min(n_tokens, max_length)
         for index in range(n_kept):
-            code = tokens[kept_place(index, n_kept, n_tokens, keep)]
+            code = tokens[kept_position(index, n_kept, n_tokens, keep)]
             if code >= 0:
                 output.kept[n_kept_before] = code
                 table.is_used[code] = True

@@ -14,7 +14,7 @@ from recsys.schema.resolved import Schema
 _SEPARATOR = "&"
 
 
-def holds(condition: Condition, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def meets_condition(condition: Condition, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Returns [n] bool: whether each value meets a condition; null never does.
 
     Raises:

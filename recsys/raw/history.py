@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.jagged import gather_indices, offsets_of
-from recsys.raw.derive import holds
+from recsys.raw.derive import meets_condition
 from recsys.raw.tokens import as_array, encode_values
 from recsys.schema.config import LogSequence
 
@@ -53,7 +53,7 @@ def build_history(log: LogSequence, rows: pa.Table) -> History:
 
     is_step = has_history & (items.codes >= 0)
     if log.where is not None:
-        is_step &= holds(log.where, rows[log.where.column])
+        is_step &= meets_condition(log.where, rows[log.where.column])
     steps = np.flatnonzero(is_step)
     text_rank = np.asarray(pc.rank(items.values, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
     steps = steps[np.lexsort((text_rank[items.codes[steps]], sort_key[steps]))]

@@ -7,7 +7,7 @@ from recsys.raw.history import dense_moments, owners
 from recsys.schema.config import LeaveLastOut
 
 
-def last_places(config: LeaveLastOut, rows: pa.Table) -> np.ndarray:
+def n_later_rows(config: LeaveLastOut, rows: pa.Table) -> np.ndarray:
     """Returns the [n] int64 number of later rows with the same key.
 
     It is -1 if the key or the order is null, and if the key has fewer rows than `min_rows`.

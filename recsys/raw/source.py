@@ -11,7 +11,7 @@ from recsys.data.config import RawFiles
 from recsys.data.groups import PARTITIONS, Partition
 from recsys.errors import InputError
 from recsys.patterns import match_columns
-from recsys.raw.column_types import check_names, check_same_kinds, check_types, roles_of, settle_types
+from recsys.raw.column_types import check_names, check_same_kinds, check_types, normalize_types, roles_of
 from recsys.raw.derive import derive
 from recsys.raw.files import batch_rows, find_files, open_parquet
 from recsys.raw.history import History, build_history
@@ -20,7 +20,7 @@ from recsys.schema.kinds import Kind, kind_of
 from recsys.schema.resolved import Schema, resolve_schema
 
 
-def length_column(sequence: str) -> str:
+def full_length_column(sequence: str) -> str:
     """Returns the batch column with the lengths of a log sequence before truncation."""
     return f"{sequence}:length"
 
@@ -90,7 +90,7 @@ class Source:
         derived = [name for name in columns if name in crosses]
         log_columns = [name for name in columns if name in self.schema.logs]
         log_columns += [c for name in derived for c in crosses[name] if c in self.schema.logs and c not in log_columns]
-        lengths = {length_column(name): name for name in self.schema.logs}
+        lengths = {full_length_column(name): name for name in self.schema.logs}
         source_columns = [c for c in columns if c not in crosses] + [c for name in derived for c in crosses[name]]
         n_before = piece.first_row if piece is not None else 0
         file_columns = [c for c in dict.fromkeys(source_columns) if c not in log_columns and c not in lengths]
@@ -122,7 +122,7 @@ class Source:
                 file = open_parquet(path)
                 n_rows = batch_rows(file, file_columns)
                 for batch in file.iter_batches(batch_size=n_rows, row_groups=row_groups, columns=file_columns):
-                    table = settle_types(pa.Table.from_batches([batch]), roles)
+                    table = normalize_types(pa.Table.from_batches([batch]), roles)
                     for name, side in joined.items():
                         table = _join(table, side, self.schema.side_tables[name].key)
                     yield path, table
@@ -204,7 +204,7 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     return source
 
 
-def open_new(
+def open_rows_to_score(
     config: SchemaConfig, schema: Schema, kinds: dict[str, Kind], paths: Sequence[str], folder: Path
 ) -> Source:
     """Opens files of rows to score that are not part of the prepared data set.

@@ -96,7 +96,7 @@ def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -
     full_lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     lengths = np.minimum(full_lengths, max_length)
     row, position = row_and_position(lengths)
-    token_indices = np.asarray(array.offsets)[:-1][row] + kept_places(row, position, lengths, full_lengths, keep)
+    token_indices = np.asarray(array.offsets)[:-1][row] + kept_positions(row, position, lengths, full_lengths, keep)
     tokens = array.values.take(pa.array(token_indices))
     is_valid = np.asarray(pc.is_valid(tokens))
     offsets = offsets_of(np.bincount(row[is_valid], minlength=n))
@@ -110,7 +110,7 @@ def list_bounds(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     return array.flatten(), lengths
 
 
-def kept_places(row: Indices, position: Indices, lengths: Indices, full_lengths: Indices, keep: str) -> Indices:
+def kept_positions(row: Indices, position: Indices, lengths: Indices, full_lengths: Indices, keep: str) -> Indices:
     """Returns the [T] positions of the kept tokens in their whole sequences.
 
     Args:

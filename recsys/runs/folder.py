@@ -21,10 +21,10 @@ from recsys.runs.predictions import Predictions, write_oof
 from recsys.system.files import (
     begin_folder,
     check_free,
-    give_final_name,
     is_done,
     partial_folder,
     read_json,
+    rename_partial,
     write_json,
 )
 from recsys.system.seal import PARTS, seal
@@ -164,7 +164,7 @@ class RunFolder:
 
     def _rename_to_final(self) -> None:
         shutil.rmtree(self._partial / PARTS, ignore_errors=True)
-        give_final_name(self.folder)
+        rename_partial(self.folder)
 
 
 def prediction_stats(predictions: Predictions) -> dict[str, dict[str, float]]:

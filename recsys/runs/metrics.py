@@ -131,7 +131,7 @@ class RunMetrics(_Summary):
         return {name: fit.link for name, fit in self.train.fits.items()}
 
     @property
-    def trained(self) -> TrainSummary:
+    def train_summary(self) -> TrainSummary:
         """The training summary of a run that trained a model."""
         assert isinstance(self.train, TrainSummary)
         return self.train

@@ -16,7 +16,7 @@ from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
 from recsys.raw.files import READ_ROWS
-from recsys.raw.source import open_new
+from recsys.raw.source import open_rows_to_score
 from recsys.system.threads import in_threads
 
 
@@ -52,7 +52,9 @@ class FileRows:
         manifest = dataset.manifest
         names = [str(path.absolute()) for path in paths]
         self._dataset = dataset
-        self._source = open_new(manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent)
+        self._source = open_rows_to_score(
+            manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent
+        )
         self._id = self._source.schema.id
         self._has_id = self._id is not None and self._id in self._source.columns_of("test")
         self.n_rows = self._source.n_rows("test")

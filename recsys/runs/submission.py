@@ -178,7 +178,7 @@ def _text(column: pa.ChunkedArray) -> pa.Array:
     return pc.cast(column.combine_chunks(), pa.string())
 
 
-class Writer:
+class SubmissionWriter:
     """Writes scores block by block, or all scores at the end in the order of a sample submission.
 
     Args:
@@ -197,7 +197,7 @@ class Writer:
         options = pa_csv.WriteOptions(quoting_style="needed", quoting_header="none")
         self._csv = pa_csv.CSVWriter(path, self._schema, write_options=options)
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "SubmissionWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

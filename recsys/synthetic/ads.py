@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from recsys.synthetic.draws import Draws, pick
+from recsys.synthetic.draws import Draws, draw_categorical
 
 N_CAMPAIGNS, N_AD_SETS, N_CREATIVES = 1524, 3237, 5050
 D_INTEREST = 8
@@ -56,7 +56,7 @@ class AdCatalog:
         candidates = np.empty(candidate_index.shape, np.int64)
         for value in np.unique(day):
             is_day = day == value
-            candidates[is_day] = pick(self.popularity[value], uniform[is_day])
+            candidates[is_day] = draw_categorical(self.popularity[value], uniform[is_day])
         affinity = np.einsum("nd,nkd->nk", interest, self.vector[candidates])
         gumbel = -np.log(-np.log(draws.uniform("gumbel", candidate_index) + 2.0**-54))
         selected = np.argmax(affinity + gumbel, axis=1)

@@ -99,7 +99,7 @@ SEQ_LENGTH_LEVELS = (
 SEQ_LENGTHS = (1, 1, 78, 182, 299, 439, 593, 780, 937, 1125, 1330, 1610, 1847, 2600, 4000, 14_441)
 SEQ_LENGTH_RATES = {5: 4.6, 17: 3.8, 37: 2.8, 75: 2.5, 175: 2.05, 375: 1.8, 750: 1.7, 1400: 1.15}
 """Length: click rate around this length; the last rate is derived from the published ones."""
-LONE_TOKEN, LONE_TOKEN_SHARE = 144, 1 / 3
+SINGLE_EVENT_TOKEN, SINGLE_EVENT_TOKEN_SHARE = 144, 1 / 3
 """The token of many sequences of one event, and the share of these sequences."""
 
 QUANTILES = {

@@ -38,7 +38,7 @@ class Draws:
         return self.normal(stream, index[:, None] * width + np.arange(width))
 
 
-def pick(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+def draw_categorical(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Draws indices in proportion to `shares`, from uniform numbers."""
     cumulative = np.cumsum(shares)
     return np.searchsorted(cumulative / cumulative[-1], uniform, side="right").clip(max=len(shares) - 1)

@@ -16,14 +16,14 @@ from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.synthetic import columns
-from recsys.synthetic.impressions import ImpressionMaker, fit_click_model
+from recsys.synthetic.impressions import ImpressionGenerator, fit_click_model
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.system.progress import console, progress_line
 
 ROW_GROUP = 16_384
 BLOCK_ROWS = 1024
 """Default number of rows generated at once: half a million events fit a CPU's cache, more are slower."""
-MOST_BLOCK_ROWS = 131_072
+MAX_BLOCK_ROWS = 131_072
 """The text of a block's sequences must not exceed the 2 GiB limit of Arrow strings."""
 CONFIG_FILE = "config.json"
 _VERSION = 2
@@ -54,10 +54,10 @@ class GeneratorConfig(StrictModel):
         """Returns all settings that determine the rows, as JSON values."""
         return {"version": _VERSION, **self.model_dump(mode="json")}
 
-    def impression_maker(self, split: Literal["train", "test"]) -> ImpressionMaker:
+    def impression_generator(self, split: Literal["train", "test"]) -> ImpressionGenerator:
         """Creates the generator of the impressions of a split."""
         is_test = split == "test"
-        return ImpressionMaker(self.seed, self.test_rows if is_test else self.n_rows, is_test, self.n_rows)
+        return ImpressionGenerator(self.seed, self.test_rows if is_test else self.n_rows, is_test, self.n_rows)
 
 
 def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS) -> Path:
@@ -80,8 +80,8 @@ def generate(config: GeneratorConfig, folder: Path, block_rows: int = BLOCK_ROWS
     if is_done(folder) and (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE) == settings:
         console.print(f"{folder} already contains this data")
         return folder
-    if not 1 <= block_rows <= MOST_BLOCK_ROWS:
-        raise InputError(f"block_rows must be 1 to {MOST_BLOCK_ROWS}, got {block_rows}")
+    if not 1 <= block_rows <= MAX_BLOCK_ROWS:
+        raise InputError(f"block_rows must be 1 to {MAX_BLOCK_ROWS}, got {block_rows}")
     check_free(folder, "generated data set")
     partial = begin_folder(folder)
     truth = {
@@ -105,7 +105,7 @@ def _write_split(
     """Writes one file; returns [n] true probabilities and [n] labels."""
     is_test = split == "test"
     n_rows = config.test_rows if is_test else config.n_rows
-    maker = config.impression_maker(split)
+    maker = config.impression_generator(split)
     model = fit_click_model(maker, config.seq_strength, columns.TEST_BASE_RATE if is_test else columns.BASE_RATE)
     probabilities, labels = [], []
     pending: list[pa.Table] = []
@@ -116,7 +116,7 @@ def _write_split(
             impressions = maker.impressions(positions)
             events = maker.events(impressions)
             p = model.probability(impressions, maker.match(impressions, events))
-            label = (maker.label_chance(impressions) < p).astype(np.int32)
+            label = (maker.label_uniform(impressions) < p).astype(np.int32)
             table = maker.table(impressions, events)
             if is_test:
                 table = table.add_column(0, "ID", pa.array([f"TEST_{row:07d}" for row in positions]))

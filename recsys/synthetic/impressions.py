@@ -13,8 +13,8 @@ from scipy.special import expit, logit, ndtr
 
 from recsys.synthetic import columns
 from recsys.synthetic.ads import N_AD_SETS, N_AD_TYPES, N_DAYS, AdCatalog, make_ad_catalog
-from recsys.synthetic.draws import Draws, pick
-from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceMaker, as_strings
+from recsys.synthetic.draws import Draws, draw_categorical
+from recsys.synthetic.sequences import MATCH_LENGTH, Events, SequenceGenerator, as_strings
 from recsys.synthetic.users import (
     TASTE_ON_ACTIVITY,
     Users,
@@ -94,7 +94,7 @@ def _is_rare(slot: np.ndarray, ad_format: np.ndarray) -> np.ndarray:
     return slot_by_format[ad_format] == slot
 
 
-class ImpressionMaker:
+class ImpressionGenerator:
     """Generates the impressions of one split.
 
     Args:
@@ -110,7 +110,7 @@ class ImpressionMaker:
         self._row_shift = 1 << 40 if is_test else 0  # test rows have other random numbers than training rows
         self._draws = Draws(seed)
         self.ads: AdCatalog = make_ad_catalog(self._draws)
-        self.sequences = SequenceMaker(self._draws)
+        self.sequences = SequenceGenerator(self._draws)
         # An ad type is weighted by the popularity of its ad sets.
         type_share = np.bincount(
             self.ads.columns(np.arange(N_AD_SETS), self.ads.first_creative[:-1])["l_feat_4"].astype(np.int64) - 1,
@@ -131,7 +131,7 @@ class ImpressionMaker:
         users = make_users(self._draws, number)
         lengths = np.minimum(self.sequences.lengths(users, number), MATCH_LENGTH)
         shares = self.sequences.topic_shares(self.sequences.events(users, number, lengths))
-        match = np.log(shares @ self.sequences.answers(self.ads.vector).T)
+        match = np.log(shares @ self.sequences.topic_affinities(self.ads.vector).T)
         weight = np.exp(users.interest @ self.ads.vector.T)
         weight /= (weight @ self.ads.popularity.mean(axis=0))[:, None]
         return np.average(match, axis=0, weights=weight)
@@ -144,14 +144,14 @@ class ImpressionMaker:
         """Draws the days of [n] row positions, 0 .. N_DAYS - 1; the last day is that of the test split."""
         if self._is_test:
             return np.full(len(position), N_DAYS - 1)
-        return pick(_shares(columns.DAYS), self._draws.uniform("day", position + self._row_shift))
+        return draw_categorical(_shares(columns.DAYS), self._draws.uniform("day", position + self._row_shift))
 
     def impressions(self, position: np.ndarray) -> Impressions:
         """Generates the impressions at [n] row positions of the split."""
         draws, row = self._draws, position + self._row_shift
         users, day = self.users(position), self.days(position)
-        inventory = pick(_shares(columns.INVENTORY), draws.uniform("invent", row))
-        hour = pick(_shares(columns.HOURS), draws.uniform("hour", row))
+        inventory = draw_categorical(_shares(columns.INVENTORY), draws.uniform("invent", row))
+        hour = draw_categorical(_shares(columns.HOURS), draws.uniform("hour", row))
         ad_set = self.ads.draw_ad_sets(draws, row, day, users.interest)
         creative = self.ads.draw_creatives(draws, row, ad_set)
         is_null_1 = draws.uniform("null_1", row) < columns.NULL_RATE_1
@@ -180,15 +180,16 @@ class ImpressionMaker:
             row, users, day, inventory, hour, ad_set, creative, slot, ad_format, is_null_1, is_null_2, click_logit
         )
 
-    def label_chance(self, impressions: Impressions) -> np.ndarray:
+    def label_uniform(self, impressions: Impressions) -> np.ndarray:
         """[n] uniform numbers: a row is clicked if its number is below p."""
         return self._draws.uniform("label", impressions.row)
 
     def match(self, impressions: Impressions, events: Events) -> np.ndarray:
         """[n] match of the ads with the last events, minus the mean match of the ad set; not standardized."""
-        answers = self.sequences.answers(self.ads.vector[impressions.ad_set])
+        affinities = self.sequences.topic_affinities(self.ads.vector[impressions.ad_set])
         return (
-            np.log((self.sequences.topic_shares(events) * answers).sum(axis=1)) - self._mean_match[impressions.ad_set]
+            np.log((self.sequences.topic_shares(events) * affinities).sum(axis=1))
+            - self._mean_match[impressions.ad_set]
         )
 
     def table(self, impressions: Impressions, events: Events) -> pa.Table:
@@ -246,10 +247,10 @@ class ClickModel:
         return expit(impressions.logit + self.seq_strength * standard + self.intercept)
 
 
-def fit_click_model(maker: ImpressionMaker, seq_strength: float, base_rate: float) -> ClickModel:
+def fit_click_model(maker: ImpressionGenerator, seq_strength: float, base_rate: float) -> ClickModel:
     """Fits the mean and std of the match, and the intercept of the base rate, on a pilot sample of fixed size."""
     # Rows of a far larger split, so that few share a user: shared users reduce the effective sample size.
-    pilot = ImpressionMaker(maker._seed, 16 * N_PILOT, maker._is_test, N_PILOT)
+    pilot = ImpressionGenerator(maker._seed, 16 * N_PILOT, maker._is_test, N_PILOT)
     logits, matches = [], []
     for start in range(0, N_PILOT, _PILOT_BLOCK):
         impressions = pilot.impressions(np.arange(start, start + _PILOT_BLOCK))

@@ -21,7 +21,7 @@ def ad_catalog(config: GeneratorConfig) -> AdCatalog:
 
 def user_interests(config: GeneratorConfig, split: Split, row: np.ndarray) -> np.ndarray:
     """[n, 8] interests u of the users of [n] rows of a split."""
-    return config.impression_maker(split).users(row).interest
+    return config.impression_generator(split).users(row).interest
 
 
 def true_log_preferences(config: GeneratorConfig, split: Split, row: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def true_log_preferences(config: GeneratorConfig, split: Split, row: np.ndarray)
     Minus infinity where an ad set is not active. The generator draws ad sets by resampling a few candidates, so that
     their distribution is close to these weights but not equal.
     """
-    maker = config.impression_maker(split)
+    maker = config.impression_generator(split)
     with np.errstate(divide="ignore"):
         log_popularity = np.log(maker.ads.popularity)
     return log_popularity[maker.days(row)] + maker.users(row).interest @ maker.ads.vector.T

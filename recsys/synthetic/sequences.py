@@ -34,7 +34,7 @@ class Events:
     """[n + 1]."""
 
 
-class SequenceMaker:
+class SequenceGenerator:
     """Generates the sequences of a seed.
 
     Args:
@@ -47,7 +47,7 @@ class SequenceMaker:
         """[12, 8] topic vectors m."""
         shuffled_tokens = np.argsort(draws.uniform("home", np.arange(N_TOKENS)))
         self._token_table = _token_table(shuffled_tokens)
-        self._lone_topic = int(np.flatnonzero(shuffled_tokens == columns.LONE_TOKEN)[0]) % N_TOPICS
+        self._lone_topic = int(np.flatnonzero(shuffled_tokens == columns.SINGLE_EVENT_TOKEN)[0]) % N_TOPICS
 
     def lengths(self, users: Users, row: np.ndarray) -> np.ndarray:
         """Draws [n] lengths that increase with activity; rows of a user differ slightly or share a sequence."""
@@ -78,8 +78,8 @@ class SequenceMaker:
         drawn_at = np.maximum.accumulate(np.where(is_switch | ~repeats, event_index, 0))
         token_slot = (bits[drawn_at] >> np.uint64(48)) & np.uint64(_LUT_SIZE - 1)
         token = self._token_table[topic, token_slot]
-        is_lone = (lengths == 1) & (self._draws.uniform("lone", key) < columns.LONE_TOKEN_SHARE)
-        token[offsets[:-1][is_lone]] = columns.LONE_TOKEN
+        is_lone = (lengths == 1) & (self._draws.uniform("lone", key) < columns.SINGLE_EVENT_TOKEN_SHARE)
+        token[offsets[:-1][is_lone]] = columns.SINGLE_EVENT_TOKEN
         topic[offsets[:-1][is_lone]] = self._lone_topic
         return Events(topic, token, offsets)
 
@@ -92,7 +92,7 @@ class SequenceMaker:
         counts = np.bincount(row_index * N_TOPICS + topic, minlength=len(length) * N_TOPICS).reshape(-1, N_TOPICS)
         return counts / n_matched[:, None]
 
-    def answers(self, ad_vector: np.ndarray) -> np.ndarray:
+    def topic_affinities(self, ad_vector: np.ndarray) -> np.ndarray:
         """[n, 12] exp(1.3 m_t . v / sqrt(8)): affinity of [n, 8] ad vectors v to each topic t.
 
         The log of its mean over a row's last events is the match of the ad with the row.

@@ -8,7 +8,7 @@ from scipy.special import ndtr
 from recsys.data.rows import Permutation
 from recsys.synthetic import columns
 from recsys.synthetic.ads import D_INTEREST
-from recsys.synthetic.draws import Draws, from_quantiles, pick
+from recsys.synthetic.draws import Draws, draw_categorical, from_quantiles
 
 _IMPRESSIONS = (3, 4, 5)
 _USER_OF_SLOT = np.repeat(np.arange(len(_IMPRESSIONS)), _IMPRESSIONS)
@@ -69,8 +69,10 @@ def make_users(draws: Draws, number: np.ndarray) -> Users:
         rate=rate,
         taste=taste,
         interest=_INTEREST_SCALE * draws.normals("interest", number, D_INTEREST),
-        gender=pick(np.array([share for share, _ in columns.GENDER.values()]), draws.uniform("gender", number)),
-        age=pick(np.array([share for share, _ in columns.AGE.values()]), draws.uniform("age", number)),
+        gender=draw_categorical(
+            np.array([share for share, _ in columns.GENDER.values()]), draws.uniform("gender", number)
+        ),
+        age=draw_categorical(np.array([share for share, _ in columns.AGE.values()]), draws.uniform("age", number)),
     )
 
 

@@ -46,10 +46,10 @@ def begin_folder(folder: Path, is_fresh: bool = True) -> Path:
 def finish_folder(folder: Path) -> None:
     """Writes DONE into the partial folder, and renames the folder to its final name."""
     seal(partial_folder(folder))
-    give_final_name(folder)
+    rename_partial(folder)
 
 
-def give_final_name(folder: Path) -> None:
+def rename_partial(folder: Path) -> None:
     """Unlocks the partial folder, which has a DONE file, and renames it to its final name."""
     partial = partial_folder(folder)
     release(partial)

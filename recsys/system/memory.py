@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 
-def forget_peak_rss() -> None:
+def reset_peak_rss() -> None:
     """Resets the peak of `peak_rss_gib` where the system allows it, to measure each of several fits."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss_gib() -> float:
-    """Returns the largest resident memory of this process since its start or `forget_peak_rss`, in GiB."""
+    """Returns the largest resident memory of this process since its start or `reset_peak_rss`, in GiB."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

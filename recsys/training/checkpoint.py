@@ -148,7 +148,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
     """
     if not is_done(folder):
         raise InputError(f"{folder} has no DONE file: the checkpoint is incomplete")
-    names_in(folder)  # gives a broken index its own error
+    tensor_names(folder)  # gives a broken index its own error
     verify(folder)
     try:
         dcp.load(dict(tensors), storage_reader=SafeReader(folder))
@@ -157,7 +157,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Any]) -> None:
         raise InputError(f"{folder} is a checkpoint of another model ({cause})") from error
 
 
-def names_in(folder: Path) -> set[str]:
+def tensor_names(folder: Path) -> set[str]:
     """Names of the tensors in a checkpoint."""
     return set(SafeReader(folder).read_metadata().state_dict_metadata)
 

@@ -10,7 +10,9 @@ from recsys.training.config import EarlyStopping
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
 
 
-def set_aside(rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, seed: int) -> tuple[Rows, Rows | None]:
+def hold_out_monitor_rows(
+    rows: Rows, monitor: Rows | None, stopping: EarlyStopping | None, seed: int
+) -> tuple[Rows, Rows | None]:
     """Returns the rows to train on and the monitored rows; without `monitor`, holds out a slice of the fitting rows."""
     if stopping is None or monitor is not None:
         return rows, monitor

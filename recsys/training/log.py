@@ -23,7 +23,7 @@ class Log:
         self._folder = folder
         self._writer = SummaryWriter(str(folder)) if folder is not None else None
 
-    def forget_after(self, step: int) -> None:
+    def purge_after(self, step: int) -> None:
         """Hides entries after `step`, which a killed run logged before this run resumed at `step`."""
         if self._writer is not None:
             self._writer.close()

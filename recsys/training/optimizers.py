@@ -28,7 +28,7 @@ class Optimizers:
     def __init__(self, model: DistributedModelParallel, config: FitConfig, n_steps: int) -> None:
         self._config, self._n_steps = config, n_steps
         tables = {id(p) for m in model.modules() if isinstance(m, Embeddings) for p in m.parameters()}
-        sharded = spread_tables(model)
+        sharded = sharded_parameter_names(model)
         parameters = dict(model.named_parameters())
         self.names = {id(parameter): name for name, parameter in parameters.items()}
         self._tables = [p for name, p in parameters.items() if id(p) in tables and name not in sharded]
@@ -73,7 +73,7 @@ class Optimizers:
         self._row_l2.step()
 
 
-def spread_tables(model: DistributedModelParallel) -> set[str]:
+def sharded_parameter_names(model: DistributedModelParallel) -> set[str]:
     """Names of the parameters that are sharded over processes; the others are replicated."""
     names = set()
     for path, tables in model.plan.plan.items():

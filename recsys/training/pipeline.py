@@ -9,7 +9,7 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from recsys.data.batch import Batch
 from recsys.training.optimizers import Optimizers
-from recsys.training.step import LookedUp, Step
+from recsys.training.step import DetachedEmbeddings, Step
 
 
 class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
@@ -25,7 +25,7 @@ class Pipeline(TrainPipelineSparseDist[Batch, Tensor]):
 
     def __init__(self, step: Step, optimizers: Optimizers, device: torch.device) -> None:
         self._step, self._n_rows = step, 0
-        self._looked_up: LookedUp | None = None
+        self._looked_up: DetachedEmbeddings | None = None
         super().__init__(step.look_ups, optimizers, device, pipeline_postproc=True, custom_model_fwd=self._forward)
 
     def run(self, batches: Iterator[Batch], n_rows: int) -> Tensor:

@@ -52,7 +52,7 @@ class Progress:
         return cls(**saved | {"epochs": [Epoch(**epoch) for epoch in saved["epochs"]]})
 
     @property
-    def n_worse(self) -> int:
+    def n_epochs_since_best(self) -> int:
         """Number of epochs since the best epoch."""
         return len(self.epochs) - 1 - self.best_epoch
 

@@ -33,7 +33,7 @@ class OutOfMemoryError(InputError):
     """A batch does not fit in the device's memory, for any allowed number of micro-batches."""
 
 
-class LookUps(nn.Module):
+class EmbeddingLookups(nn.Module):
     """The embedding look-ups of a model, without the rest of it."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -45,10 +45,10 @@ class LookUps(nn.Module):
         return [cast(Embeddings[Any], module).look_up(batch) for module in self.embeddings]
 
 
-class LookedUp:
+class DetachedEmbeddings:
     """The embeddings of a batch, detached from the tables, so that the rest of the model can run in micro-batches."""
 
-    def __init__(self, look_ups: LookUps, batch: Batch) -> None:
+    def __init__(self, look_ups: EmbeddingLookups, batch: Batch) -> None:
         self._modules = [cast(Embeddings[Any], module) for module in look_ups.embeddings]
         self._outputs: list[Output] = look_ups(batch)
         self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
@@ -141,13 +141,13 @@ class Step:
         self._forward_backward, self._mixout, self._world = _ForwardBackward(objective), mixout, world
         self._may_split = not (objective.uses_collectives and world.size > 1)
         self.precision, self.micro_batches = precision, micro_batches
-        self.look_ups = LookUps(model)
+        self.look_ups = EmbeddingLookups(model)
         in_tables = {id(p) for p in self.look_ups.parameters()}
         self._dense = [p for p in model.parameters() if id(p) not in in_tables]
         replicated = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
         self._replicated = [parameter for module in replicated for parameter in module.parameters()]
 
-    def dense_step(self, batch: Batch, n_rows: int) -> tuple[Tensor, LookedUp]:
+    def dense_step(self, batch: Batch, n_rows: int) -> tuple[Tensor, DetachedEmbeddings]:
         """Computes the gradients of the mean loss in the dense parameters.
 
         Args:
@@ -162,7 +162,7 @@ class Step:
         """
         try:
             with autocast(self._world.device, self.precision):
-                looked_up = LookedUp(self.look_ups, batch)
+                looked_up = DetachedEmbeddings(self.look_ups, batch)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -181,7 +181,7 @@ class Step:
             )
         return loss, looked_up
 
-    def table_step(self, looked_up: LookedUp) -> None:
+    def table_step(self, looked_up: DetachedEmbeddings) -> None:
         """Computes the gradients of the tables; updates fused tables."""
         looked_up.backward(self._world.size)
         for parameter in self._replicated:  # TorchRec averages the gradients of its own tables
@@ -189,7 +189,7 @@ class Step:
                 parameter.grad = torch.zeros_like(parameter)
             self._world.all_reduce(parameter.grad).div_(self._world.size)
 
-    def _run_dense(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
+    def _run_dense(self, batch: Batch, looked_up: DetachedEmbeddings, n_rows: int) -> Tensor:
         """Mean loss. Its gradients are stored in `looked_up` and, summed over processes, in the dense parameters."""
         while True:
             looked_up.clear()
@@ -214,7 +214,7 @@ class Step:
                 start += parameter.numel()
         return loss
 
-    def _accumulate(self, batch: Batch, looked_up: LookedUp, n_rows: int) -> Tensor:
+    def _accumulate(self, batch: Batch, looked_up: DetachedEmbeddings, n_rows: int) -> Tensor:
         total = torch.zeros((), device=self._world.device)
         bounds = [len(batch) * index // self.micro_batches for index in range(self.micro_batches + 1)]
         for start, stop in itertools.pairwise(bounds):

@@ -16,7 +16,7 @@ from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
 from recsys.training.config import TrainerConfig
-from recsys.training.early_stopping import set_aside
+from recsys.training.early_stopping import hold_out_monitor_rows
 from recsys.training.losses import build_loss
 
 
@@ -99,7 +99,7 @@ def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: Tra
     Raises:
         InputError: if no rows are left to train on.
     """
-    rows, monitor = set_aside(split.fit_rows, monitor, config.early_stopping, config.seed)
+    rows, monitor = hold_out_monitor_rows(split.fit_rows, monitor, config.early_stopping, config.seed)
     if len(rows) == 0:
         raise InputError(f"split {split.name!r} has no rows left to train on: add rows, or disable early stopping")
     loss, link = build_loss(config.loss, split.prior)

@@ -25,7 +25,7 @@ from recsys.nn.precision import supports_bf16
 from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
 from recsys.training.averaging import WeightAverage
-from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
+from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite
 from recsys.training.log import Log
@@ -118,14 +118,14 @@ class Trainer:
             on_epoch(epoch.monitored)
             progress.epoch, progress.batch = progress.epoch + 1, 0
             progress.loss_sum = progress.seconds = progress.waited_s = 0.0
-            if patience is not None and progress.n_worse >= patience:
+            if patience is not None and progress.n_epochs_since_best >= patience:
                 break
             if progress.epoch < n_epochs:
                 self._save_if_due()
         if patience is None:
             with self._average.in_place():
                 save_tensors(self._weights, self._sharded.state_dict(), self._world)
-        if progress.n_worse or self._average.means:
+        if progress.n_epochs_since_best or self._average.means:
             load_tensors(self._weights, self._sharded.state_dict())
         return FitReport(self.link, len(self._rows), progress)
 
@@ -269,7 +269,7 @@ class Trainer:
         folder, progress = resume_point
         state = self._state()
         rng = state.pop("rng")
-        if all(f"rng.{key}" in names_in(folder) for key in rng):
+        if all(f"rng.{key}" in tensor_names(folder) for key in rng):
             state["rng"] = rng
         load_tensors(folder, state)
         for key, value in state.get("rng", {}).items():
@@ -280,5 +280,5 @@ class Trainer:
         self._progress = Progress.from_json(progress)
         self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches
         set_fused_step(self._sharded, self._progress.step)
-        self._log.forget_after(self._progress.step)
+        self._log.purge_after(self._progress.step)
         console.print(f"{self._name}  resumes at step {self._progress.step} of {self._n_batches * self._config.epochs}")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.__main__ import bring_about
+from benchmarks.faults.__main__ import inject_fault
 
 
 @pytest.mark.slow
 def test_every_fault_gives_a_message_and_loses_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = list(bring_about(rows=2000, kills=2, seed=0))
+    found = list(inject_fault(rows=2000, kills=2, seed=0))
     assert len(found) >= 30
     assert [row for row in found if not row.is_fine] == []

@@ -11,7 +11,7 @@ from recsys.system.world import join_world
 from retrieval.catalog import build_catalog
 from retrieval.config import RetrievalLoss
 from retrieval.index import IndexConfig, build_index
-from retrieval.losses import log_sum_of_others
+from retrieval.losses import logsumexp_negatives
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, share_by_id
 from tests.helpers.towers import towers
@@ -54,7 +54,7 @@ def test_chunked_log_sums_agree_with_the_cpu() -> None:
     found: list[Tensor] = []
     for device in ("cpu", "cuda"):
         inputs = [tensor.detach().to(device).requires_grad_() for tensor in (x, items)]
-        sums = log_sum_of_others(*inputs, shift.to(device), own.to(device), ids.to(device))
+        sums = logsumexp_negatives(*inputs, shift.to(device), own.to(device), ids.to(device))
         sums.sum().backward()
         found.append(torch.cat([sums.detach().cpu(), *(t.grad.cpu().view(-1) for t in inputs if t.grad is not None)]))
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)

@@ -200,7 +200,7 @@ def test_damaged_parts_of_an_unfinished_run(project: Path, run: Run, monkeypatch
     assert run(*TREES, "--out", "a").code == 0
 
 
-@pytest.mark.parametrize("step", ["shutil.rmtree", "give_final_name"])
+@pytest.mark.parametrize("step", ["shutil.rmtree", "rename_partial"])
 def test_a_run_killed_after_its_last_file_is_not_fitted_again(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pipelines.rank
 from recsys.runs.folder import RunFolder
-from recsys.training.checkpoint import names_in
+from recsys.training.checkpoint import tensor_names
 from recsys.training.trainer import Trainer
 from tests.helpers.commands import Run, read_oof
 
@@ -192,7 +192,7 @@ def test_help(run: Run) -> None:
 def test_checkpoints_contain_only_weights(project: Path, run: Run) -> None:
     assert run(*RANK, "--folds", "0", "--out", "out").code == 0
     assert [path.name for path in (project / "out/ckpt").iterdir()] == ["fold_0"]
-    names = names_in(project / "out/ckpt/fold_0")
+    names = tensor_names(project / "out/ckpt/fold_0")
     assert {"cross.layers.0.weight", "embeddings.collection.embedding_bags.color.weight"} <= names
 
 

@@ -86,7 +86,7 @@ def test_scores_come_from_towers_not_fitted_to_the_row(project: Path, run: Run) 
 
     (prepared,) = (project / "prepared").iterdir()
     dataset = PreparedDataset.open(prepared)
-    mine, _ = dataset.fit_rows_in_part("holdout", 0, 2)
+    mine, _ = dataset.fit_rows_by_part("holdout", 0, 2)
     part = mine.numbers()
     # Flips the part's labels: no tower that scores the part is fitted to them.
     table = tower_table(4000)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common.config import load_rank_config
-from pipelines.sharding_plan import suppose_schema
+from pipelines.sharding_plan import assume_schema
 from ranking.models import build_model
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
@@ -17,7 +17,7 @@ PLAN_ONLY = ("rank", "--model", "dcnv2", "--show-sharding")
 
 def plan_billions(world_size: int, *overrides: str) -> PlanEstimate:
     settings = load_rank_config(BILLION, "dcnv2", overrides)
-    model = build_model(settings.model, suppose_schema(settings, None))
+    model = build_model(settings.model, assume_schema(settings, None))
     cluster = Cluster(world_size, 8, "cuda", 80 * 2**30)
     return estimate_plan(model, settings.trainer.embeddings, cluster, 8192, {})
 

@@ -31,7 +31,7 @@ def test_effort_is_the_smallest_that_reaches_the_wanted_recall(kind: str) -> Non
     assert recall_of(index, QUERIES, exact) >= 0.9
     if kind == "ivf_flat":
         assert 1 < index.parameters["n_probe"] < index.parameters["n_lists"]
-        index.set_effort(index.parameters["n_probe"] - 1)
+        index.set_search_parameter(index.parameters["n_probe"] - 1)
         assert recall_of(index, QUERIES, exact) < 0.9 + 0.005
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retrieval import losses
-from retrieval.losses import log_expected_count, log_sum_of_others, sampled_softmax, unlikelihood
+from retrieval.losses import log_expected_count, logsumexp_negatives, sampled_softmax, unlikelihood
 
 OWN = torch.tensor([1.0, 0.0])
 OTHER = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -1.0]])
@@ -17,10 +17,10 @@ IS_HIT = torch.tensor([[True, False, False], [False, True, False]])
 
 
 def others(logits: Tensor, is_hit: Tensor) -> Tensor:
-    """log_sum_of_others with unit vectors as candidates, so that its first argument has the logits."""
+    """logsumexp_negatives with unit vectors as candidates, so that its first argument has the logits."""
     own, ids = torch.tensor([0, 1]), torch.tensor([0, 1, 2])
     assert torch.equal(own[:, None] == ids, is_hit)
-    return log_sum_of_others(logits, torch.eye(3), torch.zeros(3), own, ids)
+    return logsumexp_negatives(logits, torch.eye(3), torch.zeros(3), own, ids)
 
 
 def test_sampled_softmax_by_hand() -> None:
@@ -50,7 +50,7 @@ def test_accidental_hits_are_no_negatives() -> None:
 
 def test_a_row_without_any_negative_has_no_loss_and_no_gradient() -> None:
     x, items, one = torch.ones(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True), torch.tensor([5])
-    found = sampled_softmax(x.sum(dim=1), log_sum_of_others(x, items, torch.zeros(1), one, one))
+    found = sampled_softmax(x.sum(dim=1), logsumexp_negatives(x, items, torch.zeros(1), one, one))
     found.sum().backward()
     assert found.tolist() == [0.0]
     assert x.grad is not None
@@ -61,7 +61,7 @@ def test_a_row_without_any_negative_has_no_loss_and_no_gradient() -> None:
 
 def test_candidates_with_an_infinite_shift_are_excluded() -> None:
     shift, no_hit = torch.tensor([0.0, 0.0, torch.inf]), torch.tensor([-1, -1])
-    found = log_sum_of_others(OTHER, torch.eye(3), shift, no_hit, torch.tensor([0, 1, 2]))
+    found = logsumexp_negatives(OTHER, torch.eye(3), shift, no_hit, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(found, OTHER[:, :2].logsumexp(dim=1))
 
 
@@ -89,7 +89,7 @@ def test_chunks_give_the_gradients_of_plain_pytorch(monkeypatch: pytest.MonkeyPa
     def plain(x: Tensor, items: Tensor) -> Tensor:
         return (x @ items.T - shift).masked_fill(own[:, None] == ids, -torch.inf).logsumexp(dim=1)
 
-    ours = gradients(lambda x, items: log_sum_of_others(x, items, shift, own, ids))
+    ours = gradients(lambda x, items: logsumexp_negatives(x, items, shift, own, ids))
     for mine, reference in zip(ours, gradients(plain), strict=True):
         torch.testing.assert_close(mine, reference)
 
@@ -110,7 +110,7 @@ def fit_toy(is_corrected: bool) -> np.ndarray:
     for step in range(600):
         item_B = torch.multinomial(SHARES[kind_B], 1, generator=generator).squeeze(1)
         scores_BI, candidate_BI = score[kind_B], torch.eye(6)[item_B]
-        others_B = log_sum_of_others(scores_BI, candidate_BI, log_q[item_B], item_B, item_B)
+        others_B = logsumexp_negatives(scores_BI, candidate_BI, log_q[item_B], item_B, item_B)
         loss = sampled_softmax(score[kind_B, item_B], others_B).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -12,7 +12,7 @@ from retrieval.catalog import Catalog, build_catalog
 from retrieval.config import RetrievalLoss
 from retrieval.fit import positives_among, rows_to_train
 from retrieval.negatives import WithNegatives
-from retrieval.objective import RowSoftmax, StepSoftmax, entry_by_id, share_by_id
+from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
 from retrieval.windows import windows
 from tests.helpers.towers import towers
 
@@ -146,7 +146,7 @@ def test_step_losses_by_a_loop(film_log: PreparedDataset) -> None:
     model = towers(film_log, pooling="causal", user_hidden_dims=(), item_hidden_dims=())
     rows = np.arange(9)
     batch = WithNegatives(split, catalog, (), 0, 0, True, seed=0).batch(rows, model.sequences)
-    found = StepSoftmax(model, entry_by_id(split, catalog), 2.0, join_world())(batch)
+    found = StepSoftmax(model, catalog_index_by_id(split, catalog), 2.0, join_world())(batch)
     assert found[9:].abs().max() == 0
     steps, row = model.step_vectors(batch, 9)
     items = model.item_vectors(batch)[9:]

@@ -10,7 +10,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from retrieval.catalog import items_alone
+from retrieval.catalog import item_batch
 from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
 from tests.helpers.small import prepare_small, small_schema
 from tests.helpers.towers import tower_schema, tower_table, towers
@@ -72,7 +72,7 @@ def test_the_temperature_is_learned(shops: PreparedDataset) -> None:
 def test_item_vectors_do_not_depend_on_the_request(shops: PreparedDataset) -> None:
     model, split = towers(shops), shops.split("holdout")
     rows = np.arange(30, 40)
-    alone = items_alone(split, rows, model.sequences, model.item_sequences)
+    alone = item_batch(split, rows, model.sequences, model.item_sequences)
     torch.testing.assert_close(model.item_vectors(alone), model.item_vectors(split.batch(rows, model.sequences)))
     assert bool(alone.label.isnan().all())
     assert (alone.n_rows, len(alone)) == (0, 10)
@@ -82,7 +82,7 @@ def test_item_vectors_do_not_depend_on_the_request(shops: PreparedDataset) -> No
 def test_user_vectors_do_not_depend_on_appended_items(shops: PreparedDataset) -> None:
     model, split = towers(shops, pooling="attention"), shops.split("holdout")
     batch = split.batch(np.arange(10), model.sequences)
-    longer = batch.followed_by(items_alone(split, np.arange(50, 55), model.sequences, model.item_sequences))
+    longer = batch.append_items(item_batch(split, np.arange(50, 55), model.sequences, model.item_sequences))
     torch.testing.assert_close(model.user_vectors(longer, 10), model.user_vectors(batch, 10))
     torch.testing.assert_close(model.item_vectors(longer)[:10], model.item_vectors(batch))
 

@@ -6,7 +6,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from recsys.data.config import PrepareConfig
 from recsys.data.transforms import N_KNOTS, NumericTransformer, QuantileNormal, quantile_grid
 from recsys.errors import InputError
-from recsys.prepare.numeric import NumericCounter, NumericSample, measure_column, quantiles, sort_with
+from recsys.prepare.numeric import NumericCounter, NumericSample, measure_column, quantiles, sort_values_and_groups
 
 VALUES = np.sort(np.random.default_rng(0).lognormal(size=4000))
 
@@ -72,7 +72,7 @@ def test_values_are_sorted_with_their_groups() -> None:
     rng = np.random.default_rng(2)
     values = np.concatenate([rng.normal(size=500), [0, -0.0, 1e37, -1e37, 1e-45, -1e-45]]).astype(np.float32)
     group = rng.integers(0, 256, len(values)).astype(np.uint8)
-    ordered, mine = sort_with(values, group)
+    ordered, mine = sort_values_and_groups(values, group)
     order = np.lexsort((group, np.signbit(values) == 0, values))
     assert np.array_equal(ordered, values[order])
     assert np.array_equal(mine, group[order])

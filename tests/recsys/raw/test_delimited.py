@@ -4,7 +4,7 @@ import pytest
 
 from recsys.data.vocabulary import Codes
 from recsys.raw import delimited
-from recsys.raw.delimited import WholeSequences, read_delimited
+from recsys.raw.delimited import ParsedSequences, read_delimited
 from tests.helpers.entropy import plain
 
 
@@ -12,7 +12,7 @@ def texts_of(codes: Codes) -> list[str | None]:
     return [codes.values[code].as_py() if code >= 0 else None for code in codes.codes.tolist()]
 
 
-def rows_of(found: WholeSequences) -> list[list[str | None]]:
+def rows_of(found: ParsedSequences) -> list[list[str | None]]:
     kept = texts_of(found.kept)
     return [kept[a:b] for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]
 

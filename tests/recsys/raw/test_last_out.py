@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.dataset import PreparedDataset
-from recsys.raw.last_out import last_places
+from recsys.raw.last_out import n_later_rows
 from recsys.schema.config import LeaveLastOut
 from tests.helpers.small import prepare_small, small_schema
 
@@ -40,7 +40,7 @@ def prepared(folder: Path, ties: str = "file") -> PreparedDataset:
 
 
 def test_positions_from_the_end_by_hand() -> None:
-    found = last_places(LeaveLastOut(key="user", order="at"), log())
+    found = n_later_rows(LeaveLastOut(key="user", order="at"), log())
     assert found.tolist() == [2, 3, 3, -1, 0, 2, 1, 1, -1, -1, 0]
 
 

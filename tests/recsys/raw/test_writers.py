@@ -13,7 +13,7 @@ from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.run import prepare
-from recsys.raw.source import open_new, open_source
+from recsys.raw.source import open_rows_to_score, open_source
 from recsys.schema.config import SchemaConfig
 from tests.helpers.small import prepare_small, small_schema, small_table
 
@@ -163,7 +163,7 @@ def test_new_rows_need_the_types_of_the_training_rows(small: PreparedDataset, tm
         table = small_table()
         pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
         with pytest.raises(InputError, match=message):
-            open_new(manifest.schema_config, manifest.schema_, manifest.kinds, [str(path)], tmp_path)
+            open_rows_to_score(manifest.schema_config, manifest.schema_, manifest.kinds, [str(path)], tmp_path)
 
 
 def test_a_column_of_nulls_in_one_file(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from recsys.synthetic import (
     user_interests,
 )
 from recsys.synthetic.draws import Draws, from_quantiles
-from recsys.synthetic.generate import MOST_BLOCK_ROWS, ROW_GROUP
+from recsys.synthetic.generate import MAX_BLOCK_ROWS, ROW_GROUP
 from recsys.synthetic.sequences import MATCH_LENGTH
 
 
@@ -51,7 +51,7 @@ def test_a_stronger_sequence_term_raises_the_best_scores(tmp_path: Path) -> None
 
 
 def test_the_match_does_not_depend_on_the_ad_alone() -> None:
-    maker = GeneratorConfig(n_rows=60_000).impression_maker("train")
+    maker = GeneratorConfig(n_rows=60_000).impression_generator("train")
     shown = maker.impressions(np.arange(20_000))
     match = maker.match(shown, maker.events(shown, MATCH_LENGTH))
     match = (match - match.mean()) / match.std()
@@ -74,7 +74,7 @@ def test_finished_folders_are_kept(tmp_path: Path) -> None:
         generate(config, folder)  # an earlier version generated other rows with the same config
 
 
-@pytest.mark.parametrize("block_rows", [0, MOST_BLOCK_ROWS + 1])
+@pytest.mark.parametrize("block_rows", [0, MAX_BLOCK_ROWS + 1])
 def test_wrong_block_rows(tmp_path: Path, block_rows: int) -> None:
     with pytest.raises(InputError, match=f"block_rows must be 1 to .*, got {block_rows}"):
         generate(GeneratorConfig(n_rows=500), tmp_path / "a", block_rows=block_rows)

@@ -10,7 +10,7 @@ from recsys.errors import InputError
 from recsys.system.seal import DONE
 from recsys.system.world import join_world
 from recsys.training import checkpoint
-from recsys.training.checkpoint import ResumePoint, load_tensors, names_in, save_tensors
+from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from tests.helpers.small import prepare_small, small_table
 from tests.helpers.training import Killed, assert_same, kill_at, quick, trainer_of, weights_of
 
@@ -88,7 +88,7 @@ def test_kill_during_a_checkpoint_write_leaves_the_previous_one(
 def test_saved_tensors_are_loaded_unchanged(tmp_path: Path) -> None:
     tensors = {"a": torch.randn(3, 2), "b": {"c": torch.arange(5)}}
     save_tensors(tmp_path / "w", tensors, join_world())
-    assert names_in(tmp_path / "w") == {"a", "b.c"}
+    assert tensor_names(tmp_path / "w") == {"a", "b.c"}
     found = {"a": torch.zeros(3, 2), "b": {"c": torch.zeros(5, dtype=torch.int64)}}
     load_tensors(tmp_path / "w", found)
     assert torch.equal(found["a"], tensors["a"])

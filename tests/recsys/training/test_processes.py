@@ -13,8 +13,8 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
 from tests.helpers.small import prepare_small, small_table
-from tests.recsys.training import spread_fits
-from tests.recsys.training.spread_fits import LAYOUTS
+from tests.recsys.training import sharded_fits
+from tests.recsys.training.sharded_fits import LAYOUTS
 
 TORCHRUN = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -32,16 +32,16 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task in ("fit", "kill", "resume"):
         for size in ("one", "two"):
             (folder / size / task).mkdir(parents=True)
-    spread_fits.fit_all(dataset, folder / "one" / "fit", world)
-    spread_fits.kill(dataset, folder / "one" / "kill", world)
+    sharded_fits.fit_all(dataset, folder / "one" / "fit", world)
+    sharded_fits.kill(dataset, folder / "one" / "kill", world)
 
     shutil.copytree(folder / "one/kill", folder / "two/resume", dirs_exist_ok=True)
-    module = ("-m", "tests.recsys.training.spread_fits", folder / "prepared", folder / "two", "fit", "kill", "resume")
+    module = ("-m", "tests.recsys.training.sharded_fits", folder / "prepared", folder / "two", "fit", "kill", "resume")
     done = subprocess.run([*TORCHRUN, *map(str, module)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
 
     shutil.copytree(folder / "two/kill", folder / "one/resume", dirs_exist_ok=True)
-    spread_fits.resume(dataset, folder / "one" / "resume", world)
+    sharded_fits.resume(dataset, folder / "one" / "resume", world)
     return folder
 
 

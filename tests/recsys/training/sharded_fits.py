@@ -1,6 +1,6 @@
 """Fits the same model with several shardings of its tables; the tests run it alone and under torchrun.
 
-python -m tests.recsys.training.spread_fits PREPARED OUT [kill|resume]
+python -m tests.recsys.training.sharded_fits PREPARED OUT [kill|resume]
 """
 
 import json
@@ -11,7 +11,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import World, join_world
-from recsys.training.checkpoint import names_in
+from recsys.training.checkpoint import tensor_names
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.state import FitReport
@@ -87,7 +87,7 @@ def kill(dataset: PreparedDataset, out: Path, world: World) -> None:
 
 def resume(dataset: PreparedDataset, out: Path, world: World) -> dict[str, object]:
     """Resumes the fit that `kill` stopped."""
-    assert names_in(out / "killed" / "mixed-a") or names_in(out / "killed" / "mixed-b")
+    assert tensor_names(out / "killed" / "mixed-a") or tensor_names(out / "killed" / "mixed-b")
     trainer = make(dataset, "mixed", out / "killed", world)
     report = trainer.fit()
     found = result(trainer, report, dataset)

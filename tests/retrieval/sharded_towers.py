@@ -1,6 +1,6 @@
 """Fits the same towers with replicated and with sharded tables; the tests run it alone and under torchrun.
 
-python -m tests.retrieval.spread_towers PREPARED OUT
+python -m tests.retrieval.sharded_towers PREPARED OUT
 """
 
 import json
