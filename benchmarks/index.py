@@ -41,7 +41,7 @@ _SPREAD = 0.6
 def index(
     vectors: Annotated[int, typer.Option(min=1000, help="Vectors in the catalog.")] = 1_000_000,
     width: Annotated[int, typer.Option(min=2, help="Width of a vector.")] = 64,
-    centres: Annotated[int, typer.Option(min=1, help="Cluster centers of the vectors.")] = 4000,
+    centers: Annotated[int, typer.Option(min=1, help="Cluster centers of the vectors.")] = 4000,
     queries: Annotated[int, typer.Option(min=10, help="Query vectors, drawn around the same centers.")] = 1000,
     kinds: Annotated[str, typer.Option(help="Comma-separated: auto, flat, ivf_flat, ivf_pq, hnsw.")] = "auto",
     plot: Annotated[Path | None, typer.Option(help="PNG file for a plot of speed against recall.")] = None,
@@ -56,10 +56,10 @@ def index(
         raise InputError(f"--kinds must be among {', '.join(known)}, got {unknown[0]}")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, faiss {faiss.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        catalog, query_vectors = draw(Path(folder) / "vectors.npy", vectors, width, centres, queries)
+        catalog, query_vectors = draw_vectors(Path(folder) / "vectors.npy", vectors, width, centers, queries)
         initial_gib = peak_rss_gib()
         exact_ids = exact_search(catalog, query_vectors, N_RECALLED)
-        table = Table(title=f"{vectors:,} vectors of width {width} around {centres:,} centers", title_justify="left")
+        table = Table(title=f"{vectors:,} vectors of width {width} around {centers:,} centers", title_justify="left")
         for column in (
             "index",
             "parameters",
@@ -81,7 +81,9 @@ def index(
             seconds = time.perf_counter() - start
             recall = recall_of(built, query_vectors, exact_ids)
             speed = queries_per_s(built, query_vectors, N_RECALLED)
-            points += [(name, recall, speed), *around(name, built, query_vectors, exact_ids)] if plot else []
+            points += (
+                [(name, recall, speed), *measure_other_efforts(name, built, query_vectors, exact_ids)] if plot else []
+            )
             size = built.save(Path(folder), "benchmark").n_bytes
             label = name if name == built.kind else f"{name} ({built.kind})"
             parameters = ", ".join(f"{key} {value:,}" for key, value in built.parameters.items())
@@ -94,7 +96,7 @@ def index(
         plot_index(points, plot)
 
 
-def draw(path: Path, n: int, width: int, n_centers: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_vectors(path: Path, n: int, width: int, n_centers: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws clustered unit vectors: [n, width] in a file and [n_queries, width] in memory."""
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(n_centers, width)).astype(np.float32)
@@ -111,7 +113,9 @@ def draw(path: Path, n: int, width: int, n_centers: int, n_queries: int) -> tupl
     return vectors, sample(n_queries)
 
 
-def around(name: str, index: ItemIndex, queries: np.ndarray, exact_ids: np.ndarray) -> list[tuple[str, float, float]]:
+def measure_other_efforts(
+    name: str, index: ItemIndex, queries: np.ndarray, exact_ids: np.ndarray
+) -> list[tuple[str, float, float]]:
     """Measures recall and speed at a quarter, half and twice the index's search effort."""
     tuned = index.parameters.get("n_probe") or index.parameters.get("ef_search")
     points = []

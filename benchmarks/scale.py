@@ -56,7 +56,7 @@ BATCH_SIZE = 16_384
 CANDIDATES = (1, 32, 512)
 
 
-class Part(StrEnum):
+class Measurement(StrEnum):
     """The measurement to run."""
 
     TRAINING = "training"
@@ -65,7 +65,7 @@ class Part(StrEnum):
 
 
 def scale(
-    part: Annotated[Part, typer.Argument(help="The measurement to run.")],
+    measurement: Annotated[Measurement, typer.Argument(help="The measurement to run.")],
     rows: Annotated[list[int] | None, typer.Option(help="Training rows; repeat the option for more sizes.")] = None,
     test_rows: Annotated[int, typer.Option(min=1000, help="Rows to score.")] = 100_000,
     requests: Annotated[int, typer.Option(min=10, help="Requests per number of candidates.")] = 200,
@@ -79,16 +79,16 @@ def scale(
     depends on its position in the file, not on its values.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    match part:
-        case Part.TRAINING:
+    match measurement:
+        case Measurement.TRAINING:
             training(sorted(rows or [1_000_000, 10_700_000]), data)
-        case Part.SCORING:
+        case Measurement.SCORING:
             scoring(test_rows, data)
-        case Part.LATENCY:
+        case Measurement.LATENCY:
             latency(requests, data)
 
 
-def base(n_rows: int = BASE_ROWS) -> PreparedDataset:
+def base_dataset(n_rows: int = BASE_ROWS) -> PreparedDataset:
     """Generated rows, prepared once with the Toss config."""
     settings = load_rank_config(TOSS_CONFIG, "dcnv2", [f"generator.n_rows={n_rows}"])
     return find_prepared(settings.data, None)
@@ -96,7 +96,7 @@ def base(n_rows: int = BASE_ROWS) -> PreparedDataset:
 
 def training(sizes: list[int], data: Path) -> None:
     """Measures one epoch of DCNv2 at each size, each in a new process."""
-    source, results = base(), []
+    source, results = base_dataset(), []
     for size in sizes:
         folder = data / f"prepared-{size}"
         tile(source, round(size * source.n_rows / len(source.split("full").fit_rows)), folder)
@@ -142,7 +142,7 @@ def train_epoch(folder: str) -> dict[str, Any]:
 def scoring(n_rows: int, data: Path) -> None:
     """Compares `submit` with the forward pass alone."""
     run = train_run("dcnv2", data)
-    dataset = base()
+    dataset = base_dataset()
     (raw,), test = dataset.manifest.test_files, dataset.partition_rows("test")
     raw_table = pq.read_table(raw)
     sizes = {"few": 2000, "half": n_rows // 2, "all": n_rows}
@@ -176,7 +176,7 @@ def scoring(n_rows: int, data: Path) -> None:
 
 def train_run(model: str, data: Path) -> Path:
     """Trains a model briefly, as a benchmark needs only its speed; returns the run folder."""
-    dataset = base()
+    dataset = base_dataset()
     out = data / f"run-{model}"
     if not (out / "DONE").is_file():
         overrides = ["model.n_trees=300"] if model == "gbdt" else ["trainer.epochs=1", "trainer.early_stopping=null"]
@@ -267,7 +267,7 @@ def time_requests(run: str, requests: str) -> dict[str, Any]:
 
 def in_process(function: str, *arguments: str) -> dict[str, Any]:
     """Runs one of the functions above in a new process; returns its result."""
-    code = f"from benchmarks import scale; scale.tell({function!r}, {list(arguments)!r})"
+    code = f"from benchmarks import scale; scale.print_result({function!r}, {list(arguments)!r})"
     command = [sys.executable, "-W", "ignore", "-c", code]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     if completed.returncode != 0:
@@ -276,7 +276,7 @@ def in_process(function: str, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def tell(function: str, arguments: list[str]) -> None:
+def print_result(function: str, arguments: list[str]) -> None:
     """Runs one of the functions above; prints its result as JSON."""
     work = {f.__name__: f for f in (train_epoch, forward_alone, submit_rows, time_requests)}[function]
     print(json.dumps(work(*arguments)))

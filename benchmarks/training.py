@@ -68,10 +68,10 @@ SIZES = {
     DeepModel.FT_TRANSFORMER: Size(20_000, 2048, ("model.d_model=64", "model.n_layers=2", "model.n_heads=4")),
 }
 LABELS = {"ours": "ours", "plain": "plain PyTorch", "deepctr": "DeepCTR-Torch", "limit": "bf16 matrix products only"}
-WANTED = {"plain": "2.0", "deepctr": "2.0"}
+TARGETS = {"plain": "2.0", "deepctr": "2.0"}
 DCNV2_TARGETS = {"plain": "2.5", "deepctr": "2.5", "limit": "0.60"}
 # Evaluates each epoch; the patience is too long to stop training.
-JUDGED = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
+EVALUATE_EACH_EPOCH = "trainer.early_stopping={weights: {roc_auc: 1}, patience: 99}"
 
 
 def training(
@@ -93,7 +93,7 @@ def training(
     if model == DeepModel.TWO_TOWER:
         print_towers(n_rows, n_batch)
         return
-    overrides = [*size.overrides, f"trainer.batch_size={n_batch}", JUDGED]
+    overrides = [*size.overrides, f"trainer.batch_size={n_batch}", EVALUATE_EACH_EPOCH]
     epoch_overrides = [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"]
     task, title = toss_task(model, epoch_overrides), f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
@@ -137,7 +137,7 @@ def toss_task(model: DeepModel, overrides: list[str]) -> Task:
 
 def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
     """Tabulates the contenders' speed and ROC-AUC."""
-    targets = DCNV2_TARGETS if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else WANTED
+    targets = DCNV2_TARGETS if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else TARGETS
     table = Table(title=title, title_justify="left")
     for column in ("", "rows/s", "ROC-AUC", "speedup of ours", "target"):
         table.add_column(column, justify="left" if not column else "right")

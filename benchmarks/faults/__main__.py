@@ -18,9 +18,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.faults.disturbed import COMMANDS, ENSEMBLE, RANK, RETRIEVAL, Row
-from benchmarks.faults.forked import Ended, run
+from benchmarks.faults.forked import ProcessResult, run
 from benchmarks.faults.kinds import (
-    at_random,
     flipped,
     flipped_checkpoint,
     full_disk,
@@ -28,6 +27,7 @@ from benchmarks.faults.kinds import (
     other_schema,
     other_version,
     read_only,
+    signals_at_random,
     two_processes,
     while_importing,
 )
@@ -60,7 +60,7 @@ def faults(
     for column in ("fault", "message", "state of the output", "second attempt"):
         table.add_column(column, overflow="fold")
     for row in results:
-        table.add_row(row.fault, row.said, row.left, row.second, style=None if row.is_fine else "red")
+        table.add_row(row.fault, row.message, row.state, row.second_result, style=None if row.is_fine else "red")
     console.print(table)
     n_unexpected = sum(not row.is_fine for row in results)
     seconds = time.perf_counter() - start
@@ -79,10 +79,10 @@ def inject_fault(rows: int, kills: int, seed: int) -> Iterator[Row]:
         if command is RANK:
             _checked(command.run(Path("other"), "model.embedding_dim=4"))
     for command in COMMANDS:
-        yield at_random(command, signal.SIGKILL, [rng.uniform(0, seconds[command]) for _ in range(kills)])
+        yield signals_at_random(command, signal.SIGKILL, [rng.uniform(0, seconds[command]) for _ in range(kills)])
     for command in COMMANDS:
         n_interrupts = max(1, kills // 4)
-        yield at_random(command, signal.SIGINT, [rng.uniform(0, seconds[command]) for _ in range(n_interrupts)])
+        yield signals_at_random(command, signal.SIGINT, [rng.uniform(0, seconds[command]) for _ in range(n_interrupts)])
     import_s = _checked(interrupted_after(60, ["prepare", "--help"])).seconds
     for command in COMMANDS:
         # Python's own start takes the first 0.1 s, before any code of ours can handle the signal
@@ -100,9 +100,9 @@ def inject_fault(rows: int, kills: int, seed: int) -> Iterator[Row]:
         yield other_version(command)
 
 
-def _checked(undisturbed: Ended) -> Ended:
+def _checked(undisturbed: ProcessResult) -> ProcessResult:
     if undisturbed.code != 0:
-        raise RuntimeError(f"an undisturbed run failed: {undisturbed.said}")
+        raise RuntimeError(f"an undisturbed run failed: {undisturbed.last_line}")
     return undisturbed
 
 

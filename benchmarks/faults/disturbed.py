@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmarks.faults.forked import Ended, run
+from benchmarks.faults.forked import ProcessResult, run
 from pipelines.common.cli import EXIT_BAD_INPUT, TOSS_CONFIG
 from recsys.system.files import partial_folder
 from recsys.system.lock import LOCK_FILE
@@ -26,9 +26,9 @@ class Command:
         """The output path for a fault."""
         return Path(f"{self.name}-{fault}{'' if self.results else '.csv'}")
 
-    def run(self, out: Path, *more: str, meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
-        """Runs the pipeline until it ends or `meanwhile` stops it."""
-        return run(self.name, [*self.arguments, "--out", out, *more], meanwhile)
+    def run(self, out: Path, *more: str, on_start: Callable[[BaseProcess], object] | None = None) -> ProcessResult:
+        """Runs the pipeline until it ends or `on_start` stops it."""
+        return run(self.name, [*self.arguments, "--out", out, *more], on_start)
 
     def is_same(self, out: Path) -> bool:
         """Whether an output equals that of the undisturbed run."""
@@ -71,18 +71,18 @@ class Row:
     """A row of the table of faults."""
 
     fault: str
-    said: str
-    left: str
-    second: str
+    message: str
+    state: str
+    second_result: str
     is_fine: bool
 
 
-def again(command: Command, out: Path) -> tuple[str, bool]:
+def run_again(command: Command, out: Path) -> tuple[str, bool]:
     """Runs the command again; returns its result, and whether it left exactly the undisturbed run's output."""
     was_finished = out.exists()
     attempt = command.run(out)
     if attempt.code != (EXIT_BAD_INPUT if was_finished and not command.results else 0):
-        return f"exit code {attempt.code}: {attempt.said}", False
+        return f"exit code {attempt.code}: {attempt.last_line}", False
     same = command.is_same(out)
     leftovers = [path.name for path in (partial_folder(out), lock_file_of(out)) if path.exists()]
     leftovers += [path.name for path in out.glob(".lock")]
@@ -104,11 +104,13 @@ def state_of(out: Path) -> str:
     return "unfinished .partial" if partial_folder(out).exists() else "nothing"
 
 
-def refused(fault: str, command: Command, first: Ended, out: Path, mend: Callable[[], object] = lambda: None) -> Row:
+def row_of_failed_run(
+    fault: str, command: Command, first: ProcessResult, out: Path, mend: Callable[[], object] = lambda: None
+) -> Row:
     """The row of a run that must fail with a message, and of a second attempt after `mend` removes the fault."""
     left = state_of(out)
     mend()
-    second, same = again(command, out)
+    second, same = run_again(command, out)
     is_fine = first.code == EXIT_BAD_INPUT and not first.has_traceback and same
-    message = first.said.replace(f"{out.parent}/", "") if out.is_absolute() else first.said
+    message = first.last_line.replace(f"{out.parent}/", "") if out.is_absolute() else first.last_line
     return Row(f"{command.name}: {fault}", f"exit code {first.code}: {message}", left, second, is_fine)

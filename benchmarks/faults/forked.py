@@ -19,7 +19,7 @@ TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessResult:
     """Result of a process."""
 
     code: int
@@ -28,7 +28,7 @@ class Ended:
     seconds: float
 
     @property
-    def said(self) -> str:
+    def last_line(self) -> str:
         """The last line on stderr; "-" if empty."""
         lines = [line for line in self.stderr.splitlines() if line.strip()]
         return lines[-1] if lines else "-"
@@ -39,13 +39,15 @@ class Ended:
         return "Traceback" in self.stderr
 
 
-def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BaseProcess], object] | None = None) -> Ended:
+def run(
+    name: str, arguments: Sequence[str | Path], on_start: Callable[[BaseProcess], object] | None = None
+) -> ProcessResult:
     """Runs `python -m pipelines.NAME` to its end; the time excludes its imports.
 
     Args:
         name: name of the pipeline.
         arguments: command-line arguments.
-        meanwhile: called with the process as soon as it runs.
+        on_start: called with the process as soon as it runs.
 
     Raises:
         TimeoutError: if the process does not end in time.
@@ -61,13 +63,13 @@ def run(name: str, arguments: Sequence[str | Path], meanwhile: Callable[[BasePro
         process.start()
         ready.wait(TIMEOUT_S)
         start = time.perf_counter()
-        if meanwhile is not None:
-            meanwhile(process)
+        if on_start is not None:
+            on_start(process)
         process.join(TIMEOUT_S)
         if process.exitcode is None:
             process.kill()
             raise TimeoutError(f"{name} {' '.join(map(str, arguments))} did not end within {TIMEOUT_S} s")
-        return Ended(process.exitcode, stderr.read(), time.perf_counter() - start)
+        return ProcessResult(process.exitcode, stderr.read(), time.perf_counter() - start)
 
 
 def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: Event) -> None:

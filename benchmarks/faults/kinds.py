@@ -24,12 +24,12 @@ from benchmarks.faults.disturbed import (
     SUBMIT,
     Command,
     Row,
-    again,
     lock_file_of,
-    refused,
+    row_of_failed_run,
+    run_again,
     state_of,
 )
-from benchmarks.faults.forked import Ended
+from benchmarks.faults.forked import ProcessResult
 from pipelines.common.interrupt import EXIT_INTERRUPTED
 from recsys.system.files import partial_folder
 from recsys.system.lock import LOCK_FILE
@@ -43,20 +43,20 @@ def _count(outcomes: list[str]) -> str:
     return ", ".join(f"{n} x {outcome}" for outcome, n in Counter(outcomes).items())
 
 
-def at_random(command: Command, sent: signal.Signals, delays_s: list[float]) -> Row:
+def signals_at_random(command: Command, sent: signal.Signals, delays_s: list[float]) -> Row:
     """Sends a signal after each delay, each to a new run, and runs the command again after each."""
     messages, states, second, fine = [], [], [], []
     for number, delay_s in enumerate(delays_s):
         out = command.out(f"{sent.name}-{number}")
-        first = command.run(out, meanwhile=partial(_send_after, delay_s, sent))
+        first = command.run(out, on_start=partial(_send_after, delay_s, sent))
         expected = -signal.SIGKILL if sent is signal.SIGKILL else EXIT_INTERRUPTED
         messages.append("ended by the signal" if first.code == expected else f"exit code {first.code}")
-        if first.said != "-":
-            messages[-1] += f": {first.said}"
+        if first.last_line != "-":
+            messages[-1] += f": {first.last_line}"
         if first.has_traceback:
             console.print(first.stderr)
         states.append(state_of(out))
-        result, same = again(command, out)
+        result, same = run_again(command, out)
         second.append(result)
         fine.append(same and first.code in (expected, 0) and not first.has_traceback)
     fault = f"{command.name}: {sent.name}, {len(delays_s)} random moment{'s' * (len(delays_s) > 1)}"
@@ -74,13 +74,13 @@ def while_importing(command: Command, delay_s: float) -> Row:
     out = command.out("importing")
     first = interrupted_after(delay_s, [command.name, *command.arguments, "--out", str(out)])
     left = state_of(out)
-    second, same = again(command, out)
+    second, same = run_again(command, out)
     is_fine = first.code == EXIT_INTERRUPTED and not first.has_traceback and same
     fault = f"{command.name}: SIGINT during imports, after {delay_s:.1f} s"
-    return Row(fault, f"exit code {first.code}: {first.said}", left, second, is_fine)
+    return Row(fault, f"exit code {first.code}: {first.last_line}", left, second, is_fine)
 
 
-def interrupted_after(delay_s: float, arguments: list[str]) -> Ended:
+def interrupted_after(delay_s: float, arguments: list[str]) -> ProcessResult:
     """Runs a pipeline as a user does; sends SIGINT after some seconds if it still runs."""
     start = time.perf_counter()
     with subprocess.Popen(
@@ -94,7 +94,7 @@ def interrupted_after(delay_s: float, arguments: list[str]) -> Ended:
             process.wait(delay_s)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
-    return Ended(process.returncode, stderr, time.perf_counter() - start)
+    return ProcessResult(process.returncode, stderr, time.perf_counter() - start)
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def full_disk(command: Command) -> Row:
             if disk is None:
                 return _skipped(f"{command.name}: disk full")
             out = disk / command.out("out")
-            rows.append(refused(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
+            rows.append(row_of_failed_run(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
     message, state, second = (_count([getattr(row, name) for row in rows]) for name in ("said", "left", "second"))
     return Row(rows[0].fault, message, state, second, all(row.is_fine for row in rows))
 
@@ -145,9 +145,9 @@ def read_only(command: Command) -> Row:
             _wait_for_lock(out, process)
             process.kill()
 
-        command.run(out, meanwhile=kill_at_once)
+        command.run(out, on_start=kill_at_once)
         remount(disk, "ro")
-        return refused("run folder read-only", command, command.run(out), out, partial(remount, disk, "rw"))
+        return row_of_failed_run("run folder read-only", command, command.run(out), out, partial(remount, disk, "rw"))
 
 
 def two_processes(command: Command) -> Row:
@@ -161,11 +161,11 @@ def two_processes(command: Command) -> Row:
         second_runs.append(command.run(out))
         os.kill(first.pid, signal.SIGCONT)
 
-    first, second = command.run(out, meanwhile=start_another), second_runs[0]
+    first, second = command.run(out, on_start=start_another), second_runs[0]
     same = first.code == 0 and command.is_same(out)
-    left = "first process: " + ("same result" if same else f"exit code {first.code}: {first.said}")
-    row = refused("two processes with one --out", command, second, out)
-    return Row(row.fault, row.said, left, row.second, row.is_fine and same)
+    left = "first process: " + ("same result" if same else f"exit code {first.code}: {first.last_line}")
+    row = row_of_failed_run("two processes with one --out", command, second, out)
+    return Row(row.fault, row.message, left, row.second_result, row.is_fine and same)
 
 
 def _wait_for_lock(out: Path, process: BaseProcess) -> None:
@@ -182,7 +182,7 @@ def flip(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def changed(path: Path, data: bytes) -> Iterator[None]:
+def replaced_bytes(path: Path, data: bytes) -> Iterator[None]:
     """Replaces a file's bytes while the block runs."""
     original = path.read_bytes()
     path.write_bytes(data)
@@ -202,9 +202,9 @@ def flipped() -> Iterator[Row]:
         (RETRIEVAL, "prepared data", Path("prepare-whole/vocab.json")),
     ):
         out = command.out("flipped")
-        with changed(path, flip(path)):
+        with replaced_bytes(path, flip(path)):
             first = command.run(out)
-        yield refused(f"a flipped bit in {description}", command, first, out)
+        yield row_of_failed_run(f"a flipped bit in {description}", command, first, out)
 
 
 def flipped_checkpoint() -> Row:
@@ -218,11 +218,11 @@ def flipped_checkpoint() -> Row:
             time.sleep(0.001)
         process.kill()
 
-    command.run(out, meanwhile=kill_after_two)
+    command.run(out, on_start=kill_after_two)
     left, files = state_of(out), list(checkpoints.glob("fold_0-[ab]/*.distcp"))
     for path in files:
         path.write_bytes(flip(path))
-    second, same = again(command, out)
+    second, same = run_again(command, out)
     fault = f"rank: a flipped bit in {len(files)} checkpoints of an unfinished run"
     return Row(fault, "a warning", left, second, same and len(files) > 0)
 
@@ -231,7 +231,7 @@ def other_schema(command: Command) -> Row:
     """Runs the command with prepared data of another schema."""
     out = command.out("other-schema")
     first = command.run(out, "schema.sequences.seq.max_length=10")
-    return refused("prepared data of another schema", command, first, out)
+    return row_of_failed_run("prepared data of another schema", command, first, out)
 
 
 def other_version(command: Command) -> Row:
@@ -239,7 +239,7 @@ def other_version(command: Command) -> Row:
     out, prepared = command.out("other-version"), PREPARE.out("whole")
     manifest, done = prepared / "schema.json", prepared / DONE
     older = json.loads(manifest.read_text(encoding="utf-8")) | {"format_version": 1}
-    with changed(done, done.read_bytes()), changed(manifest, json.dumps(older).encode()):
+    with replaced_bytes(done, done.read_bytes()), replaced_bytes(manifest, json.dumps(older).encode()):
         seal(prepared)
         first = command.run(out)
-    return refused("prepared data of another format version", command, first, out)
+    return row_of_failed_run("prepared data of another format version", command, first, out)
