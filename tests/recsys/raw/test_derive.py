@@ -4,7 +4,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.raw.delimited import read_delimited
-from recsys.raw.derive import cross, end_of_list, holds
+from recsys.raw.derive import cross, end_of_list, meets_condition
 from recsys.schema.config import Condition
 from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
@@ -20,7 +20,7 @@ from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small
 )
 def test_conditions_by_hand(condition: dict, expected: list[bool]) -> None:
     column = pa.chunked_array([pa.array([3, 4], pa.int8()), pa.array([5, None], pa.int8())])
-    assert holds(Condition(column="rating", **condition), column).tolist() == expected
+    assert meets_condition(Condition(column="rating", **condition), column).tolist() == expected
 
 
 @pytest.mark.parametrize("settings", [{}, {"min": 1, "values": ["1"]}])
