@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
+from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import find_prepared, recorded_data
 from pipelines.sharding_plan import print_sharding_plan
@@ -45,13 +45,7 @@ def rank(
         typer.Option(help=f"Model to train: {', '.join(model_names())}. Default: model.name of the config."),
     ] = None,
     config: ConfigOption = TOSS_CONFIG,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
-            "its generator."
-        ),
-    ] = None,
+    data: DataOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/DATA-MODEL-HASH, a hash of the settings.")
     ] = None,

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, Overrides, run_pipeline
+from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import find_prepared, recorded_data
 from pipelines.rank import default_folder, describe_data, fit_figures
@@ -52,13 +52,7 @@ def retrieval(
             help="YAML file with the data schema and the settings.", show_default="configs/toss_retrieval.yaml"
         ),
     ] = TOSS_RETRIEVAL_CONFIG,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
-            "its generator."
-        ),
-    ] = None,
+    data: DataOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder to write. Default: runs/DATA-retrieval-HASH, a hash of the settings."),

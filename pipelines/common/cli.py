@@ -24,6 +24,13 @@ ConfigOption = Annotated[
     Path,
     typer.Option(help="YAML file with the data schema and the settings.", show_default="configs/toss.yaml"),
 ]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
+        "its generator."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings that override the config.", show_default=False),

@@ -1,7 +1,9 @@
 """Writers of the Arrow files of a prepared data set."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,84 +23,80 @@ def _pack(dtype: pa.DataType, values: np.ndarray) -> pa.Array:
     return pa.array(values, dtype)
 
 
-class RowWriter:
-    """Writes columns of fixed width in blocks of BLOCK_ROWS; added batches can have any size."""
+class _BlockWriter(ABC):
+    """Writes an Arrow IPC file in blocks of BLOCK_ROWS; added batches can have any size."""
 
-    def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
-        self._types = columns
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
         self._sink = pa.OSFile(str(path), "wb")
-        self._schema = pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()])
-        self._writer = pa.ipc.new_file(self._sink, self._schema)
-        self._chunks: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+        self._writer = pa.ipc.new_file(self._sink, schema)
         self._n_pending = 0
 
-    def __enter__(self) -> "RowWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None and self._n_pending:
             self._write(self._n_pending)
         self._writer.close()
         self._sink.close()
+
+    @abstractmethod
+    def _take(self, n_rows: int) -> list[pa.Array]:
+        """Removes the first pending rows and returns their columns."""
+
+    def _write_full_blocks(self, n_added: int) -> None:
+        self._n_pending += n_added
+        while self._n_pending >= BLOCK_ROWS:
+            self._write(BLOCK_ROWS)
+
+    def _write(self, n_rows: int) -> None:
+        self._writer.write_batch(pa.RecordBatch.from_arrays(self._take(n_rows), schema=self._schema))
+        self._n_pending -= n_rows
+
+
+class RowWriter(_BlockWriter):
+    """Writes columns of fixed width."""
+
+    def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
+        super().__init__(path, pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()]))
+        self._types = columns
+        self._chunks: dict[str, list[np.ndarray]] = {name: [] for name in columns}
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Appends rows: each column [n] or [n, width]."""
         for name, chunks in self._chunks.items():
             chunks.append(batch[name])
-        self._n_pending += len(next(iter(batch.values())))
-        while self._n_pending >= BLOCK_ROWS:
-            self._write(BLOCK_ROWS)
+        self._write_full_blocks(len(next(iter(batch.values()))))
 
-    def _write(self, n_rows: int) -> None:
-        if n_rows == 0:
-            return
+    def _take(self, n_rows: int) -> list[pa.Array]:
         arrays = []
         for name, dtype in self._types.items():
             values = np.concatenate(self._chunks[name])
             arrays.append(_pack(dtype, values[:n_rows]))
             self._chunks[name] = [values[n_rows:]]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        self._n_pending -= n_rows
+        return arrays
 
 
-class JaggedWriter:
-    """Writes a sequence's codes as list<int32> in blocks of BLOCK_ROWS."""
+class JaggedWriter(_BlockWriter):
+    """Writes a sequence's codes as list<int32>."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self._sink = pa.OSFile(str(path), "wb")
-        self._schema = pa.schema([pa.field(name, pa.list_(pa.int32()))])
-        self._writer = pa.ipc.new_file(self._sink, self._schema)
+        super().__init__(path, pa.schema([pa.field(name, pa.list_(pa.int32()))]))
         self._codes: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
-        self._n_pending = 0
-
-    def __enter__(self) -> "JaggedWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._write(self._n_pending)
-        self._writer.close()
-        self._sink.close()
 
     def add(self, offsets: np.ndarray, codes: np.ndarray) -> None:
         """Appends n rows: [n + 1] offsets that start at 0, and the int32 codes they index."""
         self._codes.append(codes)
         self._lengths.append(np.diff(offsets))
-        self._n_pending += len(offsets) - 1
-        while self._n_pending >= BLOCK_ROWS:
-            self._write(BLOCK_ROWS)
+        self._write_full_blocks(len(offsets) - 1)
 
-    def _write(self, n_rows: int) -> None:
-        if n_rows == 0:
-            return
+    def _take(self, n_rows: int) -> list[pa.Array]:
         codes, lengths = np.concatenate(self._codes), np.concatenate(self._lengths)
         offsets = np.concatenate([[0], np.cumsum(lengths[:n_rows])]).astype(np.int32)
         array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[: offsets[-1]], pa.int32()))
-        self._writer.write_batch(pa.RecordBatch.from_arrays([array], schema=self._schema))
         self._codes, self._lengths = [codes[offsets[-1] :]], [lengths[n_rows:]]
-        self._n_pending -= n_rows
+        return [array]

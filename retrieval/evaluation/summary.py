@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 
 from recsys.config import Values
@@ -56,31 +56,20 @@ class IndexMetrics(BaseModel):
 
     kind: str
     parameters: dict[str, int]
-    ann_recall: float
+    ann_recall: float = Field(validation_alias=f"ann_recall@{N_RECALLED}")
     """recall@100 against exact search."""
     queries_per_s: float
     bytes: int
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_key_with_k(cls, values: Values) -> Values:
-        key = f"ann_recall@{N_RECALLED}"
-        return {("ann_recall" if name == key else name): value for name, value in values.items()}
 
 
 class RetrievalData(BaseModel):
     """The data set, and the numbers of items and evaluated requests."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
     folder: str
-    n_items: int
+    n_items: int = Field(validation_alias="n_ads")  # its name in earlier versions
     n_requests: int
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier_name(cls, values: Values) -> Values:
-        return {("n_items" if name == "n_ads" else name): value for name, value in values.items()}
 
 
 class RetrievalMetrics(RankingMetrics):
