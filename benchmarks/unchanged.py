@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,21 +27,23 @@ from recsys.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 DONE = "recorded.txt"
-"""The steps that a record has."""
-BYTES = {".arrow", ".npy", ".csv", ".faiss"}
-"""Suffixes of files whose bytes must be equal; parquet files are compared as tables, JSON files value by value."""
+"""Lists the finished steps of a record."""
+BYTES = {".arrow", ".npy", ".csv", ".faiss", "vocab.json", "stats.json", "folds.json"}
+"""Suffixes and names of files whose bytes must be equal; parquet files are compared as tables, other JSON by values."""
 VOLATILE = {
     *("seconds", "rows_per_s", "waited_s", "peak_rss_gib", "peak_gpu_gib", "queries_per_s", "folder", "run"),
     *("member_folders", "fingerprint", "test_files", "truth_file", "command", "versions", "sha256", "model"),
 }
 """Keys of JSON files that differ between two runs of the same code."""
+SENTENCES = {"reason", "threshold"}
+"""Keys of JSON files whose values are sentences: only the numbers in them are compared."""
 RENAMED = {
     **{"score": "toss_score", "last_day": "holdout", "ad": "item", "n_ads": "n_items"},
     "row_id": "row_in_split",
 }
-"""Keys and names of before, and what they are called now."""
+"""Keys and names of earlier versions, and their names now."""
 _RELATIVE_TOLERANCE = 1e-12
-"""Of numbers in JSON files: sums in another order differ in their last digits."""
+"""For numbers in JSON files: a sum in another order differs in its last digits."""
 PLAN = """
 name: unchanged
 config: config.yaml
@@ -147,7 +150,7 @@ def steps_of(tree: Path) -> list[Step]:
 
 
 def record(tree: Path, folder: Path, core: int) -> None:
-    """Runs every step of a checkout by one thread; one that was recorded before is left as it is.
+    """Runs the steps of a checkout in one thread each; skips those that are already recorded.
 
     Raises:
         InputError: when a step fails.
@@ -178,41 +181,42 @@ def record(tree: Path, folder: Path, core: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What each result of a record holds: a digest of bytes or of a table, or the values of JSON by their keys."""
-    found: dict[str, str] = {}
+    """Returns the results of a record by name: digests of files and tables, and the values of JSON files by key."""
+    results: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = "/".join(RENAMED.get(part, part) for part in path.relative_to(folder).parts)
         name = name.replace("-last-day", "-holdout")
         if not path.is_file() or "ckpt" in path.parts or "study.log" in path.name:
             continue
-        if path.suffix in BYTES:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        if BYTES & {path.suffix, path.name}:
+            results[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         elif path.suffix == ".parquet":
             columns = {RENAMED.get(key, key): value for key, value in pq.read_table(path).to_pydict().items()}
-            found[name] = hashlib.sha256(str(columns).encode()).hexdigest()[:16]
+            results[name] = hashlib.sha256(str(columns).encode()).hexdigest()[:16]
         elif path.suffix == ".json" and path.name != "schema.json":
-            found |= {f"{name}: {key}": value for key, value in _leaves(json.loads(path.read_text()))}
-    return found
+            results |= {f"{name}: {key}": value for key, value in _leaves(json.loads(path.read_text()))}
+    return results
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The dotted keys and values of nested JSON, without those that no two runs share."""
+    """Yields the dotted keys and the values of nested JSON, except volatile ones; of sentences, their numbers."""
     if isinstance(value, dict):
-        for key, part in value.items():
-            if key not in VOLATILE:
-                yield from _leaves(part, f"{prefix}{RENAMED.get(key, key)}.")
+        for key, child in value.items():
+            if key in SENTENCES:
+                yield f"{prefix}{key}.", " ".join(re.findall(r"\d[\d.]*", str(child)))
+            elif key not in VOLATILE:
+                yield from _leaves(child, f"{prefix}{RENAMED.get(key, key)}.")
     elif isinstance(value, list):
-        for number, part in enumerate(value):
-            yield from _leaves(part, f"{prefix}{number}.")
+        for index, child in enumerate(value):
+            yield from _leaves(child, f"{prefix}{index}.")
+    elif isinstance(value, str):
+        yield prefix, repr(RENAMED.get(value, value).replace("-last-day", "-holdout"))
     else:
-        yield (
-            prefix,
-            repr(RENAMED.get(value, value).replace("-last-day", "-holdout") if isinstance(value, str) else value),
-        )
+        yield prefix, repr(value)
 
 
 def _are_equal(first: str | None, second: str | None) -> bool:
-    """Whether two values are the same, numbers to their last digits."""
+    """Whether two values are equal; numbers within the tolerance."""
     if first == second or first is None or second is None:
         return first == second
     try:
@@ -224,10 +228,10 @@ def _are_equal(first: str | None, second: str | None) -> bool:
 def unchanged(
     before: Annotated[Path, typer.Option(help="Another checkout of this project.")],
     work: Annotated[
-        Path | None, typer.Option(help="Folder for both records; a record of --before that is there is read again.")
+        Path | None, typer.Option(help="Folder for both records; steps that are already recorded there are skipped.")
     ] = None,
 ) -> None:
-    """Compare the results of another checkout with those of this one; exit code 1 when any differs."""
+    """Compare the results of another checkout with those of this one; exit code 1 if any differ."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)).resolve()
         folders = {"before": before.resolve(), "after": ROOT}
@@ -240,7 +244,7 @@ def unchanged(
 
 
 def report(first: dict[str, str], second: dict[str, str]) -> None:
-    """Prints what differs, and ends with exit code 1 where anything does."""
+    """Prints the differing results; exits with code 1 if there are any."""
     from recsys.system.progress import console
 
     table = Table(title="differences", title_justify="left")
