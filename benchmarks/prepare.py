@@ -60,7 +60,8 @@ def measure(
 ) -> None:
     """Measure the time and memory of prepare.
 
-    The lower bound is pyarrow reading all columns of the same files, in batches of the same size, multi-threaded.
+    The lower bound is pyarrow reading all columns of the same files, in batches
+    of the same size, multi-threaded.
     """
     sizes = sorted(rows or [100_000, 300_000, 1_000_000])
     if any(size % FILE_ROWS for size in sizes):

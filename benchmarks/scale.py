@@ -75,8 +75,9 @@ def scale(
 ) -> None:
     """Measure training, scoring or latency.
 
-    Training reads 100,000 generated and prepared rows, repeated up to the requested size. The time to read a row
-    depends on its position in the file, not on its values.
+    Training reads 100,000 generated and prepared rows, repeated up to the
+    requested size. The time to read a row depends on its position in the file,
+    not on its values.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     match measurement:

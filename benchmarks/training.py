@@ -82,7 +82,8 @@ def training(
 ) -> None:
     """Measure training speed as ratios of the contenders in this run.
 
-    Each contender runs in its own process with all cores. The contenders alternate; the best round of each counts.
+    Each contender runs in its own process with all cores. The contenders
+    alternate; the best round of each counts.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     if data == Data.FRAPPE:

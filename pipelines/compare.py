@@ -28,8 +28,8 @@ def compare(
 ) -> None:
     """Compare finished runs.
 
-    Joins rows by id and prints, for each metric, the values of the baseline and of
-    the run, their difference and its 95 % interval.
+    Joins rows by id and prints, for each metric, the values of the baseline and
+    of the run, their difference and its 95 % interval.
     """
     if len(runs) < 2:
         raise InputError(f"compare needs at least two runs, got only {runs[0]}: add another run folder")

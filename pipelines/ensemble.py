@@ -48,9 +48,9 @@ def ensemble(
 ) -> None:
     """Stack finished runs into an ensemble.
 
-    Fits each method on all folds but one and evaluates it on that fold, in turn.
-    Runs with a single fold or split have no other rows to fit on: their logits are
-    averaged, which needs no fit.
+    Fits each method on all folds but one and evaluates it on that fold, in
+    turn. Runs with a single fold or split have no other rows to fit on: their
+    logits are averaged, which needs no fit.
     """
     paths = [*(runs or []), *(run_arguments or [])]
     if len(paths) < 2:

@@ -38,8 +38,9 @@ def generate_command(
 ) -> None:
     """Generate data in the format of the Toss ad-click competition.
 
-    Writes train.parquet, test.parquet (without labels), sample_submission.csv and
-    truth.parquet, which holds the true click probability and the label of each row.
+    Writes train.parquet, test.parquet (without labels), sample_submission.csv
+    and truth.parquet, which holds the true click probability and the label of
+    each row.
     """
     if rows < 100:
         raise InputError(f"--rows must be at least 100, so that some rows are clicks, got {rows}")

@@ -29,9 +29,9 @@ def prepare_command(
 ) -> None:
     """Prepare raw parquet files for training.
 
-    Reads the raw files once, fits vocabularies and column statistics, and encodes
-    the rows. Writes vocab.json, stats.json, the fold indices and memory-mapped
-    Arrow files.
+    Reads the raw files once, fits vocabularies and column statistics, and
+    encodes the rows. Writes vocab.json, stats.json, the fold indices and
+    memory-mapped Arrow files.
     """
     data = load_data_config(config, overrides or [])
     folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out, engine=engine)

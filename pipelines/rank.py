@@ -75,8 +75,8 @@ def rank(
     """Train and evaluate a ranking model.
 
     KEY=VALUE arguments override the config, such as model.embedding_dim=32
-    trainer.epochs=3. Running the same command again resumes an interrupted run, or
-    prints the results of a finished one.
+    trainer.epochs=3. Running the same command again resumes an interrupted run,
+    or prints the results of a finished one.
     """
     settings = load_rank_config(config, model, overrides or [])
     if show_sharding:

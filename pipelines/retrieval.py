@@ -74,8 +74,8 @@ def retrieval(
     """Train a two-tower model and retrieve items.
 
     KEY=VALUE arguments override the config's retrieval section, such as
-    model.output_dim=32 trainer.epochs=3. Running the same command again resumes an
-    interrupted run, or prints the results of a finished one.
+    model.output_dim=32 trainer.epochs=3. Running the same command again resumes
+    an interrupted run, or prints the results of a finished one.
     """
     settings = load_retrieval_config(config, overrides or [])
     keep_freed_memory()

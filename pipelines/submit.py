@@ -63,9 +63,9 @@ def submit(
 ) -> None:
     """Write a submission.
 
-    Averages the logits of the fold models, stacks the members of an ensemble and
-    applies the run's calibration. Reads, scores and writes rows block by block, in
-    the order of the files or of --sample.
+    Averages the logits of the fold models, stacks the members of an ensemble
+    and applies the run's calibration. Reads, scores and writes rows block by
+    block, in the order of the files or of --sample.
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")

@@ -58,8 +58,9 @@ def sweep(
 ) -> None:
     """Search a model's settings.
 
-    Prints a table of trials and writes sweep.json and sweep.png. Running the same
-    command again resumes an interrupted sweep, including its interrupted trial.
+    Prints a table of trials and writes sweep.json and sweep.png. Running the
+    same command again resumes an interrupted sweep, including its interrupted
+    trial.
     """
     space = parse_space(settings)
     for point in space.grid():  # validates every combination before training the first

@@ -48,9 +48,9 @@ def plan(
     """Run a plan of training steps and decision gates.
 
     Prints the verdicts of the gates and writes report.html and submission.csv.
-    Running the same command again skips finished steps and resumes the interrupted
-    one.
-    KEY=VALUE arguments override keys of the plan, or of the config in all steps.
+    Running the same command again skips finished steps and resumes the
+    interrupted one. KEY=VALUE arguments override keys of the plan, or of the
+    config in all steps.
     """
     chosen = load_plan(config, tuple(overrides or ()))
     state = PlanState(chosen, out)
