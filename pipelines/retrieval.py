@@ -188,7 +188,7 @@ def execute(
         data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalog), n_requests=len(requests)),
     )
     plot(run, metrics, list(rankings), "all clicks" if config.positives == "clicked" else "all requests")
-    run.close(metrics.dump())
+    run.finish_with_metrics(metrics.dump())
 
 
 def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str) -> None:

@@ -154,9 +154,9 @@ class RunFolder:
         """
         write_oof(self._partial / OOF_FILE, predictions, row_ids)
         write_json(self._partial / PREDS_STATS_FILE, {fold.name: prediction_stats(fold) for fold in predictions})
-        self.close(to_json(metrics))
+        self.finish_with_metrics(to_json(metrics))
 
-    def close(self, metrics: Mapping[str, Any]) -> None:
+    def finish_with_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Writes metrics.json and renames the folder to its final name."""
         write_json(self._partial / METRICS_FILE, dict(metrics))
         seal(self._partial)  # before parts/ is removed: a run killed in between is complete
