@@ -6,7 +6,7 @@ EXTRA  ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 CONSTRAINTS ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready-$(EXTRA)
+READY  := $(VENV)/.ready-$(EXTRA)$(if $(CONSTRAINTS),-constrained)
 
 .PHONY: help demo test test-slow test-gpu check format clean
 

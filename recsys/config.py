@@ -29,6 +29,9 @@ class StrictModel(BaseModel):
     def _read_renamed_keys(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
+        for old, new in cls.renamed_keys.items():
+            if old in values and new in values:
+                raise ValueError(f"{old!r} is the earlier name of {new!r}, and both are set: remove {old!r}")
         return {_new_name(key, cls.renamed_keys): value for key, value in values.items()}
 
 

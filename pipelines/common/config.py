@@ -47,15 +47,25 @@ class DataConfig(StrictModel):
 
 def read_layers(path: Path, overrides: Sequence[str]) -> Values:
     """Reads a config file and applies the overrides of the command line."""
-    return merge(load_sections(path), parse_overrides(overrides))
+    return merge(load_sections(path), override_sections(overrides))
 
 
 def load_sections(path: Path) -> Values:
     """Reads a config file and renames sections of earlier versions."""
-    values = load_yaml(path)
+    return _rename_sections(load_yaml(path))
+
+
+def override_sections(overrides: Sequence[str]) -> Values:
+    """Parses the overrides of the command line and renames sections of earlier versions."""
+    return _rename_sections(parse_overrides(overrides))
+
+
+def _rename_sections(values: Values) -> Values:
     for old in _RENAMED_SECTIONS.keys() & values.keys():
-        warn_of_new_name(old, _RENAMED_SECTIONS[old])
-        values[_RENAMED_SECTIONS[old]] = values.pop(old)
+        new = _RENAMED_SECTIONS[old]
+        warn_of_new_name(old, new)
+        earlier = values.pop(old)
+        values[new] = merge(values[new], earlier) if isinstance(values.get(new), dict) else earlier
     return values
 
 
@@ -114,7 +124,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file_values, override_values = load_sections(path), parse_overrides(overrides)
+    file_values, override_values = load_sections(path), override_sections(overrides)
     if model is None:
         model = _model_name(file_values, path)
     model_class = config_class(model)  # first: a wrong model name is the first error to report
@@ -200,7 +210,7 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file_values, override_values = load_sections(path), parse_overrides(overrides)
+    file_values, override_values = load_sections(path), override_sections(overrides)
     names = {*RetrievalSettings.model_fields, *RetrievalSettings.renamed_keys}
     retrieval_overrides = {key: value for key, value in override_values.items() if key in names}
     data_overrides = {key: value for key, value in override_values.items() if key not in retrieval_overrides}

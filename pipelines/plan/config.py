@@ -17,7 +17,7 @@ Settings = tuple[str, ...]
 
 class _Step(StrictModel):
     step: Annotated[int, Field(ge=1)]
-    """Number of the plan's step, 1 to 9; several steps can have the same number."""
+    """Number in the plan; several steps can have the same number."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_][a-z0-9_-]*$")]
     """Name of the run; its run folder is STEP-NAME."""
 

@@ -152,7 +152,7 @@ class RowStore:
         return self.tokens[sequence](rows)
 
     def encoded(self, rows: np.ndarray) -> EncodedRows:
-        """Loads [n] rows into memory, as `hold` expects them."""
+        """Loads [n] rows into memory, as `from_encoded` expects them."""
         schema, empty = self.schema, np.zeros((len(rows), 0))
         tokens = {sequence.name: self.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
         lengths = self.columns[layout.SEQUENCE_LENGTH](rows) if tokens else empty.astype(np.int32)

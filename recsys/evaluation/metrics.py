@@ -8,7 +8,7 @@ loss use the logits of the natural probability p; WLL uses those of the class-ba
 from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from recsys.config import warn_of_new_name
@@ -25,7 +25,7 @@ LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 class Metrics(BaseModel):
     """Metrics of a set of rows; None if undefined (no rows, or rows of one class)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
     n_rows: int
     n_positive: int
@@ -35,7 +35,7 @@ class Metrics(BaseModel):
     pr_auc: float | None = None
     logloss: float | None = None
     ece: float | None = None
-    toss_score: float | None = None
+    toss_score: float | None = Field(default=None, validation_alias="score")  # its name in earlier versions
 
     def value(self, name: MetricName) -> float | None:
         """One metric by its name."""

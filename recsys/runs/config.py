@@ -21,8 +21,19 @@ from recsys.schema.feature_selection import FeatureConfig
 from recsys.system.seal import verify
 
 RUN_SECTION = "run"
-_PACKAGES = ("gatectr", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "lightgbm", "faiss-cpu")
+_PACKAGES = (
+    "gatectr",
+    "torch",
+    "torchrec",
+    "fbgemm-gpu",
+    "fbgemm-gpu-cpu",
+    "numpy",
+    "lightgbm",
+    "faiss-cpu",
+    "faiss-gpu",
+)
 _PROVENANCE = ("command", "versions")
+_DATA_SECTIONS = ("files", "generator", "schema", "prepare")
 
 
 class RunData(StrictModel):
@@ -74,12 +85,17 @@ def with_provenance(values: Mapping[str, Any]) -> Values:
 
 
 def identity(values: Mapping[str, Any]) -> Values:
-    """Settings without the values that may differ between two starts of the same run."""
+    """Settings without the values that may differ between two starts of the same run: provenance and paths.
+
+    The data's fingerprint replaces the sections that describe the data.
+    """
     section = {key: value for key, value in values.get(RUN_SECTION, {}).items() if key not in _PROVENANCE}
     for name, path_key in (("data", "folder"), ("score_feature", "run")):
         if isinstance(section.get(name), dict):
             section[name] = {key: value for key, value in section[name].items() if key != path_key}
-    return {**{key: value for key, value in values.items() if key != RUN_SECTION}, RUN_SECTION: section}
+    if isinstance(section.get("reranker"), str):
+        section["reranker"] = Path(section["reranker"]).name
+    return {**{key: value for key, value in values.items() if key not in _DATA_SECTIONS}, RUN_SECTION: section}
 
 
 def package_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ import yaml
 from recsys.config import validate
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits
-from recsys.runs.config import identity, with_provenance
+from recsys.runs.config import RUN_SECTION, identity, with_provenance
 from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE, TENSORBOARD
 from recsys.runs.metrics import FitSummary, MetricsT, RunMetrics, read_metrics, read_metrics_as, to_json
 from recsys.runs.predictions import Predictions, write_oof
@@ -75,6 +75,11 @@ class RunFolder:
     @staticmethod
     def _saved_config(folder: Path) -> Mapping[str, Any]:
         values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if isinstance(values, dict) and RUN_SECTION not in values:
+            raise InputError(
+                f"{folder} holds a run of an earlier version, which compare, ensemble and submit can read: "
+                "choose another --out to run it again"
+            )
         return identity(values) if isinstance(values, dict) else {}
 
     @property

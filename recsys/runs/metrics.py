@@ -1,9 +1,9 @@
 """metrics.json: its pydantic models, and the functions that read and write it."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from recsys.config import validate
 from recsys.evaluation.calibration import CalibrationKind
@@ -11,12 +11,13 @@ from recsys.evaluation.comparison import Difference
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.stacking import StackMethod
-from recsys.nn.precision import Precision
 from recsys.runs.layout import METRICS_FILE
 from recsys.system.files import read_json
 from recsys.system.seal import verify
 
 MetricsT = TypeVar("MetricsT", bound=BaseModel)
+Precision = Literal["bf16", "fp32"]
+"""As in `recsys.nn.precision`, which imports torch."""
 
 
 class _Summary(BaseModel):
@@ -125,6 +126,11 @@ class RunMetrics(_Summary):
     member_folders: dict[str, str] | None = None
     """For an ensemble or a final run: run folder by member."""
 
+    @field_validator("spread", mode="before")
+    @classmethod
+    def _read_earlier_metric_name(cls, spread: dict[str, Any]) -> dict[str, Any]:
+        return _rename_score(spread)
+
     @property
     def links(self) -> dict[str, LogitLink]:
         """By fit: the mapping from its logits to those of p and q."""
@@ -143,6 +149,11 @@ class Gain(_Summary):
     over: str
     differences: dict[str, Difference]
     """By metric."""
+
+    @field_validator("differences", mode="before")
+    @classmethod
+    def _read_earlier_metric_name(cls, differences: dict[str, Any]) -> dict[str, Any]:
+        return _rename_score(differences)
 
 
 class EnsembleMetrics(RunMetrics):
@@ -174,6 +185,11 @@ class FinalMetrics(RunMetrics):
     weights: dict[str, float] | None
 
 
+def _rename_score(by_metric: dict[str, Any]) -> dict[str, Any]:
+    """Renames the metric that earlier versions called `score`."""
+    return {("toss_score" if name == "score" else name): value for name, value in by_metric.items()}
+
+
 def to_json(metrics: RunMetrics) -> dict[str, Any]:
     """The content of metrics.json, without sections that the run does not have."""
     values: dict[str, Any] = metrics.model_dump(mode="json")
@@ -197,12 +213,4 @@ def read_metrics_as(run: Path, kind: type[MetricsT]) -> MetricsT:
         InputError: if the file is missing, was modified, or belongs to another kind of run.
     """
     verify(run, METRICS_FILE)
-    return validate(kind, _with_new_names(read_json(run / METRICS_FILE)), str(run / METRICS_FILE))
-
-
-def _with_new_names(values: Any) -> Any:
-    """Renames keys that earlier versions wrote."""
-    if isinstance(values, dict):
-        renamed = {"score": "toss_score"}
-        return {renamed.get(key, key): _with_new_names(value) for key, value in values.items()}
-    return values
+    return validate(kind, read_json(run / METRICS_FILE), str(run / METRICS_FILE))

@@ -186,6 +186,8 @@ class SchemaConfig(StrictModel):
     @classmethod
     def _rename_ad_tower(cls, towers: Any) -> Any:
         if isinstance(towers, dict) and "ad" in towers:
+            if "item" in towers:
+                raise ValueError("'ad' is the earlier name of 'item', and both are set: remove 'ad'")
             warn_of_new_name("schema.towers.ad", "schema.towers.item")
         return rename_ad_tower(towers)
 

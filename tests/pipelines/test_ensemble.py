@@ -43,6 +43,9 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
 def test_the_mean_of_logits_by_hand(runs: list[str], run: Run) -> None:
     outcome = run("ensemble", *runs, "--out", "mean", "--method", "logit_mean", "--replicates", "100")
     assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("mean/metrics.json").read_text())
+    assert metrics["without"]["a"]["ap"] == pytest.approx(metrics["members"]["b"]["ap"])
+    assert metrics["without"]["b"]["wll"] == pytest.approx(metrics["members"]["a"]["wll"])
     p = {}
     for name in (*runs, "mean"):
         table = pa_csv.read_csv(f"{name}/oof.csv")

@@ -99,15 +99,15 @@ def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
 
 
 def test_gate_outcomes_apply_to_later_steps(in_finished: Path) -> None:
-    said = {path.stem: read(path)["outcome"] for path in (in_finished / "gates").iterdir()}
-    assert said["loss"] == "adopt"
+    outcomes = {path.stem: read(path)["outcome"] for path in (in_finished / "gates").iterdir()}
+    assert outcomes["loss"] == "adopt"
     assert read(in_finished / "6-din/config.yaml")["trainer"]["loss"]["name"] == "focal"
     assert read(in_finished / "2-dcnv2/config.yaml")["trainer"]["loss"]["name"] == "log_loss"
-    assert (said["A"], said["A-again"]) == ("retry", "reject")
+    assert (outcomes["A"], outcomes["A-again"]) == ("retry", "reject")
     features = {run: read(in_finished / f"{run}/config.yaml")["features"] for run in ("2-dcnv2", "3-dcnv2-features")}
     assert features["2-dcnv2"]["leave_out"] == ["cross_*"]
     assert features["3-dcnv2-features"] == {"leave_out": [], "min_count": 5, "min_count_by_column": {}}
-    assert said["distribution"] == "adopt"
+    assert outcomes["distribution"] == "adopt"
     # the best run is never a rejected model, but the ensemble has rejected members
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
     assert {"dcnv2", "dcnv2-features"} <= state.rejected()
@@ -152,11 +152,11 @@ def test_holdout_rows_are_not_used_to_fit_their_stack(in_finished: Path) -> None
     )
     assert set(last[0].row_id.to_pylist()) < set(folds[0].row_id.to_pylist())
     is_last = np.isin(folds[0].row_id.to_pylist(), last[0].row_id.to_pylist())
-    turned = [
-        replace(each, predictions=replace(each.predictions, label=np.where(is_last, 1 - each.label, each.label)))
-        for each in folds
+    flipped = [
+        replace(run, predictions=replace(run.predictions, label=np.where(is_last, 1 - run.label, run.label)))
+        for run in folds
     ]
-    stacks = [stack_of_earlier_rows("logistic", each, last) for each in (folds, turned)]
+    stacks = [stack_of_earlier_rows("logistic", runs, last) for runs in (folds, flipped)]
     assert stacks[0] == stacks[1]
 
 

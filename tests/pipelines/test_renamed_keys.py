@@ -10,7 +10,7 @@ import yaml
 
 from pipelines.common.config import load_rank_config, load_retrieval_config
 from pipelines.plan.config import load_plan
-from recsys.errors import RenamedWarning
+from recsys.errors import InputError, RenamedWarning
 from tests.helpers.small import SMALL_SCHEMA
 from tests.helpers.towers import TOWERS, tower_schema
 
@@ -104,3 +104,31 @@ def test_earlier_keys_are_read_with_a_hint(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load(path) == earlier
+
+
+def test_earlier_sections_are_read_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(DATA | nested("show_sharding.num_embeddings", {"color": 3})))
+    with pytest.warns(RenamedWarning, match="'plan_only' in the config is now called 'show_sharding'"):
+        config = load_rank_config(path, "dcnv2", ["plan_only.num_embeddings.shop=9"])
+    assert config.show_sharding.num_embeddings == {"color": 3, "shop": 9}
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides", "message"),
+    [
+        (
+            nested("retrieval.trainer.loss.shown", "negative"),
+            ["trainer.loss.impressions=ignore"],
+            "'shown' is the earlier",
+        ),
+        ({"schema": DATA["schema"] | {"towers": {**OLD_TOWERS, "item": ["brand"]}}}, [], "'ad' is the earlier name"),
+    ],
+)
+def test_a_key_under_both_names_is_refused(
+    tmp_path: Path, values: dict[str, Any], overrides: list[str], message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(DATA | values))
+    with pytest.raises(InputError, match=message):
+        load_retrieval_config(path, overrides)

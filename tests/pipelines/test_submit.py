@@ -59,14 +59,14 @@ def test_an_ensemble_of_fold_models_scores_unseen_rows(project: Path, run: Run) 
     found = read("s.csv")
     assert list(found) == [f"t-{i}" for i in range(700)]
     q, label = np.array(list(found.values())), pq.read_table("labels.parquet")["click"].to_numpy()
-    told = json.loads(Path("s.json").read_text())
-    assert told["n_rows"] == 700
-    assert told["predictions"]["balanced"]["mean"] == pytest.approx(q.mean())
-    metrics = told["metrics"]["by the labels"]
+    summary = json.loads(Path("s.json").read_text())
+    assert summary["n_rows"] == 700
+    assert summary["predictions"]["balanced"]["mean"] == pytest.approx(q.mean())
+    metrics = summary["metrics"]["by the labels"]
     assert metrics["ap"] == pytest.approx(average_precision_score(label, q))
     assert metrics["wll"] == pytest.approx(weighted_log_loss(label, np.log(q / (1 - q))), rel=1e-6)
     assert metrics["roc_auc"] > 0.7
-    assert told["metrics"]["estimated by the run"] == json.loads(Path("both/metrics.json").read_text())["overall"]
+    assert summary["metrics"]["estimated by the run"] == json.loads(Path("both/metrics.json").read_text())["overall"]
 
 
 def test_scores_do_not_depend_on_the_number_of_files(project: Path, run: Run) -> None:

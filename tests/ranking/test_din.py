@@ -49,8 +49,8 @@ def test_dice_gradients_equal_those_of_its_formula() -> None:
     found = torch.autograd.grad(dice(x), (x, dice.slope), g)
     p = ((x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()).sigmoid()
     expected = torch.autograd.grad(p * x + (1 - p) * dice.slope * x, (x, dice.slope), g)
-    for mine, theirs in zip(found, expected, strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-4)
+    for output, reference in zip(found, expected, strict=True):
+        assert torch.allclose(output, reference, atol=1e-4)
 
 
 def test_numeric_steps_by_hand() -> None:

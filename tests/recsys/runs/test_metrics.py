@@ -34,6 +34,11 @@ def test_toss_score_is_read_by_its_earlier_name(tmp_path: Path) -> None:
     assert read_metrics(write(tmp_path, earlier)) == METRICS
 
 
+def test_a_segment_called_score_keeps_its_name(tmp_path: Path) -> None:
+    metrics = METRICS.model_copy(update={"segments": {"score": METRICS.segments["user"]}})
+    assert set(read_metrics(write(tmp_path, to_json(metrics))).segments) == {"score"}
+
+
 def test_metrics_of_another_kind_of_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics\.json.*overall"):
         read_metrics(write(tmp_path, {"two_tower": {}}))
