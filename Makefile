@@ -35,7 +35,7 @@ format: $(READY) ## format the code and sort its imports
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and fbgemm come first and torchrec without its dependencies: with them pip would install the CUDA build of fbgemm.

@@ -22,7 +22,8 @@ from recsys.errors import InputError
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, Metrics, format_metric, measure
-from recsys.evaluation.stacking import STACK_METHODS, StackMethod, cross_fit_stack, fit_stack
+from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
+from recsys.evaluation.stacking import STACK_METHODS, StackMethod
 from recsys.runs.calibration import calibrate_run, print_calibration
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import OOF_FILE, STACK_FILE

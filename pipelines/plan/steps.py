@@ -30,7 +30,8 @@ from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
 from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import measure
-from recsys.evaluation.stacking import Stack, StackMethod, fit_stack
+from recsys.evaluation.stack_fitting import fit_stack
+from recsys.evaluation.stacking import Stack, StackMethod
 from recsys.evaluation.verdicts import Verdict
 from recsys.runs.calibration import calibrate_run, print_calibration
 from recsys.runs.config import RUN_SECTION

@@ -1,28 +1,21 @@
 """Stacking: combines the predictions of several models into one probability.
 
 The inputs are the logits of the members' natural probabilities p, independent of their training losses, so
-gradient-boosted trees and transformers can be combined.
+gradient-boosted trees and transformers can be combined. `recsys.evaluation.stack_fitting` fits stacks.
 
 Shapes: N rows of a data set, M models of an ensemble (its members).
 """
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from recsys.config import StrictModel
-from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
-from recsys.evaluation.logits import log_pos_weight_of, logit_of
-from recsys.evaluation.metrics import weighted_log_loss
+from recsys.evaluation.logits import logit_of
 
 StackMethod = Literal["logit_mean", "rank_mean", "weights", "logistic"]
 STACK_METHODS: tuple[StackMethod, ...] = get_args(StackMethod)
-_N_RANKS = 1001
-_LARGEST_RANK_LOGIT = 14.0
 
 
 class Stack(StrictModel):
@@ -52,90 +45,3 @@ class Stack(StrictModel):
             for column, quantiles in zip(logit_NM.T, self.quantiles, strict=True)
         ]
         return logit_of(np.mean(ranks, axis=0))
-
-
-def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray) -> Stack:
-    """Fits an ensemble to rows that no member was fitted on.
-
-    logit_mean: equal weights, nothing is fitted. weights: the non-negative weights that sum to one and minimize WLL.
-    logistic: class-balanced logistic regression. rank_mean: the mean of the members' ranks, which depends only on the
-    members' order of rows, converted to a probability by logistic regression on its logit.
-
-    Args:
-        method: the ensemble method.
-        members: M names.
-        logit_NM: [N, M] natural logits of the members.
-        label: [N] 0 / 1; both classes are required, except for logit_mean.
-    """
-    names, n_members = tuple(members), logit_NM.shape[1]
-    match method:
-        case "logit_mean":
-            return Stack(method=method, members=names, weights=(1 / n_members,) * n_members)
-        case "weights":
-            return Stack(method=method, members=names, weights=_simplex_weights(logit_NM, label))
-        case "logistic":
-            weights, bias = _logistic(logit_NM, label)
-            return Stack(method=method, members=names, weights=weights, bias=bias)
-        case "rank_mean":
-            rank_logits = np.linspace(-_LARGEST_RANK_LOGIT, _LARGEST_RANK_LOGIT, _N_RANKS)
-            quantiles = np.quantile(logit_NM, expit(rank_logits), axis=0)
-            unscaled = Stack(
-                method=method,
-                members=names,
-                weights=(1.0,),
-                rank_logits=tuple(rank_logits.tolist()),
-                quantiles=tuple(tuple(column) for column in quantiles.T.tolist()),
-            )
-            weights, bias = _logistic(unscaled.natural_logit(logit_NM)[:, None], label)
-            return unscaled.model_copy(update={"weights": weights, "bias": bias})
-
-
-def cross_fit_stack(
-    method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray, fold: np.ndarray
-) -> np.ndarray:
-    """[N] natural logits of an ensemble; the stack that scores a row is fitted to the other folds.
-
-    Args:
-        method: the ensemble method.
-        members: M names.
-        logit_NM: [N, M] natural logits of the members.
-        label: [N] 0 / 1.
-        fold: [N] fold names.
-    """
-
-    def fit(rows: np.ndarray) -> ScoreFunction:
-        stack = fit_stack(method, members, logit_NM[rows], label[rows])
-        return lambda held_out: stack.natural_logit(logit_NM[held_out])
-
-    return cross_fit(fold, fit)
-
-
-def _logistic(input_NM: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...], float]:
-    """Weights and bias of a class-balanced logistic regression; the bias is shifted back to the natural scale."""
-    scale = input_NM.std(axis=0) + 1e-12
-    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(input_NM / scale, label)
-    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_pos_weight_of(label)
-
-
-def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
-    """[M] weights that minimize the WLL of the weighted mean of balanced logits, a convex problem."""
-    is_positive = label == 1
-    balanced_NM = logit_NM + log_pos_weight_of(label)
-    row_weight_N = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
-
-    def wll(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logit_N = balanced_NM @ weights
-        return weighted_log_loss(label, logit_N), (row_weight_N * (expit(logit_N) - is_positive)) @ balanced_NM
-
-    n_members = logit_NM.shape[1]
-    optimum = minimize(
-        wll,
-        np.full(n_members, 1 / n_members),
-        jac=True,
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * n_members,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)},
-        options={"ftol": 1e-10, "maxiter": 200},
-    )
-    weights = np.clip(optimum.x, 0.0, None)
-    return tuple((weights / weights.sum()).tolist())

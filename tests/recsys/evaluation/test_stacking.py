@@ -6,7 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from recsys.evaluation.metrics import weighted_log_loss
-from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod, cross_fit_stack, fit_stack
+from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
+from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod
 
 NAMES = ("sharp", "dull", "noise")
 
