@@ -130,7 +130,8 @@ def full_disk(command: Command) -> Row:
                 return _skipped(f"{command.name}: disk full")
             out = disk / command.out("out")
             rows.append(row_of_failed_run(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
-    message, state, second = (_count([getattr(row, name) for row in rows]) for name in ("message", "state", "second_result"))
+    columns = ("message", "state", "second_result")
+    message, state, second = (_count([getattr(row, name) for row in rows]) for name in columns)
     return Row(rows[0].fault, message, state, second, all(row.is_fine for row in rows))
 
 
