@@ -25,7 +25,9 @@ from pipelines.common.cli import TOSS_CONFIG, run_pipeline
 from pipelines.common.config import load_data_config
 from pipelines.common.data import prepare_raw
 from recsys.errors import InputError
-from recsys.raw.files import READ_ROWS, find_files, open_parquet
+from recsys.raw.files.find import find_files
+from recsys.raw.files.parquet import open_parquet
+from recsys.raw.files.raw_file import READ_ROWS
 from recsys.synthetic import GeneratorConfig, generate
 from recsys.system.memory import peak_rss_gib
 from recsys.system.progress import console

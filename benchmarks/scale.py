@@ -41,7 +41,7 @@ from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
-from recsys.raw.source import open_rows_to_score
+from recsys.raw.opening import open_rows_to_score
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import join_world
@@ -248,7 +248,7 @@ def time_requests(run: str, requests: str) -> dict[str, Any]:
     paths = list(manifest.test_files)
     source = open_rows_to_score(manifest.schema_config, manifest.schema_, manifest.kinds, paths, Path())
     scorer = load_scorer(folder, run_data, dataset, join_world())
-    _, table = next(source.batches("test", columns_to_read(manifest.schema_)))
+    table = next(source.blocks("test", columns_to_read(manifest.schema_))).table
     results = []
     for n in CANDIDATES:
         times, encoding = [], []

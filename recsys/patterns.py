@@ -1,8 +1,8 @@
-"""Column names and wildcard patterns."""
+"""Column names and wildcard patterns. A name that exists is that column, even if it contains `*`, `?` or `[`."""
 
 import difflib
 import fnmatch
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 from natsort import natsorted
@@ -18,9 +18,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name contains a wildcard."""
-    return any(character in name for character in "*?[")
+def is_pattern(name: str, known: Collection[str] = ()) -> bool:
+    """Whether a name contains a wildcard and is not one of the known names."""
+    return name not in known and any(character in name for character in "*?[")
 
 
 def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) -> list[str]:
@@ -31,7 +31,7 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
     """
     selected: dict[str, None] = {}
     for pattern in patterns:
-        if is_pattern(pattern):
+        if is_pattern(pattern, columns):
             matched = natsorted(fnmatch.filter(columns, pattern))
         else:
             matched = [pattern] if pattern in columns else []
@@ -44,9 +44,18 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
     return list(selected)
 
 
-def by_column(default: ValueT, overrides: dict[str, ValueT], column: str) -> ValueT:
-    """Returns the setting of a column: that of the last matching name or pattern, else the default."""
+def by_column(default: ValueT, overrides: Mapping[str, ValueT], column: str, columns: Collection[str]) -> ValueT:
+    """Returns the setting of a column: that under its name, else of the last matching pattern, else the default.
+
+    Args:
+        default: the setting of other columns.
+        overrides: settings by name or pattern.
+        column: the column.
+        columns: all columns; a key that is one of them is no pattern.
+    """
+    if column in overrides:
+        return overrides[column]
     for pattern, value in overrides.items():
-        if fnmatch.fnmatchcase(column, pattern):
+        if is_pattern(pattern, columns) and fnmatch.fnmatchcase(column, pattern):
             default = value
     return default

@@ -25,7 +25,7 @@ SUBPACKAGES = {
     "report": BASE | {"evaluation"},
     "data": BASE | {"system", "schema"},
     "synthetic": BASE | {"system", "evaluation", "data"},
-    "raw": BASE | {"schema", "data"},
+    "raw": BASE | {"system", "schema", "data"},
     "prepare": BASE | {"system", "schema", "data", "raw"},
     "nn": BASE | {"schema", "data"},
     "distributed": BASE | {"system", "nn"},

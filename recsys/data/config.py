@@ -24,7 +24,10 @@ class RawFiles(StrictModel):
 
 
 class PrepareConfig(StrictModel):
-    """Settings of vocabularies, statistics and folds. `*_by_column` maps names and patterns; the last match wins."""
+    """Settings of vocabularies, statistics and folds.
+
+    `*_by_column` maps names and patterns; a name takes precedence, then the last pattern that matches.
+    """
 
     seed: int = 0
     n_folds: Annotated[int, Field(ge=2, le=100)] = 5

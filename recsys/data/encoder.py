@@ -57,7 +57,7 @@ class FeatureEncoder:
         self._indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
         self._n_numeric, self._extra = len(schema.numeric), extra
         tables = {
-            name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count))
+            name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
             if name in schema.vocabularies
         }

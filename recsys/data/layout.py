@@ -86,6 +86,8 @@ class Stats(StrictModel):
 
     n_rows: dict[Partition, int]
     n_sampled_rows: int
+    n_copies: int = 0
+    """Training rows that equal an earlier one in every column that is read; not counted if rows have ids."""
     sequences: dict[str, SequenceStats]
     numeric: dict[str, dict[str, NumericStats]]
     """By split and column, over the split's fitting rows."""

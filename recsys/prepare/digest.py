@@ -7,20 +7,22 @@ so that raw files are read once, by any number of threads or machines.
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys.data import layout
-from recsys.data.transforms import MAX_NUMBER
 from recsys.data.vocabulary import Codes
+from recsys.prepare.content import RowHasher, hash_lists
 from recsys.prepare.writers import fixed_lists
-from recsys.raw.delimited import ParsedSequences, read_delimited
+from recsys.raw.column_types import numeric_columns
 from recsys.raw.derive import end_of_list
+from recsys.raw.numbers import read_numbers
+from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
+from recsys.raw.sequences.statistics import list_statistics
 from recsys.raw.source import full_length_column
-from recsys.raw.statistics import list_statistics
-from recsys.raw.tokens import as_array, encode_values, parse_list
+from recsys.raw.tokens import encode_values, parse_list
+from recsys.schema.kinds import AS_WRITTEN
 from recsys.schema.resolved import Schema, TokenFeature
 
-_TOKENS = "tokens"
+_TOKENS, _CONTENT = "tokens", "content"
 
 
 def columns_to_read(schema: Schema) -> list[str]:
@@ -32,15 +34,23 @@ def columns_to_read(schema: Schema) -> list[str]:
 def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     """Computes the digest of [n] raw rows with the columns of `columns_to_read`."""
     ends = {name for feature in schema.statistics for name in feature.ends}
-    single = {name: encode_values(table[name], f"column {name!r}") for name in schema.categorical if name not in ends}
+    single = {
+        name: encode_values(table[name], f"column {name!r}", schema.form_of(name))
+        for name in schema.categorical
+        if name not in ends
+    }
     values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
     column_index = {column: index for index, column in enumerate(schema.measured)}
-    for column in column_index.keys() - set(schema.derived_numeric):
-        values[:, column_index[column]] = _numbers(table[column])
+    content = RowHasher(table.num_rows)
+    for column in numeric_columns(schema):
+        numbers = read_numbers(table[column], schema.offsets.get(column, 0.0))
+        content.add_numbers(numbers)
+        values[:, column_index[column]] = numbers
     tokens, lengths = {}, []
     statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:
-        parsed = _read_sequence(table[sequence.column], sequence, sequence.name in statistics_features)
+        parsed = _read_sequence(table[sequence.column], sequence, schema, sequence.name in statistics_features)
+        content.add_hashes(parsed.hashes)
         tokens[sequence.name] = parsed.offsets, parsed.kept
         length_name = full_length_column(sequence.name)  # a column of logs: their rows are truncated already
         lengths.append(
@@ -49,6 +59,8 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
         if (feature := statistics_features.get(sequence.name)) is not None:
             values[:, [column_index[name] for name in feature.numeric]] = parsed.statistics
             single |= {name: parsed.first if end == "first" else parsed.last for name, end in feature.ends.items()}
+    for name in [name for name in schema.categorical if name not in schema.derived_categorical]:
+        content.add_codes(single[name])
 
     arrays: dict[str, pa.Array] = {
         f"{layout.SPARSE}/{name}": to_dictionary(single[name]) for name in schema.categorical
@@ -59,21 +71,34 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
         arrays[layout.DENSE] = fixed_lists(values, pa.float32())
     if lengths:
         arrays[layout.SEQUENCE_LENGTH] = fixed_lists(np.stack(lengths, axis=1), pa.int32())
+    arrays[_CONTENT] = pa.array(content.hashes)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _read_sequence(column: pa.ChunkedArray, sequence: TokenFeature, has_statistics: bool) -> ParsedSequences:
+def _read_sequence(
+    column: pa.ChunkedArray, sequence: TokenFeature, schema: Schema, has_statistics: bool
+) -> ParsedSequences:
     """Reads the kept tokens of a sequence; its first and last tokens and statistics too if `has_statistics`."""
-    if sequence.delimiter is not None:
-        return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep)
     name = f"column {sequence.column!r}"
+    # the items of a log have their text already
+    form = AS_WRITTEN if sequence.name in schema.logs else schema.form_of(sequence.vocabulary)
+    if sequence.delimiter is not None:
+        return read_delimited(column, sequence.delimiter, sequence.max_length, sequence.keep, name, form)
     jagged = parse_list(column, sequence.max_length, sequence.keep)
     no_codes = Codes(np.zeros(0, np.int32), pa.array([], pa.string()))
-    first = encode_values(end_of_list(column, "first"), name) if has_statistics else no_codes
-    last = encode_values(end_of_list(column, "last"), name) if has_statistics else no_codes
+    ends_form = schema.form_of(f"{sequence.name}_first") if has_statistics else form
+    first = encode_values(end_of_list(column, "first"), name, ends_form) if has_statistics else no_codes
+    last = encode_values(end_of_list(column, "last"), name, ends_form) if has_statistics else no_codes
     statistics = list_statistics(column) if has_statistics else np.zeros((len(column), 0), np.float32)
-    offsets = jagged.offsets.astype(np.int64)
-    return ParsedSequences(offsets, encode_values(jagged.tokens, name), first, last, jagged.full_lengths, statistics)
+    kept = encode_values(jagged.tokens, name, form)
+    return ParsedSequences(
+        jagged.offsets.astype(np.int64), kept, first, last, jagged.full_lengths, statistics, hash_lists(column)
+    )
+
+
+def content_hashes(digest: pa.RecordBatch) -> np.ndarray:
+    """Returns [n] uint64 hashes of the rows' features: equal for rows that are equal in all of them."""
+    return np.asarray(digest.column(_CONTENT))
 
 
 def categorical_codes(digest: pa.RecordBatch, name: str) -> Codes:
@@ -112,14 +137,3 @@ def to_dictionary(codes: Codes) -> pa.DictionaryArray:
 def codes_of(column: pa.DictionaryArray) -> Codes:
     """Converts an array of `to_dictionary` back to codes."""
     return Codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """Reads [n] float64 numbers: NaN where null, infinite beyond `MAX_NUMBER`."""
-    array = as_array(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    numbers = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    if np.any(np.abs(numbers) > MAX_NUMBER):
-        numbers = np.where(np.abs(numbers) > MAX_NUMBER, np.copysign(np.inf, numbers), numbers)
-    return numbers

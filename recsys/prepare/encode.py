@@ -11,9 +11,8 @@ from recsys.data import layout
 from recsys.data.store import EncodedRows
 from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.prepare.digest import categorical_codes, digest_rows, measured, sequence_lengths, token_codes
-from recsys.prepare.items import ItemList
 from recsys.prepare.scan import Scan
-from recsys.prepare.writers import JaggedWriter, RowWriter
+from recsys.prepare.writers import ItemList, JaggedWriter, RowWriter
 from recsys.schema.resolved import Schema
 from recsys.system.progress import progress_line
 from recsys.system.threads import in_background

@@ -11,7 +11,7 @@ from recsys.data.layout import SequenceStats
 from recsys.data.vocabulary import Codes, Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import by_column
-from recsys.prepare.digest import categorical_codes, measured, sequence_lengths, token_codes
+from recsys.prepare.digest import categorical_codes, content_hashes, measured, sequence_lengths, token_codes
 from recsys.prepare.numeric import NumericCounter, NumericSample
 from recsys.prepare.scan import sample_hashes
 from recsys.prepare.vocabulary import VocabularyCounter
@@ -29,6 +29,8 @@ class Fitted:
     sample: NumericSample
     lengths: dict[str, SequenceStats]
     """By sequence."""
+    content: np.ndarray
+    """[n] uint64 hashes of the features of all rows, equal for rows that are equal in all of them."""
 
 
 class Counts:
@@ -46,18 +48,21 @@ class Counts:
         self._n_train = sum(group.n_rows for group in groups if group.partition == "train")
         self._values = {name: VocabularyCounter(len(groups)) for name in schema.vocabularies}
         self._numbers = NumericCounter(schema.measured, len(groups))
+        self._content: list[tuple[int, np.ndarray]] = []
         n = len(schema.token_sequences)
         self._total, self._longest, self._n_empty = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
 
-    def add(self, digest: pa.RecordBatch, group: np.ndarray, hashes: np.ndarray) -> None:
+    def add(self, digest: pa.RecordBatch, group: np.ndarray, hashes: np.ndarray, first_row: int) -> None:
         """Counts the training rows among [n] rows; vocabularies and statistics must not depend on other rows.
 
         Args:
             digest: the digest of the rows.
             group: [n] uint8.
             hashes: [n] uint64 hashes of the row ids.
+            first_row: number of the first row among all rows.
         """
         schema = self._schema
+        self._content.append((first_row, content_hashes(digest)))
         is_train = np.isin(group, self._train)
         train_rows = slice(None) if is_train.all() else is_train
         for name in schema.categorical:
@@ -87,6 +92,7 @@ class Counts:
         self._total += other._total
         self._longest = np.maximum(self._longest, other._longest)
         self._n_empty += other._n_empty
+        self._content += other._content
 
     def finish(self) -> Fitted:
         """Returns the vocabularies and statistics, which do not depend on the order of batches.
@@ -96,7 +102,7 @@ class Counts:
         """
         config, vocabularies = self._config, {}
         for name, counter in self._values.items():
-            vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name))
+            vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name, self._values))
             if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in self._schema.categorical:
                 raise InputError(
                     f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it"
@@ -109,4 +115,6 @@ class Counts:
                 names, self._total.tolist(), self._longest.tolist(), self._n_empty.tolist(), strict=True
             )
         }
-        return Fitted(vocabularies, self._numbers.finish(), lengths)
+        self._content.sort(key=lambda part: part[0])
+        content = np.concatenate([hashes for _, hashes in self._content])
+        return Fitted(vocabularies, self._numbers.finish(), lengths, content)

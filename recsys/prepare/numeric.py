@@ -107,7 +107,7 @@ class NumericSample:
     def _measure(self, index: int, config: PrepareConfig, splits: dict[str, list[int]]) -> dict[str, NumericStats]:
         """Computes the statistics of one column by split; the column is sorted once for all splits."""
         column, values = self.columns[index], self.values[:, index]
-        transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column)
+        transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column, self.columns)
         is_finite = np.isfinite(values)
         values, group = sort_values_and_groups(values[is_finite], self.group[is_finite])
         ordered, stats = values.astype(np.float64), {}

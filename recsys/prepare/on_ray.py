@@ -45,6 +45,7 @@ def _ray() -> Any:
 def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) -> Fitted:
     """The first pass: maps `digest_piece` over the pieces and merges the counts."""
     ray = _ray()
+    shutil.rmtree(folder / _FOLDER, ignore_errors=True)  # of a pass with other folds
     (folder / _FOLDER).mkdir()
     work_refs = [ray.put(work) for work in plan_work(source, scan, PIECE_ROWS)]
     source_ref = ray.put(source)

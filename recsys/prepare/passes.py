@@ -22,6 +22,7 @@ from recsys.prepare.encode import encode_digest, write_rows
 from recsys.prepare.fit import Counts, Fitted
 from recsys.prepare.in_place import replace_codes, values_of
 from recsys.prepare.scan import Scan
+from recsys.raw.blocks import Block
 from recsys.raw.source import Piece, Source
 from recsys.schema.resolved import Schema
 from recsys.system.progress import progress_line
@@ -37,6 +38,8 @@ class Work:
     """[n] uint8."""
     hashes: np.ndarray
     """[n] uint64."""
+    first_row: int
+    """Number of the first row among the rows of all partitions."""
 
 
 def plan_work(source: Source, scan: Scan, n_rows: int | None = None) -> list[Work]:
@@ -49,7 +52,7 @@ def plan_work(source: Source, scan: Scan, n_rows: int | None = None) -> list[Wor
     for split in PARTITIONS:
         for piece in source.pieces(split, n_rows):
             row_slice = slice(n_done, n_done + piece.n_rows)
-            work.append(Work(piece, scan.group[row_slice], scan.hashes[row_slice]))
+            work.append(Work(piece, scan.group[row_slice], scan.hashes[row_slice], n_done))
             n_done += piece.n_rows
     if n_done != len(scan.label):
         raise InputError(f"the raw files changed while they were read (they had {len(scan.label)} rows): run again")
@@ -71,11 +74,8 @@ def digest_piece(
     schema = source.schema
     counts = Counts(schema, groups, config)
 
-    def digest_chunk(chunk: tuple[slice, pa.Table]) -> tuple[pa.RecordBatch, Counts]:
-        row_slice, table = chunk
-        digest, batch_counts = digest_rows(table, schema), Counts(schema, groups, config)
-        batch_counts.add(digest, work.group[row_slice], work.hashes[row_slice])
-        return digest, batch_counts
+    def digest_chunk(chunk: tuple[slice, Block]) -> tuple[pa.RecordBatch, Counts]:
+        return _digest_block(work, *chunk, schema, Counts(schema, groups, config))
 
     with ExitStack() as stack:
         sink, writer = stack.enter_context(pa.OSFile(str(path), "wb")), None
@@ -86,14 +86,26 @@ def digest_piece(
     return counts
 
 
-def _chunks(source: Source, piece: Piece) -> Iterator[tuple[slice, pa.Table]]:
-    """Yields the tables of a piece, each with the slice of its rows in the piece."""
+def _digest_block(
+    work: Work, row_slice: slice, block: Block, schema: Schema, counts: Counts
+) -> tuple[pa.RecordBatch, Counts]:
+    """Returns the digest of a block's rows, and their counts."""
+    try:
+        digest = digest_rows(block.table, schema)
+    except InputError as error:
+        raise InputError(f"{block.path}: {error}") from error
+    counts.add(digest, work.group[row_slice], work.hashes[row_slice], work.first_row + row_slice.start)
+    return digest, counts
+
+
+def _chunks(source: Source, piece: Piece) -> Iterator[tuple[slice, Block]]:
+    """Yields the blocks of a piece, each with the slice of its rows in the piece."""
     n_done = 0
-    for _, table in source.batches(piece.split, columns_to_read(source.schema), piece):
-        row_slice = slice(n_done, n_done + table.num_rows)
+    for block in source.blocks(piece.split, columns_to_read(source.schema), piece):
+        row_slice = slice(n_done, n_done + block.table.num_rows)
         n_done = row_slice.stop
         if n_done <= piece.n_rows:
-            yield row_slice, table
+            yield row_slice, block
     if n_done != piece.n_rows:
         raise InputError(f"{piece.split} files changed while they were read: run again")
 
@@ -117,10 +129,8 @@ def digest_all(source: Source, scan: Scan, config: PrepareConfig, folder: Path) 
     """The first pass: counts the rows, and writes them with the codes of their batches."""
     schema, counts = source.schema, Counts(source.schema, scan.groups, config)
 
-    def digest_chunk(chunk: tuple[Work, slice, pa.Table]) -> tuple[EncodedRows, pa.RecordBatch, Counts]:
-        work, row_slice, table = chunk
-        digest, batch_counts = digest_rows(table, schema), Counts(schema, scan.groups, config)
-        batch_counts.add(digest, work.group[row_slice], work.hashes[row_slice])
+    def digest_chunk(chunk: tuple[Work, slice, Block]) -> tuple[EncodedRows, pa.RecordBatch, Counts]:
+        digest, batch_counts = _digest_block(*chunk, schema, Counts(schema, scan.groups, config))
         return encode_digest(digest, schema), values_of(digest, schema), batch_counts
 
     def rows() -> Iterator[EncodedRows]:

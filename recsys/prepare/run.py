@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,17 @@ from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.groups import PARTITIONS, Partition, fit_groups_of
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
+from recsys.patterns import is_pattern, nearest
 from recsys.prepare import on_ray
 from recsys.prepare import passes as local
-from recsys.prepare.scan import Scan, order_by_group, scan_source
-from recsys.raw.files import find_files, open_parquet
-from recsys.raw.source import Source, open_source, with_histories
+from recsys.prepare.offsets import with_offsets
+from recsys.prepare.scan import Scan, order_by_group, scan_source, with_copies_together
+from recsys.raw.files.find import display_name, find_file, find_files
+from recsys.raw.files.parquet import open_parquet
+from recsys.raw.ids_and_labels import read_ids
+from recsys.raw.logs import with_histories
+from recsys.raw.opening import open_source
+from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
@@ -35,13 +41,33 @@ def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, fo
     truth = [files.truth] if files.truth and (folder / files.truth).is_file() else []
     raw = []
     for file_names in (files.train, files.valid, files.test, side, truth):
-        stats = [(path.name, path.stat()) for path in find_files(file_names, folder)]
+        stats = [(display_name(path), path.stat()) for path in find_files(file_names, folder)]
         raw.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     schema_settings = schema.model_dump(mode="json")
     if schema_settings["towers"]:  # hashed under its earlier name, so that data prepared before the renaming is found
         schema_settings["towers"] = {{"item": "ad"}.get(k, k): v for k, v in schema_settings["towers"].items()}
+    if not schema_settings["numbers_as_text"]:
+        del schema_settings["numbers_as_text"]  # data prepared before it existed is found
     settings = [layout.FORMAT_VERSION, schema_settings, config.model_dump(mode="json"), raw]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def check_keys_by_column(config: PrepareConfig, schema: Schema) -> None:
+    """Checks that the names in `*_by_column` exist; a pattern may match nothing.
+
+    Raises:
+        InputError: for the first unknown name.
+    """
+    by_key: dict[str, tuple[Collection[str], Collection[str]]] = {
+        "min_count_by_column": (config.min_count_by_column, schema.vocabularies),
+        "numeric_transform_by_column": (config.numeric_transform_by_column, schema.measured),
+    }
+    for key, (settings, known) in by_key.items():
+        for name in settings:
+            if name not in known and not is_pattern(name):
+                raise InputError(
+                    f"prepare.{key}: {name!r} is not a column of that kind{nearest(name, known)}: correct the name"
+                )
 
 
 def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
@@ -81,14 +107,20 @@ def prepare(
         return out
     check_free(out, "prepared data set")
     source = open_source(schema_config, files, folder)
+    check_keys_by_column(config, source.schema)
     scan = scan_source(source, config)
     truth = _read_truth(files, folder, scan)
-    source = with_histories(source)
+    source = with_histories(with_offsets(source, scan, config))
 
     partial = begin_folder(out)
-    splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     passes = on_ray if engine == "ray" else local
     fitted = passes.digest_all(source, scan, config, partial)
+    scan_of_digests, scan = scan, with_copies_together(scan, fitted.content, config)
+    if scan.n_copies:
+        console.print(f"{scan.n_copies:,} training rows are exact copies of an earlier row: copies share a fold")
+    if not np.array_equal(scan.fold, scan_of_digests.fold):  # values were counted by the folds of before
+        fitted = passes.digest_all(source, scan, config, partial)
+    splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
     with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
@@ -107,6 +139,7 @@ def prepare(
         layout.Stats(
             n_rows={name: sum(g.n_rows for g in scan.groups if g.partition == name) for name in PARTITIONS},
             n_sampled_rows=len(fitted.sample.values),
+            n_copies=scan.n_copies,
             sequences=fitted.lengths,
             numeric=stats,
             missing_indicators={
@@ -139,9 +172,7 @@ def _write_ids(source: Source, scan: Scan, folder: Path) -> None:
         for split, has_id in scan.has_id.items():
             if has_id:
                 name = str(source.schema.id)
-                arrays: Iterator[pa.Array] = (
-                    table[name].combine_chunks() for _, table in source.batches(split, [name])
-                )
+                arrays: Iterator[pa.Array] = (read_ids(block, name) for block in source.blocks(split, [name]))
             else:
                 arrays = iter([pa.array(np.arange(source.n_rows(split)))])
             for ids in arrays:
@@ -168,7 +199,7 @@ def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
     """Reads [n] float64 true probabilities in row order, joined by split and row number."""
     if files.truth is None or not (folder / files.truth).is_file():
         return None
-    (path,) = find_files([files.truth], folder)
+    path = find_file(files.truth, folder, "files.truth")
     file = open_parquet(path)
     # earlier versions of the generator wrote row_id
     row_column = "row_in_split" if "row_in_split" in file.schema_arrow.names else "row_id"

@@ -1,4 +1,4 @@
-"""Writers of the Arrow files of a prepared data set."""
+"""Writers of the Arrow files of a prepared data set: rows, sequences, and the list of target items."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -7,8 +7,11 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from recsys.data import layout
 from recsys.data.layout import BLOCK_ROWS
+from recsys.data.vocabulary import Codes
 
 
 def fixed_lists(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
@@ -100,3 +103,28 @@ class JaggedWriter(_BlockWriter):
         array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[: offsets[-1]], pa.int32()))
         self._codes, self._lengths = [codes[offsets[-1] :]], [lengths[n_rows:]]
         return [array]
+
+
+class ItemList:
+    """The target items of all rows, for the catalog, numbered in the order of their first occurrence.
+
+    Items below the frequency floor of features are included.
+    """
+
+    def __init__(self) -> None:
+        self._names = pa.array([], pa.string())
+
+    def number(self, items: Codes) -> np.ndarray:
+        """Returns the [n] int32 item numbers of [n] codes; -1 for null."""
+        distinct_codes, first_rows = np.unique(items.codes[items.codes >= 0], return_index=True)
+        names = pc.unique(items.values.take(pa.array(distinct_codes[np.argsort(first_rows)])))
+        is_known = pc.is_in(names, value_set=self._names)
+        self._names = pa.concat_arrays([self._names, names.filter(pc.invert(is_known))])
+        numbers = pc.index_in(items.values, value_set=self._names).to_numpy(zero_copy_only=False)
+        return np.append(numbers, -1).astype(np.int32)[items.codes]
+
+    def write(self, folder: Path) -> None:
+        """Writes items.arrow."""
+        batch = pa.RecordBatch.from_arrays([self._names], [layout.ITEM])
+        with pa.ipc.new_file(folder / layout.ITEMS_FILE, batch.schema) as file:
+            file.write_batch(batch)

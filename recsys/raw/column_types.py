@@ -1,82 +1,167 @@
-"""Checks that the columns of raw files match the roles of the schema, by name and Arrow type."""
+"""The kind of each column over all files: the role of a column decides which kinds it may have, and all files agree."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.patterns import nearest
+from recsys.raw.files.raw_file import RawFile
+from recsys.schema.config import LogSequence
 from recsys.schema.kinds import SINGLE_KINDS, Kind, kind_of
 from recsys.schema.resolved import Schema
 
-_DECODED: dict[Kind, pa.DataType] = {"text": pa.string(), "list": pa.list_(pa.string())}
+ORDER_KINDS: tuple[Kind, ...] = ("number", "text", "time", "zoned time")
 
 
-def roles_of(schema: Schema) -> dict[str, tuple[str, tuple[Kind, ...]]]:
-    """Returns the role of each column of files and side tables, and the kinds that the role accepts."""
-    roles: dict[str, tuple[str, tuple[Kind, ...]]] = {}
-    crossed = [column for columns in schema.crosses.values() for column in columns]
-    single = [name for name in schema.categorical if name not in schema.derived_categorical]
+@dataclass(frozen=True)
+class Role:
+    """A use of a column, and the kinds that it accepts."""
+
+    column: str
+    name: str
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """The type of a column in the first file that gives it one."""
+
+    dtype: pa.DataType
+    path: Path | None
+    """None for the training files of prepared data."""
+    is_untyped: bool = False
+    """Whether the files give the column no type: CSV files and partition columns."""
+
+
+def feature_roles(schema: Schema) -> list[Role]:
+    """Returns the roles of the columns that features are computed from, which every file has."""
+    roles: list[Role] = []
     for log in schema.logs.values():
-        roles |= dict.fromkeys((log.key, log.item, log.order), ("part of a log sequence", SINGLE_KINDS))
-    roles |= dict.fromkeys([*single, *crossed], ("categorical", SINGLE_KINDS))
-    for column in schema.measured:
-        if column not in schema.derived_numeric:
-            roles[column] = ("numeric", ("number", "boolean"))
+        roles += _log_roles(log)
+    crossed = [column for columns in schema.crosses.values() for column in columns if column not in schema.logs]
+    single = [name for name in schema.categorical if name not in schema.derived_categorical]
+    roles += [Role(column, "categorical", SINGLE_KINDS) for column in (*single, *crossed)]
+    roles += [Role(column, "numeric", ("number", "boolean")) for column in numeric_columns(schema)]
     for sequence in schema.token_sequences:
-        if sequence.name in schema.logs:
-            continue
-        is_list = sequence.delimiter is None
-        roles[sequence.column] = ("a list sequence", ("list",)) if is_list else ("a delimited sequence", ("text",))
+        if sequence.name not in schema.logs:
+            kind: Kind = "list" if sequence.delimiter is None else "text"
+            roles.append(
+                Role(sequence.column, "a list sequence" if kind == "list" else "a delimited sequence", (kind,))
+            )
+    roles += [Role(side.key, "the key of a side table", SINGLE_KINDS) for side in schema.side_tables.values()]
     return roles
 
 
-def check_types(schema: Schema, types: Mapping[str, pa.DataType], path: Path, has_label: bool) -> None:
-    """Checks that every column has a kind that its role accepts.
+def training_roles(schema: Schema) -> list[Role]:
+    """Returns the roles of columns that only training files need, except the label and the id."""
+    roles = []
+    if schema.day is not None:
+        roles.append(Role(schema.day, "the day", ORDER_KINDS))
+    if schema.split is not None:
+        is_time = schema.time_split is not None
+        roles.append(Role(schema.split, "the split", ORDER_KINDS if is_time else SINGLE_KINDS))
+    if schema.last_out is not None:
+        roles.append(Role(schema.last_out.key, "the key of the split", SINGLE_KINDS))
+        roles.append(Role(schema.last_out.order, "the order of the split", ORDER_KINDS))
+    return roles
+
+
+def _log_roles(log: LogSequence) -> list[Role]:
+    return [
+        Role(log.key, "the key of a log sequence", SINGLE_KINDS),
+        Role(log.item, "the item of a log sequence", SINGLE_KINDS),
+        Role(log.order, "the order of a log sequence", ORDER_KINDS),
+    ]
+
+
+def numeric_columns(schema: Schema) -> list[str]:
+    """Returns the columns of the files that are read as numbers for features."""
+    return [column for column in schema.measured if column not in schema.derived_numeric]
+
+
+def reads_as_number(schema: Schema, column: str) -> bool:
+    """Whether the role of a column makes its text numbers where a file gives no types, or the schema says so."""
+    is_label = column == schema.label and (schema.label_condition is None or schema.label_condition.values is None)
+    return is_label or column in schema.numbers_as_text or column in numeric_columns(schema)
+
+
+def effective_kind(schema: Schema, column: str, dtype: pa.DataType, is_untyped: bool, reference: ColumnType) -> Kind:
+    """Returns the kind that a column of a file has when it is read.
 
     Args:
-        schema: defines the roles.
-        types: types of the columns of a file and of its side tables.
+        schema: the roles.
+        column: the column.
+        dtype: its type in the file.
+        is_untyped: whether the file gives it no type.
+        reference: its type in the first file that gives it one.
+    """
+    kind = kind_of(dtype)
+    if kind != "text":
+        return kind
+    if column in schema.numbers_as_text or (is_untyped and reads_as_number(schema, column)):
+        return "number"
+    return kind_of(reference.dtype) if is_untyped and not reference.is_untyped else kind
+
+
+def check_kinds(
+    schema: Schema,
+    roles: Sequence[Role],
+    types: Mapping[str, pa.DataType],
+    untyped: frozenset[str],
+    references: Mapping[str, ColumnType],
+    path: Path,
+) -> None:
+    """Checks that the columns of a file have kinds that their roles accept, the same as in other files.
+
+    Args:
+        schema: the roles of all columns.
+        roles: the roles to check.
+        types: types of the file's columns and of those of its side tables.
+        untyped: columns to which the file gives no type.
+        references: by column, its type in the first file that gives it one.
         path: the file.
-        has_label: whether the rows must have labels, days and splits.
 
     Raises:
         InputError: for the first column of another kind.
     """
-    roles = roles_of(schema)
-    if has_label:
-        for column, role in ((schema.day, "the day"), (schema.split, "the split")):
-            if column is not None:
-                roles.setdefault(column, (role, (*SINGLE_KINDS, "null")))
-    for column, (role, expected) in roles.items():
-        kind = kind_of(types[column])
-        if kind != "null" and kind not in expected:
+    for role in roles:
+        dtype, reference = types[role.column], references[role.column]
+        kind = effective_kind(schema, role.column, dtype, role.column in untyped, reference)
+        if kind == "null":
+            continue
+        if kind not in role.kinds:
             raise InputError(
-                f"{path}: column {column!r} is {types[column]}, which cannot be {role} (expected "
-                f"{' or '.join(expected)}): change its role in the schema or its type in the file"
+                f"{path}: column {role.column!r} is {dtype}, which cannot be {role.name} (expected "
+                f"{' or '.join(role.kinds)}): change its role in the schema or its type in the file"
             )
-    if schema.id is not None and schema.id in types:
-        dtype = types[schema.id]
-        if kind_of(dtype) not in ("text", "time", "null") and not pa.types.is_integer(dtype):
+        is_untyped = role.column in untyped or reference.is_untyped
+        expected = effective_kind(schema, role.column, reference.dtype, reference.is_untyped, reference)
+        is_order_text = role.kinds == ORDER_KINDS and "text" in (kind, expected)  # dates, compared as dates
+        if kind != expected and not (is_untyped and {kind, expected} == {"number", "text"}) and not is_order_text:
+            if reference.path is None:
+                known = f"has kind {expected} in the training data"
+            else:
+                known = f"is {reference.dtype} in {reference.path}"
             raise InputError(
-                f"{path}: id column {schema.id!r} is {dtype}, which cannot identify rows (expected integers or text): "
-                "write it with another type, or remove schema.id"
+                f"{path}: column {role.column!r} is {dtype}, but {known}, and their values cannot be equal: write it "
+                "with the same type"
             )
 
 
-def check_same_kinds(trained: Mapping[str, Kind], types: Mapping[str, pa.DataType], path: Path) -> None:
-    """Checks that a file's columns have the same kinds as in the training files.
+def check_id(dtype: pa.DataType, column: str, path: Path) -> None:
+    """Checks the type of an id column.
 
     Raises:
-        InputError: for the first column of another kind.
+        InputError: for a type whose values cannot identify rows.
     """
-    for column, kind in trained.items():
-        if column in types and "null" not in (kind, kind_of(types[column])) and kind_of(types[column]) != kind:
-            raise InputError(
-                f"{path}: column {column!r} is {types[column]}, but has kind {kind} in the training data: "
-                "write it with the same type"
-            )
+    if kind_of(dtype) not in ("number", "text", "time", "zoned time", "null"):
+        raise InputError(
+            f"{path}: id column {column!r} is {dtype}, which cannot identify rows (expected integers or text): "
+            "write it with another type, or remove schema.id"
+        )
 
 
 def check_names(names: Sequence[str], needed: Sequence[str], path: Path) -> None:
@@ -92,16 +177,16 @@ def check_names(names: Sequence[str], needed: Sequence[str], path: Path) -> None
             raise InputError(f"{path} has {names.count(column)} columns named {column!r}: names must be unique")
 
 
-def normalize_types(table: pa.Table, roles: Mapping[str, tuple[str, tuple[Kind, ...]]]) -> pa.Table:
-    """Casts columns to types that every kernel supports: string views to large strings, null-typed columns to a type of
-    their role.
-    """
-    for index, column in enumerate(table.column_names):
-        dtype = table.schema.field(index).type
-        if pa.types.is_string_view(dtype):
-            table = table.set_column(index, column, table[column].cast(pa.large_string()))
-        elif pa.types.is_null(dtype):
-            _, expected = roles.get(column, ("", ("text",)))
-            target_type = next((_DECODED[kind] for kind in expected if kind in _DECODED), pa.float64())
-            table = table.set_column(index, column, pa.nulls(table.num_rows, target_type))
-    return table
+def reference_types(files: Sequence[RawFile]) -> dict[str, ColumnType]:
+    """Returns the type of each column in the first file that gives it one."""
+    references: dict[str, ColumnType] = {}
+    for file in files:
+        for name, dtype in file.types.items():
+            known = references.get(name)
+            is_untyped = name in file.untyped
+            is_better = known is not None and (
+                kind_of(known.dtype) == "null" or (known.is_untyped and not is_untyped and kind_of(dtype) != "null")
+            )
+            if known is None or is_better:
+                references[name] = ColumnType(dtype, file.path, is_untyped)
+    return references

@@ -1,14 +1,18 @@
 """Derived columns: crosses, first and last tokens of lists, and conditions."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.raw.tokens import as_array, encode_values, parse_list
+from recsys.errors import InputError
+from recsys.raw.tokens import as_array, encode_values, null_for_nan, parse_list
+from recsys.raw.values import canonical_text
 from recsys.schema.config import Condition
+from recsys.schema.kinds import AS_WRITTEN, ValueForm, kind_of
 from recsys.schema.resolved import Schema
 
 _SEPARATOR = "&"
@@ -18,26 +22,37 @@ def meets_condition(condition: Condition, column: pa.Array | pa.ChunkedArray) ->
     """Returns [n] bool: whether each value meets a condition; null never does.
 
     Raises:
-        pa.ArrowInvalid: if a condition with min or max is applied to a column that is not numeric.
+        InputError: if a condition with min or max is applied to a column that does not contain numbers.
     """
     if condition.values is not None:
-        codes = encode_values(column)
-        is_match = np.asarray(pc.is_in(codes.values, value_set=pa.array(condition.values, pa.string())))
-        return np.append(is_match, False)[codes.codes]
-    numbers = pc.cast(as_array(column), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        is_number = kind_of(column.type) == "number"
+        form = ValueForm(text_as="numbers" if is_number else "whole numbers")
+        codes = encode_values(column, f"column {condition.column!r}", form)
+        expected = canonical_text(pa.array(condition.values, pa.string()), form=form)
+        return np.append(np.asarray(pc.is_in(codes.values, value_set=expected)), False)[codes.codes]
+    try:
+        numbers = pc.cast(null_for_nan(as_array(column)), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"column {condition.column!r} is {column.type}, which has no min and max: use values instead"
+        ) from error
     low = -np.inf if condition.min is None else condition.min
     high = np.inf if condition.max is None else condition.max
     return (numbers >= low) & (numbers <= high)
 
 
-def cross(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
+def cross(columns: Sequence[pa.ChunkedArray], forms: Sequence[ValueForm] = ()) -> pa.Array:
     """Returns [n] text of each combination of values, `"7&red"`; `"7&"` if some values are null, null if all are.
 
     A backslash escapes an ampersand or a backslash in a value, and an empty value is `"\\0"`.
+
+    Args:
+        columns: the columns.
+        forms: the form of each column's values; as written if empty.
     """
     texts = []
-    for column in columns:
-        codes = encode_values(column)
+    for column, form in zip_longest(columns, forms, fillvalue=AS_WRITTEN):
+        codes = encode_values(column, form=form)
         values = pc.replace_substring_regex(codes.values, r"([&\\])", r"\\\1")
         values = pc.if_else(pc.equal(values, ""), r"\0", values)
         texts.append(values.take(pa.array(codes.codes, mask=codes.codes < 0)))
@@ -55,4 +70,5 @@ def end_of_list(column: pa.ChunkedArray, end: Literal["first", "last"]) -> pa.Ar
 
 def derive(name: str, table: pa.Table, schema: Schema) -> pa.Array:
     """Computes one of `schema.crosses` from a table with its source columns."""
-    return cross([table[column] for column in schema.crosses[name]])
+    columns = schema.crosses[name]
+    return cross([table[column] for column in columns], [schema.form_of(column) for column in columns])

@@ -1,8 +1,9 @@
-"""Converts categorical values and tokens to canonical text and jagged sequences, without a Python loop over rows.
+"""Categorical values as codes, and lists of tokens as jagged sequences, without a Python loop over rows.
 
 Shapes: T tokens of all rows, end to end.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,10 @@ import pyarrow.compute as pc
 
 from recsys.data.jagged import gather_indices, offsets_of, row_and_position
 from recsys.data.vocabulary import Codes
-from recsys.errors import InputError
+from recsys.raw.values import canonical_text
+from recsys.schema.kinds import AS_WRITTEN, ValueForm
 
 Indices = np.ndarray
-
-_EXACT_BITS = {16: 11, 32: 24, 64: 53}
-"""By bit width of a float type: whole numbers up to 2 to this power are exact."""
 
 
 @dataclass(frozen=True)
@@ -30,50 +29,41 @@ class Jagged:
     """[n] int32: tokens before truncation."""
 
 
-def canonical_text(values: pa.Array, name: str = "a column") -> pa.Array:
-    """Converts values to text that does not depend on their type: `5`, `5.0` (a number) and `" 5"` become `"5"`, and a
-    time has the same text in any unit.
-
-    Raises:
-        InputError: for a whole number beyond the exact range of its float type: it may be a rounded value.
-    """
-    dtype = values.type
-    if pa.types.is_floating(dtype):
-        return _float_text(values, name)
-    text = values if pa.types.is_string(dtype) else pc.cast(values, pa.string())
-    if pa.types.is_decimal(dtype):
-        text = pc.replace_substring_regex(text, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
-    elif pa.types.is_temporal(dtype):
-        text = pc.replace_substring_regex(text, r"(?:\.0*|(\.\d*?)0*)(Z|[+-][\d:]+)?$", r"\1\2")
-        text = pc.replace_substring_regex(text, r" 00:00:00$", "")
-    return pc.utf8_trim_whitespace(text)
-
-
-def _float_text(values: pa.Array, name: str) -> pa.Array:
-    dtype = values.type
-    numbers = values.to_numpy(zero_copy_only=False)
-    is_whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
-    numbers = numbers.astype(np.float64)
-    limit = 2.0 ** _EXACT_BITS[dtype.bit_width]
-    if len(inexact := np.flatnonzero(is_whole & (np.abs(numbers) >= limit))):
-        raise InputError(
-            f"{name} contains {numbers[inexact[0]]:.0f} as {dtype}, which is not exact for whole numbers from "
-            f"{limit:.0f} on: write such ids as integers or text"
-        )
-    as_integer = pc.cast(pa.array(np.where(is_whole, numbers, 0.0).astype(np.int64)), pa.string())
-    return pc.if_else(pa.array(is_whole), as_integer, pc.cast(values, pa.string()))
-
-
-def encode_values(column: pa.Array | pa.ChunkedArray, name: str = "a column") -> Codes:
+def encode_values(column: pa.Array | pa.ChunkedArray, name: str = "a column", form: ValueForm = AS_WRITTEN) -> Codes:
     """Encodes a column as indices into its distinct values; NaN counts as null. Error messages contain `name`."""
     array = as_array(column)
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), None, array)
-    encoded = array.dictionary_encode()
+        return _encode_dictionary(array, name, form)
+    encoded = null_for_nan(array).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-    return Codes(codes, canonical_text(encoded.dictionary, name))
+    return Codes(codes, canonical_text(encoded.dictionary, name, form))
+
+
+def _encode_dictionary(array: pa.DictionaryArray, name: str, form: ValueForm) -> Codes:
+    """Encodes a dictionary array; entries of the dictionary that no row has are left out."""
+    indices = array.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    used = np.unique(indices[indices >= 0])
+    entries = encode_values(array.dictionary.take(pa.array(used)), name, form)
+    code_of_index = np.full(len(array.dictionary) + 1, -1, np.int32)  # the last entry is for null
+    code_of_index[used] = entries.codes
+    return Codes(code_of_index[indices], entries.values)
+
+
+def join_codes(parts: Sequence[Codes]) -> Codes:
+    """Concatenates codes; equal texts get equal codes."""
+    texts = pa.chunked_array([part.values for part in parts], pa.string()).combine_chunks()
+    encoded = texts.dictionary_encode()
+    code_of_value = np.append(np.asarray(encoded.indices).astype(np.int32), -1)  # the last entry is for null
+    starts = np.cumsum([0, *(len(part.values) for part in parts)])
+    codes = [np.where(p.codes >= 0, p.codes + start, -1) for p, start in zip(parts, starts[:-1], strict=True)]
+    return Codes(code_of_value[np.concatenate(codes)], encoded.dictionary)
+
+
+def null_for_nan(array: pa.Array) -> pa.Array:
+    """Returns an array with null in place of NaN, and the values of a dictionary in place of their indices."""
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array
 
 
 def as_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -89,7 +79,7 @@ def text_of(column: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
 
 
 def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -> Jagged:
-    """Truncates each list to `max_length` tokens; a null list has no tokens and null tokens are dropped."""
+    """Truncates each list to `max_length` tokens; a null list has no tokens; null and NaN tokens are dropped."""
     array = as_array(column)
     array = array.cast(pa.large_list(array.type.value_type))
     n = len(array)
@@ -97,17 +87,17 @@ def parse_list(column: pa.Array | pa.ChunkedArray, max_length: int, keep: str) -
     lengths = np.minimum(full_lengths, max_length)
     row, position = row_and_position(lengths)
     token_indices = np.asarray(array.offsets)[:-1][row] + kept_positions(row, position, lengths, full_lengths, keep)
-    tokens = array.values.take(pa.array(token_indices))
+    tokens = null_for_nan(array.values.take(pa.array(token_indices)))
     is_valid = np.asarray(pc.is_valid(tokens))
     offsets = offsets_of(np.bincount(row[is_valid], minlength=n))
     return Jagged(tokens.filter(pa.array(is_valid)), offsets, full_lengths.astype(np.int32))
 
 
 def list_bounds(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Returns the tokens of lists end to end, including null tokens, and the [n] lengths; a null list has length 0."""
+    """Returns the tokens of lists end to end, null for NaN, and the [n] lengths; a null list has length 0."""
     array = array.cast(pa.large_list(array.type.value_type))
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return array.flatten(), lengths
+    return null_for_nan(array.flatten()), lengths
 
 
 def kept_positions(row: Indices, position: Indices, lengths: Indices, full_lengths: Indices, keep: str) -> Indices:

@@ -15,8 +15,9 @@ from recsys.data.store import EncodedRows
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
-from recsys.raw.files import READ_ROWS
-from recsys.raw.source import open_rows_to_score
+from recsys.raw.files.raw_file import READ_ROWS
+from recsys.raw.ids_and_labels import read_ids
+from recsys.raw.opening import open_rows_to_score
 from recsys.system.threads import in_threads
 
 
@@ -66,22 +67,20 @@ class FileRows:
         columns = columns_to_read(schema)
         if self._has_id and self._id not in columns:
             columns.append(str(self._id))
-        tables, vocabularies = self._source.batches("test", columns), self._dataset.vocabularies
-        encoded = in_threads(lambda path_and_table: encode_rows(path_and_table[1], schema, vocabularies), tables)
-        for (path, table), rows in encoded:
-            if self._has_id and table[self._id].null_count:
-                raise InputError(f"{path}: id column {self._id!r} has nulls: every row needs an id")
-            row_numbers = pa.array(np.arange(n_done, n_done + table.num_rows))
-            ids = table[self._id].combine_chunks() if self._has_id else row_numbers
+        blocks, vocabularies = self._source.blocks("test", columns), self._dataset.vocabularies
+        for block, rows in in_threads(lambda block: encode_rows(block.table, schema, vocabularies), blocks):
+            n = block.table.num_rows
+            ids = read_ids(block, str(self._id)) if self._has_id else pa.array(np.arange(n_done, n_done + n))
             yield pc.cast(ids, pa.string()), rows
-            n_done += table.num_rows
+            n_done += n
 
     def ids(self) -> pa.Array:
         """See `RowsToScore`."""
         if not self._has_id:
             return pc.cast(pa.array(np.arange(self.n_rows)), pa.string())
-        columns = [table[self._id].combine_chunks() for _, table in self._source.batches("test", [str(self._id)])]
-        return pa.concat_arrays([pc.cast(column, pa.string()) for column in columns])
+        name = str(self._id)
+        ids = [pc.cast(read_ids(block, name), pa.string()) for block in self._source.blocks("test", [name])]
+        return pa.concat_arrays(ids)
 
 
 class PreparedRows:

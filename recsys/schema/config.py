@@ -1,5 +1,6 @@
 """The roles of columns as a user writes them in a YAML file: names, and patterns such as `history_b_*`."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +18,20 @@ def rename_ad_tower(towers: Any) -> Any:
     return {"item" if name == "ad" else name: columns for name, columns in towers.items()}
 
 
+def _as_text(value: Any) -> str:
+    """The text of a value in the data, if YAML read it as a number, a boolean or a date."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(int(value)) if float(value).is_integer() else repr(value)
+        case date():
+            return value.isoformat()
+    raise ValueError(f"a value of a condition must be text, got {value!r}: write it in quotes")
+
+
 class Condition(StrictModel):
     """A condition on the values of a column: numbers from `min` to `max`, or one of `values`; null never meets it."""
 
@@ -24,6 +39,11 @@ class Condition(StrictModel):
     min: float | None = None
     max: float | None = None
     values: tuple[str, ...] | None = None
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _read_as_text(cls, values: Any) -> Any:
+        return tuple(_as_text(value) for value in values) if isinstance(values, (list, tuple)) else values
 
     @model_validator(mode="after")
     def _check_range_or_values(self) -> "Condition":
@@ -34,11 +54,22 @@ class Condition(StrictModel):
 
 
 class TimeSplit(StrictModel):
-    """Splits the training files' rows by time: rows from `valid_from` on are valid, from `test_from` on test."""
+    """Splits the training files' rows by time: rows from `valid_from` on are valid, from `test_from` on test.
+
+    A time is a number, or ISO-8601 text; a date stands for its midnight, in the time zone of the column.
+    """
 
     column: str
     valid_from: float | str | None = None
     test_from: float | str
+
+    @field_validator("valid_from", "test_from", mode="before")
+    @classmethod
+    def _read_time(cls, value: Any) -> Any:
+        if isinstance(value, date):
+            return value.isoformat()
+        is_inexact = isinstance(value, int) and not isinstance(value, bool) and float(value) != value
+        return str(value) if is_inexact else value
 
 
 class LeaveLastOut(StrictModel):
@@ -49,7 +80,7 @@ class LeaveLastOut(StrictModel):
 
     key: str
     order: str
-    """Column of a number, time or ISO date that increases with time."""
+    """Column of numbers, dates, timestamps or ISO-8601 text that increases with time."""
     min_rows: int = Field(default=3, ge=3)
     """All rows of keys with fewer rows are training rows."""
 
@@ -103,7 +134,7 @@ class LogSequence(_Sequence):
     item: str
     """Column of the item of a step. A categorical column shares its embedding table unless `vocabulary` is set."""
     order: str
-    """Column of a number, time or ISO date that increases with time."""
+    """Column of numbers, dates, timestamps or ISO-8601 text that increases with time."""
     where: Condition | None = None
     """Which rows add a step to later histories; all rows if omitted."""
     ties: Literal["exclude", "file"] = "exclude"
@@ -150,7 +181,7 @@ SegmentConfig = Annotated[LengthSegment | ValueSegment, Field(discriminator="kin
 
 
 class SideTable(StrictModel):
-    """A parquet file that is joined to the rows by a common key column."""
+    """A file that is joined to the rows by a common key column."""
 
     file: str
     key: str
@@ -166,7 +197,8 @@ class SchemaConfig(StrictModel):
     id: str | None = None
     """The column of row ids. Training files may lack it: the ids are then row numbers over all files."""
     day: str | None = None
-    """Orders rows in time; its last value is the holdout day. It is a feature only if `categorical` names it."""
+    """Numbers of days, dates, or times, whose calendar day counts; the last day is the holdout. It is a feature only if
+    `categorical` names it."""
     split: str | TimeSplit | LeaveLastOut | None = None
     """The column with train, valid or test for each row, or the times at which valid and test begin, or the key whose
     last rows are valid and test."""
@@ -176,6 +208,8 @@ class SchemaConfig(StrictModel):
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
     ignore: tuple[str, ...] = ()
+    numbers_as_text: tuple[str, ...] = ()
+    """Names and patterns of columns of text that contain numbers: they are read as numbers in every role."""
     towers: dict[TowerName, tuple[str, ...]] = {}
     target_item: str | None = None
     """The categorical column of the candidate item, such as the ad, which behavior sequences are matched against."""

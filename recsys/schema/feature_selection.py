@@ -1,5 +1,6 @@
 """Selects a model's features and frequency thresholds without preparing the data again."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -18,7 +19,7 @@ class FeatureConfig(StrictModel):
     min_count: Annotated[int, Field(ge=1)] | None = None
     """A higher frequency threshold than in the preparation; more values share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """The threshold of vocabularies, by name or pattern; the last match wins."""
+    """The threshold of vocabularies, by name or pattern: a name takes precedence, then the last matching pattern."""
 
     def select(self, schema: Schema) -> Schema:
         """Returns the schema without the features in `leave_out`.
@@ -36,17 +37,18 @@ class FeatureConfig(StrictModel):
         towers = {tower: without_dropped(names) for tower, names in schema.towers.items()}
         return schema.model_copy(update={"categorical": without_dropped(schema.categorical), "towers": towers})
 
-    def floor(self, vocabulary: str, prepared: int) -> int:
+    def floor(self, vocabulary: str, prepared: int, vocabularies: Collection[str]) -> int:
         """Returns the frequency threshold of a vocabulary.
 
         Args:
             vocabulary: name of the vocabulary.
             prepared: the threshold of the preparation.
+            vocabularies: names of all vocabularies.
 
         Raises:
             InputError: for a threshold below that of the preparation, which did not store rarer values.
         """
-        min_count = by_column(self.min_count or prepared, self.min_count_by_column, vocabulary)
+        min_count = by_column(self.min_count or prepared, self.min_count_by_column, vocabulary, vocabularies)
         if min_count < prepared:
             raise InputError(
                 f"features: a min_count of {min_count} for {vocabulary!r} is below the {prepared} of the prepared "

@@ -23,6 +23,7 @@ from recsys.schema.config import (
     ValueSegment,
     rename_ad_tower,
 )
+from recsys.schema.kinds import AS_WRITTEN, ValueForm
 
 
 class TokenFeature(StrictModel):
@@ -44,7 +45,7 @@ class StatisticsFeature(StrictModel):
 
     @property
     def numeric(self) -> tuple[str, ...]:
-        """The numeric columns, in the order of `recsys.raw.statistics`."""
+        """The numeric columns, in the order of `recsys.raw.sequences.statistics`."""
         return tuple(f"{self.sequence}_{name}" for name in ("length", "distinct", "diversity", "entropy"))
 
     @property
@@ -89,12 +90,24 @@ class Schema(StrictModel):
     target_item: str | None
     segments: dict[str, SegmentConfig]
     side_tables: dict[str, SideTable]
+    numbers_as_text: tuple[str, ...] = ()
+    value_forms: dict[str, ValueForm] = {}
+    """How the values of a vocabulary, or of a column that only crosses read, are compared; `AS_WRITTEN` if omitted."""
+    key_forms: dict[str, ValueForm] = {}
+    """How the keys of a side table are compared, by side table."""
+    offsets: dict[str, float] = {}
+    """By numeric column: a number that is subtracted before values are narrowed to float32, which could not tell large
+    values that are close together apart."""
     num_embeddings: dict[str, int] = {}
     """Rows of each embedding table, by vocabulary."""
     dense: tuple[str, ...] = ()
     """Column names of `Batch.dense`: numeric columns, then missing indicators, then any extra column."""
     missing_indicators: tuple[tuple[str, ...], ...] = ()
     """The columns of each missing indicator, in the order of the indicators in `dense`."""
+
+    def form_of(self, name: str) -> ValueForm:
+        """The form of the values of a vocabulary, or of a column that only crosses read."""
+        return self.value_forms.get(name, AS_WRITTEN)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -133,8 +146,13 @@ class Schema(StrictModel):
         return tuple(column for column in source_columns if column not in self.logs)
 
 
-def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
+def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str = "the training data") -> Schema:
     """Resolves the roles to columns of the training files and their side tables.
+
+    Args:
+        config: the roles as a user writes them.
+        columns: names of the columns.
+        origin: the file of the columns, for messages.
 
     Raises:
         InputError: for a role without a matching column, a column with two roles, or a derived name that is in use.
@@ -142,14 +160,16 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
     names = set(columns)
     if config.label_column not in names:
         suggestion = nearest(config.label_column, names)
-        raise InputError(f"schema.label: the training data has no column {config.label_column!r}{suggestion}")
+        raise InputError(
+            f"schema.label: {origin} has no column {config.label_column!r}{suggestion}: training files need labels"
+        )
     for role, column in (("schema.day", config.day), ("schema.split", config.split_column)):
         if column is not None:
             match_columns([column], names, role)
 
     if isinstance(config.split, LeaveLastOut):
         match_columns([config.split.key, config.split.order], names, "schema.split")
-    named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name)}
+    named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name, names)}
     reserved = {config.label_column, config.id, config.day, config.split_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
     if config.label_column in named:
@@ -159,7 +179,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
         other_role = set(config.numeric if role == "categorical" else config.categorical)
-        excluded = {name for name in other_role if not is_pattern(name)}
+        excluded = {name for name in other_role if not is_pattern(name, names)}
         return tuple(match_columns(getattr(config, role), usable - excluded, f"schema.{role}"))
 
     categorical, numeric = features("categorical"), features("numeric")
@@ -227,6 +247,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str]) -> Schema:
         target_item=config.target_item,
         segments=config.segments,
         side_tables=config.side_tables,
+        numbers_as_text=tuple(match_columns(config.numbers_as_text, names, "schema.numbers_as_text")),
     )
 
 

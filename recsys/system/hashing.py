@@ -27,10 +27,18 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def hash_ids(ids: pa.Array) -> np.ndarray:
-    """Hashes [n] ids to uint64: an integer is its own hash, text is hashed by FNV-1a over its bytes."""
-    if pa.types.is_integer(ids.type):
-        return ids.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64)
-    array = pc.cast(ids, pa.large_string())
+    """Hashes [n] ids to uint64: an integer, also as text, is its own hash; other text is hashed by FNV-1a.
+
+    White space around text does not count.
+
+    Args:
+        ids: integers or text.
+    """
+    if pa.types.is_integer(ids.type) and not (
+        pa.types.is_uint64(ids.type) and len(ids) and pc.max(ids).as_py() >= 2**63
+    ):
+        return ids.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64)
+    array = pc.utf8_trim_whitespace(pc.cast(ids, pa.large_string()))
     _, offset_buffer, data = array.buffers()
     bounds = np.frombuffer(offset_buffer, np.int64, len(array) + 1, array.offset * 8)
     text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
@@ -40,6 +48,20 @@ def hash_ids(ids: pa.Array) -> np.ndarray:
         for position in range(int(lengths.max(initial=0))):
             row_numbers = np.flatnonzero(lengths > position)
             hashes[row_numbers] = (hashes[row_numbers] ^ text[starts[row_numbers] + position]) * _FNV_PRIME
+    return _with_integers(hashes, array)
+
+
+def _with_integers(hashes: np.ndarray, text: pa.Array) -> np.ndarray:
+    """Replaces the hashes of text that writes an int64 number."""
+    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(text, r"^(?:0|-?[1-9]\d{0,18})$")))
+    if len(rows) == 0:
+        return hashes
+    numbers = text.take(pa.array(rows))
+    is_negative = np.asarray(pc.starts_with(numbers, "-"))
+    magnitude = pc.utf8_ltrim(numbers, "-").cast(pa.uint64()).to_numpy(zero_copy_only=False)
+    is_int64 = magnitude <= np.where(is_negative, np.uint64(2**63), np.uint64(2**63 - 1))
+    with np.errstate(over="ignore"):
+        hashes[rows[is_int64]] = np.where(is_negative, np.uint64(0) - magnitude, magnitude)[is_int64]
     return hashes
 
 

@@ -40,7 +40,7 @@ def small_table(n: int = 2000, seed: int = 0) -> pa.Table:
     return pa.table(
         {
             "id": [f"row-{i}" for i in range(n)],
-            "day": [str(d) for d in rng.integers(1, 8, n)],
+            "day": rng.integers(1, 8, n),
             "color": pa.array(color, mask=rng.random(n) < 0.02),
             "shop": rng.zipf(1.8, n).clip(max=500).astype(np.float32),
             "x_1": pa.array(x_1.astype(np.float32), mask=null),

@@ -24,7 +24,7 @@ def tower_table(n: int = 3000, seed: int = 0) -> pa.Table:
     return pa.table(
         {
             "id": [f"row-{i}" for i in range(n)],
-            "day": [str(d) for d in rng.integers(1, 8, n)],
+            "day": rng.integers(1, 8, n),
             "color": rng.choice(["red", "green"], n),
             "shop": shop.astype(np.int32),
             "brand": (shop % 5).astype(np.int32),

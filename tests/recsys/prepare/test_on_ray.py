@@ -15,7 +15,7 @@ from recsys.prepare import on_ray
 from recsys.prepare.passes import digest_all, plan_work
 from recsys.prepare.run import prepare
 from recsys.prepare.scan import scan_source
-from recsys.raw.source import open_source
+from recsys.raw.opening import open_source
 from recsys.system.seal import DONE
 from tests.helpers.small import SMALL_SCHEMA, small_schema, small_table
 
@@ -74,16 +74,15 @@ def test_pieces_hold_every_row_once_in_order(tmp_path: Path) -> None:
     files, config = write_raw(tmp_path / "raw"), PrepareConfig(min_count=3)
     source = open_source(small_schema(), files, tmp_path / "raw")
     scan = scan_source(source, config)
-    whole = [table for _, table in source.batches("train", ["id"])]
-    ids = [name for table in whole for name in table["id"].to_pylist()]
+    ids = [name for block in source.blocks("train", ["id"]) for name in block.table["id"].to_pylist()]
     for n_rows in (1, 100, 400, 10_000):
         found = plan_work(source, scan, n_rows)
         train = [work for work in found if work.piece.split == "train"]
         names = [
             name
             for work in train
-            for _, table in source.batches("train", ["id"], work.piece)
-            for name in table["id"].to_pylist()
+            for block in source.blocks("train", ["id"], work.piece)
+            for name in block.table["id"].to_pylist()
         ]
         assert names == ids
         assert np.concatenate([work.hashes for work in found]).tolist() == scan.hashes.tolist()

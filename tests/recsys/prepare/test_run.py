@@ -58,7 +58,7 @@ def test_fold_split_does_not_depend_on_its_held_out_rows(small: PreparedDataset,
     changed = {
         "color": ["poison"] * n, "shop": np.full(n, 99_999, np.float32), "x_1": np.full(n, np.nan, np.float32),
         "x_2": np.full(n, 1e6, np.float32), "x_10": np.full(n, -77, np.int16), "seen": ["666,667,668"] * n,
-        "click": np.ones(n, np.int8), "id": table["id"].filter(pa.array(in_fold)), "day": ["1"] * n,
+        "click": np.ones(n, np.int8), "id": table["id"].filter(pa.array(in_fold)), "day": np.ones(n, np.int64),
     }  # fmt: skip
     poison = pa.table(changed).select(table.column_names).cast(table.schema)
     both = pa.concat_tables([table.filter(pa.array(~in_fold)), poison])
@@ -101,14 +101,15 @@ def test_holdout_is_the_last_day(small: PreparedDataset) -> None:
     split = small.split("holdout")
     day = np.array(small_table()["day"].to_pylist())
     held_out = split.held_out_rows.numbers()
-    assert set(day[held_out]) == {"7"}
-    assert "7" not in set(day[split.fit_rows.numbers()])
+    assert set(day[held_out]) == {7}
+    assert 7 not in set(day[split.fit_rows.numbers()])
 
 
 def test_days_are_ordered_as_numbers(tmp_path: Path) -> None:
     table = small_table()
-    days = pa.array(["10" if day == "7" else "9" for day in table["day"].to_pylist()])
-    dataset = prepare_small(table.set_column(1, "day", days), tmp_path / "raw", tmp_path / "out")
+    days = pa.array(["10" if day == 7 else "9" for day in table["day"].to_pylist()])
+    schema = small_schema(numbers_as_text=["day"])
+    dataset = prepare_small(table.set_column(1, "day", days), tmp_path / "raw", tmp_path / "out", schema)
     assert dataset.manifest.holdout_day == "10"
 
 

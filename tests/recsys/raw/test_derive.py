@@ -3,8 +3,8 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.dataset import PreparedDataset
-from recsys.raw.delimited import read_delimited
 from recsys.raw.derive import cross, end_of_list, meets_condition
+from recsys.raw.sequences.delimited import read_delimited
 from recsys.schema.config import Condition
 from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 

@@ -13,7 +13,7 @@ from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.run import prepare
-from recsys.raw.source import open_rows_to_score, open_source
+from recsys.raw.opening import open_rows_to_score, open_source
 from recsys.schema.config import SchemaConfig
 from tests.helpers.small import prepare_small, small_schema, small_table
 
@@ -138,7 +138,9 @@ def test_the_same_values_of_another_type_have_the_same_codes(tmp_path: Path, tra
     ],
 )
 def test_values_of_incompatible_types_are_refused(tmp_path: Path, train: pa.Array, test: pa.Array) -> None:
-    with pytest.raises(InputError, match="test.parquet: column 'c' is .*, but has kind .* in the training data"):
+    with pytest.raises(
+        InputError, match="test.parquet: column 'c' is .*, but is .* in .*train.parquet, and their values"
+    ):
         codes_of(tmp_path / "case", train, test)
 
 
@@ -158,7 +160,7 @@ def test_new_rows_need_the_types_of_the_training_rows(small: PreparedDataset, tm
     for column, values, message in (
         ("shop", pa.array([True] * 2000), "column 'shop' is bool, but has kind number in the training data"),
         ("color", pa.array(range(2000)), "column 'color' is int64, but has kind text in the training data"),
-        ("seen", pa.array([["1"]] * 2000), "column 'seen' is list.*, but has kind text in the training data"),
+        ("seen", pa.array([["1"]] * 2000), "column 'seen' is list.*, which cannot be a delimited sequence"),
     ):
         table = small_table()
         pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
@@ -279,7 +281,7 @@ def test_large_rows_are_decoded_in_small_batches(tmp_path: Path) -> None:
     sequences = {"s": {"kind": "delimited", "max_length": 2}}
     schema = SchemaConfig.model_validate({"label": "click", "numeric": ["x"], "sequences": sequences})
     source = open_source(schema, RawFiles(train=("train.parquet",)), tmp_path)
-    sizes = [part.num_rows for _, part in source.batches("train", ["s"])]
+    sizes = [block.table.num_rows for block in source.blocks("train", ["s"])]
     assert sum(sizes) == 200
     assert max(sizes) < 200  # 340 kB a row
-    assert [part.num_rows for _, part in source.batches("train", ["x"])] == [200]
+    assert [block.table.num_rows for block in source.blocks("train", ["x"])] == [200]

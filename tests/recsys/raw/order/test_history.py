@@ -11,7 +11,10 @@ from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.run import prepare
-from recsys.raw.history import build_history
+from recsys.raw.derive import meets_condition
+from recsys.raw.order.history import History, LogRows, build_history
+from recsys.raw.order.moments import join_moments, read_moments
+from recsys.raw.tokens import encode_values
 from recsys.schema.config import LogSequence, SchemaConfig
 
 LOG = {"kind": "log", "key": "user", "item": "item", "order": "at", "max_length": 3}
@@ -27,6 +30,12 @@ def ratings(n: int = 600, seed: int = 0) -> pa.Table:
             "rating": rng.integers(1, 6, n),
         }
     )
+
+
+def history_of(log: LogSequence, table: pa.Table) -> History:
+    moments = join_moments([read_moments(table[log.order], Path("log"), "order")], "order")
+    is_step = np.ones(len(table), bool) if log.where is None else meets_condition(log.where, table[log.where.column])
+    return build_history(log, LogRows(encode_values(table[log.key]), encode_values(table[log.item]), moments, is_step))
 
 
 def plain_history(table: pa.Table, row: int, max_length: int, lowest: int = 0) -> list[tuple[int, str]]:
@@ -46,7 +55,7 @@ def plain_history(table: pa.Table, row: int, max_length: int, lowest: int = 0) -
 def test_agrees_with_a_scan_of_all_rows(where: dict | None) -> None:
     table = ratings()
     log = LogSequence.model_validate(LOG | {"where": where})
-    lists = build_history(log, table).lists(0, table.num_rows).to_pylist()
+    lists = history_of(log, table).lists(0, table.num_rows).to_pylist()
     for row in range(table.num_rows):
         assert lists[row] == [item for _, item in plain_history(table, row, 3, 4 if where else 0)]
     assert max(map(len, lists)) == 3
@@ -54,13 +63,11 @@ def test_agrees_with_a_scan_of_all_rows(where: dict | None) -> None:
 
 def test_history_excludes_the_row_and_later_rows() -> None:
     table = ratings()
-    before = build_history(LogSequence.model_validate(LOG), table).lists(0, 600).to_pylist()
+    before = history_of(LogSequence.model_validate(LOG), table).lists(0, 600).to_pylist()
     at, item = np.array(table["at"]), table["item"].to_pylist()
     moment = 120
     changed = pa.array([i if t < moment else 999 for i, t in zip(item, at, strict=True)])
-    after = (
-        build_history(LogSequence.model_validate(LOG), table.set_column(1, "item", changed)).lists(0, 600).to_pylist()
-    )
+    after = history_of(LogSequence.model_validate(LOG), table.set_column(1, "item", changed)).lists(0, 600).to_pylist()
     for row in np.flatnonzero(at <= moment):
         assert after[row] == before[row]
 
@@ -69,8 +76,8 @@ def test_history_does_not_depend_on_row_order() -> None:
     table = ratings()
     order = np.random.default_rng(1).permutation(600)
     log = LogSequence.model_validate(LOG)
-    straight = build_history(log, table).lists(0, 600).to_pylist()
-    shuffled = build_history(log, table.take(pa.array(order))).lists(0, 600).to_pylist()
+    straight = history_of(log, table).lists(0, 600).to_pylist()
+    shuffled = history_of(log, table.take(pa.array(order))).lists(0, 600).to_pylist()
     assert shuffled == [straight[row] for row in order]
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.raw.delimited import read_delimited
-from recsys.raw.statistics import count_statistics, list_statistics
+from recsys.raw.sequences.delimited import read_delimited
+from recsys.raw.sequences.statistics import count_statistics, list_statistics
 from tests.helpers.entropy import plain
 
 
@@ -33,5 +33,5 @@ def test_many_distinct_tokens_are_counted_by_sorting(monkeypatch: pytest.MonkeyP
     rng = np.random.default_rng(1)
     codes, row = rng.integers(0, 50, 400), np.sort(rng.integers(0, 20, 400))
     expected = count_statistics(codes, row, 20, 50)
-    monkeypatch.setattr("recsys.raw.statistics._MAX_CELLS", 1)
+    monkeypatch.setattr("recsys.raw.sequences.statistics._MAX_CELLS", 1)
     assert np.array_equal(count_statistics(codes, row, 20, 50), expected)

@@ -3,8 +3,8 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.vocabulary import Codes
-from recsys.raw import delimited
-from recsys.raw.delimited import ParsedSequences, read_delimited
+from recsys.raw.sequences import delimited
+from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
 from tests.helpers.entropy import plain
 
 

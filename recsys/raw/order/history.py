@@ -1,15 +1,14 @@
 """Sequences built from the log: for each row, the items of earlier rows with the same key."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.jagged import gather_indices, offsets_of
-from recsys.raw.derive import meets_condition
-from recsys.raw.tokens import as_array, encode_values
+from recsys.data.vocabulary import Codes
+from recsys.raw.order.moments import Timeline
 from recsys.schema.config import LogSequence
 
 
@@ -33,28 +32,36 @@ class History:
         return pa.LargeListArray.from_arrays(pa.array(offsets_of(ends - starts)), steps)
 
 
-def build_history(log: LogSequence, rows: pa.Table) -> History:
+@dataclass(frozen=True)
+class LogRows:
+    """The columns that a history is built from, for all rows of all splits."""
+
+    key: Codes
+    item: Codes
+    moments: Timeline
+    is_step: np.ndarray
+    """[n] bool: whether a row adds a step to later histories."""
+
+
+def build_history(log: LogSequence, rows: LogRows) -> History:
     """Builds each row's history: the last `max_length` steps before it in time, never the row itself.
 
     If ties are excluded, a row's steps have a strictly lower `order`, and the order of rows in the files has no effect.
 
     Args:
-        log: defines the columns. A row with a null key, item or order adds no step; a row with a null key or order has
-            an empty history.
-        rows: all rows of all splits.
+        log: the settings of the sequence.
+        rows: all rows. A row with a null key, item or order adds no step; a row with a null key or order has an empty
+            history.
     """
-    items = encode_values(rows[log.item])
-    has_history, key = owners(rows[log.key], rows[log.order])
-    time_rank = dense_moments(rows[log.order], log.ties)
+    items = rows.item
+    has_history = rows.moments.is_valid & (rows.key.codes >= 0)
+    time_rank = rows.moments.dense_ranks(has_ties=log.ties == "exclude")
     n_ranks = int(time_rank.max(initial=0)) + 1
     # One number orders rows by key, then by time: a history is a contiguous range of it.
-    key = key * n_ranks
+    key = rows.key.codes.astype(np.int64) * n_ranks
     sort_key = key + time_rank
 
-    is_step = has_history & (items.codes >= 0)
-    if log.where is not None:
-        is_step &= meets_condition(log.where, rows[log.where.column])
-    steps = np.flatnonzero(is_step)
+    steps = np.flatnonzero(has_history & rows.is_step & (items.codes >= 0))
     text_rank = np.asarray(pc.rank(items.values, sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
     steps = steps[np.lexsort((text_rank[items.codes[steps]], sort_key[steps]))]
     ends = np.searchsorted(sort_key[steps], sort_key, side="left")
@@ -62,22 +69,3 @@ def build_history(log: LogSequence, rows: pa.Table) -> History:
     ends, firsts = np.where(has_history, ends, 0), np.where(has_history, firsts, 0)
     starts = np.maximum(firsts, ends - log.max_length)
     return History(items.values.take(pa.array(items.codes[steps])), starts, ends, (ends - firsts).astype(np.int32))
-
-
-def owners(key: pa.ChunkedArray, order: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [n] bool, whether a row has both key and order, and the [n] int64 numbers of the keys."""
-    keys = encode_values(key)
-    is_valid = np.asarray(pc.is_valid(order)) & (keys.codes >= 0)
-    return is_valid, _number_texts(keys.values)[keys.codes]
-
-
-def dense_moments(order: pa.ChunkedArray, ties: Literal["exclude", "file"]) -> np.ndarray:
-    """Returns [n] int64 time ranks; rows with equal time share a rank or are ranked in the order of the files."""
-    tiebreaker = "dense" if ties == "exclude" else "first"
-    return pc.rank(as_array(order), sort_keys="ascending", tiebreaker=tiebreaker).to_numpy().astype(np.int64)
-
-
-def _number_texts(texts: pa.Array) -> np.ndarray:
-    """Returns [n + 1] int64 numbers, equal for equal texts; the last entry, -1, is for null."""
-    encoded = texts.dictionary_encode().indices
-    return np.append(np.asarray(encoded).astype(np.int64), -1)

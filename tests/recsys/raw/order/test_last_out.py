@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.dataset import PreparedDataset
-from recsys.raw.last_out import n_later_rows
-from recsys.schema.config import LeaveLastOut
+from recsys.raw.order.last_out import n_later_rows
+from recsys.raw.order.moments import join_moments, read_moments
+from recsys.raw.tokens import encode_values
 from tests.helpers.small import prepare_small, small_schema
 
 
@@ -40,7 +41,8 @@ def prepared(folder: Path, ties: str = "file") -> PreparedDataset:
 
 
 def test_positions_from_the_end_by_hand() -> None:
-    found = n_later_rows(LeaveLastOut(key="user", order="at"), log())
+    moments = join_moments([read_moments(log()["at"], Path("log"), "order")], "order")
+    found = n_later_rows(encode_values(log()["user"]), moments, min_rows=3)
     assert found.tolist() == [2, 3, 3, -1, 0, 2, 1, 1, -1, -1, 0]
 
 
@@ -82,7 +84,7 @@ def test_days_are_numbered_in_their_order(small: PreparedDataset) -> None:
 
 @pytest.mark.parametrize("text", ["1,2,3,4,5,6,7,8,9,10", "1,2,3"])
 def test_tokens_spread_over_the_whole_sequence(text: str) -> None:
-    from recsys.raw.delimited import read_delimited
+    from recsys.raw.sequences.delimited import read_delimited
     from recsys.raw.tokens import parse_list
 
     whole = text.split(",")

@@ -1,89 +1,18 @@
-"""Reads delimited sequences in one pass over their bytes: the kept tokens and statistics of the whole sequence.
+"""The compiled pass over delimited text: tokens as codes, the kept positions, and statistics of each row."""
 
-A sequence may have hundreds of tokens, of which fifty are kept. The pass is compiled with Numba, because every array
-operation would be a separate pass over all tokens.
-"""
-
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
-
-from recsys.data.vocabulary import Codes
-from recsys.raw.tokens import canonical_text, slices_of, text_of
 
 KEEPS = ("first", "last", "spread")
 _PACKED_BYTES = 8
 _FNV_PRIME, _MIX = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
-_INITIAL_CODES = 1 << 10
 _X_LN_X = np.arange(1024) * np.log(np.maximum(np.arange(1024), 1))
 
 
-@dataclass(frozen=True)
-class ParsedSequences:
-    """The parsed tokens of [n] rows."""
-
-    offsets: np.ndarray
-    """[n + 1] int64: offsets of the rows in the kept tokens."""
-    kept: Codes
-    """The kept tokens, end to end."""
-    first: Codes
-    """[n] first tokens; code -1 if a row has none."""
-    last: Codes
-    """[n] last tokens; code -1 if a row has none."""
-    full_lengths: np.ndarray
-    """[n] int32: tokens before truncation."""
-    statistics: np.ndarray
-    """[n, 4] float32: see `count_statistics`."""
-
-
-def read_delimited(column: pa.Array | pa.ChunkedArray, delimiter: str, max_length: int, keep: str) -> ParsedSequences:
-    """Parses [n] delimited strings; null is an empty string.
-
-    An empty token (`"a,,b"`) is dropped, but counts towards `max_length` and the full length.
-
-    Args:
-        column: the strings.
-        delimiter: one byte.
-        max_length: maximum value_index of tokens to keep per row.
-        keep: which tokens to keep: see `KEEPS` and `kept_position`.
-    """
-    array = text_of(column)
-    n = len(array)
-    _, offset_buffer, data = array.buffers()
-    bounds = np.frombuffer(offset_buffer, np.int64, n + 1, array.offset * 8) if n else np.zeros(1, np.int64)
-    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    n_bytes = np.diff(bounds)
-    output = _Output(
-        offsets=np.zeros(n + 1, np.int64),
-        kept=np.empty(np.minimum(n_bytes + 1, max_length).sum(), np.int32),
-        ends=np.full((n, 2), -1, np.int32),
-        full_lengths=np.zeros(n, np.int32),
-        statistics=np.zeros((n, 4), np.float32),
-    )
-    longest = int(n_bytes.max(initial=0)) + 1
-    row_buffer = np.empty((2, longest), np.int32)
-    table, row, n_codes = _empty_table(_INITIAL_CODES), 0, 0
-    while row < n:
-        row, n_codes = _read_rows(
-            text, bounds, ord(delimiter), max_length, KEEPS.index(keep), output, row_buffer, table, row, n_codes
-        )
-        if row < n:
-            table = _larger_table(table)
-    # Only the kept, first and last tokens need their text.
-    used = np.flatnonzero(table.is_used[:n_codes])
-    values = canonical_text(slices_of(text, table.start[used], table.start[used] + table.size[used]))
-    value_index = np.full(n_codes + 1, -1, np.int32)  # the last entry is for code -1, no token
-    value_index[used] = np.arange(len(used))
-    first, last = (Codes(value_index[codes], values) for codes in output.ends.T)
-    kept = Codes(value_index[output.kept[: output.offsets[-1]]], values)
-    return ParsedSequences(output.offsets, kept, first, last, output.full_lengths, output.statistics)
-
-
-class _Output(NamedTuple):
-    """The output arrays of `_read_rows`."""
+class Output(NamedTuple):
+    """The output arrays of `read_rows`."""
 
     offsets: np.ndarray
     kept: np.ndarray
@@ -92,9 +21,10 @@ class _Output(NamedTuple):
     """[n, 2] int32 codes of the first and the last token."""
     full_lengths: np.ndarray
     statistics: np.ndarray
+    hashes: np.ndarray
 
 
-class _Table(NamedTuple):
+class TokenTable(NamedTuple):
     """An open-addressing hash table of tokens: slots contain codes; the other arrays are half as long."""
 
     slots: np.ndarray
@@ -111,17 +41,17 @@ class _Table(NamedTuple):
     """bool: whether the token is a kept, first or last token of any row."""
 
 
-def _empty_table(n_codes: int) -> _Table:
+def empty_table(n_codes: int) -> TokenTable:
     """Creates a table with a capacity of n_codes."""
     start, size, counts = (np.zeros(n_codes, np.int64) for _ in range(3))
     slots, key = np.full(2 * n_codes, -1, np.int32), np.zeros(n_codes, np.uint64)
-    return _Table(slots, key, start, size, counts, np.zeros(n_codes, np.bool_))
+    return TokenTable(slots, key, start, size, counts, np.zeros(n_codes, np.bool_))
 
 
-def _larger_table(table: _Table) -> _Table:
+def larger_table(table: TokenTable) -> TokenTable:
     """Doubles the capacity of a full table."""
     n_codes = len(table.key)
-    larger = _empty_table(2 * n_codes)
+    larger = empty_table(2 * n_codes)
     for new_array, old_array in zip(larger[1:], table[1:], strict=True):
         new_array[:n_codes] = old_array
     _fill_slots(larger.slots, table.key)
@@ -144,7 +74,7 @@ def kept_position(position, n_kept, n_tokens, keep):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True)
-def _read_rows(  # type: ignore[no-untyped-def]
+def read_rows(  # type: ignore[no-untyped-def]
     text, bounds, delimiter, max_length, keep, output, row_buffer, table, row, n_codes
 ):
     """Reads rows into `output` from a row on; stops at a row whose tokens exceed the capacity of the table.
@@ -170,8 +100,8 @@ def _read_rows(  # type: ignore[no-untyped-def]
     last_slot, capacity, n = len(table.slots) - 1, len(table.key), len(bounds) - 1
     n_kept_before = output.offsets[row]
     while row < n:
-        position, end = bounds[row], bounds[row + 1]
-        n_tokens, n_full, n_distinct = 0, 0, 0
+        position, end = _trimmed(text, bounds[row], bounds[row + 1], delimiter)
+        n_tokens, n_full, n_distinct, row_hash = 0, 0, 0, np.uint64(0)
         if position == end:
             position += 1  # an empty row has no token
         while position <= end:
@@ -179,6 +109,11 @@ def _read_rows(  # type: ignore[no-untyped-def]
             key, position = _read_token(text, position, end, delimiter)
             size = position - start
             position += 1
+            if size > 0 and (_may_be_space(text[start]) or _may_be_space(text[start + size - 1])):
+                start, token_end = _trimmed(text, start, start + size, delimiter)
+                size = token_end - start
+                key, _ = _read_token(text, start, token_end, delimiter)
+            row_hash = (row_hash ^ key) * _FNV_PRIME
             code = -1
             if size > 0:
                 slot = _slot(key, last_slot)
@@ -205,7 +140,7 @@ def _read_rows(  # type: ignore[no-untyped-def]
             tokens[n_tokens] = code
             n_tokens += 1
 
-        output.full_lengths[row] = n_tokens
+        output.full_lengths[row], output.hashes[row] = n_tokens, row_hash ^ np.uint64(n_tokens)
         n_kept = min(n_tokens, max_length)
         for index in range(n_kept):
             code = tokens[kept_position(index, n_kept, n_tokens, keep)]
@@ -230,6 +165,53 @@ def _read_rows(  # type: ignore[no-untyped-def]
             statistics[3] = max(np.log(n_full) - sum_n_log_n / n_full, 0.0)
         row += 1
     return row, n_codes
+
+
+@njit(nogil=True, cache=True)
+def _trimmed(text, start, end, delimiter):  # type: ignore[no-untyped-def]
+    """Returns the start and the end of a range of UTF-8 text without the white space around it."""
+    while start < end and text[start] != delimiter:
+        size = _space_bytes(text, start, end)
+        if size == 0:
+            break
+        start += size
+    while start < end and text[end - 1] != delimiter:
+        first = end - 1
+        while first > start and first > end - 3 and text[first] & 0xC0 == 0x80:  # the later bytes of a character
+            first -= 1
+        if _space_bytes(text, first, end) != end - first:
+            break
+        end = first
+    return start, end
+
+
+@njit(nogil=True, cache=True)
+def _may_be_space(byte):  # type: ignore[no-untyped-def]
+    """Whether a byte may begin or end a white-space character."""
+    return byte <= 32 or byte >= 0x80
+
+
+@njit(nogil=True, cache=True)
+def _space_bytes(text, start, end):  # type: ignore[no-untyped-def]
+    """Returns the bytes of the white-space character (Unicode White_Space) at a position; 0 if it is another one."""
+    first = text[start]
+    if first == 32 or 9 <= first <= 13 or 28 <= first <= 31:
+        return 1
+    if first < 0xC2 or start + 2 > end:
+        return 0
+    second = text[start + 1]
+    if first == 0xC2:
+        return 2 * (second == 0x85 or second == 0xA0)
+    if start + 3 > end:
+        return 0
+    third = text[start + 2]
+    is_space = (
+        (first == 0xE1 and second == 0x9A and third == 0x80)  # U+1680
+        or (first == 0xE2 and second == 0x80 and (third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF))
+        or (first == 0xE2 and second == 0x81 and third == 0x9F)  # U+205F
+        or (first == 0xE3 and second == 0x80 and third == 0x80)  # U+3000
+    )
+    return 3 * is_space
 
 
 @njit(nogil=True, cache=True)

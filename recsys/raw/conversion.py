@@ -1,0 +1,118 @@
+"""Gives the columns of a block the types that every kernel supports, and text without types the type of its role."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.errors import InputError
+from recsys.raw.blocks import Block
+from recsys.raw.column_types import ColumnType, effective_kind, reads_as_number
+from recsys.raw.order.moments import read_moments
+from recsys.raw.tokens import as_array
+from recsys.schema.kinds import Kind, kind_of
+from recsys.schema.resolved import Schema
+
+_NULLS = pa.array(["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
+"""What writers of CSV files put in place of a missing number."""
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def convert(
+    block: Block, schema: Schema, references: Mapping[str, ColumnType], untyped: Mapping[str, bool] | None = None
+) -> pa.Table:
+    """Returns the rows of a block with converted columns.
+
+    Args:
+        block: the rows.
+        schema: the roles.
+        references: by column, its type in the first file that gives it one.
+        untyped: by column, whether the block's files give it no type.
+
+    Raises:
+        InputError: for text that is not of the kind of its column.
+    """
+    table = block.table
+    for index, column in enumerate(table.column_names):
+        dtype = table.schema.field(index).type
+        if pa.types.is_null(dtype):
+            converted = pa.nulls(table.num_rows, _null_type(references.get(column), schema, column))
+        elif kind_of(dtype) == "text" and column in references:
+            is_untyped = (untyped or {}).get(column, False)
+            kind = effective_kind(schema, column, dtype, is_untyped, references[column])
+            is_category = is_untyped and not reads_as_number(schema, column)
+            if kind == "text" or (kind == "number" and is_category):  # a category's text meets numbers as it is
+                converted = table[column].cast(pa.large_string()) if pa.types.is_string_view(dtype) else None
+            else:
+                converted = _READERS[kind](as_array(table[column]), block, column)
+        else:
+            continue
+        if converted is not None:
+            table = table.set_column(index, column, converted)
+    return table
+
+
+def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.DataType:
+    if reference is not None and not pa.types.is_null(reference.dtype):
+        return pa.large_string() if pa.types.is_string_view(reference.dtype) else reference.dtype
+    for sequence in schema.token_sequences:
+        if sequence.column == column and sequence.name not in schema.logs:
+            return pa.list_(pa.string()) if sequence.delimiter is None else pa.string()
+    return pa.float64()
+
+
+def _numbers(text: pa.Array, block: Block, column: str) -> pa.Array:
+    """Reads text as int64 if all of it is whole, else as float64."""
+    if pa.types.is_dictionary(text.type):
+        text = text.cast(text.type.value_type)
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.is_in(text, value_set=_NULLS.cast(text.type)), None, text)
+    for dtype in (pa.int64(), pa.float64()):
+        try:
+            return text.cast(dtype)
+        except pa.ArrowInvalid:
+            continue
+    return _refuse(text, lambda value: value.cast(pa.float64()), block, column, "number")
+
+
+def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
+    if pa.types.is_dictionary(text.type):
+        text = text.cast(text.type.value_type)
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    words = pa.array(list(_BOOLEANS), lower.type)
+    indices = pc.index_in(lower, value_set=words)
+    unknown = np.flatnonzero(np.asarray(pc.and_(pc.is_valid(lower), pc.is_null(indices))))
+    if len(unknown):
+        path, row = block.place(int(unknown[0]))
+        value = text[int(unknown[0])].as_py()
+        raise InputError(
+            f"{path}: column {column!r} contains {value!r} in row {row}, which is not a boolean: correct it"
+        )
+    return pa.array(list(_BOOLEANS.values())).take(indices)
+
+
+def _times(text: pa.Array, block: Block, column: str) -> pa.Array:
+    return read_moments(text, block.path, f"column {column!r}").values
+
+
+def _refuse(text: pa.Array, read: Callable[[pa.Array], pa.Array], block: Block, column: str, kind: str) -> pa.Array:
+    """Raises InputError for the first text that cannot be read."""
+    for row in range(len(text)):
+        try:
+            read(text.slice(row, 1))
+        except pa.ArrowInvalid as error:
+            path, row_in_file = block.place(row)
+            raise InputError(
+                f"{path}: column {column!r} contains {text[row].as_py()!r} in row {row_in_file}, which is not a "
+                f"{kind}: correct it, or change the column's role in the schema"
+            ) from error
+    raise AssertionError("every value can be read, but not all together")
+
+
+_READERS: dict[Kind, Callable[[pa.Array, Block, str], pa.Array]] = {
+    "number": _numbers,
+    "boolean": _booleans,
+    "time": _times,
+    "zoned time": _times,
+}

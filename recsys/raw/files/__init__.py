@@ -1,0 +1,1 @@
+"""Raw files: parquet, and CSV or TSV."""

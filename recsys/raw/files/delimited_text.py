@@ -1,0 +1,119 @@
+"""CSV and TSV files, also compressed. Every column is read as text: its role gives the type, not a look at its values.
+
+An empty cell without quotes is null.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from recsys.errors import InputError
+from recsys.raw.files.find import DELIMITED, partition_values
+from recsys.raw.files.raw_file import READ_ROWS
+
+_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class DelimitedFile:
+    """A CSV or TSV file with a header: see `RawFile`. It has one row group."""
+
+    path: Path
+    names: tuple[str, ...]
+    types: dict[str, pa.DataType]
+    untyped: frozenset[str]
+    group_sizes: tuple[int, ...]
+    partitions: dict[str, str | None]
+    """Values of the partition columns, which are not in the file."""
+
+    @classmethod
+    def open(cls, path: Path) -> "DelimitedFile":
+        """Reads the header and counts the rows.
+
+        Raises:
+            InputError: if the file is empty, or a line has another number of cells than the header.
+        """
+        names = _header(path)
+        n_rows = sum(batch.num_rows for batch in _batches(path, names[:1]))
+        partitions = {name: value for name, value in partition_values(path).items() if name not in names}
+        all_names = (*names, *partitions)
+        types = dict.fromkeys(all_names, pa.string())
+        return cls(path, all_names, types, frozenset(all_names), (n_rows,) if n_rows else (), partitions)
+
+    @property
+    def n_rows(self) -> int:
+        """See `RawFile`."""
+        return sum(self.group_sizes)
+
+    def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
+        """See `RawFile`."""
+        stored = [name for name in columns if name not in self.partitions]
+        for batch in _batches(self.path, stored or self.names[:1]):
+            for start in range(0, batch.num_rows, READ_ROWS):
+                part = batch.slice(start, READ_ROWS)
+                table = pa.Table.from_batches([part]).select([])
+                for name in columns:
+                    if name in self.partitions:
+                        value = pa.scalar(self.partitions[name], pa.string())
+                        table = table.append_column(name, pa.repeat(value, part.num_rows))
+                    else:  # the bytes are checked where all text is checked, which names the row
+                        table = table.append_column(name, part.column(name).view(pa.string()))
+                yield table
+
+    def number_range(self, column: str) -> tuple[float, float] | None:
+        """See `RawFile`."""
+        return None
+
+
+def is_delimited(path: Path) -> bool:
+    """Whether a file's name is that of a CSV or TSV file."""
+    return path.name.endswith(DELIMITED)
+
+
+def _is_tsv(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".tsv")
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): write it again")
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{path} is UTF-16 text: save it as UTF-8")
+    try:
+        with _open(path, pa_csv.ConvertOptions(check_utf8=False)) as reader:
+            return tuple(reader.schema.names)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the header is not UTF-8 ({error.object!r}): save the file as UTF-8") from error
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Streams columns as binary; an empty cell without quotes is null."""
+    convert = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.binary()),
+        include_columns=list(columns),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+    )
+    try:
+        with _open(path, convert) as reader:
+            yield from reader
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _open(path: Path, convert: pa_csv.ConvertOptions) -> pa_csv.CSVStreamingReader:
+    parse = pa_csv.ParseOptions(delimiter="\t" if _is_tsv(path) else ",", newlines_in_values=True)
+    read = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
+    return pa_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"{path} is not a readable CSV file ({reason}): correct it, or write it again")

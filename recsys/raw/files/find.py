@@ -1,0 +1,145 @@
+"""Finds raw files by paths, folders and patterns.
+
+The folders `NAME=VALUE` directly above a file are its partition columns, as Spark's partitionBy writes them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from recsys.data.groups import Partition
+from recsys.errors import InputError
+from recsys.patterns import is_pattern, nearest
+
+PARQUET, DELIMITED = (".parquet", ".pq"), (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_HIDDEN = (".", "_SUCCESS", "_metadata", "_common_metadata", "_temporary", "_delta_log")
+"""Beginnings of the names that are not data: of hidden files, and of what Spark writes beside the data."""
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+def find_files(paths: Sequence[str], folder: Path) -> list[Path]:
+    """Returns the files that paths, folders and patterns (`*`, `?`, `[`, `**`) match, sorted by name within each.
+
+    A folder stands for its parquet files and those of its `NAME=VALUE` folders, or for its CSV and TSV files if it has
+    no parquet file. A path that exists is that path, even if it looks like a pattern.
+
+    Raises:
+        InputError: for a path that matches no file, and for a file that two paths match.
+    """
+    files: dict[tuple[int, int], tuple[Path, str]] = {}
+    for path in paths:
+        for file in _matches(folder / path):
+            status = file.stat()
+            key = status.st_dev, status.st_ino
+            if key in files:
+                other_file, other_path = files[key]
+                raise InputError(
+                    f"{file} is matched twice, by {other_path!r} and {path!r}: its rows would count twice, so name it "
+                    f"once{'' if other_file == file else f' ({other_file} is the same file)'}"
+                )
+            files[key] = file, path
+    return [file for file, _ in files.values()]
+
+
+def find_file(path: str, folder: Path, role: str) -> Path:
+    """Returns the one file of a path.
+
+    Raises:
+        InputError: if the path matches no file, or several.
+    """
+    matched = find_files([path], folder)
+    if len(matched) > 1:
+        raise InputError(f"{role}: {folder / path} matches {len(matched)} files, expected one: name one file")
+    return matched[0]
+
+
+def check_distinct(files: Mapping[Partition, Sequence[Path]]) -> None:
+    """Checks that no file belongs to two partitions.
+
+    Raises:
+        InputError: for the first such file.
+    """
+    partition_of: dict[tuple[int, int], Partition] = {}
+    for partition, paths in files.items():
+        for path in paths:
+            status = path.stat()
+            other = partition_of.setdefault((status.st_dev, status.st_ino), partition)
+            if other != partition:
+                raise InputError(f"{path} is both a {other} file and a {partition} file: name it in one of them")
+
+
+def partition_values(path: Path) -> dict[str, str | None]:
+    """Returns the values of the `NAME=VALUE` folders directly above a file, the outermost first."""
+    values: dict[str, str | None] = {}
+    for parent in path.parents:
+        name, equals, value = parent.name.partition("=")
+        if not equals or not name:
+            break
+        values = {unquote(name): None if value == _NULL_PARTITION else unquote(value)} | values
+    return values
+
+
+def display_name(path: Path) -> str:
+    """Returns a file's name with its `NAME=VALUE` folders."""
+    n_partitions = len(partition_values(path))
+    return "/".join(path.parts[-1 - n_partitions :])
+
+
+def _matches(location: Path) -> list[Path]:
+    if location.is_file():
+        return [location]
+    if location.is_dir():
+        return _files_of_folder(location)
+    base, pattern = _base_and_pattern(location)
+    if pattern is None:
+        raise InputError(f"{location} does not exist{_nearest_name(location)}: correct the path")
+    matched = sorted(path for path in base.glob(pattern) if not _is_hidden(path, base))
+    files = [path for path in matched if path.is_file()]
+    if not files:
+        files = list(dict.fromkeys(file for path in matched for file in _files_of_folder(path)))
+    if not files:
+        raise InputError(f"{location} matches no file: correct the path, or the folder given with --data")
+    return files
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    """Returns the data files of a folder and of its partition folders."""
+    found = sorted(_walk(folder))
+    for suffixes in (PARQUET, DELIMITED):
+        files = [path for path in found if path.name.endswith(suffixes)]
+        if files:
+            return files
+    inner = next((path for path in folder.rglob("*") if path.name.endswith((*PARQUET, *DELIMITED))), None)
+    hint = "correct the path, or the folder given with --data"
+    if inner is not None:
+        hint = f"name its files by a pattern, such as {folder / '**' / ('*' + inner.suffix)}"
+    raise InputError(f"{folder} has no parquet, CSV or TSV file: {hint}")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_HIDDEN):
+                continue
+            if entry.is_file():
+                yield Path(entry.path)
+            elif entry.is_dir() and "=" in entry.name:
+                yield from _walk(Path(entry.path))
+
+
+def _is_hidden(path: Path, base: Path) -> bool:
+    return any(part.startswith(_HIDDEN) for part in path.relative_to(base).parts)
+
+
+def _base_and_pattern(location: Path) -> tuple[Path, str | None]:
+    """Returns the longest existing parent and the pattern below it; no pattern if the rest contains no wildcard."""
+    base = next((parent for parent in location.parents if parent.is_dir()), Path("/"))
+    rest = location.relative_to(base)
+    return base, str(rest) if any(is_pattern(part) for part in rest.parts) else None
+
+
+def _nearest_name(location: Path) -> str:
+    if not location.parent.is_dir():
+        return ""
+    return nearest(location.name, [path.name for path in location.parent.iterdir()])

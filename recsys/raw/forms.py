@@ -1,0 +1,133 @@
+"""The common form of values that must meet: those of the columns that share a table, and of the two keys of a join."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from recsys.errors import InputError
+from recsys.raw.column_types import ColumnType, effective_kind
+from recsys.raw.files.raw_file import RawFile
+from recsys.schema.kinds import AS_WRITTEN, Kind, ValueForm, kind_of, value_type
+from recsys.schema.resolved import Schema
+
+
+@dataclass(frozen=True)
+class ColumnInFile:
+    """A column in one file, whose values are compared with those of other columns."""
+
+    column: str
+    path: Path | None
+    dtype: pa.DataType
+    """The type of its values: that of the tokens of a list."""
+    kind: Kind
+    is_untyped: bool
+
+    def __str__(self) -> str:
+        return f"column {self.column!r}" + ("" if self.path is None else f" of {self.path}") + f" ({self.dtype})"
+
+
+def vocabulary_columns(schema: Schema) -> dict[str, list[str]]:
+    """Returns the columns of the files whose values each vocabulary contains; a cross has none of its own."""
+    column_of = {sequence.name: sequence.column for sequence in schema.token_sequences}
+    column_of |= {name: log.item for name, log in schema.logs.items()}
+    columns: dict[str, list[str]] = {}
+    for vocabulary, features in schema.vocabularies.items():
+        for feature in features:
+            if feature in schema.crosses:
+                columns.setdefault(vocabulary, [])
+                continue
+            sources = schema.derived_categorical.get(feature, (feature,))
+            columns.setdefault(vocabulary, []).extend(column_of.get(source, source) for source in sources)
+    return columns
+
+
+def columns_in_files(
+    columns: Iterable[str],
+    files: Sequence[RawFile],
+    schema: Schema,
+    references: Mapping[str, ColumnType],
+    side_files: Mapping[str, RawFile] | None = None,
+) -> list[ColumnInFile]:
+    """Returns each column as it is in each file that has it.
+
+    Args:
+        columns: names of columns.
+        files: the files of rows.
+        schema: the roles.
+        references: by column, its type in the first file that gives it one.
+        side_files: the file of each column of a side table, which is not in the files of rows.
+    """
+    side_files = side_files or {}
+    return [
+        ColumnInFile(
+            column=column,
+            path=file.path,
+            dtype=value_type(file.types[column]),
+            kind=_value_kind(schema, column, file, references[column]),
+            is_untyped=column in file.untyped,
+        )
+        for column in dict.fromkeys(columns)
+        for file in ([side_files[column]] if column in side_files else files)
+        if column in file.types
+    ]
+
+
+def _value_kind(schema: Schema, column: str, file: RawFile, reference: ColumnType) -> Kind:
+    kind = effective_kind(schema, column, file.types[column], column in file.untyped, reference)
+    return kind_of(value_type(file.types[column])) if kind == "list" else kind
+
+
+def common_form(columns: Sequence[ColumnInFile], role: str) -> ValueForm:
+    """Returns the form in which equal values of the columns have equal text.
+
+    Raises:
+        InputError: for columns of kinds whose values cannot be equal, such as times and numbers.
+    """
+    known = [column for column in columns if column.kind != "null"]
+    for column in known:
+        kinds = {known[0].kind, column.kind}
+        if len(kinds) > 1 and kinds != {"number", "text"}:
+            raise InputError(
+                f"{role}: {known[0]} and {column} contain values of different kinds ({known[0].kind}, {column.kind}), "
+                "which cannot be equal: write both with one type, or give them separate tables"
+            )
+    if not known:
+        return AS_WRITTEN
+    text = [column for column in known if kind_of(column.dtype) == "text"]
+    text_as: Literal["text", "whole numbers", "numbers"] = "text"
+    if text and any(column.kind == "number" for column in known):
+        text_as = "numbers"
+    elif text and all(column.is_untyped for column in text):
+        text_as = "whole numbers"
+    bits = [column.dtype.bit_width for column in known if pa.types.is_floating(column.dtype)]
+    kind: Kind = "number" if text_as == "numbers" else known[0].kind
+    return ValueForm(kind=kind, text_as=text_as, float_bits=min(bits, default=None))
+
+
+def form_for_scoring(trained: ValueForm, columns: Sequence[ColumnInFile], role: str) -> ValueForm:
+    """Returns the form of a vocabulary's columns in files that are not part of the prepared data.
+
+    Raises:
+        InputError: for columns of a kind whose values cannot equal those of the vocabulary.
+    """
+    known = [column for column in columns if column.kind != "null"]
+    if trained.kind is None or not known:
+        return trained
+    is_csv_trained = trained.text_as == "whole numbers"
+    for column in known:
+        if column.kind != trained.kind and not ({column.kind, trained.kind} == {"number", "text"}):
+            raise InputError(
+                f"{role}: {column} contains values of kind {column.kind}, but it has kind {trained.kind} in the "
+                "training data: write it with the same type"
+            )
+    if trained.kind == "number" and any(kind_of(column.dtype) == "text" for column in known):
+        return trained.model_copy(update={"text_as": "numbers"})
+    if trained.kind == "text" and not is_csv_trained and any(column.kind == "number" for column in known):
+        column = next(column for column in known if column.kind == "number")
+        raise InputError(
+            f"{role}: {column} contains numbers, but it has kind text in the training data: write it with the same type"
+        )
+    return trained

@@ -1,0 +1,1 @@
+"""Rows in time: what can be ordered, histories from the log, and splits by time."""

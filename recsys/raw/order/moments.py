@@ -1,0 +1,218 @@
+"""Values that rows are ordered by: numbers, dates and times, never text. The same instant is equal in any unit or zone.
+
+Text in ISO 8601 is read as dates and times. Other text has no order that could be meant: "10" sorts before "9".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.errors import InputError
+from recsys.raw.tokens import as_array, null_for_nan
+from recsys.schema.kinds import Kind, kind_of
+
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
+_ISO = rf"^{_DATE}(?:[T ]\d{{2}}(?::\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?)?{_ZONE}?)?$"
+_ZONED = rf"^{_DATE}[T ].*{_ZONE}$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+_UNITS = ("s", "ms", "us", "ns")
+_CURE = "write numbers, dates, timestamps or ISO-8601 text such as 2025-01-31 10:00"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """[n] values of one kind that can be compared."""
+
+    kind: Kind
+    """number, time, zoned time, or null without any value."""
+    values: pa.Array
+    """Numbers as they are stored, or timestamps (in UTC if they are zoned); null for null and NaN."""
+    path: Path
+    """The file of the values, for messages."""
+    zone: str | None = None
+    """The time zone of the file's type."""
+
+
+def read_moments(column: pa.Array | pa.ChunkedArray, path: Path, role: str, is_untyped: bool = False) -> Moments:
+    """Reads an order column.
+
+    Args:
+        column: [n] values.
+        path: the file.
+        role: the column and its role, for messages.
+        is_untyped: whether text may be numbers, because the file has no types (CSV, names of folders).
+
+    Raises:
+        InputError: for booleans, times of day, and text that is not ISO 8601.
+    """
+    array = null_for_nan(as_array(column))
+    kind, zone = kind_of(array.type), None
+    if kind == "text":
+        return _read_text(array, path, role, is_untyped)
+    if kind not in ("number", "time", "zoned time", "null"):
+        raise InputError(f"{path}: {role} is {array.type}, which has no order in time: {_CURE}")
+    if kind == "zoned time":
+        zone, array = array.type.tz, array.cast(pa.timestamp(array.type.unit, "UTC"))
+    elif pa.types.is_date(array.type):
+        array = array.cast(pa.date32()).cast(pa.timestamp("s"))
+    if array.null_count == len(array):
+        kind = "null"
+    return Moments(kind, array, path, zone)
+
+
+def _read_text(array: pa.Array, path: Path, role: str, is_untyped: bool) -> Moments:
+    encoded = pc.utf8_trim_whitespace(array.cast(pa.large_string())).dictionary_encode()
+    texts, indices = encoded.dictionary, encoded.indices
+    if len(texts) == 0:
+        return Moments("null", pa.nulls(len(array), pa.int64()), path)
+    if is_untyped and pc.all(pc.match_substring_regex(texts, _NUMBER)).as_py():
+        return Moments("number", _number_of_text(texts).take(indices), path)
+    is_iso = np.asarray(pc.match_substring_regex(texts, _ISO))
+    if not is_iso.all():
+        text = texts[int(np.flatnonzero(~is_iso)[0])].as_py()
+        is_number = pc.match_substring_regex(pa.array([text]), _NUMBER)[0].as_py()
+        cure = "numbers in text need schema.numbers_as_text, which lists their columns" if is_number else _CURE
+        raise InputError(f"{path}: {role} contains the text {text!r}, whose order is not known: {cure}")
+    is_zoned = np.asarray(pc.match_substring_regex(texts, _ZONED))
+    if is_zoned.any() != is_zoned.all():
+        zoned, naive = (texts[int(np.flatnonzero(is_zoned == flag)[0])].as_py() for flag in (True, False))
+        raise InputError(
+            f"{path}: {role} contains {zoned!r}, which has a time zone, and {naive!r}, which has none: write all of "
+            "them with a zone, or none"
+        )
+    zone = "UTC" if is_zoned.all() else None
+    unit = "ns" if pc.any(pc.match_substring_regex(texts, r"\.\d{7,9}")).as_py() else "us"
+    try:
+        times = texts.cast(pa.timestamp(unit, zone))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {role} contains a date or time that does not exist ({error}): correct it") from error
+    return Moments("time" if zone is None else "zoned time", times.take(indices), path, zone)
+
+
+def _number_of_text(texts: pa.Array) -> pa.Array:
+    for dtype in (pa.int64(), pa.uint64()):
+        try:
+            return texts.cast(dtype)
+        except pa.ArrowInvalid:
+            continue
+    return texts.cast(pa.float64())
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """[n] comparable values of all files."""
+
+    kind: Kind
+    values: np.ndarray
+    """[n] int64 or float64: numbers, ticks since 1970, or ranks among `ranked`; undefined where not valid."""
+    is_valid: np.ndarray
+    """[n] bool."""
+    unit: str | None = None
+    """Unit of ticks: s, ms, us or ns."""
+    zone: str | None = None
+    """The common time zone of the files; UTC if they differ."""
+    ranked: tuple[object, ...] = ()
+    """Increasing numbers, if no NumPy type holds all of them exactly."""
+
+    def dense_ranks(self, has_ties: bool) -> np.ndarray:
+        """Returns [n] int64 ranks of the valid values, from 1; equal values share a rank, or have that of their order.
+
+        The ranks of other values are undefined.
+        """
+        ranks = np.zeros(len(self.values), np.int64)
+        valid = self.values[self.is_valid]
+        if has_ties:
+            ranks[self.is_valid] = np.unique(valid, return_inverse=True)[1] + 1
+        else:
+            order = np.argsort(valid, kind="stable")
+            inverse = np.empty(len(valid), np.int64)
+            inverse[order] = np.arange(1, len(valid) + 1)
+            ranks[self.is_valid] = inverse
+        return ranks
+
+    def take(self, rows: slice) -> "Timeline":
+        """Selects consecutive rows."""
+        return replace(self, values=self.values[rows], is_valid=self.is_valid[rows])
+
+
+def join_moments(parts: Sequence[Moments], role: str) -> Timeline:
+    """Joins the moments of all files.
+
+    Raises:
+        InputError: when two files have different kinds, or times that have no common unit.
+    """
+    first = next((part for part in parts if part.kind != "null"), None)
+    is_valid = np.concatenate([np.asarray(pc.is_valid(part.values)) for part in parts])
+    if first is None:
+        return Timeline("null", np.zeros(len(is_valid), np.int64), is_valid)
+    for part in parts:
+        if part.kind not in (first.kind, "null"):
+            raise InputError(
+                f"{role} contains {_described(first)} in {first.path}, but {_described(part)} in {part.path}, which "
+                "have no common order: write all files with one type"
+            )
+    if first.kind == "number":
+        return _join_numbers([part.values for part in parts], is_valid)
+    units = [part.values.type.unit for part in parts if part.kind != "null"]
+    unit = max(units, key=_UNITS.index)
+    ticks = []
+    for part in parts:
+        if part.kind == "null":
+            ticks.append(np.zeros(len(part.values), np.int64))
+            continue
+        try:
+            times = part.values.cast(pa.timestamp(unit, part.values.type.tz))
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{part.path}: {role} contains a time that does not fit into the unit {unit} of other files ({error}): "
+                "write all files with one unit"
+            ) from error
+        ticks.append(times.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False))
+    zones = {part.zone for part in parts if part.kind != "null"}
+    zone = None if first.kind == "time" else next(iter(zones)) if len(zones) == 1 else "UTC"
+    return Timeline(first.kind, np.concatenate(ticks), is_valid, unit, zone)
+
+
+def _described(part: Moments) -> str:
+    return {"number": "numbers", "time": "times without a zone", "zoned time": "times with a zone"}[part.kind]
+
+
+def _join_numbers(parts: Sequence[pa.Array], is_valid: np.ndarray) -> Timeline:
+    """Joins numbers as int64, else as float64, else as ranks; the order is always exact."""
+    integers = [numbers for part in parts if (numbers := _as_integers(part)) is not None]
+    if len(integers) == len(parts):
+        return Timeline("number", np.concatenate(integers), is_valid)
+    floats = [numbers for part in parts if (numbers := _as_floats(part)) is not None]
+    if len(floats) == len(parts):
+        return Timeline("number", np.concatenate(floats), is_valid)
+    # such as uint64 from 2^63 on beside negative numbers: Python compares numbers of different types exactly
+    exact = [value for part in parts for value in part.to_pylist()]
+    ranked = sorted({value for value in exact if value is not None})
+    rank_of = {value: rank for rank, value in enumerate(ranked)}
+    ranks = np.array([rank_of.get(value, 0) for value in exact], np.int64)
+    return Timeline("number", ranks, is_valid, ranked=tuple(ranked))
+
+
+def _as_integers(part: pa.Array) -> np.ndarray | None:
+    """Returns [n] int64, 0 for null; None for values that are not all whole or beyond int64."""
+    if pa.types.is_floating(part.type):
+        return None
+    try:
+        return part.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _as_floats(part: pa.Array) -> np.ndarray | None:
+    """Returns [n] float64, 0 for null; None for values that float64 may not hold exactly."""
+    if pa.types.is_floating(part.type):
+        return part.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
+    integers = _as_integers(part)
+    if integers is None or np.any((integers < -(2**53)) | (integers > 2**53)):
+        return None
+    return integers.astype(np.float64)

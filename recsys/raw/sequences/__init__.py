@@ -1,0 +1,1 @@
+"""Token sequences in columns: delimited text, and statistics of whole sequences."""

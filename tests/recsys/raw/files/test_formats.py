@@ -1,0 +1,155 @@
+"""CSV and TSV files give the numbers of their parquet twin; partition folders give columns; many small files."""
+
+import csv
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.data import layout
+from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.prepare.run import prepare
+from recsys.raw.opening import open_rows_to_score
+from recsys.schema.config import SchemaConfig
+from tests.helpers.small import small_schema, small_table
+
+FILES = (layout.VOCAB_FILE, layout.STATS_FILE, layout.GROUPS_FILE, layout.ROWS_FILE, "tokens_seen.arrow")
+
+
+def prepared(folder: Path, *train: str, schema: SchemaConfig | None = None, **files: Any) -> PreparedDataset:
+    out = folder / f"out-{len(list(folder.glob('out-*')))}"
+    config = PrepareConfig(min_count=3, n_folds=2)
+    prepare(schema or small_schema(), RawFiles(train=train, **files), config, folder, out, "small")
+    return PreparedDataset.open(out)
+
+
+def write_csv(table: pa.Table, path: Path, delimiter: str = ",") -> None:
+    pa_csv.write_csv(table, path, pa_csv.WriteOptions(delimiter=delimiter))
+
+
+def write_csv_with_points(table: pa.Table, path: Path) -> None:
+    """Writes whole numbers in columns of floats as 1.0, as pandas does."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, table.column_names)
+        writer.writeheader()
+        writer.writerows(table.to_pylist())
+
+
+def write_tsv_gz(table: pa.Table, path: Path) -> None:
+    plain = path.with_suffix("")
+    write_csv(table, plain, "\t")
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.csv", write_csv), ("a.csv", write_csv_with_points), ("a.tsv.gz", write_tsv_gz)]
+)
+def test_a_csv_file_gives_the_numbers_of_its_parquet_twin(tmp_path: Path, name: str, write: Any) -> None:
+    table = small_table()
+    pq.write_table(table, tmp_path / "twin.parquet")
+    write(table, tmp_path / name)
+    twin, ours = prepared(tmp_path, "twin.parquet"), prepared(tmp_path, name)
+    for file in FILES:
+        assert (ours.folder / file).read_bytes() == (twin.folder / file).read_bytes(), file
+    rows = np.arange(2000)
+    assert ours.store.row_ids(rows).to_pylist() == twin.store.row_ids(rows).to_pylist()
+    assert ours.manifest.holdout_day == twin.manifest.holdout_day == "7"
+
+
+def test_csv_and_parquet_files_of_one_data_set(tmp_path: Path) -> None:
+    table = small_table()
+    pq.write_table(table, tmp_path / "twin.parquet")
+    pq.write_table(table.slice(0, 1200), tmp_path / "a.parquet")
+    write_csv_with_points(table.slice(1200), tmp_path / "b.csv")
+    twin, mixed = prepared(tmp_path, "twin.parquet"), prepared(tmp_path, "a.parquet", "b.csv")
+    for file in FILES:
+        assert (mixed.folder / file).read_bytes() == (twin.folder / file).read_bytes(), file
+
+
+def test_rows_to_score_may_be_csv(tmp_path: Path) -> None:
+    table = small_table()
+    pq.write_table(table, tmp_path / "train.parquet")
+    write_csv_with_points(table.slice(0, 50), tmp_path / "new.csv")
+    manifest = prepared(tmp_path, "train.parquet").manifest
+    source = open_rows_to_score(manifest.schema_config, manifest.schema_, manifest.kinds, ["new.csv"], tmp_path)
+    assert source.schema.form_of("shop").text_as == "numbers"
+    (block,) = source.blocks("test", ["x_1", "shop"])
+    assert block.table["x_1"].to_pylist() == pytest.approx(
+        [None if x is None else pytest.approx(x, rel=1e-6) for x in table["x_1"].to_pylist()[:50]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"y,c\n", "has no rows"),
+        (b"y,c\n1,a\n0\n", "is not a readable CSV file .*Expected 2 columns, got 1"),
+        (b"y,c\n1,caf\xe9\n0,a\n", "column 'c' has bytes that are not UTF-8 in row 0"),
+        (b"y,caf\xe9\n1,a\n", "the header is not UTF-8"),
+        ("y,c\n1,a\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
+        (b"y,c\n1,a\nno,b\n", "column 'y' contains 'no' in row 1, which is not a number"),
+        (b"y,c,c\n1,a,b\n", "has 2 columns named 'c'"),
+        (b"y,x\n1,2\n0,1;5\n", "column 'x' contains '1;5' in row 1, which is not a number"),
+    ],
+)
+def test_broken_csv_files_are_refused_by_name_and_row(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    schema = (
+        SchemaConfig(label="y", categorical=("c*",)) if b"x" not in data else SchemaConfig(label="y", numeric=("x",))
+    )
+    with pytest.raises(InputError, match=f"a.csv.*{message}") as caught:
+        prepared(tmp_path, "a.csv", schema=schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_partition_folders_are_columns(tmp_path: Path) -> None:
+    table = small_table().drop_columns(["day", "color"])
+    day, color = np.array(small_table()["day"]), small_table()["color"]
+    for value in range(1, 8):
+        for name in ("red", "green", "blue", "grey", None):
+            rows = np.flatnonzero((day == value) & np.array([c == name for c in color.to_pylist()]))
+            folder = tmp_path / "hive" / f"day=2025-01-{value:02d}" / f"color={name or '__HIVE_DEFAULT_PARTITION__'}"
+            folder.mkdir(parents=True)
+            pq.write_table(table.take(pa.array(rows)), folder / "part-0.parquet")
+    iso = pa.array([f"2025-01-{value:02d}" for value in day])
+    pq.write_table(table.append_column("day", iso).append_column("color", color), tmp_path / "flat.parquet")
+    flat, hive = prepared(tmp_path, "flat.parquet"), prepared(tmp_path, "hive")
+    assert hive.manifest.holdout_day == flat.manifest.holdout_day == "2025-01-07"
+    for file in (layout.VOCAB_FILE, layout.GROUPS_FILE):
+        assert (hive.folder / file).read_bytes() == (flat.folder / file).read_bytes(), file
+
+
+def test_thousands_of_small_files_are_read_in_few_blocks(tmp_path: Path) -> None:
+    table = small_table()
+    (tmp_path / "many").mkdir()
+    for start in range(0, 2000, 50):
+        pq.write_table(table.slice(start, 50), tmp_path / "many" / f"{start:04d}.parquet")
+    pq.write_table(table, tmp_path / "one.parquet", row_group_size=7)
+    one, many = prepared(tmp_path, "one.parquet"), prepared(tmp_path, "many")
+    for file in FILES:
+        assert (many.folder / file).read_bytes() == (one.folder / file).read_bytes(), file
+    manifest = many.manifest
+    source = open_rows_to_score(manifest.schema_config, manifest.schema_, manifest.kinds, ["many"], tmp_path)
+    (block,) = source.blocks("test", ["x_1"])
+    path, row = block.place(1234)
+    assert (path.name, row) == ("1200.parquet", 34)
+    assert pc.equal(block.table["x_1"][1234], table["x_1"][1234]).as_py()
+
+
+def test_all_files_of_a_split_have_the_id_and_the_label_or_none(tmp_path: Path) -> None:
+    pq.write_table(small_table(), tmp_path / "train.parquet")
+    (tmp_path / "test").mkdir()
+    pq.write_table(small_table(), tmp_path / "test" / "a.parquet")
+    pq.write_table(small_table().drop_columns(["click"]), tmp_path / "test" / "b.parquet")
+    with pytest.raises(InputError, match=r"b.parquet has no label column 'click', but .*a.parquet has one"):
+        prepared(tmp_path, "train.parquet", test=("test",))
