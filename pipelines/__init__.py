@@ -6,8 +6,10 @@
 import sys
 
 from pipelines.common.interrupt import exit_on_interrupt
-from recsys.system.versions import exit_on_mismatch
 
 if sys.argv[:1] == ["-m"]:  # true only while `python -m pipelines.NAME` looks up NAME
     exit_on_interrupt()
+
+from recsys.system.versions import exit_on_mismatch
+
 exit_on_mismatch()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmarks.faults.forked import ProcessResult, run
+from benchmarks.faults.forked import run
+from benchmarks.faults.result import ProcessResult
 from pipelines.common.cli import EXIT_BAD_INPUT, TOSS_CONFIG
 from recsys.system.files import partial_folder
 from recsys.system.lock import LOCK_FILE
@@ -82,7 +83,7 @@ def run_again(command: Command, out: Path) -> tuple[str, bool]:
     was_finished = out.exists()
     attempt = command.run(out)
     if attempt.code != (EXIT_BAD_INPUT if was_finished and not command.results else 0):
-        return f"exit code {attempt.code}: {attempt.last_line}", False
+        return attempt.outcome, False
     same = command.is_same(out)
     leftovers = [path.name for path in (partial_folder(out), lock_file_of(out)) if path.exists()]
     leftovers += [path.name for path in out.glob(".lock")]
@@ -112,5 +113,5 @@ def row_of_failed_run(
     mend()
     second, same = run_again(command, out)
     is_fine = first.code == EXIT_BAD_INPUT and not first.has_traceback and same
-    message = first.last_line.replace(f"{out.parent}/", "") if out.is_absolute() else first.last_line
-    return Row(f"{command.name}: {fault}", f"exit code {first.code}: {message}", left, second, is_fine)
+    message = first.outcome.replace(f"{out.parent}/", "") if out.is_absolute() else first.outcome
+    return Row(f"{command.name}: {fault}", message, left, second, is_fine)

@@ -1,42 +1,23 @@
 """Runs pipelines as processes that can be disturbed; a fork server with their imports makes them start at once."""
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from benchmarks.faults import result
+from benchmarks.faults.result import ProcessResult
 from pipelines.common.interrupt import exit_on_interrupt
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
-TIMEOUT_S = 300
-
-
-@dataclass(frozen=True)
-class ProcessResult:
-    """Result of a process."""
-
-    code: int
-    """The exit code; minus the signal number for a process that a signal ended."""
-    stderr: str
-    seconds: float
-
-    @property
-    def last_line(self) -> str:
-        """The last line on stderr; "-" if empty."""
-        lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return lines[-1] if lines else "-"
-
-    @property
-    def has_traceback(self) -> bool:
-        """Whether stderr has a traceback, which is a bug of a pipeline."""
-        return "Traceback" in self.stderr
 
 
 def run(
@@ -48,9 +29,6 @@ def run(
         name: name of the pipeline.
         arguments: command-line arguments.
         on_start: called with the process as soon as it runs.
-
-    Raises:
-        TimeoutError: if the process does not end in time.
     """
     context = multiprocessing.get_context("forkserver")
     names = [path.stem for path in PIPELINES.glob("[!_]*.py")]
@@ -61,21 +39,28 @@ def run(
             target=_pipeline, args=(name, list(map(str, arguments)), os.getcwd(), stderr.name, ready)
         )
         process.start()
-        ready.wait(TIMEOUT_S)
+        assert process.pid is not None
+        ready.wait(result.TIMEOUT_S)
         start = time.perf_counter()
         if on_start is not None:
             on_start(process)
-        process.join(TIMEOUT_S)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"{name} {' '.join(map(str, arguments))} did not end within {TIMEOUT_S} s")
-        return ProcessResult(process.exitcode, stderr.read(), time.perf_counter() - start)
+
+        def has_ended(timeout_s: float) -> bool:
+            process.join(timeout_s)
+            return process.exitcode is not None
+
+        if not (in_time := has_ended(result.TIMEOUT_S)):
+            result.stop(process.pid, has_ended)
+        assert process.exitcode is not None
+        return ProcessResult(process.exitcode, stderr.read(), time.perf_counter() - start, in_time)
 
 
 def _pipeline(name: str, arguments: list[str], folder: str, stderr: str, ready: Event) -> None:
     for path, descriptor in ((os.devnull, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
+    faulthandler.enable()
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not inherited: & in a script ignores it
     exit_on_interrupt()
     ready.set()
     script = PIPELINES / f"{name}.py"

@@ -6,11 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -29,72 +27,10 @@ from benchmarks.faults.disturbed import (
     run_again,
     state_of,
 )
-from benchmarks.faults.forked import ProcessResult
-from pipelines.common.interrupt import EXIT_INTERRUPTED
+from benchmarks.faults.signals import count
 from recsys.system.files import partial_folder
 from recsys.system.lock import LOCK_FILE
-from recsys.system.progress import console
 from recsys.system.seal import DONE, seal
-
-ROOT = Path(__file__).parents[2]
-
-
-def _count(outcomes: list[str]) -> str:
-    return ", ".join(f"{n} x {outcome}" for outcome, n in Counter(outcomes).items())
-
-
-def signals_at_random(command: Command, sent: signal.Signals, delays_s: list[float]) -> Row:
-    """Sends a signal after each delay, each to a new run, and runs the command again after each."""
-    messages, states, second, fine = [], [], [], []
-    for number, delay_s in enumerate(delays_s):
-        out = command.out(f"{sent.name}-{number}")
-        first = command.run(out, on_start=partial(_send_after, delay_s, sent))
-        expected = -signal.SIGKILL if sent is signal.SIGKILL else EXIT_INTERRUPTED
-        messages.append("ended by the signal" if first.code == expected else f"exit code {first.code}")
-        if first.last_line != "-":
-            messages[-1] += f": {first.last_line}"
-        if first.has_traceback:
-            console.print(first.stderr)
-        states.append(state_of(out))
-        result, same = run_again(command, out)
-        second.append(result)
-        fine.append(same and first.code in (expected, 0) and not first.has_traceback)
-    fault = f"{command.name}: {sent.name}, {len(delays_s)} random moment{'s' * (len(delays_s) > 1)}"
-    return Row(fault, _count(messages), _count(states), _count(second), all(fine))
-
-
-def _send_after(delay_s: float, sent: signal.Signals, process: BaseProcess) -> None:
-    process.join(delay_s)
-    if process.exitcode is None and process.pid is not None:
-        os.kill(process.pid, sent)
-
-
-def while_importing(command: Command, delay_s: float) -> Row:
-    """Sends SIGINT during the imports of a pipeline, some seconds after its start."""
-    out = command.out("importing")
-    first = interrupted_after(delay_s, [command.name, *command.arguments, "--out", str(out)])
-    left = state_of(out)
-    second, same = run_again(command, out)
-    is_fine = first.code == EXIT_INTERRUPTED and not first.has_traceback and same
-    fault = f"{command.name}: SIGINT during imports, after {delay_s:.1f} s"
-    return Row(fault, f"exit code {first.code}: {first.last_line}", left, second, is_fine)
-
-
-def interrupted_after(delay_s: float, arguments: list[str]) -> ProcessResult:
-    """Runs a pipeline as a user does; sends SIGINT after some seconds if it still runs."""
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", f"pipelines.{arguments[0]}", *arguments[1:]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ) as process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay_s)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate()
-    return ProcessResult(process.returncode, stderr, time.perf_counter() - start)
 
 
 @contextlib.contextmanager
@@ -131,7 +67,7 @@ def full_disk(command: Command) -> Row:
             out = disk / command.out("out")
             rows.append(row_of_failed_run(fault, command, command.run(out), out, partial(remount, disk, "size=1g")))
     columns = ("message", "state", "second_result")
-    message, state, second = (_count([getattr(row, name) for row in rows]) for name in columns)
+    message, state, second = (count([getattr(row, name) for row in rows]) for name in columns)
     return Row(rows[0].fault, message, state, second, all(row.is_fine for row in rows))
 
 
@@ -164,7 +100,7 @@ def two_processes(command: Command) -> Row:
 
     first, second = command.run(out, on_start=start_another), second_runs[0]
     same = first.code == 0 and command.is_same(out)
-    left = "first process: " + ("same result" if same else f"exit code {first.code}: {first.last_line}")
+    left = "first process: " + ("same result" if same else first.outcome)
     row = row_of_failed_run("two processes with one --out", command, second, out)
     return Row(row.fault, row.message, left, row.second_result, row.is_fine and same)
 
@@ -193,16 +129,18 @@ def replaced_bytes(path: Path, data: bytes) -> Iterator[None]:
         path.write_bytes(original)
 
 
-def flipped() -> Iterator[Row]:
-    """Flips one bit in an input of a pipeline."""
-    for command, description, path in (
-        (SUBMIT, "the weights", max(Path("rank-whole/ckpt/fold_0").glob("*.distcp"))),
-        (SUBMIT, "the stack", Path("ensemble-whole/stack.json")),
-        (ENSEMBLE, "the predictions", Path("rank-whole/oof.csv")),
-        (RANK, "prepared data", Path("prepare-whole/rows.arrow")),
-        (RETRIEVAL, "prepared data", Path("prepare-whole/vocab.json")),
+def flipped(commands: Sequence[Command]) -> Iterator[Row]:
+    """Flips one bit in an input of each pipeline."""
+    for command, description, pattern in (
+        (SUBMIT, "the weights", "rank-whole/ckpt/fold_0/*.distcp"),
+        (SUBMIT, "the stack", "ensemble-whole/stack.json"),
+        (ENSEMBLE, "the predictions", "rank-whole/oof.csv"),
+        (RANK, "prepared data", "prepare-whole/rows.arrow"),
+        (RETRIEVAL, "prepared data", "prepare-whole/vocab.json"),
     ):
-        out = command.out("flipped")
+        if command not in commands:
+            continue
+        out, path = command.out("flipped"), max(Path().glob(pattern))
         with replaced_bytes(path, flip(path)):
             first = command.run(out)
         yield row_of_failed_run(f"a flipped bit in {description}", command, first, out)

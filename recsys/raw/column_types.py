@@ -10,7 +10,7 @@ from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.raw.files.raw_file import RawFile
 from recsys.schema.config import LogSequence
-from recsys.schema.kinds import SINGLE_KINDS, Kind, kind_of
+from recsys.schema.kinds import SINGLE_KINDS, Kind, kind_of, value_type
 from recsys.schema.resolved import Schema
 
 ORDER_KINDS: tuple[Kind, ...] = ("number", "text", "time", "zoned time")
@@ -139,6 +139,10 @@ def check_kinds(
             )
         is_untyped = role.column in untyped or reference.is_untyped
         expected = effective_kind(schema, role.column, reference.dtype, reference.is_untyped, reference)
+        if kind == expected == "list":
+            kind, expected = kind_of(value_type(dtype)), kind_of(value_type(reference.dtype))
+            if "null" in (kind, expected):
+                continue
         is_order_text = role.kinds == ORDER_KINDS and "text" in (kind, expected)  # dates, compared as dates
         if kind != expected and not (is_untyped and {kind, expected} == {"number", "text"}) and not is_order_text:
             if reference.path is None:

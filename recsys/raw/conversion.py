@@ -11,7 +11,7 @@ from recsys.raw.blocks import Block
 from recsys.raw.column_types import ColumnType, effective_kind, reads_as_number
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array
-from recsys.schema.kinds import Kind, kind_of
+from recsys.schema.kinds import Kind, kind_of, value_type
 from recsys.schema.resolved import Schema
 
 _NULLS = pa.array(["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
@@ -38,6 +38,9 @@ def convert(
         dtype = table.schema.field(index).type
         if pa.types.is_null(dtype):
             converted = pa.nulls(table.num_rows, _null_type(references.get(column), schema, column))
+        elif pa.types.is_string_view(value_type(dtype)) and not pa.types.is_string_view(dtype):
+            text = pa.large_string()
+            converted = table[column].cast(pa.large_list(text) if kind_of(dtype) == "list" else text)
         elif kind_of(dtype) == "text" and column in references:
             is_untyped = (untyped or {}).get(column, False)
             kind = effective_kind(schema, column, dtype, is_untyped, references[column])
@@ -55,7 +58,8 @@ def convert(
 
 def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.DataType:
     if reference is not None and not pa.types.is_null(reference.dtype):
-        return pa.large_string() if pa.types.is_string_view(reference.dtype) else reference.dtype
+        is_view = pa.types.is_string_view(value_type(reference.dtype))
+        return reference.dtype if not is_view or kind_of(reference.dtype) == "list" else pa.large_string()
     for sequence in schema.token_sequences:
         if sequence.column == column and sequence.name not in schema.logs:
             return pa.list_(pa.string()) if sequence.delimiter is None else pa.string()

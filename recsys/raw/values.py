@@ -16,6 +16,8 @@ from recsys.schema.kinds import AS_WRITTEN, ValueForm
 _EXACT_BITS = {16: 11, 32: 24, 64: 53}
 """By bit width of a float type: whole numbers up to 2 to this power are exact."""
 _FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
+_MAX_DIGITS = 77
+"""Digits of the largest number that a column can have, of decimal256 and one more."""
 _WHOLE = r"^(?:\+|(-))?0*(\d+)(?:\.0*)?$"
 _WHOLE_WITH_POINT = r"^(-?)(0|[1-9]\d*)\.0+$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$"
@@ -68,10 +70,18 @@ def _number_text(text: pa.Array, form: ValueForm) -> pa.Array:
     if len(rows) == 0:
         return whole
     numbers = pc.cast(text.take(pa.array(rows)), pa.float64())
-    exact = np.abs(np.asarray(numbers)) < 2.0 ** _EXACT_BITS[64]  # larger ones stay as they are written
+    exact = np.abs(np.asarray(numbers)) < 2.0 ** _EXACT_BITS[64]
     result = whole.to_numpy(zero_copy_only=False)
+    for row in rows[~exact]:  # such as 9223372036854775807e0
+        result[row] = _large_number(result[row])
     result[rows[exact]] = _float_text(numbers.filter(pa.array(exact)), "text", form).to_numpy(zero_copy_only=False)
     return pa.array(result, pa.string())
+
+
+def _large_number(text: str) -> str:
+    number = Decimal(text)
+    is_writable = number.adjusted() < _MAX_DIGITS and number == number.to_integral_value()
+    return str(int(number)) if is_writable else text
 
 
 def _decimal_text(values: pa.Array, name: str, form: ValueForm) -> pa.Array:

@@ -21,40 +21,43 @@ def in_threads(
 ) -> Iterator[tuple[ItemT, ResultT]]:
     """Applies `work` to items in threads; yields (item, result) in the order of the items.
 
-    Uses one thread per core unless `n_threads` is set. NumPy, Arrow, Torch and compiled code release the GIL.
+    Uses one thread per core unless `n_threads` is set. NumPy, Arrow, Torch and compiled code release the GIL. Calls
+    that have not begun are dropped at an exception, or when the caller stops.
     """
     n_threads = n_threads or n_cores()
     pending: deque[tuple[ItemT, Future[ResultT]]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for item in items:
-                pending.append((item, pool.submit(work, item)))
-                if len(pending) > n_threads:
-                    oldest_item, future = pending.popleft()
-                    yield oldest_item, future.result()
-            while pending:
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) > n_threads:
                 oldest_item, future = pending.popleft()
                 yield oldest_item, future.result()
-        finally:
-            for _, future in pending:
-                future.cancel()
+        while pending:
+            oldest_item, future = pending.popleft()
+            yield oldest_item, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits only for calls that have begun: they may use files of the caller
 
 
 @contextmanager
 def in_background(work: Callable[..., None]) -> Iterator[Callable[..., None]]:
     """Yields a function that runs `work` in one background thread and returns at once.
 
-    A call waits for the call before it. The next call, or the end of the block, raises the exception of a call.
+    A call waits for the call before it. The next call, or the end of the block, raises the exception of a call. After
+    an exception in the block, a call that has not begun is dropped.
     """
     pending: list[Future[None]] = []
+    pool = ThreadPoolExecutor(1)
 
-    with ThreadPoolExecutor(1) as pool:
+    def call(*arguments: object) -> None:
+        if pending:
+            pending.pop().result()
+        pending.append(pool.submit(work, *arguments))
 
-        def call(*arguments: object) -> None:
-            if pending:
-                pending.pop().result()
-            pending.append(pool.submit(work, *arguments))
-
+    try:
         yield call
         if pending:
             pending.pop().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -4,8 +4,9 @@ Text in ISO 8601 is read as dates and times. Other text has no order that could 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ _ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
 _ISO = rf"^{_DATE}(?:[T ]\d{{2}}(?::\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?)?{_ZONE}?)?$"
 _ZONED = rf"^{_DATE}[T ].*{_ZONE}$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
-_UNITS = ("s", "ms", "us", "ns")
+TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _CURE = "write numbers, dates, timestamps or ISO-8601 text such as 2025-01-31 10:00"
 
 
@@ -109,15 +110,15 @@ class Timeline:
 
     kind: Kind
     values: np.ndarray
-    """[n] int64 or float64: numbers, ticks since 1970, or ranks among `ranked`; undefined where not valid."""
+    """[n] int64 or float64: numbers, ticks since 1970, or positions in `ranked`; undefined where not valid."""
+    ranked: tuple[Any, ...]
+    """Increasing numbers or ticks, if no NumPy type holds all of them exactly; else empty."""
     is_valid: np.ndarray
     """[n] bool."""
     unit: str | None = None
     """Unit of ticks: s, ms, us or ns."""
     zone: str | None = None
     """The common time zone of the files; UTC if they differ."""
-    ranked: tuple[object, ...] = ()
-    """Increasing numbers, if no NumPy type holds all of them exactly."""
 
     def dense_ranks(self, has_ties: bool) -> np.ndarray:
         """Returns [n] int64 ranks of the valid values, from 1; equal values share a rank, or have that of their order.
@@ -135,21 +136,24 @@ class Timeline:
             ranks[self.is_valid] = inverse
         return ranks
 
-    def take(self, rows: slice) -> "Timeline":
-        """Selects consecutive rows."""
-        return replace(self, values=self.values[rows], is_valid=self.is_valid[rows])
+    def seconds(self) -> np.ndarray:
+        """Returns the whole seconds since 1970 of the valid values, which are times."""
+        ticks_per_s, valid = TICKS_PER_S[self.unit or "s"], self.values[self.is_valid]
+        if not self.ranked:
+            return np.floor_divide(valid, ticks_per_s)
+        return np.array([int(ticks) // ticks_per_s for ticks in self.ranked], np.int64)[valid]
 
 
 def join_moments(parts: Sequence[Moments], role: str) -> Timeline:
     """Joins the moments of all files.
 
     Raises:
-        InputError: when two files have different kinds, or times that have no common unit.
+        InputError: when two files have different kinds.
     """
     first = next((part for part in parts if part.kind != "null"), None)
     is_valid = np.concatenate([np.asarray(pc.is_valid(part.values)) for part in parts])
     if first is None:
-        return Timeline("null", np.zeros(len(is_valid), np.int64), is_valid)
+        return Timeline("null", np.zeros(len(is_valid), np.int64), (), is_valid)
     for part in parts:
         if part.kind not in (first.kind, "null"):
             raise InputError(
@@ -159,23 +163,36 @@ def join_moments(parts: Sequence[Moments], role: str) -> Timeline:
     if first.kind == "number":
         return _join_numbers([part.values for part in parts], is_valid)
     units = [part.values.type.unit for part in parts if part.kind != "null"]
-    unit = max(units, key=_UNITS.index)
-    ticks = []
-    for part in parts:
-        if part.kind == "null":
-            ticks.append(np.zeros(len(part.values), np.int64))
-            continue
-        try:
-            times = part.values.cast(pa.timestamp(unit, part.values.type.tz))
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"{part.path}: {role} contains a time that does not fit into the unit {unit} of other files ({error}): "
-                "write all files with one unit"
-            ) from error
-        ticks.append(times.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False))
+    unit = max(units, key=lambda name: TICKS_PER_S[name])
     zones = {part.zone for part in parts if part.kind != "null"}
     zone = None if first.kind == "time" else next(iter(zones)) if len(zones) == 1 else "UTC"
-    return Timeline(first.kind, np.concatenate(ticks), is_valid, unit, zone)
+    try:
+        ticks = [_ticks(part, unit) for part in parts]
+    except pa.ArrowInvalid:  # nanoseconds end in 2262
+        exact = [tick for part in parts for tick in _exact_ticks(part, unit)]
+        return Timeline(first.kind, *_ranks_of(exact), is_valid, unit, zone)
+    return Timeline(first.kind, np.concatenate(ticks), (), is_valid, unit, zone)
+
+
+def _ticks(part: Moments, unit: str) -> np.ndarray:
+    if part.kind == "null":
+        return np.zeros(len(part.values), np.int64)
+    times = part.values.cast(pa.timestamp(unit, part.values.type.tz))
+    return times.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def _exact_ticks(part: Moments, unit: str) -> list[int | None]:
+    if part.kind == "null":
+        return [None] * len(part.values)
+    factor = TICKS_PER_S[unit] // TICKS_PER_S[part.values.type.unit]
+    return [None if tick is None else tick * factor for tick in part.values.cast(pa.int64()).to_pylist()]
+
+
+def _ranks_of(exact: Sequence[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Returns the [n] ranks of Python numbers, 0 for None, and the numbers in order."""
+    ranked = sorted({value for value in exact if value is not None})
+    rank_of = {value: rank for rank, value in enumerate(ranked)}
+    return np.array([rank_of.get(value, 0) for value in exact], np.int64), tuple(ranked)
 
 
 def _described(part: Moments) -> str:
@@ -186,16 +203,13 @@ def _join_numbers(parts: Sequence[pa.Array], is_valid: np.ndarray) -> Timeline:
     """Joins numbers as int64, else as float64, else as ranks; the order is always exact."""
     integers = [numbers for part in parts if (numbers := _as_integers(part)) is not None]
     if len(integers) == len(parts):
-        return Timeline("number", np.concatenate(integers), is_valid)
+        return Timeline("number", np.concatenate(integers), (), is_valid)
     floats = [numbers for part in parts if (numbers := _as_floats(part)) is not None]
     if len(floats) == len(parts):
-        return Timeline("number", np.concatenate(floats), is_valid)
+        return Timeline("number", np.concatenate(floats), (), is_valid)
     # such as uint64 from 2^63 on beside negative numbers: Python compares numbers of different types exactly
-    exact = [value for part in parts for value in part.to_pylist()]
-    ranked = sorted({value for value in exact if value is not None})
-    rank_of = {value: rank for rank, value in enumerate(ranked)}
-    ranks = np.array([rank_of.get(value, 0) for value in exact], np.int64)
-    return Timeline("number", ranks, is_valid, ranked=tuple(ranked))
+    values, ranked = _ranks_of([value for part in parts for value in part.to_pylist()])
+    return Timeline("number", values, ranked, is_valid)
 
 
 def _as_integers(part: pa.Array) -> np.ndarray | None:

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 
 from recsys.data.groups import NO_DAY, PARTITIONS, Partition
 from recsys.errors import InputError
-from recsys.raw.order.moments import Timeline, read_moments
+from recsys.raw.order.moments import TICKS_PER_S, Timeline, read_moments
 from recsys.schema.config import TimeSplit
 
-_TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _S_PER_DAY = 86_400
 MAX_DAYS = 3_660
 """Maximum number of distinct numbers that count as days: ten years."""
@@ -59,12 +58,11 @@ def time_range(timeline: Timeline) -> str:
 
 
 def _display(timeline: Timeline, value: np.generic) -> str:
-    if timeline.ranked:
-        return str(timeline.ranked[int(value)])
+    exact = timeline.ranked[int(value)] if timeline.ranked else value.item()
     if timeline.kind == "number":
-        return f"{int(value)}" if float(value).is_integer() else f"{float(value):g}"
-    suffix = "" if timeline.zone is None else "Z"
-    return str(np.asarray(value).astype(f"datetime64[{timeline.unit}]")).replace("T", " ") + suffix
+        return f"{exact:g}" if isinstance(exact, float) and not exact.is_integer() else f"{int(exact)}"
+    seconds = exact // TICKS_PER_S[timeline.unit or "s"]
+    return str(np.datetime64(seconds, "s")).replace("T", " ") + ("" if timeline.zone is None else "Z")
 
 
 def _is_from(timeline: Timeline, start: float | str, key: str, column: str) -> np.ndarray:
@@ -72,11 +70,12 @@ def _is_from(timeline: Timeline, start: float | str, key: str, column: str) -> n
     if timeline.kind == "number":
         threshold = _number(start, key, column)
         if timeline.ranked:
-            return timeline.values >= bisect_left(timeline.ranked, threshold)  # type: ignore[type-var]
+            return timeline.values >= bisect_left(timeline.ranked, threshold)
         if timeline.values.dtype == np.int64:
             threshold = math.ceil(threshold) if math.isfinite(threshold) else threshold
         return timeline.values >= threshold
-    return timeline.values >= _ticks(timeline, start, key, column)
+    ticks = _ticks(timeline, start, key, column)
+    return timeline.values >= (bisect_left(timeline.ranked, ticks) if timeline.ranked else ticks)
 
 
 def _number(start: float | str, key: str, column: str) -> int | float:
@@ -108,8 +107,8 @@ def _ticks(timeline: Timeline, start: float | str, key: str, column: str) -> int
     unit = moments.values.type.unit
     ticks = moments.values.cast(pa.int64())[0].as_py()
     if moments.kind == "time" and zone is not None:
-        ticks -= _utc_offset_s(ticks / _TICKS_PER_S[unit], zone) * _TICKS_PER_S[unit]
-    return -(-ticks * _TICKS_PER_S[timeline.unit or unit] // _TICKS_PER_S[unit])  # rounded up
+        ticks -= _utc_offset_s(ticks / TICKS_PER_S[unit], zone) * TICKS_PER_S[unit]
+    return -(-ticks * TICKS_PER_S[timeline.unit or unit] // TICKS_PER_S[unit])  # rounded up
 
 
 def _utc_offset_s(local_s: float, zone: str) -> int:
@@ -141,24 +140,22 @@ def days_of(timeline: Timeline, column: str) -> Days:
     Raises:
         InputError: for numbers that are not whole, or too many to be days.
     """
-    valid = timeline.values[timeline.is_valid]
     if timeline.kind == "number":
-        days, inverse = np.unique(valid, return_inverse=True)
+        days, inverse = np.unique(timeline.values[timeline.is_valid], return_inverse=True)
         shown = [_display(timeline, day) for day in days[[0, -1]]] if len(days) else []
-        if timeline.ranked or not np.all(np.isfinite(days)) or np.any(days != np.floor(days)):
+        if not timeline.ranked and (not np.all(np.isfinite(days)) or np.any(days != np.floor(days))):
             raise InputError(f"day column {column!r} contains numbers that are not whole: write whole numbers or dates")
-        if len(days) > MAX_DAYS or np.any(np.abs(days) >= _MIN_EPOCH):
+        if timeline.ranked or len(days) > MAX_DAYS or np.any(np.abs(days) >= _MIN_EPOCH):
             raise InputError(
                 f"day column {column!r} contains {len(days):,} different numbers from {shown[0]} to {shown[1]}, which "
                 "are not days: write dates or timestamps, such as pandas.to_datetime(column, unit='s') makes"
             )
         names = tuple(str(int(day)) for day in days)
     else:
-        unit = timeline.unit or "s"
+        seconds = timeline.seconds()
         if timeline.zone is not None:
-            valid = _local_ticks(valid, unit, timeline.zone)
-        numbers = np.floor_divide(valid, _S_PER_DAY * _TICKS_PER_S[unit])
-        days, inverse = np.unique(numbers, return_inverse=True)
+            seconds = _local_seconds(seconds, timeline.zone)
+        days, inverse = np.unique(np.floor_divide(seconds, _S_PER_DAY), return_inverse=True)
         names = tuple(str(np.datetime64(int(day), "D")) for day in days)
         if len(days) > np.iinfo(np.int16).max:
             raise InputError(
@@ -170,9 +167,9 @@ def days_of(timeline: Timeline, column: str) -> Days:
     return Days(index, names)
 
 
-def _local_ticks(ticks: np.ndarray, unit: str, zone: str) -> np.ndarray:
+def _local_seconds(seconds: np.ndarray, zone: str) -> np.ndarray:
     try:
-        local = pc.local_timestamp(pa.array(ticks).cast(pa.timestamp(unit, zone)))
+        local = pc.local_timestamp(pa.array(seconds).cast(pa.timestamp("s", zone)))
     except pa.ArrowException as error:
         raise InputError(f"the time zone {zone!r} is not known to this machine ({error}): install tzdata") from error
     return local.cast(pa.int64()).to_numpy(zero_copy_only=False)

@@ -84,3 +84,13 @@ def test_one_class_is_refused() -> None:
     scores = Logits.of_one_fit(np.zeros(5), 0.0)
     with pytest.raises(InputError, match="5 rows, 0 of them positive"):
         paired_bootstrap(np.zeros(5), scores, scores)
+
+
+def test_one_positive_gives_intervals_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    """A third of the samples have no positive: their metrics are undefined and left out."""
+    label, first, second = draw(200)
+    label[:] = 0
+    label[7] = 1
+    found = paired_bootstrap(label, first, second, n_replicates=100)
+    assert all(np.isfinite([d.low, d.high]).all() for d in found.values())
+    assert len(recwarn) == 0

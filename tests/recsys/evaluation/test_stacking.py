@@ -5,6 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from recsys.errors import InputError
+from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.metrics import weighted_log_loss
 from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod
@@ -88,3 +90,21 @@ def test_stack_has_a_higher_ap_than_the_best_member() -> None:
     m = members()
     joined = cross_fit_stack("logistic", NAMES, m.logits, m.label, m.fold)
     assert average_precision_score(m.label, joined) > average_precision_score(m.label, m.logits[:, 0])
+
+
+@pytest.mark.parametrize("method", STACK_METHODS)
+def test_only_the_mean_needs_no_rows_of_both_classes(method: StackMethod) -> None:
+    logits, label = np.random.default_rng(0).normal(size=(50, 2)), np.zeros(50)
+    if method == "logit_mean":
+        assert fit_stack(method, ("a", "b"), logits, label).weights == (0.5, 0.5)
+        return
+    with pytest.raises(InputError, match=f"the stack {method} is fitted to 50 rows, 0 of them positive"):
+        fit_stack(method, ("a", "b"), logits, label)
+
+
+@pytest.mark.parametrize(
+    ("label", "fold", "expected"),
+    [([0, 1, 0, 1], "aabb", True), ([0, 1, 0, 0], "aabb", False), ([0, 1], "aa", False), ([], "", False)],
+)
+def test_the_other_folds_must_have_rows_of_both_classes(label: list[int], fold: str, expected: bool) -> None:
+    assert can_cross_fit(np.array(label), np.array(list(fold))) is expected

@@ -164,3 +164,10 @@ def test_a_criterion_takes_one_threshold() -> None:
 def test_best_run_skips_runs_without_a_score() -> None:
     assert best_run({"a": 0.3, "b": None, "c": 0.31}, ["a", "b", "c"]) == "c"
     assert best_run({"b": None}, ["b"]) is None
+
+
+def test_a_gain_relative_to_zero_is_missing() -> None:
+    criterion = Criterion(metric="roc_auc", relative_gain=0.1)
+    check = check_gain(criterion, {"roc_auc": difference(0.0, 0.5, 0.01)})
+    assert (check.value, check.passed) == (None, False)
+    assert check_gain(Criterion(metric="roc_auc", gain=0.1), {"roc_auc": difference(0.0, 0.5, 0.01)}).passed

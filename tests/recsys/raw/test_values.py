@@ -39,7 +39,7 @@ def test_numbers_beyond_64_bits_of_a_sign_are_exact() -> None:
 def test_text_is_read_as_numbers_where_it_stands_beside_numbers() -> None:
     text = pa.array(["1.0", " 01", "1e0", "+1", "-0.0", ".50", "0.5", "abc", "1e30", "", None])
     assert canonical_text(text, form=NUMBERS).to_pylist() == [
-        *("1", "1", "1", "1", "0", "0.5", "0.5", "abc", "1e30", "", None)
+        *("1", "1", "1", "1", "0", "0.5", "0.5", "abc", "1" + "0" * 30, "", None)
     ]
     assert canonical_text(text).to_pylist()[:3] == ["1.0", "01", "1e0"]
 

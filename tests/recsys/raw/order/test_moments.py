@@ -10,6 +10,8 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.raw.order.moments import Timeline, join_moments, read_moments
+from recsys.raw.order.time_split import days_of, split_by_time
+from recsys.schema.config import TimeSplit
 
 A, B = Path("a.parquet"), Path("b.parquet")
 DAY_US = 86_400 * 10**6
@@ -49,6 +51,15 @@ def test_times_of_any_unit_and_zone_and_iso_text() -> None:
     naive = pa.array([DAY_US, None], pa.timestamp("us"))
     dates = pa.array([1, 2], pa.date32())
     assert ranks(naive, dates, pa.array(["1970-01-02", "1970-01-02 00:00:01"])) == [1, 0, 1, 3, 1, 2]
+
+
+def test_dates_beyond_the_range_of_nanoseconds_keep_their_order_and_day() -> None:
+    far = pa.array(["9999-12-31", "1600-01-01"]).cast(pa.timestamp("us"))
+    near = pa.array([5, 86_400 * 10**9 + 5], pa.timestamp("ns"))
+    assert ranks(far, near) == [4, 1, 2, 3]
+    assert days_of(timeline(far, near), "d").names == ("1600-01-01", "1970-01-01", "1970-01-02", "9999-12-31")
+    split = split_by_time(timeline(far, near), TimeSplit(column="t", test_from="1970-01-01 00:00:01"))
+    assert split.tolist() == [2, 0, 0, 2]
 
 
 def test_a_category_of_iso_dates_is_read_as_its_text() -> None:

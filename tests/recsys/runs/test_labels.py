@@ -1,0 +1,79 @@
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from recsys.runs.labels import Labels, read_labels
+
+IDS = ["5", "7", "9"]
+
+
+def read(dataset: PreparedDataset, path: Path, has_id: bool = True) -> Labels:
+    schema = dataset.manifest.schema_.model_copy(update={} if has_id else {"id": None})
+    return read_labels(path, schema, 3, lambda: pa.array(IDS))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [pa.array([9, 5, 7]), pa.array([9.0, 5.0, 7.0]), pa.array([Decimal("9"), Decimal("5"), Decimal("7")]),
+     pa.array(["9", "5", "7"]), pa.array(["9", "5", "7"]).dictionary_encode()],
+    ids=lambda ids: str(ids.type),
+)  # fmt: skip
+def test_an_id_is_the_same_in_any_type(small: PreparedDataset, tmp_path: Path, ids: pa.Array) -> None:
+    pq.write_table(pa.table({"id": ids, "click": [1, 0, 0]}), tmp_path / "labels.parquet")
+    assert read(small, tmp_path / "labels.parquet").label.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "label", [pa.array([True, False, False]), pa.array([Decimal("1.0"), Decimal("0.0"), Decimal("0.0")])], ids=str
+)
+def test_labels_of_other_types(small: PreparedDataset, tmp_path: Path, label: pa.Array) -> None:
+    pq.write_table(pa.table({"id": IDS, "click": label}), tmp_path / "labels.parquet")
+    assert read(small, tmp_path / "labels.parquet").label.tolist() == [1, 0, 0]
+
+
+def test_labels_in_csv(small: PreparedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    pa_csv.write_csv(pa.table({"id": [9, 5, 7], "click": [1, 0, 0], "p": [0.5, 0.1, 0.2]}), path)
+    labels = read(small, path)
+    assert labels.label.tolist() == [0, 0, 1]
+    assert labels.p is not None
+    assert labels.p.tolist() == [0.1, 0.2, 0.5]
+    path.write_bytes("id,click\n한,0\n".encode("cp949"))
+    with pytest.raises(InputError, match="labels.csv is not UTF-8 text: see line 2"):
+        read(small, path)
+    path.write_text("id,click\n5,0,1\n")
+    with pytest.raises(InputError, match="labels.csv is not a readable CSV file"):
+        read(small, path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"click": [0, 0, 0]}, "has no column 'id' or 'row_in_split': its rows cannot be matched"),
+        ({"id": ["5", "5", "7"], "click": [0, 0, 0]}, "repeats an id in column 'id': row 2 has '5', as row 1"),
+        ({"id": ["5", "6", "7"], "click": [0, 0, 0]}, "does not have exactly one row for each of the 3 rows"),
+        ({"id": IDS}, "has no label column 'click'"),
+        ({"id": [[5], [7], [9]], "click": [0, 0, 0]}, "which cannot identify rows"),
+        ({"id": IDS, "click": [0, 1, 2]}, "must contain only 0 and 1"),
+    ],
+)
+def test_other_labels_are_refused(
+    small: PreparedDataset, tmp_path: Path, columns: dict[str, list[object]], message: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match=message):
+        read(small, tmp_path / "labels.parquet")
+
+
+def test_a_schema_without_ids_names_only_the_row_number(small: PreparedDataset, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"click": [0, 0, 0]}), tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match="has no column 'row_in_split': its rows"):
+        read(small, tmp_path / "labels.parquet", has_id=False)
+    pq.write_table(pa.table({"click": [0, 1, 0], "row_in_split": [2, 0, 1]}), tmp_path / "labels.parquet")
+    assert read(small, tmp_path / "labels.parquet", has_id=False).label.tolist() == [1, 0, 0]

@@ -1,0 +1,73 @@
+"""The rows that early stopping monitors."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import ListedRows
+from recsys.data.split import Prior, Split
+from recsys.errors import InputError
+from recsys.evaluation.logits import Logits
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, measure
+from recsys.training.config import EarlyStopping
+from recsys.training.early_stopping import split_monitored_rows
+from tests.helpers.training import quick, trainer_of
+
+
+def with_positives(split: Split, n_rows: int, n_positive: int) -> Split:
+    """The split with only some of its fitting rows."""
+    rows = split.fit_rows.numbers()
+    label = split.store.labels(rows)
+    chosen = np.concatenate([rows[label == 1][:n_positive], rows[label == 0][: n_rows - n_positive]])
+    return replace(split, fit_rows=ListedRows(chosen), prior=Prior(n_positive, n_rows - n_positive))
+
+
+def test_one_class_leaves_these_metrics_defined() -> None:
+    metrics = measure(np.zeros(3), Logits.of_one_fit(np.array([-1.0, 0.0, 1.0]), 0.0))
+    assert metrics.defined().keys() == DEFINED_FOR_ONE_CLASS
+
+
+def test_monitored_rows_without_a_positive_are_an_error_before_the_first_step(small: PreparedDataset) -> None:
+    rare = with_positives(small.split("fold_0"), 400, 3)
+    with pytest.raises(InputError, match=r"toss_score is undefined on the 20 monitored rows .*\(0 positive\): raise"):
+        split_monitored_rows(rare, None, EarlyStopping(), 0)
+    fitted, held_out = split_monitored_rows(rare, None, EarlyStopping(weights={"logloss": -1}), 0)
+    assert held_out is not None
+    assert (len(fitted), len(held_out)) == (380, 20)
+    assert split_monitored_rows(rare, None, None, 0) == (rare.fit_rows, None)
+
+
+def test_rows_to_train_on_without_a_positive_are_an_error(small: PreparedDataset) -> None:
+    split = with_positives(small.split("fold_0"), 40, 1)
+    stopping = EarlyStopping(weights={"logloss": -1}, validation_fraction=0.49)
+    errors = []
+    for seed in range(20):  # about half of the seeds hold out the only positive
+        try:
+            split_monitored_rows(split, None, stopping, seed)
+        except InputError as error:
+            errors.append(str(error))
+    assert 3 < len(errors) < 17
+    assert all("monitors all rows of one class, so that none is left to train on" in error for error in errors)
+
+
+def test_validation_rows_without_a_positive_have_their_own_cure(small: PreparedDataset) -> None:
+    split = small.split("fold_0")
+    negatives = ListedRows(np.array([row for row in range(200) if small.store.labels(np.array([row]))[0] == 0]))
+    with pytest.raises(InputError, match="validation rows of early stopping.*add validation rows of both classes"):
+        split_monitored_rows(split, negatives, EarlyStopping(), 0)
+
+
+def test_no_row_left_to_train_on(small: PreparedDataset) -> None:
+    split = replace(small.split("fold_0"), fit_rows=ListedRows(np.array([0])))
+    with pytest.raises(InputError, match="has no rows left to train on"):
+        split_monitored_rows(split, None, EarlyStopping(), 0)
+
+
+def test_tables_beyond_the_memory_are_an_error(small: PreparedDataset, tmp_path: Path) -> None:
+    """A batch has at most all rows, so that a huge batch_size fits; huge tables do not."""
+    trainer_of(small, "fold_0", quick(batch_size=10**20), tmp_path)
+    with pytest.raises(InputError, match="l2 must be at most 3e"):
+        trainer_of(small, "fold_0", quick(embeddings={"l2": 1e300}), tmp_path)
