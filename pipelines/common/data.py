@@ -31,8 +31,8 @@ def prepare_raw(
     engine: Engine = "local",
 ) -> Path:
     """Prepares the files given on the command line, with paths relative to the working folder."""
-    folder = Path(train[0]).absolute()
-    folder = folder if folder.is_dir() else folder.parent
+    first = Path(train[0]).absolute()
+    folder = next(path for path in (first, *first.parents) if path.is_dir())  # that of side tables and the truth
     files = RawFiles(
         train=tuple(str(Path(path).absolute()) for path in train),
         valid=tuple(str(Path(path).absolute()) for path in valid),
@@ -68,15 +68,35 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
     return PreparedDataset.open(out)
 
 
+def open_data(recorded: Path, data: Path | None, owner: str) -> PreparedDataset:
+    """Opens the prepared data set of a run.
+
+    Args:
+        recorded: the folder that the run recorded.
+        data: the value of `--data`; None opens the recorded folder.
+        owner: whose data it is, for error messages.
+
+    Raises:
+        InputError: when the folder is missing, or not a prepared data set.
+    """
+    if data is None and not (recorded / SCHEMA_FILE).is_file():
+        raise InputError(f"{recorded}, the prepared data {owner}, is missing: pass its new place with --data")
+    if data is not None and not (data / SCHEMA_FILE).is_file():
+        raise InputError(f"--data {data} is not a prepared data set: pass the folder that pipelines.prepare wrote")
+    return PreparedDataset.open(data or recorded)
+
+
 def recorded_data(run: RunSection) -> Path | None:
     """The prepared data set recorded in the config of a finished run; None for other configs.
 
     Raises:
-        InputError: when the folder now holds other data.
+        InputError: when the folder is missing, or now holds other data.
     """
-    if run.data is None or not (Path(run.data.folder) / SCHEMA_FILE).is_file():
+    if run.data is None:
         return None
     folder = Path(run.data.folder)
+    if not (folder / SCHEMA_FILE).is_file():
+        raise InputError(f"{folder}, the prepared data of the run, is missing: pass its new place with --data")
     if PreparedDataset.open(folder).manifest.fingerprint != run.data.fingerprint:
         raise InputError(f"{folder} no longer holds the data that the run was trained on: pass that data with --data")
     return folder

@@ -35,18 +35,19 @@ def split_by_time(timeline: Timeline, times: TimeSplit) -> np.ndarray:
     for name, start in starts:
         if start is not None:
             split[_is_from(timeline, start, f"schema.split.{name}_from", times.column)] = PARTITIONS.index(name)
+    known = f"column {times.column!r} has {time_range(timeline)}"
     for name, start in starts:
         n_rows = np.count_nonzero(split == PARTITIONS.index(name))
         if start is not None and n_rows == 0:
+            end = " and before test_from" if name == "valid" else ""
             raise InputError(
-                f"schema.split.{name}_from: no row is from {start} on{' and before test_from' * (name == 'valid')}; "
-                f"column {times.column!r} has {time_range(timeline)}: give a time within that range, in its unit"
+                f"schema.split.{name}_from: no row is from {_shown(start)} on{end}; {known}: give a time within that "
+                "range, in its unit"
             )
     if not np.any(split == PARTITIONS.index("train")):
         start = times.test_from if times.valid_from is None else times.valid_from
         raise InputError(
-            f"schema.split: no row is before {start}; column {times.column!r} has {time_range(timeline)}: give times "
-            "within that range, in its unit"
+            f"schema.split: no row is before {_shown(start)}; {known}: give times within that range, in its unit"
         )
     return split
 
@@ -63,6 +64,10 @@ def _display(timeline: Timeline, value: np.generic) -> str:
         return f"{exact:g}" if isinstance(exact, float) and not exact.is_integer() else f"{int(exact)}"
     seconds = exact // TICKS_PER_S[timeline.unit or "s"]
     return str(np.datetime64(seconds, "s")).replace("T", " ") + ("" if timeline.zone is None else "Z")
+
+
+def _shown(start: float | str | None) -> str:
+    return str(int(start) if isinstance(start, float) and start.is_integer() else start)
 
 
 def _is_from(timeline: Timeline, start: float | str, key: str, column: str) -> np.ndarray:
