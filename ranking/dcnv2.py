@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from ranking.model_config import DeepModelConfig
+from ranking.model_config import DeepModelConfig, Width
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
@@ -27,7 +27,7 @@ class DCNv2Config(DeepModelConfig):
     cross_rank: int | None = Field(default=None, ge=1)
     """Rank of the cross matrices; null for full rank."""
     structure: Literal["parallel", "stacked"] = "parallel"
-    hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
+    hidden_dims: tuple[Width, ...] = Field(default=(256, 128, 64), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False
     """Batch normalization in the MLP's layers."""

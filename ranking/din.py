@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from ranking.matching import Matching, MatchingConfig
-from ranking.model_config import DeepModelConfig
+from ranking.model_config import DeepModelConfig, Width
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
@@ -33,7 +33,7 @@ class DINConfig(DeepModelConfig):
     """The sequences to attend to; null for all sequences of the schema."""
     pooling: Literal["attention", "mean"] = "attention"
     """mean gives all behaviours equal weights: the same network without attention units."""
-    attention_dims: tuple[int, ...] = Field(default=(80, 40), min_length=1)
+    attention_dims: tuple[Width, ...] = Field(default=(80, 40), min_length=1)
     attention_softmax: bool = False
     """Normalizes the weights of a row by a softmax. The paper does not: several matches then count more than one."""
     target_with: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class DINConfig(DeepModelConfig):
     cross_depth: int = Field(default=0, ge=0)
     """DCN V2 cross layers in parallel with the MLP, over the same inputs; the paper has none."""
     cross_rank: int | None = Field(default=None, ge=1)
-    hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
+    hidden_dims: tuple[Width, ...] = Field(default=(256, 128, 64), min_length=1)
     activation: Activation = "dice"
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False

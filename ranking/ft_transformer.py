@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ranking.model_config import DeepModelConfig
+from ranking.model_config import DeepModelConfig, Width
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
@@ -45,7 +45,7 @@ class FTTransformerConfig(DeepModelConfig):
     """Standard deviation of the initial embeddings; null for d_model ** -.5."""
     readout: Literal["cls", "tokens"] = "cls"
     """Input of the output layers. cls: the last state of [CLS]; tokens: the concatenated last states, without [CLS]."""
-    hidden_dims: tuple[int, ...] = ()
+    hidden_dims: tuple[Width, ...] = ()
     """Widths of an MLP between the readout and the logit; none in the paper."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability of that MLP."""

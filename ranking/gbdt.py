@@ -7,23 +7,26 @@ from typing import Any, Literal
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
-from recsys.data.rows import Rows
+from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
 from recsys.system.progress import console, progress_line
 from recsys.training.config import EarlyStopping, LossConfig
-from recsys.training.early_stopping import composite, hold_out_monitor_rows
+from recsys.training.early_stopping import composite, split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
+from recsys.training.step import check_scores
 
 MODEL_FILE = "model.txt"
 _READ_ROWS = 32_768
+_LEARNING_RATE = "model.learning_rate"
+_PROBABILITIES = (np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)  # the outermost with finite logits
 
 
 class _SilentLogger:
@@ -39,12 +42,14 @@ class _SilentLogger:
 class GBDTConfig(StrictModel):
     """Hyperparameters of the trees."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: Literal["gbdt"] = "gbdt"
     boosting: Literal["gbdt", "dart"] = "gbdt"
     n_trees: int = Field(default=1000, ge=1)
     """Maximum number of trees; early stopping may keep fewer."""
     learning_rate: float = Field(default=0.05, gt=0)
-    num_leaves: int = Field(default=31, ge=2)
+    num_leaves: int = Field(default=31, ge=2, le=131_072)
     min_data_in_leaf: int = Field(default=100, ge=1)
     feature_fraction: float = Field(default=0.7, gt=0, le=1)
     bagging_fraction: float = Field(default=0.8, gt=0, le=1)
@@ -61,7 +66,7 @@ class GBDTConfig(StrictModel):
 class GBDTTrainerConfig(StrictModel):
     """Training settings of the trees; they have the same meaning as for deep models."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
     loss: LossConfig = LossConfig()
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null grows all `n_trees`."""
@@ -120,7 +125,7 @@ class GBDTTrainer:
         name: shown on the progress line.
 
     Raises:
-        InputError: when the loss is not the log loss, or no rows are left to train on.
+        InputError: when the loss is not the log loss, no rows are left to train on, or monitored rows lack a class.
     """
 
     def __init__(
@@ -138,9 +143,7 @@ class GBDTTrainer:
                 f"trainer.loss.name={trainer.loss.name}: gbdt supports only log_loss: set trainer.loss.name=log_loss"
             )
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
-        self._rows, self._monitor = hold_out_monitor_rows(split.fit_rows, monitor, trainer.early_stopping, trainer.seed)
-        if len(self._rows) == 0:
-            raise InputError(f"split {split.name!r} has no rows left to train on: add rows or disable early stopping")
+        self._rows, self._monitor = split_monitored_rows(split, monitor, trainer.early_stopping, trainer.seed)
         _, self.link = build_loss(trainer.loss, split.prior)
         self._file = weights / MODEL_FILE
         self._booster: lgb.Booster | None = None
@@ -178,8 +181,20 @@ class GBDTTrainer:
         return np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
 
     def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
-        """Grows the trees and saves those of the best epoch."""
+        """Grows the trees and saves those of the best epoch.
+
+        Raises:
+            InputError: when LightGBM refuses the settings, or a score is not finite.
+        """
         lgb.register_logger(_SilentLogger())
+        try:
+            return self._fit(on_epoch)
+        except lgb.basic.LightGBMError as error:
+            raise InputError(
+                f"LightGBM cannot train with these settings and rows ({' '.join(str(error).split())}): change model.*"
+            ) from error
+
+    def _fit(self, on_epoch: OnEpoch) -> FitReport:
         schema, parameters = self._split.schema, self.parameters()
         is_native = self._config.categorical == "native" and schema.categorical
         label = self._split.store.labels(self._rows.numbers())
@@ -216,6 +231,7 @@ class GBDTTrainer:
         if stopping is None:
             self._save(booster)
         self._booster = lgb.Booster(model_file=self._file)
+        self.predict(ListedRows(self._rows(np.arange(min(len(self._rows), _READ_ROWS)))), "")
         monitored = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
         seconds = sum(epoch.seconds for epoch in progress.epochs)
         console.print(
@@ -246,11 +262,11 @@ class GBDTTrainer:
         model_logits: list[np.ndarray] = []
 
         def store_logits(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
-            model_logits.append(logit_of(p))
+            model_logits.append(logit_of(np.clip(p, *_PROBABILITIES)))
             return "stored", 0.0, True
 
         booster.eval_valid(store_logits)
-        logits = self.link.logits(model_logits[0])
+        logits = self.link.logits(check_scores(model_logits[0], _LEARNING_RATE))
         metrics = measure(label, logits)
         for name, value in metrics.defined().items():
             self._log.scalar(f"monitor/{name}", value, booster.num_trees())
@@ -258,9 +274,13 @@ class GBDTTrainer:
         return composite(metrics, stopping.weights)
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:
-        """Returns [n] float32 logits of rows."""
+        """Returns [n] float32 logits of rows.
+
+        Raises:
+            InputError: when one is not finite.
+        """
         booster = self._booster or lgb.Booster(model_file=self._file)
-        return predict_trees(booster, self._split, rows, name)
+        return check_scores(predict_trees(booster, self._split, rows, name), _LEARNING_RATE)
 
     def clean_up(self) -> None:
         """Does nothing: see `Trainer.clean_up`."""
@@ -272,6 +292,7 @@ def predict_trees(booster: lgb.Booster, split: Split, rows: Rows, name: str = "s
     with progress_line(name, len(rows), is_shown=bool(name)) as line:
         for start in range(0, len(rows), _READ_ROWS):
             block = table[start : start + _READ_ROWS]
-            logits[start : start + len(block)] = booster.predict(block, raw_score=True)
+            with np.errstate(over="ignore"):  # a logit that is infinite in float32 is reported by the caller
+                logits[start : start + len(block)] = booster.predict(block, raw_score=True)
             line.advance(len(block))
     return logits

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ranking.model_config import Width
 from recsys.config import StrictModel
 from recsys.nn.layers import MLP, concat
 
@@ -20,7 +21,7 @@ class MatchingConfig(StrictModel):
     """Weight of the matching loss; the click loss has weight one."""
     dim: int = Field(default=16, ge=1)
     """D, width of the vectors whose inner product is the score."""
-    hidden_dims: tuple[int, ...] = ()
+    hidden_dims: tuple[Width, ...] = ()
     """Widths of an MLP between the pooled behaviours and their vector."""
     max_negatives: int = Field(default=512, ge=1)
     """Targets of the batch that each row's target is contrasted with."""

@@ -1,6 +1,13 @@
 """The base class of the configs of deep ranking models."""
 
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
 from recsys.config import StrictModel
+
+Width = Annotated[int, Field(ge=1)]
+"""Width of a layer."""
 
 
 class DeepModelConfig(StrictModel):
@@ -8,5 +15,7 @@ class DeepModelConfig(StrictModel):
 
     A subclass declares `name: Literal["NAME"] = "NAME"`, the name of the model in `--model` and in run folders.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: str

@@ -23,6 +23,7 @@ from recsys.schema.resolved import Schema
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
+from recsys.training.step import explained_out_of_memory
 from recsys.training.trainer import Trainer
 
 GBDT = "gbdt"
@@ -121,4 +122,5 @@ def build_trainer(
         return GBDTTrainer(config, split, monitor, trainer, weights, log, split.name)
     assert isinstance(trainer, TrainerConfig)
     torch.manual_seed(trainer.seed)
-    return Trainer(build_model(config, split.schema), split, monitor, trainer, weights, log, world, split.name)
+    with explained_out_of_memory("the model does not fit in memory: lower the sizes in the section model"):
+        return Trainer(build_model(config, split.schema), split, monitor, trainer, weights, log, world, split.name)

@@ -70,7 +70,8 @@ class _DeepFit:
     ) -> None:
         self._trainer, self._precision, self._world = trainer, precision, world
         self.model = build_model(config, split.schema)
-        sharded = shard(self.model, trainer.embeddings, trainer.seed, trainer.eval_batch_size, world)
+        batch_size = min(trainer.eval_batch_size, max(1, split.store.n_rows))
+        sharded = shard(self.model, trainer.embeddings, trainer.seed, batch_size, world)
         load_tensors(weights, sharded.state_dict())
 
     def logit(self, split: Split) -> np.ndarray:

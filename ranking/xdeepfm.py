@@ -10,11 +10,11 @@ layer's output, P pairs of maps, X width of concatenated vectors.
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ranking.model_config import DeepModelConfig
+from ranking.model_config import DeepModelConfig, Width
 from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, concat
@@ -29,12 +29,12 @@ class XDeepFMConfig(DeepModelConfig):
     name: Literal["xdeepfm"] = "xdeepfm"
     embedding_dim: int = Field(default=16, ge=1)
     embedding_init_std: float = Field(default=0.05, gt=0)
-    cin_dims: tuple[int, ...] = Field(default=(128, 128), min_length=1)
+    cin_dims: tuple[Width, ...] = Field(default=(128, 128), min_length=1)
     """Feature maps of each CIN layer."""
     cin_split_half: bool = True
     """Whether half of a layer's maps go to the next layer and half to the output; otherwise all go to both."""
     cin_activation: Literal["identity", "relu"] = "identity"
-    hidden_dims: tuple[int, ...] = Field(default=(256, 128, 64), min_length=1)
+    hidden_dims: tuple[Width, ...] = Field(default=(256, 128, 64), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False
     """Batch normalization in the MLP's layers."""
@@ -42,6 +42,14 @@ class XDeepFMConfig(DeepModelConfig):
     """Trades time for memory: recomputes the MLP's activations in the backward pass."""
     pool_sequences: bool = True
     """Adds the mean embedding of each token sequence as a field."""
+
+    @model_validator(mode="after")
+    def _check_halves(self) -> "XDeepFMConfig":
+        if self.cin_split_half and min(self.cin_dims[:-1], default=2) < 2:
+            raise ValueError(
+                f"cin_split_half needs two feature maps in every layer but the last, got cin_dims={self.cin_dims}"
+            )
+        return self
 
 
 class CIN(nn.Module):

@@ -1,9 +1,9 @@
-"""Training settings of retrieval."""
+"""Settings of retrieval: training and the index."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from recsys.config import StrictModel
 from recsys.training.config import FitConfig
@@ -12,8 +12,13 @@ PositivesOf = Literal["clicked", "all"]
 """The rows that count as positives: clicked rows, or all rows regardless of the label."""
 
 
+IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
+
+
 class RetrievalLoss(StrictModel):
     """The loss of the towers."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "all_ads": "full_catalog",
@@ -70,3 +75,25 @@ class RetrievalTrainerConfig(FitConfig):
     loss: RetrievalLoss = RetrievalLoss()
     early_stopping: RetrievalStopping | None = None
     """Needs a valid split in the data set; null trains all epochs and keeps the last weights."""
+
+
+class IndexConfig(StrictModel):
+    """Settings of the index."""
+
+    kind: Literal["auto", IndexKind] = "auto"
+    """auto: exact search up to 20,000 items, inverted lists above. ivf_pq: exact search below 256 items, as product
+    quantization needs 256 vectors."""
+    wanted_recall: float = Field(default=0.95, gt=0, le=1)
+    """Minimum recall@100 against exact search; n_probe or ef_search is the smallest value that reaches it."""
+    n_lists: int | None = Field(default=None, ge=1)
+    """Inverted lists; null for about four times the square root of the number of items."""
+    n_probe: int | None = Field(default=None, ge=1)
+    """Lists searched per query; null to reach `wanted_recall`."""
+    pq_bytes: int | None = Field(default=None, ge=1)
+    """Bytes per vector with product quantization, a divisor of the vectors' width; null: half a byte per dimension."""
+    hnsw_links: int = Field(default=32, ge=2, le=4096)
+    ef_construction: int = Field(default=100, ge=1)
+    ef_search: int | None = Field(default=None, ge=1)
+    """Size of the HNSW candidate list in a search; null to reach `wanted_recall`."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Search device; auto is the GPU if faiss supports it and has this kind of index on it."""

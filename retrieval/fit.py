@@ -16,6 +16,7 @@ from recsys.training.config import LossConfig
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.predict import predict
+from recsys.training.step import check_scores, explained_out_of_memory
 from recsys.training.task import Objective, RowLoss, Task, Validation
 from recsys.training.trainer import Trainer
 from retrieval.catalog import Catalog
@@ -132,6 +133,11 @@ def build_retrieval_trainer(
                 f"trainer.early_stopping needs a valid split, split {split.name!r} has none: set it to null"
             )
         requests = positives_among(split, monitor, positives)
+        if len(requests) == 0:
+            raise InputError(
+                f"trainer.early_stopping needs positives among the {len(monitor):,} valid rows, they have none: "
+                "set it to null"
+            )
         target = catalog.entries(split, requests.numbers())
 
         def measure() -> dict[str, float]:
@@ -142,7 +148,8 @@ def build_retrieval_trainer(
 
         validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
     task = Task(train_rows, batches, objective, link, validation)
-    return Trainer(model, split, None, config, weights, log, world, name, task)
+    with explained_out_of_memory("the towers do not fit in memory: lower the sizes in the section retrieval.model"):
+        return Trainer(model, split, None, config, weights, log, world, name, task)
 
 
 class Towers:
@@ -180,7 +187,8 @@ class Towers:
     def logits(self, rows: Rows, name: str) -> np.ndarray:
         """Returns the [n] logits of the rows' (request, item) pairs."""
         config = self._config
-        return predict(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world, name)
+        size, precision = config.eval_batch_size, config.precision
+        return check_scores(predict(self.model, self._split, rows, size, precision, self._world, name))
 
 
 def load_towers(
@@ -193,7 +201,8 @@ def load_towers(
 ) -> Towers:
     """Loads trained towers from a folder of weights; the popularity prior is the recent popularity."""
     model = TwoTower(model_config, split.schema)
-    sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
+    batch_size = min(config.batch_size, split.store.n_rows)
+    sharded = shard(model, config.embeddings, config.seed, -(-batch_size // world.size), world)
     load_tensors(weights, sharded.state_dict())
     model.set_popularity(share_by_id(split, catalog, catalog.recent))
     digest = hashlib.sha256()

@@ -10,43 +10,23 @@ from typing import Any, Literal
 
 import faiss
 import numpy as np
-from pydantic import Field
 
 from recsys.config import StrictModel, validate
 from recsys.errors import InputError
 from recsys.system.files import read_json, write_json
+from recsys.system.progress import console
+from retrieval.config import IndexConfig, IndexKind
 
 INDEX_FILE, DESCRIPTION_FILE = "index.faiss", "index.json"
-IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
 N_RECALLED = 100
 """K of the recall@K against exact search that tunes n_probe and ef_search."""
 _BLOCK = 65_536
 _QUERY_BLOCK = 4096
 _TRAINING_VECTORS_PER_LIST = 64
+_PQ_CENTROIDS = 256  # of each byte; their clustering needs at least as many vectors
 _MAX_FLAT_ITEMS = 20_000  # exact search of so few items takes microseconds
 _N_TUNING_QUERIES = 1000
 _MARGIN = 0.005  # recall may be slightly lower on queries that were not used for tuning
-
-
-class IndexConfig(StrictModel):
-    """Settings of the index."""
-
-    kind: Literal["auto", IndexKind] = "auto"
-    """auto: exact search up to 20,000 items, inverted lists above."""
-    wanted_recall: float = Field(default=0.95, gt=0, le=1)
-    """Minimum recall@100 against exact search; n_probe or ef_search is the smallest value that reaches it."""
-    n_lists: int | None = Field(default=None, ge=1)
-    """Inverted lists; null for about four times the square root of the number of items."""
-    n_probe: int | None = Field(default=None, ge=1)
-    """Lists searched per query; null to reach `wanted_recall`."""
-    pq_bytes: int | None = Field(default=None, ge=1)
-    """Bytes per vector with product quantization; null for half a byte per dimension."""
-    hnsw_links: int = Field(default=32, ge=2)
-    ef_construction: int = Field(default=100, ge=1)
-    ef_search: int | None = Field(default=None, ge=1)
-    """Size of the HNSW candidate list in a search; null to reach `wanted_recall`."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Search device; auto is the GPU if faiss supports it and has this kind of index on it."""
 
 
 class IndexDescription(StrictModel):
@@ -71,7 +51,7 @@ class ItemIndex:
         device: device to search on.
 
     Raises:
-        InputError: when device is gpu and faiss finds no GPU or has no GPU index of this kind.
+        InputError: when device is gpu and faiss finds no GPU or cannot search this index on it.
     """
 
     def __init__(self, kind: IndexKind, index: Any, device: Literal["auto", "cpu", "gpu"] = "auto") -> None:
@@ -86,7 +66,14 @@ class ItemIndex:
         self._search_index = index
         if self.is_on_gpu:
             self._resources = faiss.StandardGpuResources()
-            self._search_index = faiss.index_cpu_to_gpu(self._resources, 0, index)
+            try:
+                self._search_index = faiss.index_cpu_to_gpu(self._resources, 0, index)
+            except RuntimeError as error:  # faiss has GPU code for some values of pq_bytes only
+                message = f"faiss has no GPU search for this {kind} index"
+                if device == "gpu":
+                    raise InputError(f"{message}: set index.device=cpu, or change index.pq_bytes") from error
+                console.print(f"{message}: it is searched on the CPU")
+                self.is_on_gpu = False
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -99,10 +86,10 @@ class ItemIndex:
                 return {}
             case "hnsw":
                 return {"links": self.index.hnsw.nb_neighbors(1), "ef_search": self.index.hnsw.efSearch}
-            case "ivf_flat":
-                return {"n_lists": self.index.nlist, "n_probe": self.index.nprobe}
-            case "ivf_pq":
-                return {"n_lists": self.index.nlist, "n_probe": self.index.nprobe, "pq_bytes": self.index.pq.code_size}
+            case "ivf_flat" | "ivf_pq":
+                lists = without_padding(self.index)
+                n_bytes = {"pq_bytes": lists.pq.code_size} if self.kind == "ivf_pq" else {}
+                return {"n_lists": lists.nlist, "n_probe": lists.nprobe, **n_bytes}
 
     def set_search_parameter(self, value: int) -> None:
         """Sets n_probe or ef_search."""
@@ -110,7 +97,7 @@ class ItemIndex:
             if self.kind == "hnsw":
                 index.hnsw.efSearch = value
             elif self.kind != "flat":
-                index.nprobe = value
+                without_padding(index).nprobe = value
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Finds the k best vectors for each of [n, d] queries, block by block.
@@ -178,21 +165,25 @@ def build_index(
         InputError: when there are no vectors, or the settings do not fit their number or width.
     """
     n, d = vectors.shape
-    if n == 0:
-        raise InputError("an index needs at least one vector, got none: the catalog is empty")
-    kind: IndexKind = config.kind if config.kind != "auto" else "flat" if n <= _MAX_FLAT_ITEMS else "ivf_flat"
+    kind = choose_kind(config, n, d)
+    if kind == "flat" and config.kind == "ivf_pq":
+        console.print(f"index.kind=ivf_pq needs {_PQ_CENTROIDS} items, there are {n}: the index is exact (kind flat)")
     rng = np.random.default_rng(seed)
     index = _empty(kind, n, d, config)
     if not index.is_trained:
-        sample = np.sort(rng.choice(n, min(n, _TRAINING_VECTORS_PER_LIST * index.nlist), replace=False))
-        index.cp.seed = seed + 1
+        lists = without_padding(index)
+        n_sampled = _TRAINING_VECTORS_PER_LIST * max(lists.nlist, _PQ_CENTROIDS if kind == "ivf_pq" else 1)
+        sample = np.sort(rng.choice(n, min(n, n_sampled), replace=False))
+        lists.cp.seed = seed + 1
+        for clustering in (lists.cp, lists.pq.cp) if kind == "ivf_pq" else (lists.cp,):
+            clustering.min_points_per_centroid = 1  # faiss warns below 39, which a small catalog cannot have
         index.train(np.ascontiguousarray(vectors[sample], np.float32))
     for start in range(0, n, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32))
     item_index = ItemIndex(kind, index, config.device)
     effort = config.ef_search if kind == "hnsw" else config.n_probe
     if effort is not None:
-        item_index.set_search_parameter(effort)
+        item_index.set_search_parameter(min(effort, n if kind == "hnsw" else _n_lists(config, n)))
     elif kind != "flat":
         pool = vectors if queries is None else queries
         sample = pool[np.sort(rng.choice(len(pool), min(len(pool), _N_TUNING_QUERIES), replace=False))]
@@ -200,23 +191,47 @@ def build_index(
     return item_index
 
 
+def choose_kind(config: IndexConfig, n: int, d: int) -> IndexKind:
+    """Chooses the kind of an index of n vectors of width d, and checks the settings.
+
+    Raises:
+        InputError: when there are no vectors, or the settings do not fit their number or width.
+    """
+    if n == 0:
+        raise InputError("an index needs at least one vector, got none: the catalog is empty")
+    if config.kind == "auto":
+        return "flat" if n <= _MAX_FLAT_ITEMS else "ivf_flat"
+    if config.kind == "ivf_pq" and config.pq_bytes and d % config.pq_bytes:
+        divisors = ", ".join(str(k) for k in range(1, d + 1) if d % k == 0)
+        raise InputError(
+            f"index.pq_bytes={config.pq_bytes} must divide the vectors' width {d}: set it to one of {divisors}, or null"
+        )
+    if config.kind == "ivf_pq" and n < _PQ_CENTROIDS:
+        return "flat"
+    if config.kind in ("ivf_flat", "ivf_pq") and _n_lists(config, n) > n:
+        raise InputError(f"index.n_lists={config.n_lists} is more than the {n} items: lower it")
+    return config.kind
+
+
+def _n_lists(config: IndexConfig, n: int) -> int:
+    return config.n_lists or max(1, min(round(4 * n**0.5), n // 39 or 1))
+
+
+def without_padding(index: Any) -> Any:
+    """The inverted lists of an index that first pads its vectors; other indexes unchanged."""
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+
+
 def _empty(kind: IndexKind, n: int, d: int, config: IndexConfig) -> Any:
     """Returns an index without vectors."""
-    if kind == "flat":
-        return faiss.index_factory(d, "Flat", faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
         index: Any = faiss.index_factory(d, f"HNSW{config.hnsw_links},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = config.ef_construction
+        index.hnsw.efConstruction = min(config.ef_construction, max(n, 16))
         return index
-    n_lists = config.n_lists or max(1, min(round(4 * n**0.5), n // 39 or 1))
-    if n_lists > n:
-        raise InputError(f"index.n_lists={n_lists} is more than the {n} items: lower it")
-    if kind == "ivf_flat":
-        return faiss.index_factory(d, f"IVF{n_lists},Flat", faiss.METRIC_INNER_PRODUCT)
-    n_bytes = config.pq_bytes or max(1, d // 2)
-    if d % n_bytes:
-        raise InputError(f"index.pq_bytes={n_bytes} must divide the vectors' width {d}: change it")
-    return faiss.index_factory(d, f"IVF{n_lists},PQ{n_bytes}x8np", faiss.METRIC_INNER_PRODUCT)
+    lists, n_bytes = f"IVF{_n_lists(config, n)}", config.pq_bytes or (d + 1) // 2
+    padding = f"Pad{d + 1}," if config.pq_bytes is None and d % 2 else ""  # a zero dimension changes no inner product
+    factories = {"flat": "Flat", "ivf_flat": f"{lists},Flat", "ivf_pq": f"{padding}{lists},PQ{n_bytes}x8np"}
+    return faiss.index_factory(d, factories[kind], faiss.METRIC_INNER_PRODUCT)
 
 
 def tune_search(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, min_recall: float) -> float:
@@ -227,7 +242,7 @@ def tune_search(index: ItemIndex, vectors: np.ndarray, queries: np.ndarray, min_
     """
     exact = exact_search(vectors, queries, N_RECALLED)
     low = 1 if index.kind != "hnsw" else min(N_RECALLED, len(index))
-    high = index.index.nlist if index.kind != "hnsw" else max(low, min(len(index), 4096))
+    high = without_padding(index.index).nlist if index.kind != "hnsw" else max(low, min(len(index), 4096))
     target_recall = min(1.0, min_recall + _MARGIN)
     value, recall = low, 0.0
     while True:  # doubles the value; the next loop bisects the last interval
@@ -280,8 +295,5 @@ def queries_per_s(index: ItemIndex, queries: np.ndarray, k: int, n_rounds: int =
 
 
 def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

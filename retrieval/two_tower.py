@@ -9,10 +9,10 @@ D width of a vector, X width of concatenated vectors, V ids of the target item.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
@@ -33,6 +33,8 @@ Pooling = Literal["mean", "attention", "last", "causal"]
 class TwoTowerConfig(StrictModel):
     """Hyperparameters of a two-tower model."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     renamed_keys: ClassVar[Mapping[str, str]] = {"ad_hidden_dims": "item_hidden_dims"}
 
     name: Literal["two_tower"] = "two_tower"
@@ -40,8 +42,8 @@ class TwoTowerConfig(StrictModel):
     embedding_init_std: float = Field(default=0.05, gt=0)
     output_dim: int = Field(default=64, ge=1)
     """Width of the compared vectors."""
-    user_hidden_dims: tuple[int, ...] = (256, 128)
-    item_hidden_dims: tuple[int, ...] = (128,)
+    user_hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = (256, 128)
+    item_hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "mean"
     """Pooling of each of the user's token sequences. causal: causal self-attention over the sequence that shares the
@@ -51,6 +53,11 @@ class TwoTowerConfig(StrictModel):
     """Initial value of the learned temperature, the divisor of the cosine."""
     popularity_prior: bool = True
     """Adds ln of an item's popularity to its logit, so that the towers learn only the deviation from popularity."""
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors, with the component of the popularity prior."""
+        return self.output_dim + 1
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class TwoTower(nn.Module):
         self.ad_features = PooledEmbeddings(schema, dim, item.tokens, std, categorical=unshared_item)
         self.request_dense, self.item_dense = _DenseValues(request), _DenseValues(item)
         self.by_step, self.shared_item = tuple(n for n in by_step if n != self.causal_over), tuple(shared_item)
-        self.pooling, self.width = config.pooling, config.output_dim + 1
+        self.pooling, self.width = config.pooling, config.width
         self.queries = nn.ParameterDict()
         if config.pooling == "attention":
             self.queries.update({name: nn.Parameter(torch.zeros(dim)) for name in by_step})

@@ -9,6 +9,7 @@ from recsys.data.split import Split
 from recsys.nn.precision import Precision, autocast
 from recsys.system.progress import progress_line
 from recsys.system.world import World
+from recsys.training.step import check_scores
 from retrieval.catalog import Catalog, item_batch
 from retrieval.two_tower import TwoTower
 
@@ -17,7 +18,11 @@ from retrieval.two_tower import TwoTower
 def request_vectors(
     model: TwoTower, split: Split, rows: Rows, batch_size: int, precision: Precision, world: World
 ) -> np.ndarray:
-    """Returns the [n, d] float32 vectors of the rows' requests on every process; a collective call."""
+    """Returns the [n, d] float32 vectors of the rows' requests on every process; a collective call.
+
+    Raises:
+        DivergenceError: if a vector is not finite.
+    """
     model.eval()
     loader = Loader(split, rows, batch_size, model.sequences, world=world)
     vectors = torch.zeros(len(rows), model.width)
@@ -28,14 +33,18 @@ def request_vectors(
                 batch_vectors = model.user_vectors(batch.to(world.device), len(batch))
             vectors[share.start : share.stop] = batch_vectors[: len(share)].cpu()
             line.advance(len(batch) * world.size)
-    return world.all_reduce(vectors).numpy()
+    return check_scores(world.all_reduce(vectors).numpy())
 
 
 @torch.no_grad()
 def item_vectors(
     model: TwoTower, split: Split, catalog: Catalog, batch_size: int, precision: Precision, world: World
 ) -> np.ndarray:
-    """Returns the [I, d] float32 vectors of the catalog on every process; a collective call."""
+    """Returns the [I, d] float32 vectors of the catalog on every process; a collective call.
+
+    Raises:
+        DivergenceError: if a vector is not finite.
+    """
     model.eval()
     n_items = len(catalog)
     vectors = torch.zeros(n_items, model.width)
@@ -48,7 +57,7 @@ def item_vectors(
             batch_vectors = model.item_vectors(batch.to(world.device)).cpu()
         is_valid = indices < n_items
         vectors[indices[is_valid]] = batch_vectors[torch.from_numpy(is_valid)]
-    return world.all_reduce(vectors).numpy()
+    return check_scores(world.all_reduce(vectors).numpy())
 
 
 class InnerProducts:

@@ -59,7 +59,10 @@ def paired_bootstrap(
     is_positive = label == 1
     n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
     if n_positive == 0 or n_negative == 0:
-        raise InputError(f"{len(label)} rows, {n_positive} of them positive: a comparison needs rows of both classes")
+        raise InputError(
+            f"{len(label):,} rows, {n_positive:,} of them positive: a comparison needs rows of both classes, pass runs "
+            "on more rows"
+        )
     rng = np.random.default_rng(seed)
     rankings = [_Ranking(is_positive, logits) for logits in (first, second)]
     bin_pairs = rankings[0].bin_of_negative * rankings[1].n_bins + rankings[1].bin_of_negative
@@ -137,16 +140,16 @@ class _Ranking:
         n_positive, n_negative = weight.sum(), bin_weight.sum()
         hits = np.cumsum(weight)[self.last_of_tie]
         misses = self._weight_above(self.not_below, bin_weight)
-        with np.errstate(invalid="ignore"):
-            ap = np.sum(np.where(weight > 0, weight * hits / (hits + misses), 0.0)) / n_positive
-        mid_rank = (misses + self._weight_above(self.above, bin_weight)) / 2
-        roc_auc = 1 - np.sum(weight * mid_rank) / (n_positive * n_negative)
         natural, balanced = (
             (np.dot(positive_weight, positive_loss), np.dot(cell_weight, cell_loss))
             for positive_loss, cell_loss in zip(self.positive_loss, self._cell_loss, strict=True)
         )
-        logloss = sum(natural) / (n_positive + n_negative)
-        wll = (balanced[0] / n_positive + balanced[1] / n_negative) / 2
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN if a class has no weight: the quantiles omit it
+            ap = np.sum(np.where(weight > 0, weight * hits / (hits + misses), 0.0)) / n_positive
+            mid_rank = (misses + self._weight_above(self.above, bin_weight)) / 2
+            roc_auc = 1 - np.sum(weight * mid_rank) / (n_positive * n_negative)
+            logloss = sum(natural) / (n_positive + n_negative)
+            wll = (balanced[0] / n_positive + balanced[1] / n_negative) / 2
         return ap, wll, roc_auc, logloss, toss_score(ap, wll)
 
 

@@ -7,6 +7,17 @@ import numpy as np
 ScoreFunction = Callable[[np.ndarray], np.ndarray]
 
 
+def can_cross_fit(label: np.ndarray, fold: np.ndarray) -> bool:
+    """Whether there are rows, and the other folds of each fold together have rows of both classes.
+
+    Args:
+        label: [n] 0 / 1.
+        fold: [n] fold names.
+    """
+    outside = [label[fold != name] for name in np.unique(fold)]
+    return bool(outside) and all(len(np.unique(labels)) == 2 for labels in outside)
+
+
 def cross_fit(fold: np.ndarray, fit: Callable[[np.ndarray], ScoreFunction]) -> np.ndarray:
     """[n] scores; each row is scored by a fit to the rows of the other folds.
 

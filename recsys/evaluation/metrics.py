@@ -19,6 +19,8 @@ N_ECE_BINS = 20
 MetricName = Literal["ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 """In the column order of every table."""
+DEFINED_FOR_ONE_CLASS: frozenset[str] = frozenset({"logloss", "ece"})
+"""All other metrics need rows of both classes."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 

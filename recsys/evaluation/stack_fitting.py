@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from recsys.errors import InputError
 from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import log_pos_weight_of
 from recsys.evaluation.metrics import weighted_log_loss
@@ -30,8 +31,16 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
         method: the ensemble method.
         members: M names.
         logit_NM: [N, M] natural logits of the members.
-        label: [N] 0 / 1; both classes are required, except for logit_mean.
+        label: [N] 0 / 1.
+
+    Raises:
+        InputError: if the rows have one class, except for logit_mean.
     """
+    if method != "logit_mean" and int(label.sum()) in (0, len(label)):
+        raise InputError(
+            f"the stack {method} is fitted to {len(label):,} rows, {int(label.sum()):,} of them positive: it needs "
+            "rows of both classes"
+        )
     names, n_members = tuple(members), logit_NM.shape[1]
     match method:
         case "logit_mean":

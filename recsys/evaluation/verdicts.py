@@ -69,7 +69,8 @@ def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | Non
 
     Args:
         criterion: the required gain.
-        differences: by metric; None, or without the metric, if it could not be computed.
+        differences: by metric; None, or without the metric, if it could not be computed. A gain relative to a baseline
+            value of zero is missing too.
         segment: name of the segment, for the name of the check.
     """
     min_gain = criterion.relative_gain if criterion.gain is None else criterion.gain
@@ -79,7 +80,8 @@ def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | Non
     threshold = f">= {min_gain:+g}{unit}{interval_condition}"
     what = f"{criterion.metric} gain{f', {segment}' if segment else ''}"
     difference = (differences or {}).get(criterion.metric)
-    if difference is None or difference.difference != difference.difference:
+    is_relative_to_zero = criterion.gain is None and difference is not None and difference.first == 0
+    if difference is None or difference.difference != difference.difference or is_relative_to_zero:
         return Check(what=what, value=None, threshold=threshold, passed=False)
     sign = -1.0 if criterion.metric in LOWER_IS_BETTER else 1.0
     scale = sign / (abs(difference.first) if criterion.gain is None else 1.0)

@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import LOWER_IS_BETTER
+from recsys.report.plots import plain_label
 
 matplotlib.use("Agg")  # files only, no window
 
@@ -42,10 +43,10 @@ def plot_differences(
             panel.plot(d.difference, y, "o", color=color, ms=6)
         panel.axvline(0, color="#1c2430", lw=0.8)
         direction = " (lower is better)" if metric in LOWER_IS_BETTER else ""
-        panel.set_xlabel(f"{metric}, difference to {reference}{direction}")
+        panel.set_xlabel(f"{metric}, difference to {plain_label(reference)}{direction}")
         panel.tick_params(axis="x", labelrotation=30)
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_yticks(range(len(names)), [plain_label(name) for name in names])
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     figure.savefig(path, dpi=_DPI)
 
@@ -60,7 +61,7 @@ def plot_learning_curves(runs: Mapping[str, Sequence[Sequence[float]]], ylabel: 
         panel = panels[index]
         for values in fits:
             panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, lw=1, color=color_of(index), alpha=0.8)
-        panel.set_title(name, fontsize=10)
+        panel.set_title(plain_label(name), fontsize=10)
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
@@ -86,7 +87,10 @@ def plot_precision_recall(label: np.ndarray, runs: Mapping[str, np.ndarray], pat
         # the lowest recalls depend on a few rows; more points than pixels are not visible
         recall_grid = np.linspace(0.01, 1, _N_CURVE_POINTS)
         panel.plot(
-            recall_grid, np.interp(recall_grid, recall[::-1], precision[::-1]), label=name, **_line(index, len(runs))
+            recall_grid,
+            np.interp(recall_grid, recall[::-1], precision[::-1]),
+            label=plain_label(name),
+            **_line(index, len(runs)),
         )
     panel.axhline(float(label.mean()), color="#1c2430", lw=0.8, ls=":", label="base rate")
     panel.set(xscale="log", xlabel="recall", ylabel="precision")
@@ -127,7 +131,7 @@ def _line(index: int, n: int) -> dict[str, Any]:
 
 def _draw_density(panel: Axes, values: np.ndarray, edges: np.ndarray, name: str, style: dict[str, Any]) -> None:
     density, _ = np.histogram(values, edges, density=True)
-    panel.plot((edges[:-1] + edges[1:]) / 2, density, label=name, **style)
+    panel.plot((edges[:-1] + edges[1:]) / 2, density, label=plain_label(name), **style)
 
 
 def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path, base: float | None = None) -> None:
@@ -146,10 +150,10 @@ def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path
     for index, name in enumerate(names):
         x = [k - 0.4 + width * (index + 0.5) for k, values in enumerate(groups.values()) if name in values]
         heights = [values[name] for values in groups.values() if name in values]
-        panel.bar(x, heights, width * 0.9, color=color_of(index), label=name)
+        panel.bar(x, heights, width * 0.9, color=color_of(index), label=plain_label(name))
     if base is not None:
         panel.axhline(base, color="#1c2430", lw=0.8, ls=":")
-    panel.set_xticks(range(len(groups)), list(groups))
+    panel.set_xticks(range(len(groups)), [plain_label(name) for name in groups])
     panel.set_ylabel(ylabel)
     panel.grid(axis="y", alpha=0.3)
     if len(names) > 1:
@@ -171,5 +175,5 @@ def plot_horizontal_bars(panels: Mapping[str, Mapping[str, float]], path: Path) 
         panel.set_xlabel(quantity)
         panel.margins(x=0.18)
         panel.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), [plain_label(name) for name in names])
     figure.savefig(path, dpi=_DPI)

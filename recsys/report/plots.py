@@ -16,6 +16,11 @@ matplotlib.use("Agg")  # files only, no window
 _DPI = 150
 
 
+def plain_label(text: str) -> str:
+    """Returns a name from a user's data or command as a label: matplotlib reads text between two `$` as a formula."""
+    return text.replace("$", r"\$")
+
+
 def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path: Path) -> None:
     """Draws a sweep: a heat map for a full grid of two settings, otherwise one panel per setting.
 
@@ -42,7 +47,7 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
             if is_numeric and min(x) > 0 and max(x) / min(x) >= 20:
                 panel.set_xscale("log")
             if not is_numeric:
-                panel.set_xticks(range(len(values)), values)
+                panel.set_xticks(range(len(values)), [plain_label(value) for value in values])
             panel.set_xlabel(key)
             panel.set_ylabel(metric)
             panel.grid(alpha=0.3)
@@ -66,7 +71,7 @@ def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, p
         intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
         observed = np.array([label[rows].mean() for rows in bins])
         errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
-        panel.errorbar(predicted, observed, errors, fmt=marker, ms=4, lw=1, alpha=0.8, label=name)
+        panel.errorbar(predicted, observed, errors, fmt=marker, ms=4, lw=1, alpha=0.8, label=plain_label(name))
         extremes += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
     low, high = 0.7 * min(extremes), 1.4 * max(extremes)
     panel.plot([low, high], [low, high], color="grey", lw=1, zorder=0)
@@ -98,8 +103,9 @@ def _draw_heat_map(
     for (row, column), value in np.ndenumerate(grid):
         color = "white" if value < middle else "black"
         panel.text(column, row, f"{value:.4f}", ha="center", va="center", color=color)
-    panel.set_yticks(range(len(axes_values[0])), axes_values[0])
-    panel.set_xticks(range(len(axes_values[1])), axes_values[1])
+    rows, columns = ([plain_label(value) for value in values] for values in axes_values)
+    panel.set_yticks(range(len(rows)), rows)
+    panel.set_xticks(range(len(columns)), columns)
     panel.set_ylabel(keys[0])
     panel.set_xlabel(keys[1])
     figure.colorbar(image, label=metric)

@@ -39,7 +39,7 @@ def hold(output: Path) -> None:
         raise InputError(f"{output} is being written by {holder}: wait for it, or choose another --out") from error
     holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     try:
-        path.write_text(holder)
+        path.write_text(holder, encoding="utf-8")
     except OSError:  # a full disk
         lock.release()
         raise
@@ -71,4 +71,4 @@ def _unlock(path: Path) -> None:
 
 
 def _read_holder(path: Path) -> str:
-    return path.read_text(errors="replace").strip() if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""

@@ -4,7 +4,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from recsys.training.optimizers import Optimizers
+
+
+def averaged_tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[tuple[str, Tensor]]:
+    """Yields the parameters of AdamW and the running statistics of a model, by name."""
+    for parameter in optimizers.parameters:
+        yield optimizers.names[id(parameter)], parameter
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm1d):
+            for name, buffer in module.named_buffers():
+                if buffer.is_floating_point():
+                    yield f"{prefix}.{name}", buffer
 
 
 class WeightAverage:

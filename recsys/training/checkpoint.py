@@ -184,7 +184,7 @@ class ResumePoint:
             try:
                 verify(slot)
             except InputError as error:
-                console.print(f"[yellow]{error}; this checkpoint is ignored[/yellow]")
+                console.print(f"{error}; this checkpoint is ignored", style="yellow")
                 return False
             self._verified.add(slot)
         return slot in self._verified

@@ -3,16 +3,21 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from recsys.config import StrictModel
 from recsys.distributed.config import EmbeddingTraining
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, metric_name
 from recsys.nn.precision import Precision
 
+MAX_FLOAT32, MAX_SEED = 3e38, 2**62
+"""Limits of torch, which cannot convert larger numbers."""
+
 
 class EarlyStopping(StrictModel):
     """Early stopping, on rows that are neither trained on nor reported."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"holdout_fraction": "validation_fraction"}
 
@@ -39,8 +44,10 @@ class EarlyStopping(StrictModel):
 class LossConfig(StrictModel):
     """The loss and its class weights."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: Literal["log_loss", "focal"] = "log_loss"
-    pos_weight: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    pos_weight: Annotated[float, Field(gt=0, le=MAX_FLOAT32)] | Literal["auto"] = "auto"
     """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows."""
     gamma: float = Field(default=2.0, ge=0)
     """Focusing parameter of the focal loss."""
@@ -58,7 +65,9 @@ class LossConfig(StrictModel):
 class FitConfig(StrictModel):
     """Settings of a training run, for any task."""
 
-    seed: int = Field(default=0, ge=0)
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     epochs: int = Field(default=3, ge=1)
     stop_after: int | None = Field(default=None, ge=1)
     """Epochs after which training ends; the learning rate schedule still covers all `epochs`. null: all epochs."""

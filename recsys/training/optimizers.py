@@ -8,8 +8,9 @@ from torch import nn
 from torchrec.distributed import DistributedModelParallel
 
 from recsys.distributed.fused import RowL2
+from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
-from recsys.training.config import FitConfig
+from recsys.training.config import MAX_FLOAT32, FitConfig
 
 
 class Optimizers:
@@ -23,6 +24,9 @@ class Optimizers:
         model: the sharded model.
         config: learning rates and penalties.
         n_steps: number of steps of the whole training.
+
+    Raises:
+        InputError: when the L2 penalty is beyond float32.
     """
 
     def __init__(self, model: DistributedModelParallel, config: FitConfig, n_steps: int) -> None:
@@ -40,6 +44,8 @@ class Optimizers:
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
         self.dense = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.fused = model.fused_optimizer
+        if config.embeddings.l2 > MAX_FLOAT32:
+            raise InputError(f"trainer.embeddings.l2 must be at most {MAX_FLOAT32:g}, got {config.embeddings.l2:g}")
         self._row_l2 = RowL2(model, config.embeddings.l2)
         self.parameters = [*decayed, *undecayed]
         self.norm = torch.zeros(())

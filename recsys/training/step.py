@@ -8,12 +8,14 @@ Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.func import functional_call
 from torchrec import EmbeddingCollection, JaggedTensor
 
@@ -31,6 +33,48 @@ Output = Tensor | dict[str, JaggedTensor]
 
 class OutOfMemoryError(InputError):
     """A batch does not fit in the device's memory, for any allowed number of micro-batches."""
+
+
+class DivergenceError(InputError):
+    """The loss, a weight or a score is not finite: training diverged."""
+
+    def __init__(self, problem: str, setting: str = "trainer.learning_rate") -> None:
+        super().__init__(f"{problem}: lower {setting} or check the data for extreme values")
+
+
+def check_weights(tensors: Mapping[str, Any], world: World) -> None:
+    """Checks the weights after the last step of an epoch: no later step computes a loss with them.
+
+    Args:
+        tensors: tensors by name; every process passes its shards of sharded tensors.
+        world: the processes, all of which must call this function.
+
+    Raises:
+        DivergenceError: if a weight is not finite, on any process.
+    """
+    n_wrong = torch.zeros((), device=world.device)
+    for value in tensors.values():
+        for tensor in [s.tensor for s in value.local_shards()] if isinstance(value, ShardedTensor) else [value]:
+            if tensor.is_floating_point() and tensor.numel():
+                low, high = tensor.detach().aminmax()  # NaN if any value is; allocates nothing of a table's size
+                n_wrong += ~(low.isfinite() & high.isfinite()).to(world.device)
+    if world.all_reduce(n_wrong) > 0:
+        raise DivergenceError("a weight is not finite after the last step, so the loss is not finite")
+
+
+def check_scores(scores: np.ndarray, setting: str = "trainer.learning_rate") -> np.ndarray:
+    """Returns scores or vectors if all are finite.
+
+    Args:
+        scores: any numbers that a model computed.
+        setting: the learning rate to lower.
+
+    Raises:
+        DivergenceError: if one is not.
+    """
+    if not np.isfinite(scores).all():
+        raise DivergenceError("a score is not finite after the last step, so the loss is not finite", setting)
+    return scores
 
 
 class EmbeddingLookups(nn.Module):
@@ -158,27 +202,18 @@ class Step:
             The mean loss over the rows of all processes, and the input of `table_step`.
 
         Raises:
-            InputError: if the loss or its gradients are not finite even in fp32; no table is updated then.
+            DivergenceError: if the loss or its gradients are not finite even in fp32; no table is updated then.
         """
-        try:
-            with autocast(self._world.device, self.precision):
-                looked_up = DetachedEmbeddings(self.look_ups, batch)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(
-                "the embeddings of a batch do not fit in the device's memory: lower trainer.batch_size"
-            ) from error
+        fix = "the embeddings of a batch do not fit in the device's memory: lower trainer.batch_size"
+        with explained_out_of_memory(fix), autocast(self._world.device, self.precision):
+            looked_up = DetachedEmbeddings(self.look_ups, batch)
         loss = self._run_dense(batch, looked_up, n_rows)
         if not self._is_finite(loss) and self.precision == "bf16":
-            console.print("[yellow]the loss is not finite in bf16: training continues in fp32[/yellow]")
+            console.print("the loss is not finite in bf16: training continues in fp32", style="yellow")
             self.precision = "fp32"
             loss = self._run_dense(batch, looked_up, n_rows)
         if not self._is_finite(loss):
-            raise InputError(
-                f"the loss is {float(loss)} or a gradient is not finite, even in fp32: lower trainer.learning_rate "
-                "or check the data for extreme values"
-            )
+            raise DivergenceError(f"the loss is {float(loss)} or a gradient is not finite, even in fp32")
         return loss, looked_up
 
     def table_step(self, looked_up: DetachedEmbeddings) -> None:
@@ -216,9 +251,10 @@ class Step:
 
     def _accumulate(self, batch: Batch, looked_up: DetachedEmbeddings, n_rows: int) -> Tensor:
         total = torch.zeros((), device=self._world.device)
-        bounds = [len(batch) * index // self.micro_batches for index in range(self.micro_batches + 1)]
+        n_parts = min(self.micro_batches, max(1, len(batch)))
+        bounds = [len(batch) * index // n_parts for index in range(n_parts + 1)]
         for start, stop in itertools.pairwise(bounds):
-            micro_batch = batch if self.micro_batches == 1 else batch.narrow(start, stop - start)
+            micro_batch = batch if n_parts == 1 else batch.narrow(start, stop - start)
             with autocast(self._world.device, self.precision), looked_up.given(start, stop - start):
                 mixed_weights = {f"objective.model.{name}": weight for name, weight in self._mixout.weights().items()}
                 total += functional_call(self._forward_backward, mixed_weights, (micro_batch, n_rows))
@@ -235,12 +271,23 @@ class Step:
         if self._world.device.type == "cuda":
             torch.cuda.empty_cache()
         self.micro_batches *= 2
-        console.print(f"[yellow]out of memory: now {self.micro_batches} micro-batches per batch[/yellow]")
+        console.print(f"out of memory: now {self.micro_batches} micro-batches per batch", style="yellow")
 
     def _is_finite(self, loss: Tensor) -> bool:
         """Whether the loss and the dense gradients are finite; the result is the same on every process."""
         norm = nn.utils.get_total_norm([p.grad for p in self._dense if p.grad is not None])
         return bool(torch.isfinite(loss + norm))
+
+
+@contextmanager
+def explained_out_of_memory(message: str) -> Iterator[None]:
+    """Context manager that replaces torch's error for missing memory by an OutOfMemoryError with a message."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(message) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

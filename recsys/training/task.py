@@ -13,10 +13,9 @@ from recsys.data.batch import Batch
 from recsys.data.loader import Batches
 from recsys.data.rows import Rows
 from recsys.data.split import Split
-from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
 from recsys.training.config import TrainerConfig
-from recsys.training.early_stopping import hold_out_monitor_rows
+from recsys.training.early_stopping import split_monitored_rows
 from recsys.training.losses import build_loss
 
 
@@ -97,10 +96,8 @@ def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: Tra
         config: settings of the loss and early stopping.
 
     Raises:
-        InputError: if no rows are left to train on.
+        InputError: if no rows are left to train on, or the monitored rows lack a class.
     """
-    rows, monitor = hold_out_monitor_rows(split.fit_rows, monitor, config.early_stopping, config.seed)
-    if len(rows) == 0:
-        raise InputError(f"split {split.name!r} has no rows left to train on: add rows, or disable early stopping")
+    rows, monitor = split_monitored_rows(split, monitor, config.early_stopping, config.seed)
     loss, link = build_loss(config.loss, split.prior)
     return Task(rows, split, RowLoss(model, loss), link, monitor=monitor)

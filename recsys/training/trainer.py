@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchrec.distributed.planner.types import PlannerError
 
 from recsys.data.batch import Batch
 from recsys.data.loader import Loader
-from recsys.data.rows import Permutation, Rows
+from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.fused import set_fused_step
 from recsys.distributed.sharding import shard
@@ -24,7 +25,7 @@ from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
 from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
-from recsys.training.averaging import WeightAverage
+from recsys.training.averaging import WeightAverage, averaged_tensors
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite
@@ -34,7 +35,7 @@ from recsys.training.optimizers import Optimizers, dense_state
 from recsys.training.pipeline import Pipeline
 from recsys.training.predict import evaluate, predict, sequences_of
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
-from recsys.training.step import Step
+from recsys.training.step import Step, check_scores, check_weights
 from recsys.training.task import Task, click_task
 
 _LOG_EVERY = 10
@@ -82,14 +83,14 @@ class Trainer:
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows to train on: add rows")
         self._n_batches = -(-len(self._rows) // config.batch_size)
-        self._sharded = shard(model, config.embeddings, config.seed, -(-config.batch_size // world.size), world)
+        self._sharded = self._shard(model)
         self.model = model
         self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
         self._mixout = Mixout(model, self._optimizers.matrices, config.mixout)
-        self._average = WeightAverage(self._averaged_tensors(), config.weight_average)
+        self._average = WeightAverage(averaged_tensors(model, self._optimizers), config.weight_average)
         self._progress = Progress(precision=config.precision, micro_batches=config.micro_batches)
         if config.precision == "bf16" and not supports_bf16(world.device):
-            console.print("[yellow]this device does not support bf16: training in fp32[/yellow]")
+            console.print("this device does not support bf16: training in fp32", style="yellow")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
         self._step = Step(task.objective, self._mixout, self._progress.precision, config.micro_batches, world)
         self._pipeline = Pipeline(self._step, self._optimizers, world.device)
@@ -100,7 +101,7 @@ class Trainer:
         """Trains; the model and the weights folder then have the best epoch's weights.
 
         Raises:
-            InputError: if the loss is not finite even in fp32.
+            DivergenceError: if the loss, a weight or a score is not finite even in fp32.
         """
         torch.manual_seed(self._config.seed + self._world.rank)
         self._load()
@@ -109,10 +110,11 @@ class Trainer:
         while progress.epoch < n_epochs:
             epoch = self._run_epoch()
             progress.epochs.append(epoch)
-            if patience is None:
-                progress.best_epoch = progress.epoch
-            else:
-                with self._average.in_place():
+            with self._average.in_place():
+                check_weights(self._sharded.state_dict(), self._world)
+                if patience is None:
+                    progress.best_epoch = progress.epoch
+                else:
                     self._validate(epoch)
             self._print(epoch)
             on_epoch(epoch.monitored)
@@ -124,6 +126,8 @@ class Trainer:
                 self._save_if_due()
         if patience is None:
             with self._average.in_place():
+                first_batch = self._rows(np.arange(min(len(self._rows), self._config.batch_size)))
+                self.predict(ListedRows(first_batch), "checking")  # finite weights may give infinite scores
                 save_tensors(self._weights, self._sharded.state_dict(), self._world)
         if progress.n_epochs_since_best or self._average.means:
             load_tensors(self._weights, self._sharded.state_dict())
@@ -134,9 +138,24 @@ class Trainer:
         self._resume.clear()
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:
-        """Computes [n] float32 logits of rows, on every process."""
+        """Computes [n] float32 logits of rows, on every process.
+
+        Raises:
+            DivergenceError: if one is not finite.
+        """
         size, precision = self._config.eval_batch_size, self._progress.precision
-        return predict(self.model, self._split, rows, size, precision, self._world, name)
+        return check_scores(predict(self.model, self._split, rows, size, precision, self._world, name))
+
+    def _shard(self, model: nn.Module) -> nn.Module:
+        """Shards the tables; a batch has at most all rows."""
+        config, batch_size = self._config, min(self._config.batch_size, len(self._rows))
+        try:
+            return shard(model, config.embeddings, config.seed, -(-batch_size // self._world.size), self._world)
+        except PlannerError as error:
+            raise InputError(
+                "the embedding tables do not fit in memory: lower model.embedding_dim or trainer.batch_size, raise "
+                "prepare.min_count, or use more processes"
+            ) from error
 
     def _run_epoch(self) -> Epoch:
         config, progress, start = self._config, self._progress, time.perf_counter()
@@ -184,16 +203,6 @@ class Trainer:
         progress.step += 1
         self._average.update(progress.step)
         return loss, rates
-
-    def _averaged_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yields the parameters of AdamW and the running statistics, by name."""
-        for parameter in self._optimizers.parameters:
-            yield self._optimizers.names[id(parameter)], parameter
-        for prefix, module in self.model.named_modules():
-            if isinstance(module, nn.BatchNorm1d):
-                for name, buffer in module.named_buffers():
-                    if buffer.is_floating_point():
-                        yield f"{prefix}.{name}", buffer
 
     def _report_step(self, loss: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
         step, value = self._progress.step, float(loss)

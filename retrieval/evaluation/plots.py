@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from recsys.report.plots import plain_label
 from retrieval.evaluation.ranks import KS
 
 matplotlib.use("Agg")  # writes files, opens no window
@@ -57,7 +58,8 @@ def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], met
     for shift, name in ((-0.2, "two_tower"), (0.2, "popularity")):
         values = [metrics[name].get(metric, 0.0) for _, metrics in segments]
         axes.barh([y + shift for y in range(len(segments))], values, 0.38, label=name, color=_COLORS[name])
-    axes.set_yticks(range(len(segments)), [label for label, _ in segments])
+    names = [plain_label(label) for label, _ in segments]
+    axes.set_yticks(range(len(segments)), names)
     axes.invert_yaxis()
     axes.set_xlabel(metric)
     axes.grid(alpha=0.3, axis="x")

@@ -9,8 +9,8 @@ from torch import Tensor
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
 from retrieval.catalog import build_catalog
-from retrieval.config import RetrievalLoss
-from retrieval.index import IndexConfig, build_index
+from retrieval.config import IndexConfig, RetrievalLoss
+from retrieval.index import build_index
 from retrieval.losses import logsumexp_negatives
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, share_by_id

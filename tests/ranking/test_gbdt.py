@@ -16,6 +16,7 @@ from recsys.errors import InputError
 from recsys.system.world import World
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.log import Log
+from recsys.training.step import DivergenceError
 from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}
@@ -121,3 +122,22 @@ def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp
     split = replace(split, fit_rows=AllRows(1))  # the only row becomes a validation row of early stopping
     with pytest.raises(InputError, match="split 'fold_0' has no rows left to train on"):
         GBDTTrainer(GBDTConfig(), split, None, GBDTTrainerConfig(), tmp_path, Log(), "fold_0")
+
+
+@pytest.mark.parametrize("stopping", [EarlyStopping(), None], ids=["early stopping", "all trees"])
+def test_scores_that_are_not_finite_are_an_error(
+    dataset: PreparedDataset, tmp_path: Path, stopping: EarlyStopping | None
+) -> None:
+    trainer = build(dataset, tmp_path, GBDTTrainerConfig(early_stopping=stopping), learning_rate=1e300)
+    with pytest.raises(DivergenceError, match="the loss is not finite: lower model.learning_rate"):
+        trainer.fit()
+
+
+def test_probabilities_that_round_to_one_can_be_monitored(dataset: PreparedDataset, tmp_path: Path) -> None:
+    trainer = build(dataset, tmp_path, GBDTTrainerConfig(), learning_rate=100.0)
+    assert trainer.fit().progress.best_value is not None
+
+
+def test_an_error_of_lightgbm_is_one_line(dataset: PreparedDataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="LightGBM cannot train with these settings and rows .*change model"):
+        build(dataset, tmp_path, GBDTTrainerConfig(early_stopping=None), bagging_fraction=1e-9).fit()

@@ -8,7 +8,8 @@ import pytest
 
 from recsys.errors import InputError
 from recsys.system.files import read_json, write_json
-from retrieval.index import IndexConfig, ItemIndex, build_index, exact_search, load_index, recall_of
+from retrieval.config import IndexConfig
+from retrieval.index import ItemIndex, build_index, choose_kind, exact_search, load_index, recall_of
 from tests.helpers.vectors import ITEMS, QUERIES, brute_force
 
 
@@ -76,12 +77,46 @@ def test_no_items() -> None:
     ("config", "message"),
     [
         (IndexConfig(kind="ivf_flat", n_lists=4000), "n_lists=4000 is more than the 3000 items"),
-        (IndexConfig(kind="ivf_pq", pq_bytes=5), "pq_bytes=5 must divide the vectors' width 16"),
+        (IndexConfig(kind="ivf_pq", n_lists=4000), "n_lists=4000 is more than the 3000 items"),
+        (
+            IndexConfig(kind="ivf_pq", pq_bytes=5),
+            "pq_bytes=5 must divide the vectors' width 16: .*1, 2, 4, 8, 16, or null",
+        ),
     ],
 )
 def test_invalid_index_parameters_are_refused(config: IndexConfig, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_index(ITEMS, config)
+
+
+@pytest.mark.parametrize("width", [1, 2, 65])
+@pytest.mark.parametrize("n", [1, 2, 5, 100, 300])
+def test_a_catalog_of_any_size_has_every_kind_of_index(n: int, width: int, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    items, queries = (rng.normal(size=(rows, width)).astype(np.float32) for rows in (n, 20))
+    exact = exact_search(items, queries, 100)
+    for kind in ("auto", "flat", "ivf_flat", "ivf_pq", "hnsw"):
+        config = IndexConfig.model_validate({"kind": kind})
+        index = build_index(items, config, queries=queries)
+        assert index.kind == choose_kind(config, n, width)
+        assert recall_of(index, queries, exact) > 0.8
+    assert capfd.readouterr().err == ""  # faiss warns of small clusters
+    assert choose_kind(IndexConfig(kind="ivf_pq"), n, width) == ("flat" if n < 256 else "ivf_pq")
+
+
+def test_product_quantization_pads_an_odd_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """64 dimensions and the popularity prior: the default settings have 33 bytes for 66 dimensions."""
+    rng = np.random.default_rng(0)
+    items, queries = rng.normal(size=(400, 65)).astype(np.float32), rng.normal(size=(50, 65)).astype(np.float32)
+    index = build_index(items, IndexConfig(kind="ivf_pq", n_lists=4, n_probe=99), queries=queries)
+    assert index.parameters == {"n_lists": 4, "n_probe": 4, "pq_bytes": 33}
+    scores, places = index.search(queries, 10)
+    products = np.take_along_axis(queries @ items.T, places, axis=1)
+    assert np.corrcoef(scores.ravel(), products.ravel())[0, 1] > 0.9
+    assert index.save(tmp_path, "towers-1").width == 65
+    assert np.array_equal(load_index(tmp_path).search(queries, 10)[1], places)
+    build_index(items[:200], IndexConfig(kind="ivf_pq"))
+    assert "index.kind=ivf_pq needs 256 items, there are 200: the index is exact" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat", "ivf_pq", "hnsw"])
