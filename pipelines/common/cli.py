@@ -2,17 +2,24 @@
 
 import errno
 import functools
+import io
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipelines.common.interrupt import EXIT_INTERRUPTED, MESSAGE, is_interrupt, raise_on_interrupt
+from pipelines.common.interrupt import (
+    EXIT_INTERRUPTED,
+    MESSAGE,
+    is_first_message,
+    is_interrupt,
+    raised_interrupts,
+)
 from recsys.errors import InputError, RenamedWarning
 from recsys.system.progress import console
 
@@ -59,18 +66,21 @@ def run_pipeline(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def guarded(*args: object, **kwargs: object) -> None:
         try:
-            raise_on_interrupt()
-            command(*args, **kwargs)
+            with raised_interrupts():
+                _check_arguments(sys.argv)
+                command(*args, **kwargs)
         except BaseException as error:  # includes KeyboardInterrupt, and the errors torch raises in its place
             if (handled := _message_and_code(error)) is None:
                 raise
             message, code = handled
-            print(message, file=sys.stderr)
+            if code != EXIT_INTERRUPTED or is_first_message():
+                print(message, file=sys.stderr)
             raise typer.Exit(code) from error
 
     if RANK != "0":
         console.quiet = True  # only rank 0 prints under torchrun
     _quiet_libraries()
+    _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
     app()
@@ -103,6 +113,20 @@ def _remedy(error: OSError | MemoryError) -> str | None:
     return next((remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers), None)
 
 
+def _print_any_text() -> None:
+    """Prints characters that the terminal cannot show as escapes, such as \\u2192, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raises InputError for an argument that is not UTF-8: the files of a run could not record its path."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise InputError(f"argument {argument!a} is not UTF-8 text: rename the file or folder")
+
+
 def one_line(error: Exception) -> str:
     """The message of an error without the line breaks that a library or a name may put in it."""
     return " ".join(str(error).split())
@@ -122,6 +146,8 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="torchrec")
+    warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor")
+    warnings.filterwarnings("ignore", module="recsys.report|retrieval.evaluation.plots")  # fonts and limits of plots
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
     # the tests compare these gradients with those of plain torch
     warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")

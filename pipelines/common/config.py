@@ -18,8 +18,7 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
-from retrieval.config import PositivesOf, RetrievalTrainerConfig
-from retrieval.index import IndexConfig
+from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", RUN_SECTION)
@@ -125,6 +124,11 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         InputError: for an unknown key or a wrong value.
     """
     file_values, override_values = load_sections(path), override_sections(overrides)
+    if wrong := sorted({"models", "retrieval"} & override_values.keys()):
+        raise InputError(
+            f"{wrong[0]!r} is a section of a file, not of a ranking run: pass model.KEY=VALUE, trainer.KEY=VALUE or "
+            "features.KEY=VALUE"
+        )
     if model is None:
         model = _model_name(file_values, path)
     model_class = config_class(model)  # first: a wrong model name is the first error to report

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRem
 from rich.progress import ProgressColumn as RichColumn
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # user text may hold "[" and ":"
 if not console.is_terminal:
     console.width = 160  # a log file has no fixed width
 
@@ -35,10 +35,10 @@ class ProgressLine:
 def progress_line(title: str, n: int, is_shown: bool = True, unit: str = "rows") -> Iterator[ProgressLine]:
     """Shows a progress line while the block runs. It disappears at the end and is not written to log files."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         _Speed(),
         TimeRemainingColumn(),
     )
