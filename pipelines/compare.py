@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from pipelines.common.cli import run_pipeline
+from pipelines.common.output import check_file
 from recsys.errors import InputError
 from recsys.evaluation.comparison import COMPARED, Difference, paired_bootstrap
 from recsys.evaluation.metrics import LOWER_IS_BETTER
@@ -33,6 +34,11 @@ def compare(
     """
     if len(runs) < 2:
         raise InputError(f"compare needs at least two runs, got only {runs[0]}: add another run folder")
+    names = [run.name for run in runs[1:]]
+    if len(set(names)) < len(names):
+        raise InputError("two runs have the same name: rename a folder, because differences are listed by name")
+    if out is not None:
+        check_file(out)
     baseline, *candidates = join_predictions([read_predictions(run) for run in runs])
     console.print(f"{len(baseline.label):,} shared rows, {int(baseline.label.sum()):,} positives")
     differences: dict[str, dict[str, Difference]] = {}

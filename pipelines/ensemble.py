@@ -20,6 +20,7 @@ from pipelines.common.cli import run_pipeline
 from pipelines.compare import print_differences
 from recsys.errors import InputError
 from recsys.evaluation.comparison import paired_bootstrap
+from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, Metrics, format_metric, measure
 from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
@@ -50,8 +51,8 @@ def ensemble(
     """Stack finished runs into an ensemble.
 
     Fits each method on all folds but one and evaluates it on that fold, in
-    turn. Runs with a single fold or split have no other rows to fit on: their
-    logits are averaged, which needs no fit.
+    turn. Runs with a single fold or split, or with all clicks in one fold, have
+    no other rows to fit on: their logits are averaged, which needs no fit.
     """
     paths = [*(runs or []), *(run_arguments or [])]
     if len(paths) < 2:
@@ -80,6 +81,12 @@ def build_ensemble(
         "bootstrap": {"replicates": replicates, "seed": seed},
     }
     folder = out or Path("runs") / f"ensemble-{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]}"
+    n_positive = int(runs[0].label.sum())
+    if n_positive in (0, len(runs[0].label)):
+        raise InputError(
+            f"{', '.join(run.name for run in runs)} share {len(runs[0].label):,} rows, {n_positive:,} of them "
+            "positive: an ensemble needs rows of both classes, pass other runs"
+        )
     run = RunFolder(folder, config)
     if not run.is_done:
         stack_members(run, paths, runs, method, metric, replicates, seed)
@@ -98,13 +105,14 @@ def stack_members(
     """Fits and evaluates an ensemble, and writes its run folder."""
     first, names = runs[0], [run.name for run in runs]
     label, fold, natural_NM = first.label, first.fold, natural_logits(runs)
-    folds = np.unique(fold)
-    if len(folds) == 1 and method not in (None, "logit_mean"):
+    can_fit = can_cross_fit(label, fold)
+    if not can_fit and method not in (None, "logit_mean"):
+        folds = ", ".join(repr(str(name)) for name in np.unique(fold))
         raise InputError(
-            f"--method {method} is fitted on other folds, but these runs have only {str(folds[0])!r}: "
-            "pass --method logit_mean, or runs with several folds"
+            f"--method {method} is fitted on other folds, but these runs have only {folds} and no rows of both classes "
+            "outside one of them: pass --method logit_mean, or runs with several folds"
         )
-    methods: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS if len(folds) > 1 else ("logit_mean",)
+    methods: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS if can_fit else ("logit_mean",)
 
     member_metrics = {run.name: run.predictions.measure() for run in runs}
     with progress_line("stacking fits", len(methods) + len(names), unit="fits") as line:

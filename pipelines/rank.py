@@ -19,6 +19,7 @@ from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import build_trainer, model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
 from recsys.data.split import FULL, Split
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_run, print_calibration
@@ -33,6 +34,7 @@ from recsys.system.memory import peak_rss_gib, reset_peak_rss
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
+from recsys.training.early_stopping import split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.state import FitReport, OnEpoch, ignore_epoch
 
@@ -65,10 +67,11 @@ def rank(
         bool, typer.Option("--show-sharding", help="Print how embedding tables would be sharded over GPUs, and exit.")
     ] = False,
     world_size: Annotated[
-        int, typer.Option(min=1, help="Number of GPUs.", rich_help_panel="Options of --show-sharding")
+        int, typer.Option(min=1, max=65_536, help="Number of GPUs.", rich_help_panel="Options of --show-sharding")
     ] = 8,
     hbm_gib: Annotated[
-        float, typer.Option(min=0.001, help="Memory of a GPU in GiB.", rich_help_panel="Options of --show-sharding")
+        float,
+        typer.Option(min=0.001, max=1e6, help="Memory of a GPU in GiB.", rich_help_panel="Options of --show-sharding"),
     ] = 80.0,
     overrides: Overrides = None,
 ) -> None:
@@ -93,6 +96,10 @@ def rank(
     splits = choose_splits(dataset, folds, settings.run.splits)
     if score_feature is None and settings.run.score_feature is not None:
         score_feature = Path(settings.run.score_feature.run)
+        if not score_feature.is_dir():
+            raise InputError(
+                f"{score_feature}, the retrieval run of {config}, is missing: pass its new place with --score-feature"
+            )
     resolved = describe(settings, dataset, splits)
     if score_feature is not None:
         scored = with_scores(dataset, score_feature, splits)
@@ -102,7 +109,7 @@ def rank(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         data_name = f"{dataset.name} ({dataset.folder})"
-        console.print(f"[bold]{settings.model.name}[/bold] on {data_name}, splits: {', '.join(splits)}")
+        console.print(f"{settings.model.name} on {data_name}, splits: {', '.join(splits)}")
         execute(run, settings, dataset, splits, world)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
@@ -168,7 +175,15 @@ def execute(
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
 ) -> None:
-    """Fits a model to each split and writes the run folder."""
+    """Fits a model to each split and writes the run folder.
+
+    Raises:
+        InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
+    """
+    stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
+    for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
+        split = dataset.split(name, settings.features)
+        split_monitored_rows(split, validation_rows(split), stopping, seed)
     for name in splits:
         if world.broadcast(run.has_fit(name)):
             console.print(f"{name}  is already trained")
@@ -210,13 +225,10 @@ def fit_split(
     run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
 ) -> None:
     """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions."""
-    # early stopping never monitors the rows that are reported
-    monitor = split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
-
     reset_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
-    trainer = build_trainer(settings.model, settings.trainer, split, monitor, weights, log, world)
+    trainer = build_trainer(settings.model, settings.trainer, split, validation_rows(split), weights, log, world)
     report = trainer.fit(on_epoch)
     log.close()
     predictions = []
@@ -229,6 +241,11 @@ def fit_split(
     if world.is_main:
         run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
     trainer.clean_up()
+
+
+def validation_rows(split: Split) -> Rows | None:
+    """The data's own rows for early stopping; None if it has none, or if they are the rows that are reported."""
+    return split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
 
 
 def fit_figures(report: FitReport, world: World) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ranking.rerank import Reranker
-from ranking.scoring import find_run_data, load_scorer
+from ranking.scoring import RunData, find_run_data, load_scorer
 from recsys.data.dataset import PreparedDataset
+from recsys.data.layout import SCHEMA_FILE
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.runs.config import read_run_section
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import read_metrics
 from recsys.system.world import World
@@ -24,15 +26,15 @@ from retrieval.evaluation.summary import Figures
 RERANKED_FILE = "reranked.parquet"
 
 
-def check_reranker(reranker: Path, split: str, world: World) -> None:
-    """Rejects a ranking run that may have been trained on the evaluation rows.
+def check_reranker(reranker: Path, split: str, dataset: PreparedDataset, world: World) -> None:
+    """Rejects a ranking run that may have been trained on the evaluation rows, or whose data is missing.
 
     Raises:
-        InputError: when it is not a finished ranking run, or was fitted on another split.
+        InputError: when it is not a finished ranking run, was fitted on another split, or its data is missing.
     """
     if world.size > 1:
         raise InputError("--reranker scores in one process: start the command without torchrun")
-    run_data = find_run_data(reranker)
+    run_data, _ = _data_of(reranker, dataset)
     for run in run_data.members.values() or [reranker]:
         fits = read_metrics(run).train.fits
         if list(fits) != [split]:
@@ -42,9 +44,23 @@ def check_reranker(reranker: Path, split: str, world: World) -> None:
             )
 
 
+def _data_of(reranker: Path, dataset: PreparedDataset) -> tuple[RunData, PreparedDataset]:
+    """The data set of a ranking run: the given one if it is the same, else the folder that the run recorded."""
+    run_data = find_run_data(reranker)
+    recorded = read_run_section(next(iter(run_data.members.values()), reranker)).data
+    if recorded is not None and recorded.fingerprint == dataset.manifest.fingerprint:
+        return run_data, dataset
+    if not (run_data.folder / SCHEMA_FILE).is_file():
+        raise InputError(
+            f"{run_data.folder}, the prepared data of {reranker}, is missing: move it back, or pass it with --data"
+        )
+    return run_data, PreparedDataset.open(run_data.folder)
+
+
 def rerank(
     run: RunFolder,
     reranker: Path,
+    dataset: PreparedDataset,
     split: Split,
     requests: Rows,
     catalog: Catalog,
@@ -56,8 +72,7 @@ def rerank(
     The joint score is the towers' logit + ln p of the ranking model. If the towers are trained on all impressions,
     their logit is that of an item being shown and clicked among all items, up to a constant per request.
     """
-    run_data = find_run_data(reranker)
-    reranker_dataset = PreparedDataset.open(run_data.folder)
+    run_data, reranker_dataset = _data_of(reranker, dataset)
     Reranker(load_scorer(reranker, run_data, reranker_dataset, world), reranker_dataset).rerank(
         run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
     )

@@ -5,7 +5,6 @@ python -m pipelines.retrieval
 Shapes: B rows of requests, I items of the catalog, D embedding width.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +14,9 @@ import typer
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import find_prepared, recorded_data
-from pipelines.rank import default_folder, describe_data, fit_figures
+from pipelines.rank import default_folder, describe_data
 from pipelines.reranking import check_reranker, rerank
+from pipelines.tower_fits import check_score_parts, fit_towers, score_rows
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
@@ -25,21 +25,27 @@ from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import TowersFitSummary
-from recsys.runs.score_feature import SCORES_FILE, write_scores
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
-from recsys.training.checkpoint import ResumePoint
-from recsys.training.log import Log
 from retrieval.candidates import CANDIDATES_FILE, write_candidates
-from retrieval.catalog import Catalog, build_catalog
+from retrieval.catalog import build_catalog
 from retrieval.evaluation.baselines import Popularity, Random
 from retrieval.evaluation.plots import plot_recall, plot_segments
 from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
 from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
 from retrieval.evaluation.truth import true_preferences
-from retrieval.fit import Towers, build_retrieval_trainer, load_towers, positives_among
-from retrieval.index import INDEX_FILE, N_RECALLED, ItemIndex, build_index, exact_search, queries_per_s, recall_of
+from retrieval.fit import positives_among
+from retrieval.index import (
+    INDEX_FILE,
+    N_RECALLED,
+    ItemIndex,
+    build_index,
+    choose_kind,
+    exact_search,
+    queries_per_s,
+    recall_of,
+)
 from retrieval.vectors import InnerProducts
 
 RECALL_PLOT, SEGMENTS_PLOT = "recall.png", "segments.png"
@@ -85,6 +91,8 @@ def retrieval(
     name = choose_split(dataset, split or next(iter(settings.run.splits), None))
     if reranker is None and settings.run.reranker is not None:
         reranker = Path(settings.run.reranker)
+        if not reranker.is_dir():
+            raise InputError(f"{reranker}, the --reranker of {config}, is missing: pass its new place with --reranker")
     resolved = describe(settings, dataset, name)
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker.resolve())
@@ -92,7 +100,7 @@ def retrieval(
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
-        console.print(f"[bold]retrieval[/bold] on {dataset.name} ({dataset.folder}), split: {name}")
+        console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
         execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
@@ -142,10 +150,11 @@ def execute(
         reranker: a finished ranking run of the same split; None skips reranking.
 
     Raises:
-        InputError: when the split has no positives, or the reranker may have been trained on the evaluation rows.
+        InputError: when the split has no positives, the index settings do not fit the number of items, or the reranker
+            may have been trained on the evaluation rows.
     """
     if reranker is not None:
-        check_reranker(reranker, split_name, world)
+        check_reranker(reranker, split_name, dataset, world)
     split, config = dataset.split(split_name), settings.retrieval
     reported, monitor = evaluation_rows(split)
     held_out = [reported, *([monitor] if monitor else [])]
@@ -153,6 +162,8 @@ def execute(
     requests = positives_among(split, reported, config.positives)
     if len(requests) == 0:
         raise InputError(f"split {split_name!r} has no positives among its evaluation rows: pass another --split")
+    choose_kind(config.index, len(catalog), config.model.width)  # its errors come before the training
+    check_score_parts(config, dataset, split)
     towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name)
     query_BD, item_ID = towers.request_vectors(requests), towers.item_vectors(catalog)
     if config.score_parts is not None:
@@ -176,7 +187,7 @@ def execute(
     write_candidates(
         run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale
     )
-    reranked = rerank(run, reranker, split, requests, catalog, target, world) if reranker is not None else {}
+    reranked = rerank(run, reranker, dataset, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
         rankings,
         target,
@@ -209,69 +220,6 @@ def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
     """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
     *monitored, reported = split.evaluation_rows.values()
     return reported, monitored[0] if monitored else None
-
-
-def fit_towers(
-    run: RunFolder,
-    settings: RetrievalConfig,
-    split: Split,
-    rows: Rows,
-    catalog: Catalog,
-    monitor: Rows | None,
-    world: World,
-    name: str,
-) -> Towers:
-    """Fits towers to rows and loads them; skips a fit that this run has finished before."""
-    config, weights = settings.retrieval, run.weights(name)
-    if not world.broadcast(run.has_fit(name)):
-        log = Log(run.tensorboard(name) if world.is_main else None)
-        trainer = build_retrieval_trainer(
-            config.model, config.trainer, config.positives, split, rows, catalog, monitor, weights, log, world, name
-        )
-        report = trainer.fit()
-        log.close()
-        if world.is_main:
-            figures = fit_figures(report, world)
-            speed = figures["n_rows_trained"] / figures["seconds"]
-            run.save_fit(name, [], TowersFitSummary(**figures, rows_per_s=speed))
-        world.broadcast(None)
-        trainer.clean_up()
-    else:
-        console.print(f"{name}  is already trained")
-        ResumePoint(weights, world).clear()
-    return load_towers(config.model, config.trainer, split, catalog, weights, world)
-
-
-def score_rows(
-    run: RunFolder,
-    settings: RetrievalConfig,
-    dataset: PreparedDataset,
-    split: Split,
-    held_out: Sequence[Rows],
-    monitor: Rows | None,
-    world: World,
-) -> None:
-    """Writes scores.parquet: each row's own pair scored by towers fitted without it, held-out rows by their mean."""
-    config = settings.retrieval
-    assert config.score_parts is not None
-    scored: list[tuple[Rows, np.ndarray]] = []
-    held_out_logits = [np.zeros(len(rows), np.float32) for rows in held_out]
-    for part in range(config.score_parts):
-        part_rows, fit_rows = dataset.fit_rows_by_part(split.name, part, config.score_parts)
-        if len(part_rows) == 0:
-            raise InputError(
-                f"score_parts={config.score_parts} exceeds the number of folds: lower it, or set score_parts=null"
-            )
-        unseen = [part_rows, *held_out]
-        catalog = build_catalog(split, fit_rows, unseen, config.positives == "clicked", config.half_life_days)
-        towers = fit_towers(run, settings, split, fit_rows, catalog, monitor, world, f"{split.name}_without_{part}")
-        scored.append((part_rows, towers.logits(part_rows, "scoring")))
-        for mean_logits, rows in zip(held_out_logits, held_out, strict=True):
-            mean_logits += towers.logits(rows, "scoring") / config.score_parts
-    if world.is_main:
-        scored += zip(held_out, held_out_logits, strict=True)
-        row_numbers = np.concatenate([rows.numbers() for rows, _ in scored])
-        write_scores(run.file(SCORES_FILE), dataset, row_numbers, np.concatenate([logits for _, logits in scored]))
 
 
 def index_metrics(index: ItemIndex, query_BD: np.ndarray, item_ID: np.ndarray, n_bytes: int) -> IndexMetrics:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -119,7 +120,8 @@ def _parse_range(key: str, value: str) -> Range:
         low, high = float(low_text), float(high_text)
     except ValueError as error:
         raise InputError(f"{key}={value} is not a range: write LOW..HIGH or LOW..HIGH:log") from error
-    if scale not in ("", "log") or low >= high or (scale == "log" and low <= 0):
+    is_interval = math.isfinite(low) and math.isfinite(high) and low < high
+    if scale not in ("", "log") or not is_interval or (scale == "log" and low <= 0):
         raise InputError(f"{key}={value} is not a range: write LOW..HIGH with LOW < HIGH, or LOW..HIGH:log above zero")
     return Range(low, high, is_whole, scale == "log")
 

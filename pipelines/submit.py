@@ -11,25 +11,18 @@ import typer
 from rich.table import Table
 
 from pipelines.common.cli import run_pipeline
+from pipelines.common.data import open_data
+from pipelines.common.output import check_file
 from ranking.scoring import find_run_data, load_scorer, score_blocks
-from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
 from recsys.evaluation.metrics import METRIC_NAMES, measure
+from recsys.runs.labels import Labels, read_labels
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.runs.metrics import read_metrics
 from recsys.runs.rows_to_score import FileRows, PreparedRows
-from recsys.runs.submission import (
-    Labels,
-    Scale,
-    ScaleStats,
-    ScoredRows,
-    SubmissionSummary,
-    SubmissionWriter,
-    check_unique,
-    read_labels,
-    read_sample,
-)
+from recsys.runs.sample import read_sample
+from recsys.runs.submission import Scale, ScaleStats, ScoredRows, SubmissionSummary, SubmissionWriter, check_unique
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import read_json, write_json
 from recsys.system.lock import held
@@ -55,7 +48,9 @@ def submit(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Parquet file with labels of the rows, to compute metrics (truth.parquet of the generator)."),
+        typer.Option(
+            help="Parquet or CSV file with labels of the rows, to compute metrics (truth.parquet of the generator)."
+        ),
     ] = None,
     scale: Annotated[
         Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
@@ -69,9 +64,10 @@ def submit(
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
+    check_file(out)
     run = final_run(run)
     run_data = find_run_data(run)
-    dataset = PreparedDataset.open(data or run_data.folder)
+    dataset = open_data(run_data.folder, data, f"of {run}")
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
     schema = dataset.manifest.schema_
     layout = read_sample(sample) if sample else None
@@ -83,7 +79,6 @@ def submit(
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     with held(out):
         if out.exists():  # another process wrote it after the first check
             raise InputError(f"{out} exists: choose another --out, or remove it")

@@ -17,20 +17,21 @@ from rich.table import Table
 
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
 from pipelines.common.config import load_rank_config
-from pipelines.common.data import find_prepared
+from pipelines.common.data import find_prepared, recorded_data
 from pipelines.rank import RUNS, choose_splits, describe, execute
 from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, format_metric
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName, format_metric
 from recsys.report.plots import plot_sweep
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import RunMetrics
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import partial_folder, write_json
+from recsys.system.files import check_free, partial_folder, write_json
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
+from recsys.training.step import DivergenceError
 
 _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -69,7 +70,8 @@ def sweep(
     if world.size > 1:
         raise InputError("a sweep runs in one process: start it without torchrun")
     keep_freed_memory()
-    dataset = find_prepared(load_rank_config(config, model, space.overrides(next(space.grid()))).data, data)
+    first = load_rank_config(config, model, space.overrides(next(space.grid())))
+    dataset = find_prepared(first.data, data or recorded_data(first.run))
     folder = out or RUNS / f"sweep-{dataset.name}-{model}"
     run_sweep(model, settings, config, dataset, choose_splits(dataset, folds), folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")
@@ -88,6 +90,7 @@ def run_sweep(
     prune: bool = False,
 ) -> None:
     """Runs a sweep on a data set and writes its folder; skips trials that are finished there."""
+    check_metric(dataset, splits, metric)
     space = parse_space(settings)
     identity = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
     study = open_study(folder, identity, metric, prune)
@@ -105,18 +108,42 @@ def run_sweep(
         study.sampler = optuna.samplers.TPESampler(seed=number)
         study.optimize(objective, n_trials=1)
     finished = report(study, metric, folder)
+    if not finished:
+        raise InputError(f"{folder}: every trial was pruned: search other values, with another --out")
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
+
+
+def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: MetricName) -> None:
+    """Checks that the evaluation rows define the metric that ranks the trials, before the first trial.
+
+    Raises:
+        InputError: when they have no rows, or rows of one class.
+    """
+    n_rows = n_positive = 0
+    for name in splits:
+        rows = next(reversed(dataset.split(name).evaluation_rows.values()), None)
+        if rows is not None:
+            n_rows += len(rows)
+            n_positive += sum(int(dataset.store.labels(block).sum()) for block in rows.blocks())
+    if n_rows == 0 or (n_positive in (0, n_rows) and metric not in DEFINED_FOR_ONE_CLASS):
+        raise InputError(
+            f"--metric {metric} is undefined on the {n_rows:,} evaluation rows of {', '.join(splits)} "
+            f"({n_positive:,} positive): pass other --folds, or --metric logloss"
+        )
 
 
 def open_study(folder: Path, identity: str, metric: str, prune: bool) -> optuna.Study:
     """Opens the Optuna study of a sweep folder, or creates it.
 
     Raises:
-        InputError: when the folder holds another sweep.
+        InputError: when the folder holds another sweep, or something else.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
-    backend = JournalFileBackend(str(folder / "study.log"))
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # it logs the traceback of an error of a trial
+    log = folder / "study.log"
+    if not log.is_file():
+        check_free(folder, "sweep")
+    folder.mkdir(exist_ok=True)
+    backend = JournalFileBackend(str(log))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=3) if prune else optuna.pruners.NopPruner()
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
@@ -164,7 +191,7 @@ def run_trial(
     """Trains the model with the settings of a point and returns its metrics.
 
     Raises:
-        optuna.TrialPruned: when it is worse than the median of earlier trials at the same epoch.
+        optuna.TrialPruned: when it is worse than the median of earlier trials at the same epoch, or diverges.
     """
     settings = load_rank_config(config, model, space.overrides(point))
     name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
@@ -180,14 +207,15 @@ def run_trial(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    console.print(f"[bold]trial {trial.number + 1}[/bold]  {name}")
+    console.print(f"trial {trial.number + 1}  {name}", style="bold")
     if not run.is_done:
         try:
             execute(run, settings, dataset, splits, world, on_epoch)
-        except optuna.TrialPruned:
-            console.print(f"trial {trial.number + 1}  pruned: worse than the median of earlier trials")
+        except (optuna.TrialPruned, DivergenceError) as error:
+            reason = error if isinstance(error, DivergenceError) else "worse than the median of earlier trials"
+            console.print(f"trial {trial.number + 1}  pruned: {reason}")
             shutil.rmtree(partial_folder(run.folder))
-            raise
+            raise optuna.TrialPruned from error
     metrics = run.metrics()
     trial.set_user_attr("metrics", {name: metrics.overall.value(name) for name in METRIC_NAMES})
     trial.set_user_attr("run", str(run.folder))

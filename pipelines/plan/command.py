@@ -105,6 +105,7 @@ def check_settings(state: PlanState) -> None:
         InputError: for the first invalid setting.
     """
     state.data_config()
+    sources = {step.best_of for step in state.plan.steps if isinstance(step, RankStep)}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             state.rank_config(step)
@@ -113,7 +114,12 @@ def check_settings(state: PlanState) -> None:
         elif isinstance(step, SweepStep):
             space = parse_space(state.sweep_settings(step))
             for point in space.grid():
-                state.rank_config(step, tuple(space.overrides(point)))
+                settings = state.rank_config(step, tuple(space.overrides(point)))
+                if step.name in sources and settings.trainer.early_stopping is None:
+                    raise InputError(
+                        f"step {step.name!r}: best_of chooses a point by the early-stopping metric: do not set "
+                        "trainer.early_stopping=null, or remove best_of"
+                    )
 
 
 def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:

@@ -93,7 +93,7 @@ def read_both(
 
 
 def compare(state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn) -> Differences | None:
-    """The differences candidate - baseline, by metric; None if one of them is not finished."""
+    """The differences candidate - baseline, by metric; None if one is not finished or the rows have a single class."""
     both = read_both(state, candidate, baseline, evaluate_on)
     return None if both is None else _bootstrap(state, *both, f"{candidate} - {baseline}")
 
@@ -115,11 +115,7 @@ def compare_segments(
     for label in sorted(pc.unique(labels).to_pylist()):
         positions = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
         first, second = (predictions.take(positions) for predictions in both)
-        n_positive = int(first.label.sum())
-        if n_positive in (0, len(positions)):
-            differences[label] = None
-        else:
-            differences[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
+        differences[label] = _bootstrap(state, first, second, f"{candidate} - {baseline}, {label}")
     return differences
 
 
@@ -138,8 +134,11 @@ def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str
     return dataset.segments(row_numbers.to_numpy())[segmentation]
 
 
-def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Differences:
+def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Differences | None:
+    """The differences second - first, by metric; None if the rows have a single class."""
     bootstrap = state.plan.bootstrap
+    if int(first.label.sum()) in (0, len(first.label)):
+        return None
     with progress_line(title, bootstrap.replicates, unit="replicates") as line:
         return paired_bootstrap(
             first.label,

@@ -107,11 +107,9 @@ def sweeps(state: PlanState) -> Section:
     for step in state.plan.steps:
         folder = state.folder(step.name) if isinstance(step, SweepStep) else None
         if isinstance(step, SweepStep) and folder is not None and (folder / SWEEP_FILE).is_file():
-            point = ", ".join(state.best_point(step.name))
-            caption = (
-                f"{step.name}: {step.model} on fold {step.fold}, by the score of the evaluation rows. Later steps use "
-                f"{point}, the best point on the early-stopping rows, which are not evaluation rows."
-            )
+            caption = f"{step.name}: {step.model} on fold {step.fold}, by the score of the evaluation rows."
+            if point := ", ".join(state.best_point(step.name)):
+                caption += f" Later steps use {point}, the best point on the early-stopping rows, not evaluation rows."
             blocks.append(plot(folder / "sweep.png", caption))
     return Section("Sweeps", "", blocks)
 

@@ -134,7 +134,7 @@ class PlanState:
         return load_retrieval_config(Path(self.plan.config), [*self._data_settings(), *step.set])
 
     def best_point(self, sweep: str) -> tuple[str, ...]:
-        """The point of a finished sweep with the best early-stopping metric; empty if the sweep was not run.
+        """The point of a finished sweep with the best early-stopping metric; empty without a sweep or early stopping.
 
         The reported rows take no part in this choice.
         """
@@ -146,7 +146,8 @@ class PlanState:
             for trial in read_json(path)["trials"]
             if trial["state"] == "complete"
         ]
-        _, point = max(scored_points, key=lambda scored: scored[0])
+        monitored = [(value, point) for value, point in scored_points if value is not None]
+        _, point = max(monitored, key=lambda scored: scored[0], default=(None, {}))
         return tuple(f"{key}={value}" for key, value in point.items())
 
     def fits(self, step: RankStep) -> Iterator[tuple[EvaluateOn, Path]]:
@@ -155,13 +156,13 @@ class PlanState:
             yield evaluate_on, self.folder(step.name, evaluate_on)
 
 
-def watched(metrics: RunMetrics) -> float:
-    """The mean over fits of the best value of the early-stopping metric."""
-    best = [
-        max(epoch.monitored for epoch in fit.epochs if epoch.monitored is not None)
+def watched(metrics: RunMetrics) -> float | None:
+    """The mean over fits of the best value of the early-stopping metric; None without early stopping."""
+    by_fit = [
+        [epoch.monitored for epoch in fit.epochs if epoch.monitored is not None]
         for fit in metrics.train_summary.fits.values()
     ]
-    return sum(best) / len(best)
+    return sum(max(values) for values in by_fit) / len(by_fit) if all(by_fit) else None
 
 
 def for_model(model: str, settings: tuple[str, ...]) -> tuple[str, ...]:

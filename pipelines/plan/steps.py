@@ -137,7 +137,7 @@ def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> Non
 def print_verdict(verdict: Verdict) -> None:
     """Prints a verdict and its checks."""
     style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
-    console.print(f"gate {verdict.gate}: [{style}]{verdict.outcome}[/{style}]  {verdict.reason}")
+    console.print(f"gate {verdict.gate}: {verdict.outcome}  {verdict.reason}", style=style)
     for check in verdict.checks:
         interval = f" ({check.interval_text})" if check.interval_text else ""
         outcome = "pass" if check.passed else "fail"
@@ -204,5 +204,9 @@ def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset,
         return
     out.unlink(missing_ok=True)  # written by an interrupted process, without its .json file
     labels = Path(manifest.truth_file) if manifest.truth_file and Path(manifest.truth_file).is_file() else None
-    test = [Path(path) for path in manifest.test_files]
+    files = [Path(path) for path in manifest.test_files]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        console.print(f"{missing[0]} is missing: the test rows of {dataset.folder} are scored instead")
+    test = None if missing else files
     submit(run=final, test=test, out=out, data=dataset.folder, sample=None, labels=labels, scale=state.plan.scale)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from recsys.evaluation.calibration import calibrate
+from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import probability
 from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
@@ -20,10 +19,11 @@ RELIABILITY_FILE = "reliability.png"
 def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> CalibrationSummary:
     """Writes calibration.json and reliability.png.
 
-    With a single fold, or labels of one class, no calibrator can be cross-fitted: writes nothing and chooses no kind.
+    With a single fold, or if the rows outside a fold have one class, no calibrator can be cross-fitted: writes nothing
+    and chooses no kind.
     """
     joined = join(predictions)
-    if len(predictions) < 2 or len(np.unique(joined.label)) < 2:
+    if not can_cross_fit(joined.label, joined.fold):
         return CalibrationSummary(chosen=None, figures={})
     report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
@@ -37,4 +37,4 @@ def print_calibration(calibration: CalibrationSummary | None) -> None:
     if calibration is None or calibration.chosen is None:
         return
     figures = [f"{kind} WLL {metrics.wll:.5f} ECE {metrics.ece:.5f}" for kind, metrics in calibration.figures.items()]
-    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: [bold]{calibration.chosen}[/bold]")
+    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: {calibration.chosen}")

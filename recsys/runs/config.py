@@ -126,7 +126,7 @@ def read_values(run: Path) -> Values:
     path = run / CONFIG_FILE
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read ({error}): the run folder is incomplete, run it again") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is not a mapping of settings: the run folder is incomplete, run it again")

@@ -47,6 +47,8 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], is_writer: bool = True) -> None:
+        if folder.name in ("", ".."):
+            raise InputError(f"--out {folder} is not the name of a new folder: choose another --out")
         self.folder, self._config = folder, identity(config)
         self._partial = partial_folder(folder)
         if is_done(folder):
@@ -74,7 +76,10 @@ class RunFolder:
 
     @staticmethod
     def _saved_config(folder: Path) -> Mapping[str, Any]:
-        values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        try:
+            values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{folder / CONFIG_FILE} cannot be read: choose another --out, or remove it") from error
         if isinstance(values, dict) and RUN_SECTION not in values:
             raise InputError(
                 f"{folder} holds a run of an earlier version, which compare, ensemble and submit can read: "

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from recsys.config import validate
+from recsys.errors import InputError
 from recsys.evaluation.calibration import CalibrationKind
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.logits import LogitLink
@@ -213,4 +214,9 @@ def read_metrics_as(run: Path, kind: type[MetricsT]) -> MetricsT:
         InputError: if the file is missing, was modified, or belongs to another kind of run.
     """
     verify(run, METRICS_FILE)
-    return validate(kind, read_json(run / METRICS_FILE), str(run / METRICS_FILE))
+    path = run / METRICS_FILE
+    values = read_json(path)
+    required = [name for name, field in kind.model_fields.items() if field.is_required()]
+    if isinstance(values, dict) and (missing := [name for name in required if name not in values]):
+        raise InputError(f"{path} has no {missing[0]!r}: {run} is a run of another kind, pass another run folder")
+    return validate(kind, values, str(path))

@@ -63,7 +63,9 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> S
             f"{run} is not a finished run with {SCORES_FILE}: pass a run folder of python -m pipelines.retrieval"
         )
     fitted = read_run_section(run).splits
-    if len(fitted) != 1 or tuple(splits) != fitted:
+    if len(fitted) != 1:
+        raise InputError(f"{path} does not record one split that it was fitted on: run the retrieval again")
+    if tuple(splits) != fitted:
         raise InputError(
             f"{run} was fitted on split {fitted[0]!r}, so its scores leak rows that {', '.join(splits)} would evaluate "
             f"on: fit on {fitted[0]} only"
@@ -89,4 +91,4 @@ def with_scores(dataset: PreparedDataset, run: Path, splits: Sequence[str]) -> S
         )
     column = ExtraColumn(RETRIEVAL_SCORE, values, str(path))
     fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-    return ScoredDataset(dataset.with_column(column), ScoreFeature(run=str(run), fingerprint=fingerprint))
+    return ScoredDataset(dataset.with_column(column), ScoreFeature(run=str(run.resolve()), fingerprint=fingerprint))

@@ -77,7 +77,7 @@ def test_holdout_is_the_last_day(project: Path, run: Run) -> None:
     assert run(*RANK, "--folds", "holdout", "--out", "out").code == 0
     raw = pq.read_table(project / "raw/train.parquet")
     days = dict(zip(raw["id"].to_pylist(), raw["day"].to_pylist(), strict=True))
-    last = {row for row, day in days.items() if day == "7"}
+    last = {row for row, day in days.items() if str(day) == "7"}
     assert {row["row_id"] for row in read_oof(project / "out")} == last
 
 
@@ -154,8 +154,13 @@ def test_prepared_data_of_another_schema_is_refused(project: Path, run: Run) -> 
         (("trainer.epochs",), "override 'trainer.epochs' must be KEY=VALUE"),
         (("--folds", "9"), "--folds 9: prepared/small-"),
         (("--folds", "first"), "has no fold_first; it has full, fold_0"),
-        (("schema.label=clik",), "schema.label: the training data has no column 'clik'; did you mean 'click'?"),
+        (("schema.label=clik",), "has no column 'clik'; did you mean 'click'?"),
         (("prepare.n_fold=3",), "unknown key 'prepare.n_fold'; did you mean 'n_folds'?"),
+        (("models.dcnv2.model.embedding_dim=3",), "'models' is a section of a file, not of a ranking run: pass model."),
+        (("model.hidden_dims=[16,0]",), "model.hidden_dims.1: Input should be greater than or equal to 1, got 0"),
+        (("trainer.learning_rate=.inf",), "trainer.learning_rate: Input should be a finite number"),
+        (("trainer.loss.pos_weight=1e300",), "trainer.loss.pos_weight: Input should be less than or equal to"),
+        (("--folds", "٣"), "--folds ٣: prepared/small-"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

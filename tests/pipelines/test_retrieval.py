@@ -64,7 +64,7 @@ def test_a_run_from_end_to_end(project: Path, run: Run) -> None:
     assert candidates.column_names == ["row_id", "rank", "item", "score"]
     raw = {row["id"]: row for row in pq.read_table(project / "raw/train.parquet").to_pylist()}
     mine = candidates.to_pylist()
-    assert {raw[row["row_id"]]["day"] for row in mine} == {"7"}
+    assert {raw[row["row_id"]]["day"] for row in mine} == {7}
     assert all(raw[row["row_id"]]["click"] == 1 for row in mine)
     assert [row["rank"] for row in mine[:10]] == list(range(1, 11))
     hits = {row["row_id"] for row in mine if row["item"] == str(raw[row["row_id"]]["shop"])}

@@ -117,8 +117,8 @@ def test_invalid_test_files_are_refused(project: Path, run: Run) -> None:
     for test, error in (
         ("no-color.parquet", "has no column 'color'"),
         ("twice.parquet", "3 rows share their id"),
-        ("text.parquet", "column 'x_1' is string, but has kind number in the training data"),
-        ("absent.parquet", "matches no parquet file"),
+        ("text.parquet", "column 'x_1' is string, which cannot be numeric"),
+        ("absent.parquet", "does not exist"),
     ):
         refused = run("submit", "--run", "a", "--test", test, "--out", "s.csv")
         assert refused.code == 2, test

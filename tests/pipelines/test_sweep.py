@@ -37,6 +37,8 @@ def test_settings_by_hand() -> None:
         (["a=5..1"], "a=5..1 is not a range"),
         (["a=0..1:log"], "a=0..1:log is not a range"),
         (["a=x..y"], "a=x..y is not a range"),
+        (["a=0..inf"], "a=0..inf is not a range"),
+        (["a=nan..1"], "a=nan..1 is not a range"),
     ],
 )
 def test_wrong_settings_are_named(settings: list[str], message: str) -> None:
@@ -127,3 +129,16 @@ def test_torchrun_is_refused_before_any_training(project: Path, run: Run, monkey
     monkeypatch.setattr(pipelines.sweep, "join_world", lambda: World(0, 2, torch.device("cpu")))
     assert "a sweep runs in one process: start it without torchrun" in run(*SWEEP, *GRID).err
     assert not Path("swept").exists()
+
+
+def test_a_trial_that_diverges_does_not_end_the_sweep(project: Path, run: Run) -> None:
+    shared = ("trainer.batch_size=4096", *SHORT)
+    outcome = run(*SWEEP, "trainer.learning_rate=0.1,1e12", *shared)
+    assert outcome.code == 0, outcome.err
+    assert "trial 2  pruned: a score is not finite after the last step" in outcome.out
+    assert outcome.err == ""
+    states = [trial["state"] for trial in json.loads(Path("swept/sweep.json").read_text())["trials"]]
+    assert states == ["complete", "pruned"]
+    none = run(*SWEEP[:-1], "none", "trainer.learning_rate=1e12,1e13", *shared)
+    assert none.code == 2
+    assert none.err == "error: none: every trial was pruned: search other values, with another --out\n"

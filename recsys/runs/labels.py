@@ -1,0 +1,113 @@
+"""The labels of the rows to score, from a file that has them by id or by row number."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from recsys.errors import InputError
+from recsys.raw.files.parquet import open_parquet
+from recsys.raw.tokens import canonical_text
+from recsys.runs.sample import check_distinct, check_utf8
+from recsys.schema.resolved import Schema
+
+_ROW_COLUMNS = ("row_in_split", "row_id")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the rows to score, in file order."""
+
+    label: np.ndarray
+    p: np.ndarray | None
+    """[n] true probabilities; None if the file has none."""
+
+
+def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
+    """Reads labels by id, or by row number (column `row_in_split`; `split` if the file has several partitions).
+
+    Args:
+        path: the parquet or CSV file with labels.
+        schema: the schema, with the names of the label and the id column.
+        n_rows: number of rows to score.
+        read_ids: returns the ids of the rows to score, as text.
+
+    Raises:
+        InputError: if the file does not have exactly the rows to score.
+    """
+    table = _read_columns(path, schema)
+    if "split" in table.column_names:
+        table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
+    row_column = next((name for name in _ROW_COLUMNS if name in table.column_names), None)
+    if (name := schema.id) is not None and name in table.column_names:
+        ids = _as_text(table[name], name, path)
+        check_distinct(ids, name, path)
+        positions = pc.index_in(read_ids(), value_set=ids)
+        order = np.full(n_rows, -1) if positions.null_count else positions.to_numpy()
+    elif row_column is not None:
+        row_numbers = _numbers(table, row_column, path)
+        order = np.argsort(row_numbers, kind="stable")
+        order = order if np.array_equal(row_numbers[order], np.arange(n_rows)) else np.full(n_rows, -1)
+    else:
+        expected = " or ".join(repr(name) for name in (schema.id, _ROW_COLUMNS[0]) if name is not None)
+        raise InputError(f"{path} has no column {expected}: its rows cannot be matched, add it")
+    if np.any(order < 0):
+        raise InputError(
+            f"{path} does not have exactly one row for each of the {n_rows:,} rows to score: pass their labels"
+        )
+    table = table.take(pa.array(order))
+    label = _numbers(table, schema.label, path)
+    if not np.isin(label, (0, 1)).all():
+        raise InputError(f"{path}: label column {schema.label!r} must contain only 0 and 1")
+    p = _numbers(table, "p", path) if "p" in table.column_names else None
+    if p is not None and not np.all((p >= 0) & (p <= 1)):
+        raise InputError(f"{path}: column 'p' must contain probabilities in [0, 1]")
+    return Labels(label, p)
+
+
+def _read_columns(path: Path, schema: Schema) -> pa.Table:
+    """Reads the columns that labels need, of those the file has."""
+    names = [name for name in ("split", *_ROW_COLUMNS, schema.id, schema.label, "p") if name is not None]
+    if path.suffix.lower() == ".csv":
+        check_utf8(path)
+        text = {name: pa.string() for name in ("split", schema.id) if name is not None}
+        try:
+            convert = pa_csv.ConvertOptions(column_types=text)
+            table = pa_csv.read_csv(
+                path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
+            )
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path} is not a readable CSV file ({error}): correct --labels") from error
+        columns = table.column_names
+    else:
+        columns = open_parquet(path).schema_arrow.names
+    if schema.label not in columns:
+        raise InputError(f"{path} has no label column {schema.label!r}: pass a file with labels to --labels")
+    if repeated := [name for name in names if columns.count(name) > 1]:
+        raise InputError(f"{path} has {columns.count(repeated[0])} columns named {repeated[0]!r}: rename them")
+    chosen = list(dict.fromkeys(name for name in names if name in columns))
+    return table.select(chosen) if path.suffix.lower() == ".csv" else pq.read_table(path, columns=chosen)
+
+
+def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    """[n] float64 values of a column, NaN for nulls."""
+    try:
+        return pc.cast(table[name], pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: column {name!r} must be numeric, got {table[name].type}") from error
+
+
+def _as_text(column: pa.ChunkedArray, name: str, path: Path) -> pa.Array:
+    """Converts ids to the text of the rows to score: the number 5.0 and the text "5" are the same id."""
+    ids = column.combine_chunks()
+    if pa.types.is_floating(ids.type) or pa.types.is_decimal(ids.type):
+        return canonical_text(ids, f"{path}: column {name!r}")
+    try:
+        return pc.cast(ids, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: column {name!r} is {ids.type}, which cannot identify rows: write text") from error
