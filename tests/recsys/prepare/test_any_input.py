@@ -193,8 +193,9 @@ def test_any_id_column(folder: Path, ids: pa.Array) -> None:
     if isinstance(found, str):
         assert (
             ("has nulls" in found and any(key(value) is None for value in values))
-            or ("share their id" in found and len(set(map(str, values))) < 6)
+            or ("share their id" in found and len(set(map(key, values))) < 6)
             or "cannot identify rows" in found
+            or "is not exact for whole numbers from" in found
         ), found
         return
     names = found.store.row_ids(np.arange(6)).to_pylist()
