@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from recsys.data import layout
 from recsys.data.vocabulary import Codes
-from recsys.prepare.content import RowHasher, hash_lists
+from recsys.prepare.content import RowHasher, hash_lists, hash_tokens
 from recsys.prepare.writers import fixed_lists
 from recsys.raw.column_types import numeric_columns
 from recsys.raw.derive import end_of_list
@@ -50,7 +50,12 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:
         parsed = _read_sequence(table[sequence.column], sequence, schema, sequence.name in statistics_features)
-        content.add_hashes(parsed.hashes)
+        if sequence.delimiter is not None and schema.form_of(sequence.vocabulary) != AS_WRITTEN:
+            # the text of equal tokens may differ: those that are kept have one form
+            content.add_hashes(hash_tokens(parsed.kept, np.diff(parsed.offsets)))
+            content.add_numbers(parsed.full_lengths)
+        else:
+            content.add_hashes(parsed.hashes)
         tokens[sequence.name] = parsed.offsets, parsed.kept
         length_name = full_length_column(sequence.name)  # a column of logs: their rows are truncated already
         lengths.append(
@@ -92,7 +97,7 @@ def _read_sequence(
     statistics = list_statistics(column) if has_statistics else np.zeros((len(column), 0), np.float32)
     kept = encode_values(jagged.tokens, name, form)
     return ParsedSequences(
-        jagged.offsets.astype(np.int64), kept, first, last, jagged.full_lengths, statistics, hash_lists(column)
+        jagged.offsets.astype(np.int64), kept, first, last, jagged.full_lengths, statistics, hash_lists(column, form)
     )
 
 

@@ -10,9 +10,11 @@ import pyarrow as pa
 from recsys.data import layout
 from recsys.data.store import EncodedRows
 from recsys.data.vocabulary import Codes, Vocabulary
+from recsys.errors import InputError
 from recsys.prepare.digest import categorical_codes, digest_rows, measured, sequence_lengths, token_codes
 from recsys.prepare.scan import Scan
 from recsys.prepare.writers import ItemList, JaggedWriter, RowWriter
+from recsys.raw.blocks import Block
 from recsys.schema.resolved import Schema
 from recsys.system.progress import progress_line
 from recsys.system.threads import in_background
@@ -21,6 +23,18 @@ from recsys.system.threads import in_background
 def encode_rows(table: pa.Table, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
     """Encodes [n] raw rows with the columns of `columns_to_read`; values outside a vocabulary get the rare id."""
     return encode_digest(digest_rows(table, schema), schema, vocabularies)
+
+
+def encode_block(block: Block, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> EncodedRows:
+    """Encodes the rows of a block.
+
+    Raises:
+        InputError: for a value that cannot be read, with its file.
+    """
+    try:
+        return encode_rows(block.table, schema, vocabularies)
+    except InputError as error:
+        raise InputError(f"{block.path}: {error}") from error
 
 
 def encode_digest(

@@ -22,6 +22,7 @@ from recsys.schema.kinds import value_type
 _MIN_STEPS = 2**16
 _EXACT = 2**24
 """Whole numbers below are exact in float32."""
+_N_SENTINELS = 2
 _NARROW = 2.0**-7
 """A range of values that is a smaller part than this of the largest one is looked at."""
 
@@ -72,6 +73,9 @@ def _joined(parts: list[pa.Array]) -> np.ndarray:
 def offset_of(values: np.ndarray) -> float:
     """Returns the offset of a column from a sample of [n] int64 or float64 values; 0 if it needs none."""
     values = np.sort(values[np.isfinite(values)])
+    is_small = np.abs(values.astype(np.float64)) < _EXACT
+    if len(np.unique(values[is_small])) <= _N_SENTINELS and not is_small.all():
+        values = values[~is_small]  # such as 0 for "never" beside times
     if len(values) == 0:
         return 0.0
     median = values[(len(values) - 1) // 2]

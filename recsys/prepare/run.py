@@ -21,7 +21,7 @@ from recsys.prepare import on_ray
 from recsys.prepare import passes as local
 from recsys.prepare.offsets import with_offsets
 from recsys.prepare.scan import Scan, order_by_group, scan_source, with_copies_together
-from recsys.raw.files.find import display_name, find_file, find_files
+from recsys.raw.files.find import display_name, find_beside, find_file, find_files
 from recsys.raw.files.parquet import open_parquet
 from recsys.raw.ids_and_labels import read_ids
 from recsys.raw.logs import with_histories
@@ -37,11 +37,12 @@ Engine = Literal["local", "ray"]
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
     """Hashes the input of a prepared data set: the settings, and the names, sizes and times of the raw files."""
-    side = [table.file for table in schema.side_tables.values()]
-    truth = [files.truth] if files.truth and (folder / files.truth).is_file() else []
+    side = [find_beside(table.file, folder, f"schema.side_tables.{name}") for name, table in schema.side_tables.items()]
+    truth = [folder / files.truth] if files.truth and (folder / files.truth).is_file() else []
+    rows = [find_files(file_names, folder) for file_names in (files.train, files.valid, files.test)]
     raw = []
-    for file_names in (files.train, files.valid, files.test, side, truth):
-        stats = [(display_name(path), path.stat()) for path in find_files(file_names, folder)]
+    for paths in (*rows, side, truth):
+        stats = [(display_name(path), path.stat()) for path in paths]
         raw.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     schema_settings = schema.model_dump(mode="json")
     if schema_settings["towers"]:  # hashed under its earlier name, so that data prepared before the renaming is found

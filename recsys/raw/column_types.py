@@ -84,8 +84,10 @@ def numeric_columns(schema: Schema) -> list[str]:
 
 def reads_as_number(schema: Schema, column: str) -> bool:
     """Whether the role of a column makes its text numbers where a file gives no types, or the schema says so."""
-    is_label = column == schema.label and (schema.label_condition is None or schema.label_condition.values is None)
-    return is_label or column in schema.numbers_as_text or column in numeric_columns(schema)
+    conditions = [schema.label_condition, *(log.where for log in schema.logs.values())]
+    is_range = any(c is not None and c.column == column and c.values is None for c in conditions)
+    is_label = column == schema.label and schema.label_condition is None
+    return is_range or is_label or column in schema.numbers_as_text or column in numeric_columns(schema)
 
 
 def effective_kind(schema: Schema, column: str, dtype: pa.DataType, is_untyped: bool, reference: ColumnType) -> Kind:
@@ -103,7 +105,8 @@ def effective_kind(schema: Schema, column: str, dtype: pa.DataType, is_untyped: 
         return kind
     if column in schema.numbers_as_text or (is_untyped and reads_as_number(schema, column)):
         return "number"
-    return kind_of(reference.dtype) if is_untyped and not reference.is_untyped else kind
+    is_known = is_untyped and not reference.is_untyped and kind_of(reference.dtype) in SINGLE_KINDS
+    return kind_of(reference.dtype) if is_known else kind
 
 
 def check_kinds(

@@ -1,6 +1,6 @@
 """Gives the columns of a block the types that every kernel supports, and text without types the type of its role."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,13 @@ from recsys.raw.blocks import Block
 from recsys.raw.column_types import ColumnType, effective_kind, reads_as_number
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array
-from recsys.schema.kinds import Kind, kind_of, value_type
+from recsys.raw.values import canonical_text
+from recsys.schema.kinds import Kind, ValueForm, kind_of, value_type
 from recsys.schema.resolved import Schema
 
 _NULLS = pa.array(["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
 """What writers of CSV files put in place of a missing number."""
+_CELLS = ValueForm(text_as="whole numbers")
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -56,6 +58,20 @@ def convert(
     return table
 
 
+def read_cells(table: pa.Table, columns: Iterable[str]) -> pa.Table:
+    """Returns a table of a file without types, where cells `5.0` are `5`, and cells `NaN` are null."""
+    for column in columns:
+        cells = as_array(table[column])
+        try:
+            cells.validate(full=True)
+        except pa.ArrowInvalid:
+            continue  # not UTF-8: see `check_utf8`
+        cells = canonical_text(cells, form=_CELLS)
+        is_nan = pc.equal(cells, "NaN")
+        table = table.set_column(table.column_names.index(column), column, pc.if_else(is_nan, None, cells))
+    return table
+
+
 def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.DataType:
     if reference is not None and not pa.types.is_null(reference.dtype):
         is_view = pa.types.is_string_view(value_type(reference.dtype))
@@ -72,12 +88,13 @@ def _numbers(text: pa.Array, block: Block, column: str) -> pa.Array:
         text = text.cast(text.type.value_type)
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.is_in(text, value_set=_NULLS.cast(text.type)), None, text)
-    for dtype in (pa.int64(), pa.float64()):
+    is_hexadecimal = pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py()  # which only integers may be
+    for dtype in (pa.float64(),) if is_hexadecimal else (pa.int64(), pa.float64()):
         try:
             return text.cast(dtype)
         except pa.ArrowInvalid:
             continue
-    return _refuse(text, lambda value: value.cast(pa.float64()), block, column, "number")
+    return _refuse(text, pa.float64(), block, column, "number")
 
 
 def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
@@ -100,11 +117,19 @@ def _times(text: pa.Array, block: Block, column: str) -> pa.Array:
     return read_moments(text, block.path, f"column {column!r}").values
 
 
-def _refuse(text: pa.Array, read: Callable[[pa.Array], pa.Array], block: Block, column: str, kind: str) -> pa.Array:
-    """Raises InputError for the first text that cannot be read."""
+def _times_of_day(text: pa.Array, block: Block, column: str) -> pa.Array:
+    times = pc.binary_join_element_wise("1970-01-01", pc.utf8_trim_whitespace(text), " ")
+    try:
+        return times.cast(pa.timestamp("us")).cast(pa.time64("us"))
+    except pa.ArrowInvalid:
+        return _refuse(times, pa.timestamp("us"), block, column, "time of day")
+
+
+def _refuse(text: pa.Array, dtype: pa.DataType, block: Block, column: str, kind: str) -> pa.Array:
+    """Raises InputError for the first text that cannot be cast."""
     for row in range(len(text)):
         try:
-            read(text.slice(row, 1))
+            text.slice(row, 1).cast(dtype)
         except pa.ArrowInvalid as error:
             path, row_in_file = block.place(row)
             raise InputError(
@@ -119,4 +144,5 @@ _READERS: dict[Kind, Callable[[pa.Array, Block, str], pa.Array]] = {
     "boolean": _booleans,
     "time": _times,
     "zoned time": _times,
+    "time of day": _times_of_day,
 }

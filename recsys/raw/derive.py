@@ -1,7 +1,7 @@
 """Derived columns: crosses, first and last tokens of lists, and conditions."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
+from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array, encode_values, null_for_nan, parse_list
 from recsys.raw.values import canonical_text
 from recsys.schema.config import Condition
-from recsys.schema.kinds import AS_WRITTEN, ValueForm, kind_of
+from recsys.schema.kinds import AS_WRITTEN, Kind, ValueForm, kind_of
 from recsys.schema.resolved import Schema
 
 _SEPARATOR = "&"
@@ -25,10 +26,10 @@ def meets_condition(condition: Condition, column: pa.Array | pa.ChunkedArray) ->
         InputError: if a condition with min or max is applied to a column that does not contain numbers.
     """
     if condition.values is not None:
-        is_number = kind_of(column.type) == "number"
-        form = ValueForm(text_as="numbers" if is_number else "whole numbers")
-        codes = encode_values(column, f"column {condition.column!r}", form)
-        expected = canonical_text(pa.array(condition.values, pa.string()), form=form)
+        name, kind = f"column {condition.column!r}", kind_of(column.type)
+        form = ValueForm(text_as="numbers" if kind == "number" else "whole numbers")
+        codes = encode_values(column, name, form)
+        expected = canonical_text(_expected_values(condition.values, kind, name), form=form)
         return np.append(np.asarray(pc.is_in(codes.values, value_set=expected)), False)[codes.codes]
     try:
         numbers = pc.cast(null_for_nan(as_array(column)), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -41,7 +42,25 @@ def meets_condition(condition: Condition, column: pa.Array | pa.ChunkedArray) ->
     return (numbers >= low) & (numbers <= high)
 
 
-def cross(columns: Sequence[pa.ChunkedArray], forms: Sequence[ValueForm] = ()) -> pa.Array:
+def _expected_values(values: Sequence[str], kind: Kind, name: str) -> pa.Array:
+    """Reads the values of a condition as values of the column's kind."""
+    text = pa.array(values, pa.string())
+    if kind in ("time", "zoned time"):
+        moments = read_moments(text, Path("a condition"), f"the values for {name}")
+        if moments.kind != kind:
+            raise InputError(
+                f"a condition on {name}, which is a {kind}, has values of kind {moments.kind}: correct them"
+            )
+        return moments.values
+    lower = pc.utf8_lower(text)
+    if kind == "boolean" and not pc.all(pc.is_in(lower, value_set=pa.array(["true", "false"]))).as_py():
+        raise InputError(
+            f"a condition on {name}, which is boolean, has the values {', '.join(values)}: use true or false"
+        )
+    return lower if kind == "boolean" else text
+
+
+def cross(columns: Sequence[pa.ChunkedArray], forms: Sequence[ValueForm] = (), names: Sequence[str] = ()) -> pa.Array:
     """Returns [n] text of each combination of values, `"7&red"`; `"7&"` if some values are null, null if all are.
 
     A backslash escapes an ampersand or a backslash in a value, and an empty value is `"\\0"`.
@@ -49,10 +68,12 @@ def cross(columns: Sequence[pa.ChunkedArray], forms: Sequence[ValueForm] = ()) -
     Args:
         columns: the columns.
         forms: the form of each column's values; as written if empty.
+        names: the columns, for messages.
     """
     texts = []
-    for column, form in zip_longest(columns, forms, fillvalue=AS_WRITTEN):
-        codes = encode_values(column, form=form)
+    for index, column in enumerate(columns):
+        name = f"column {names[index]!r}" if names else "a column"
+        codes = encode_values(column, name, forms[index] if forms else AS_WRITTEN)
         values = pc.replace_substring_regex(codes.values, r"([&\\])", r"\\\1")
         values = pc.if_else(pc.equal(values, ""), r"\0", values)
         texts.append(values.take(pa.array(codes.codes, mask=codes.codes < 0)))
@@ -71,4 +92,4 @@ def end_of_list(column: pa.ChunkedArray, end: Literal["first", "last"]) -> pa.Ar
 def derive(name: str, table: pa.Table, schema: Schema) -> pa.Array:
     """Computes one of `schema.crosses` from a table with its source columns."""
     columns = schema.crosses[name]
-    return cross([table[column] for column in columns], [schema.form_of(column) for column in columns])
+    return cross([table[column] for column in columns], [schema.form_of(column) for column in columns], columns)

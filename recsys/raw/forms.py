@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.errors import InputError
 from recsys.raw.column_types import ColumnType, effective_kind
 from recsys.raw.files.raw_file import RawFile
+from recsys.raw.values import canonical_text
 from recsys.schema.kinds import AS_WRITTEN, Kind, ValueForm, kind_of, value_type
 from recsys.schema.resolved import Schema
 
@@ -130,4 +133,19 @@ def form_for_scoring(trained: ValueForm, columns: Sequence[ColumnInFile], role: 
         raise InputError(
             f"{role}: {column} contains numbers, but it has kind text in the training data: write it with the same type"
         )
-    return trained
+    is_number = is_csv_trained and any(column.kind == "number" for column in known)
+    return trained.model_copy(update={"kind": "number"}) if is_number else trained
+
+
+def check_canonical_numbers(values: pa.Array, vocabulary: str) -> None:
+    """Checks that numbers can equal the values of a vocabulary, which were read from CSV files as text.
+
+    Raises:
+        InputError: for a value such as `0.50` or `007`, which no number has as its text.
+    """
+    canonical = canonical_text(values, form=ValueForm(text_as="numbers"))
+    if len(others := np.flatnonzero(np.asarray(pc.not_equal(values, canonical)))):
+        raise InputError(
+            f"vocabulary {vocabulary!r} was prepared from CSV files, with text such as "
+            f"{values[int(others[0])].as_py()!r}, which a column of numbers cannot contain: write the column as text"
+        )

@@ -62,6 +62,10 @@ def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
                 is_step.append(np.zeros(block.table.num_rows, bool))
             else:
                 is_step.append(_condition(condition, block.table[condition.column], name))
+    if log.where is not None and not any(steps.any() for steps in is_step):
+        raise InputError(
+            f"schema.sequences.{name}.where: no row meets the condition: correct it, or remove the sequence"
+        )
     return LogRows(join_codes(keys), join_codes(items), join_moments(moments, role), np.concatenate(is_step))
 
 

@@ -15,10 +15,10 @@ def read_numbers(column: pa.Array | pa.ChunkedArray, offset: float = 0.0) -> np.
     """
     array = as_array(column)
     exact = exact_numbers(array)
+    numbers = exact.astype(np.float64) - offset
     if offset and exact.dtype == np.int64:
-        numbers = (exact - np.int64(offset)).astype(np.float64)
-    else:
-        numbers = exact.astype(np.float64) - offset
+        is_small = np.abs(numbers) < 2.0**62  # beyond, int64 could overflow
+        numbers[is_small] = exact[is_small] - np.int64(offset)
     if array.null_count and exact.dtype == np.int64:
         numbers[np.asarray(pc.is_null(array))] = np.nan
     is_large = np.abs(numbers) > MAX_NUMBER

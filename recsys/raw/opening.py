@@ -20,7 +20,7 @@ from recsys.raw.column_types import (
     training_roles,
 )
 from recsys.raw.conversion import convert
-from recsys.raw.files.find import check_distinct, find_file, find_files
+from recsys.raw.files.find import check_distinct, find_beside, find_files
 from recsys.raw.files.open import open_raw
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.forms import columns_in_files, common_form, form_for_scoring, vocabulary_columns
@@ -125,7 +125,7 @@ def open_rows_to_score(
 
 
 def _open_side_table(side: SideTable, name: str, folder: Path) -> tuple[RawFile, list[str]]:
-    path = find_file(side.file, folder, f"schema.side_tables.{name}.file")
+    path = find_beside(side.file, folder, f"schema.side_tables.{name}.file")
     file, role = open_raw(path), f"schema.side_tables.{name} ({path})"
     check_names(file.names, [column for column in file.names if file.names.count(column) > 1], path)
     return file, match_columns([side.key, *side.columns], file.names, role)
@@ -140,6 +140,10 @@ def _references(files: Sequence[RawFile], side_files: SideFiles) -> dict[str, Co
     references = reference_types(files)
     for column, file in _file_of_side_column(side_files).items():
         references[column] = ColumnType(file.types[column], file.path, column in file.untyped)
+    for file, (key, *_) in side_files.values():
+        is_untyped = key in references and references[key].is_untyped
+        if is_untyped and key not in file.untyped:
+            references[key] = ColumnType(file.types[key], file.path)
     return references
 
 
@@ -190,13 +194,19 @@ def _key_forms(
 ) -> dict[str, ValueForm]:
     forms = {}
     for name, (side_file, (key, *_)) in side_files.items():
-        # a key of the data may be a key of other side tables too, whose types do not matter here
-        own = {key: ColumnType(side_file.types[key], side_file.path, key in side_file.untyped)}
+        own = {key: _key_type(key, side_file, references)}
         in_files = columns_in_files([key], files, schema, references) + columns_in_files(
             [key], [side_file], schema, own
         )
         forms[name] = common_form(in_files, f"schema.side_tables.{name}.key")
     return forms
+
+
+def _key_type(key: str, side_file: RawFile, references: Mapping[str, ColumnType]) -> ColumnType:
+    """Returns the type that the key of a side table is read with: its own, or that of the data if it has none."""
+    if key in side_file.untyped:
+        return references[key]
+    return ColumnType(side_file.types[key], side_file.path)
 
 
 def _read_side_tables(
@@ -206,7 +216,7 @@ def _read_side_tables(
     for name, (file, columns) in side_files.items():
         block = read_side_table(file, columns)
         key, untyped = columns[0], {column: column in file.untyped for column in columns}
-        own = {**references, key: ColumnType(file.types[key], file.path, key in file.untyped)}
+        own = {**references, key: _key_type(key, file, references)}
         table = convert(block, schema, own, untyped)
         tables[name] = join_table(table, key, schema.key_forms[name], f"schema.side_tables.{name} ({file.path})")
     return tables

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from recsys.errors import InputError
 from recsys.raw.blocks import Block, Origin
 from recsys.raw.checks import check_utf8
+from recsys.raw.conversion import read_cells
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.tokens import encode_values
 from recsys.schema.kinds import ValueForm
@@ -48,7 +49,7 @@ def read_side_table(file: RawFile, columns: Sequence[str]) -> Block:
     Raises:
         InputError: if the file is damaged, or its text is not UTF-8.
     """
-    tables = list(file.read(columns))
+    tables = [read_cells(table, file.untyped & set(columns)) for table in file.read(columns)]
     empty = pa.table({name: pa.array([], file.types[name]) for name in columns})
     table = pa.concat_tables(tables).combine_chunks() if tables else empty
     block = Block(table.select(list(columns)), (Origin(file.path, 0, table.num_rows),))

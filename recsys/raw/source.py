@@ -10,7 +10,7 @@ from recsys.data.groups import Partition
 from recsys.raw.blocks import Block, Origin, in_blocks
 from recsys.raw.checks import check_delimited, check_utf8
 from recsys.raw.column_types import ColumnType
-from recsys.raw.conversion import convert
+from recsys.raw.conversion import convert, read_cells
 from recsys.raw.derive import derive
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.order.history import History
@@ -151,6 +151,8 @@ class Source:
         for number, row_groups in selected:
             file = self.files[split][number]
             first = sum(file.group_sizes[: row_groups[0]]) if row_groups else 0
+            delimited = {sequence.column for sequence in self.schema.token_sequences if sequence.delimiter is not None}
+            cells = (file.untyped & set(columns)) - delimited
             for table in file.read(columns, row_groups):
-                yield Origin(file.path, first, table.num_rows), table.select(list(columns))
+                yield Origin(file.path, first, table.num_rows), read_cells(table.select(list(columns)), cells)
                 first += table.num_rows

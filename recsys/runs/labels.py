@@ -11,6 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from recsys.errors import InputError
+from recsys.raw.files.delimited_text import delimiter_of, is_delimited
 from recsys.raw.files.parquet import open_parquet
 from recsys.raw.tokens import canonical_text
 from recsys.runs.sample import check_distinct, check_utf8
@@ -73,14 +74,14 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
 def _read_columns(path: Path, schema: Schema) -> pa.Table:
     """Reads the columns that labels need, of those the file has."""
     names = [name for name in ("split", *_ROW_COLUMNS, schema.id, schema.label, "p") if name is not None]
-    if path.suffix.lower() == ".csv":
-        check_utf8(path)
+    if is_delimited(path):
+        if path.suffix != ".gz":
+            check_utf8(path)
         text = {name: pa.string() for name in ("split", schema.id) if name is not None}
         try:
             convert = pa_csv.ConvertOptions(column_types=text)
-            table = pa_csv.read_csv(
-                path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
-            )
+            parse = pa_csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True)
+            table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path} is not a readable CSV file ({error}): correct --labels") from error
         columns = table.column_names
@@ -91,7 +92,7 @@ def _read_columns(path: Path, schema: Schema) -> pa.Table:
     if repeated := [name for name in names if columns.count(name) > 1]:
         raise InputError(f"{path} has {columns.count(repeated[0])} columns named {repeated[0]!r}: rename them")
     chosen = list(dict.fromkeys(name for name in names if name in columns))
-    return table.select(chosen) if path.suffix.lower() == ".csv" else pq.read_table(path, columns=chosen)
+    return table.select(chosen) if is_delimited(path) else pq.read_table(path, columns=chosen)
 
 
 def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:

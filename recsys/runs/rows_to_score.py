@@ -14,8 +14,9 @@ from recsys.data.layout import IDS_FILE
 from recsys.data.store import EncodedRows
 from recsys.errors import InputError
 from recsys.prepare.digest import columns_to_read
-from recsys.prepare.encode import encode_rows
+from recsys.prepare.encode import encode_block
 from recsys.raw.files.raw_file import READ_ROWS
+from recsys.raw.forms import check_canonical_numbers
 from recsys.raw.ids_and_labels import read_ids
 from recsys.raw.opening import open_rows_to_score
 from recsys.system.threads import in_threads
@@ -56,6 +57,9 @@ class FileRows:
         self._source = open_rows_to_score(
             manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent
         )
+        for vocabulary, form in self._source.schema.value_forms.items():
+            if form.kind == "number" and manifest.schema_.form_of(vocabulary).kind == "text":
+                check_canonical_numbers(dataset.vocabularies[vocabulary].values, vocabulary)
         self._id = self._source.schema.id
         self._has_id = self._id is not None and self._id in self._source.columns_of("test")
         self.n_rows = self._source.n_rows("test")
@@ -68,7 +72,7 @@ class FileRows:
         if self._has_id and self._id not in columns:
             columns.append(str(self._id))
         blocks, vocabularies = self._source.blocks("test", columns), self._dataset.vocabularies
-        for block, rows in in_threads(lambda block: encode_rows(block.table, schema, vocabularies), blocks):
+        for block, rows in in_threads(lambda block: encode_block(block, schema, vocabularies), blocks):
             n = block.table.num_rows
             ids = read_ids(block, str(self._id)) if self._has_id else pa.array(np.arange(n_done, n_done + n))
             yield pc.cast(ids, pa.string()), rows

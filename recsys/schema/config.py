@@ -68,7 +68,9 @@ class TimeSplit(StrictModel):
     def _read_time(cls, value: Any) -> Any:
         if isinstance(value, date):
             return value.isoformat()
-        is_inexact = isinstance(value, int) and not isinstance(value, bool) and float(value) != value
+        if isinstance(value, bool):
+            raise ValueError(f"a time is a number, a date or a time, got {value!r}")
+        is_inexact = isinstance(value, int) and float(value) != value
         return str(value) if is_inexact else value
 
 

@@ -37,7 +37,7 @@ class DelimitedFile:
             InputError: if the file is empty, or a line has another number of cells than the header.
         """
         names = _header(path)
-        n_rows = sum(batch.num_rows for batch in _batches(path, names[:1]))
+        n_rows = sum(batch.num_rows for batch in _batches(path, names[:1], len(names)))
         partitions = {name: value for name, value in partition_values(path).items() if name not in names}
         all_names = (*names, *partitions)
         types = dict.fromkeys(all_names, pa.string())
@@ -51,7 +51,8 @@ class DelimitedFile:
     def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """See `RawFile`."""
         stored = [name for name in columns if name not in self.partitions]
-        for batch in _batches(self.path, stored or self.names[:1]):
+        n_stored = len(self.names) - len(self.partitions)
+        for batch in _batches(self.path, stored or self.names[:1], n_stored):
             for start in range(0, batch.num_rows, READ_ROWS):
                 part = batch.slice(start, READ_ROWS)
                 table = pa.Table.from_batches([part]).select([])
@@ -70,11 +71,12 @@ class DelimitedFile:
 
 def is_delimited(path: Path) -> bool:
     """Whether a file's name is that of a CSV or TSV file."""
-    return path.name.endswith(DELIMITED)
+    return path.name.lower().endswith(DELIMITED)
 
 
-def _is_tsv(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith(".tsv")
+def delimiter_of(path: Path) -> str:
+    """Returns the delimiter of a CSV or TSV file, by its name."""
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 def _header(path: Path) -> tuple[str, ...]:
@@ -92,8 +94,8 @@ def _header(path: Path) -> tuple[str, ...]:
         raise _damaged(path, error) from error
 
 
-def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Streams columns as binary; an empty cell without quotes is null."""
+def _batches(path: Path, columns: Sequence[str], n_columns: int) -> Iterator[pa.RecordBatch]:
+    """Streams some of a file's columns as binary; an empty cell without quotes is null."""
     convert = pa_csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.binary()),
         include_columns=list(columns),
@@ -102,14 +104,16 @@ def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         null_values=[""],
     )
     try:
-        with _open(path, convert) as reader:
+        with _open(path, convert, ignore_empty_lines=n_columns > 1) as reader:
             yield from reader
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
 
 
-def _open(path: Path, convert: pa_csv.ConvertOptions) -> pa_csv.CSVStreamingReader:
-    parse = pa_csv.ParseOptions(delimiter="\t" if _is_tsv(path) else ",", newlines_in_values=True)
+def _open(path: Path, convert: pa_csv.ConvertOptions, ignore_empty_lines: bool = True) -> pa_csv.CSVStreamingReader:
+    parse = pa_csv.ParseOptions(
+        delimiter=delimiter_of(path), newlines_in_values=True, ignore_empty_lines=ignore_empty_lines
+    )
     read = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
     return pa_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 

@@ -21,8 +21,8 @@ _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 def find_files(paths: Sequence[str], folder: Path) -> list[Path]:
     """Returns the files that paths, folders and patterns (`*`, `?`, `[`, `**`) match, sorted by name within each.
 
-    A folder stands for its parquet files and those of its `NAME=VALUE` folders, or for its CSV and TSV files if it has
-    no parquet file. A path that exists is that path, even if it looks like a pattern.
+    A folder stands for its data files and those of its `NAME=VALUE` folders: all parquet, or all CSV and TSV. A path
+    that exists is that path, even if it looks like a pattern.
 
     Raises:
         InputError: for a path that matches no file, and for a file that two paths match.
@@ -52,6 +52,23 @@ def find_file(path: str, folder: Path, role: str) -> Path:
     if len(matched) > 1:
         raise InputError(f"{role}: {folder / path} matches {len(matched)} files, expected one: name one file")
     return matched[0]
+
+
+def find_beside(path: str, folder: Path, role: str) -> Path:
+    """Returns a file by a path relative to a folder of data files, or to one of the two folders above it.
+
+    Args:
+        path: the file.
+        folder: the folder, which may be a pattern.
+        role: for messages.
+
+    Raises:
+        InputError: if none of them has the file, or the path matches several.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    bases = (existing, *existing.absolute().parents[:2])
+    base = next((base for base in bases if (base / path).exists()), existing)
+    return find_file(path, base, role)
 
 
 def check_distinct(files: Mapping[Partition, Sequence[Path]]) -> None:
@@ -95,26 +112,35 @@ def _matches(location: Path) -> list[Path]:
     if pattern is None:
         raise InputError(f"{location} does not exist{_nearest_name(location)}: correct the path")
     matched = sorted(path for path in base.glob(pattern) if not _is_hidden(path, base))
-    files = [path for path in matched if path.is_file()]
-    if not files:
-        files = list(dict.fromkeys(file for path in matched for file in _files_of_folder(path)))
+    files = dict.fromkeys(path for path in matched if path.is_file())
+    for path in matched:
+        if path.is_dir() and ("=" in path.name or not files):
+            files |= dict.fromkeys(_files_of_folder(path))
     if not files:
         raise InputError(f"{location} matches no file: correct the path, or the folder given with --data")
-    return files
+    return sorted(files)
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
     """Returns the data files of a folder and of its partition folders."""
     found = sorted(_walk(folder))
-    for suffixes in (PARQUET, DELIMITED):
-        files = [path for path in found if path.name.endswith(suffixes)]
-        if files:
-            return files
-    inner = next((path for path in folder.rglob("*") if path.name.endswith((*PARQUET, *DELIMITED))), None)
+    parquet, delimited = ([p for p in found if _has_suffix(p, suffixes)] for suffixes in (PARQUET, DELIMITED))
+    if parquet and delimited:
+        raise InputError(
+            f"{folder} has parquet files ({parquet[0].name}) and CSV or TSV files ({delimited[0].name}): name those to "
+            f"read by a pattern, such as {folder / '**' / ('*' + parquet[0].suffix)}"
+        )
+    if parquet or delimited:
+        return parquet or delimited
+    inner = next((path for path in folder.rglob("*") if _has_suffix(path, PARQUET + DELIMITED)), None)
     hint = "correct the path, or the folder given with --data"
     if inner is not None:
         hint = f"name its files by a pattern, such as {folder / '**' / ('*' + inner.suffix)}"
     raise InputError(f"{folder} has no parquet, CSV or TSV file: {hint}")
+
+
+def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,8 +101,8 @@ class ParquetFile:
             return None
         for number in range(0, n_groups, max(1, n_groups // _MAX_RANGES)):
             statistics = self.footer.row_group(number).column(index).statistics
-            if statistics is None or not statistics.has_min_max:
-                return None
+            if statistics is None or not isinstance(statistics.min, int | float | Decimal):
+                return None  # not written, or text
             bounds += [float(statistics.min), float(statistics.max)]
         return (min(bounds), max(bounds)) if bounds else None
 

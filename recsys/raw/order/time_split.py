@@ -103,8 +103,8 @@ def _ticks(timeline: Timeline, start: float | str, key: str, column: str) -> int
     zone = timeline.zone
     if not isinstance(start, str):
         raise InputError(
-            f"{key}: {start!r} is a number, but column {column!r} contains dates or times ({time_range(timeline)}): "
-            "give a date or time such as 2025-01-31 10:00"
+            f"{key}: {_shown(start)} is a number, but column {column!r} contains dates or times "
+            f"({time_range(timeline)}): give a date or time such as 2025-01-31 10:00"
         )
     moments = read_moments(pa.array([start]), Path(key), "the time")
     if moments.kind == "zoned time" and zone is None:

@@ -1,12 +1,17 @@
 """Exact copies of rows are counted, and rows with equal features share a fold."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.dataset import PreparedDataset
+from recsys.prepare.run import prepare
+from recsys.schema.config import SchemaConfig
 from tests.helpers.small import prepare_small, small_schema, small_table
 
 
@@ -71,6 +76,32 @@ def test_lists_are_compared_as_a_whole(tmp_path: Path) -> None:
     assert fold[7] == fold[80]
     assert len(set(fold[81:])) == 1  # null, empty, and without a token
     assert dataset.stats.n_copies == 1  # labels: row 7 has 1, row 80 has 0; of the last three, two have equal labels
+
+
+TENTHS = [k / 10 for k in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "role"),
+    [
+        (pa.array([0.0] * 30), pa.array([-0.0] * 30), {"numeric": ["x", "c"]}),
+        (pa.array(TENTHS), pa.array(TENTHS, pa.float32()), {"numeric": ["x", "c"]}),
+        (pa.array(TENTHS), pa.array([Decimal(k) / 10 for k in range(30)]), {"numeric": ["x", "c"]}),
+        (pa.array(["3,2"] * 30), pa.array(["3.0,2.0"] * 30), {"kind": "delimited"}),
+        (pa.array([["3", "2"]] * 30), pa.array([["3.0", "02"]] * 30), {"kind": "list"}),
+    ],
+)
+def test_copies_of_other_types_are_copies(tmp_path: Path, first: pa.Array, second: pa.Array, role: dict) -> None:
+    for name, column in (("a", first), ("b", second)):
+        table = pa.table({"x": column, "c": range(30), "y": [k % 2 for k in range(30)]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    roles = role if "numeric" in role else {"categorical": ["c"], "sequences": {"x": role | {"vocabulary": "c"}}}
+    schema = SchemaConfig.model_validate({"label": "y"} | roles)
+    files, config = RawFiles(train=("a.parquet", "b.parquet")), PrepareConfig(min_count=1, n_folds=2)
+    dataset = PreparedDataset.open(prepare(schema, files, config, tmp_path, tmp_path / "out", "x"))
+    fold = fold_of_row(dataset)
+    assert np.array_equal(fold[:30], fold[30:])
+    assert dataset.stats.n_copies == 30
 
 
 def test_rows_with_ids_keep_their_folds(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def measured(folder: Path, column: pa.Array, statistics: bool = True) -> Prepare
         pa.array(1.0 + 1e-9 * K),
         pa.array([None, *(1_700_000_000_000 + 1000 * K[1:]).tolist()]),
         pa.array(np.where(K == 7, 0, 1_700_000_000_000 + 1000 * K)),  # a sentinel
+        pa.array(np.where(K % 5 < 3, 0, 1_700_000_000_000 + 1000 * K)),  # for most rows
     ],
 )
 @pytest.mark.parametrize("statistics", [True, False])
@@ -49,7 +50,8 @@ def test_distinct_values_stay_distinct(tmp_path: Path, column: pa.Array, statist
     assert dataset.manifest.schema_.offsets["x"] > 0
     dense = dataset.split("full").batch(np.arange(400), []).dense.numpy()[:, 0]
     assert np.isfinite(dense).all()
-    assert np.array_equal(np.argsort(values[10:300]), np.argsort(dense[10:300]))
+    order = np.argsort(values[~np.isnan(values)])
+    assert np.all(np.diff(dense[~np.isnan(values)][order]) >= 0)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,25 @@ def test_other_columns_are_stored_as_they_are(tmp_path: Path, column: pa.Array) 
     dataset = measured(tmp_path, column)
     assert dataset.manifest.schema_.offsets == {}
     assert np.array_equal(dataset.store.read_measured(np.arange(400))[:, 0], np.array(column).astype(np.float32))
+
+
+def test_the_least_integer_does_not_overflow(tmp_path: Path) -> None:
+    values = 1_700_000_000_000_000_000 + 1000 * K
+    values[::7] = -(2**63)
+    dataset = measured(tmp_path, pa.array(values))
+    stored = dataset.store.read_measured(np.arange(400))[:, 0]
+    assert stored[0] == pytest.approx(-(2.0**63) - 1.7e18, rel=1e-6)
+    assert len(np.unique(stored)) == len(np.unique(values))
+
+
+def test_text_that_contains_numbers_is_centred_by_its_numbers(tmp_path: Path) -> None:
+    text = pa.array(["NA", "1", "9", *(str(1_700_000_000_000 + 1000 * k) for k in K[3:])])
+    pq.write_table(pa.table({"x": text, "y": K % 2}), tmp_path / "train.parquet")
+    schema = SchemaConfig(label="y", numeric=("x",), numbers_as_text=("x",))
+    prepare(schema, RawFiles(train=("train.parquet",)), PrepareConfig(n_folds=2), tmp_path, tmp_path / "out", "x")
+    stored = PreparedDataset.open(tmp_path / "out").store.read_measured(np.arange(400))[:, 0]
+    assert np.isnan(stored[0])
+    assert len(np.unique(stored[3:])) == 397
 
 
 def test_the_median_is_the_offset() -> None:

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
 from recsys.raw.derive import cross, end_of_list, meets_condition
 from recsys.raw.sequences.delimited import read_delimited
 from recsys.schema.config import Condition
@@ -21,6 +22,38 @@ from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small
 def test_conditions_by_hand(condition: dict, expected: list[bool]) -> None:
     column = pa.chunked_array([pa.array([3, 4], pa.int8()), pa.array([5, None], pa.int8())])
     assert meets_condition(Condition(column="rating", **condition), column).tolist() == expected
+
+
+SEOUL = pa.array([1_735_725_600, 0], pa.timestamp("s", "Asia/Seoul"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        (pa.array([2.0, 3.0]), ["2"]),
+        (pa.array([2, 3]), ["2.0"]),
+        (pa.array([True, False]), ["True"]),
+        (SEOUL, ["2025-01-01 10:00:00+00:00"]),
+        (SEOUL.cast(pa.timestamp("ms")), ["2025-01-01T10:00"]),
+        (pa.array([20089, 3], pa.date32()), ["2025-01-01"]),
+        (pa.array(["a", "b"]).dictionary_encode(), [" a"]),
+    ],
+)
+def test_values_of_a_condition_are_read_as_the_column_is(column: pa.Array, values: list[str]) -> None:
+    assert meets_condition(Condition(column="c", values=tuple(values)), column).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "message"),
+    [
+        (pa.array([True]), {"values": [1]}, "condition on column 'c', which is boolean, has the values 1: use true or"),
+        (SEOUL, {"values": ["2025-01-01"]}, "which is a zoned time, has values of kind time"),
+        (SEOUL, {"min": 5}, "column 'c' is timestamp.*, which has no min and max"),
+    ],
+)
+def test_conditions_that_cannot_be_met_are_refused(column: pa.Array, condition: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        meets_condition(Condition.model_validate({"column": "c"} | condition), column)
 
 
 @pytest.mark.parametrize("settings", [{}, {"min": 1, "values": ["1"]}])

@@ -1,3 +1,4 @@
+import gzip
 from decimal import Decimal
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_labels_in_csv(small: PreparedDataset, tmp_path: Path) -> None:
     path.write_bytes("id,click\n한,0\n".encode("cp949"))
     with pytest.raises(InputError, match="labels.csv is not UTF-8 text: see line 2"):
         read(small, path)
+    (tmp_path / "labels.tsv.gz").write_bytes(gzip.compress(b"id\tclick\n9\t1\n5\t0\n7\t0\n"))
+    assert read(small, tmp_path / "labels.tsv.gz").label.tolist() == [0, 0, 1]
     path.write_text("id,click\n5,0,1\n")
     with pytest.raises(InputError, match="labels.csv is not a readable CSV file"):
         read(small, path)

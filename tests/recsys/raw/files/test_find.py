@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import InputError
-from recsys.raw.files.find import check_distinct, display_name, find_file, find_files, partition_values
+from recsys.raw.files.find import check_distinct, display_name, find_beside, find_file, find_files, partition_values
 
 
 def make(folder: Path, *names: str) -> None:
@@ -21,7 +21,7 @@ def found(folder: Path, *paths: str) -> list[str]:
 
 def test_a_folder_stands_for_its_files_and_those_of_its_partitions(tmp_path: Path) -> None:
     make(tmp_path, "d/b.parquet", "d/a.parquet", "d/day=1/p.parquet", "d/day=1/h=2/q.parquet", "d/old/x.parquet")
-    make(tmp_path, "d/_SUCCESS", "d/.a.parquet.crc", "d/_temporary/t.parquet", "d/readme.csv")
+    make(tmp_path, "d/_SUCCESS", "d/.a.parquet.crc", "d/_temporary/t.parquet", "d/readme.txt")
     assert found(tmp_path, "d") == ["d/a.parquet", "d/b.parquet", "d/day=1/h=2/q.parquet", "d/day=1/p.parquet"]
     make(tmp_path, "texts/b.tsv.gz", "texts/a.csv", "texts/notes.txt")
     assert found(tmp_path, "texts") == ["texts/a.csv", "texts/b.tsv.gz"]
@@ -35,6 +35,7 @@ def test_a_folder_stands_for_its_files_and_those_of_its_partitions(tmp_path: Pat
         ("d/day=*", ["d/day=1/p.parquet", "d/day=2/p.parquet"]),
         ("d/day=[2-9]", ["d/day=2/p.parquet"]),
         ("d/day=1", ["d/day=1/p.parquet"]),
+        ("d/*", ["d/a.parquet", "d/day=1/p.parquet", "d/day=2/p.parquet"]),
         ("d/?.parquet", ["d/a.parquet"]),
     ],
 )
@@ -55,13 +56,14 @@ def test_a_path_that_exists_is_no_pattern(tmp_path: Path) -> None:
         (("d/absent.parquet",), "absent.parquet does not exist.*: correct the path"),
         (("d/x*.parquet",), "x.* matches no file"),
         (("plain",), r"plain has no parquet, CSV or TSV file: name its files by a pattern, such as .*\*\*/\*.parquet"),
+        (("mixed",), r"mixed has parquet files \(a.parquet\) and CSV or TSV files \(b.CSV\): name those to read"),
         (("d", "d/a.parquet"), "a.parquet is matched twice, by 'd' and 'd/a.parquet'"),
         (("d/a.parquet", "d/../d/a.parquet"), "is matched twice"),
         (("d/a.parquet", "link.parquet"), "link.parquet is matched twice.* is the same file"),
     ],
 )
 def test_wrong_paths_are_refused(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
-    make(tmp_path, "d/a.parquet", "plain/2024/x.parquet")
+    make(tmp_path, "d/a.parquet", "plain/2024/x.parquet", "mixed/a.parquet", "mixed/d=1/b.CSV")
     (tmp_path / "link.parquet").symlink_to(tmp_path / "d" / "a.parquet")
     with pytest.raises(InputError, match=message):
         find_files(paths, tmp_path)
@@ -80,6 +82,15 @@ def test_a_role_of_one_file(tmp_path: Path) -> None:
     assert find_file("d/a.parquet", tmp_path, "files.truth") == tmp_path / "d" / "a.parquet"
     with pytest.raises(InputError, match=r"schema.side_tables.ads.file: .*d/\*.parquet matches 2 files, expected one"):
         find_file("d/*.parquet", tmp_path, "schema.side_tables.ads.file")
+
+
+def test_a_file_beside_the_data_may_be_above_its_folders(tmp_path: Path) -> None:
+    make(tmp_path, "ads.parquet", "hive/day=1/p.parquet", "hive/shops.parquet")
+    for folder in ("hive/day=1", "hive/day=*", "hive/day=*/x", "hive", "."):
+        assert find_beside("ads.parquet", tmp_path / folder, "role") == tmp_path / "ads.parquet"
+    assert find_beside("shops.parquet", tmp_path / "hive" / "day=1", "role") == tmp_path / "hive" / "shops.parquet"
+    with pytest.raises(InputError, match="absent.parquet does not exist"):
+        find_beside("absent.parquet", tmp_path / "hive", "role")
 
 
 def test_partition_values() -> None:

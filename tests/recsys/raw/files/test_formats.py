@@ -18,6 +18,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.run import prepare
 from recsys.raw.opening import open_rows_to_score
+from recsys.runs.rows_to_score import FileRows
 from recsys.schema.config import SchemaConfig
 from tests.helpers.small import small_schema, small_table
 
@@ -110,6 +111,77 @@ def test_broken_csv_files_are_refused_by_name_and_row(tmp_path: Path, data: byte
     with pytest.raises(InputError, match=f"a.csv.*{message}") as caught:
         prepared(tmp_path, "a.csv", schema=schema)
     assert "\n" not in str(caught.value)
+
+
+def values_of(dataset: PreparedDataset, column: str) -> list[str]:
+    names = ["<missing>", "<rare>", *dataset.vocabularies[column].values.to_pylist()]
+    codes = dataset.store.read_sparse(np.arange(dataset.n_rows))
+    return [names[code] for code in codes[:, dataset.manifest.schema_.categorical.index(column)]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "cells", "expected"),
+    [
+        (pa.array([7 * 3600], pa.time32("s")), ["07:00:00"], ["07:00:00"]),
+        (pa.array([True]), ["True"], ["true"]),
+        (pa.array([0], pa.timestamp("ms", "Asia/Seoul")), ["1970-01-01T00:00:00Z"], ["1970-01-01 00:00:00Z"]),
+        (pa.array(["5"]), ["5.0"], ["5"]),
+        (pa.array([0.5]), ["0.50"], ["0.5"]),
+        (pa.array([0.5, float("nan")]), ["0.5", "NaN"], ["0.5", "<missing>"]),
+    ],
+)
+def test_a_cell_of_csv_is_a_value_of_the_typed_files(
+    tmp_path: Path, typed: pa.Array, cells: list[str], expected: list[str]
+) -> None:
+    label, rows = [0, 0, 1, 1], [0, len(cells) - 1] * 2
+    pq.write_table(pa.table({"y": label, "c": typed.take(pa.array(rows)), "d": label}), tmp_path / "a.parquet")
+    lines = [f"{y},{cells[row]},{y}" for y, row in zip(label, rows, strict=True)]
+    (tmp_path / "b.csv").write_text("\n".join(["y,c,d", *lines, ""]))
+    dataset = prepared(tmp_path, "a.parquet", "b.csv", schema=SchemaConfig(label="y", categorical=("d", "c")))
+    assert values_of(dataset, "c") == [expected[row] for row in rows] * 2
+
+
+def test_a_csv_file_has_no_lists(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"y": [0, 1], "s": [["a"], ["b"]]}), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("y,s\n0,\"['a']\"\n")
+    schema = SchemaConfig.model_validate({"label": "y", "sequences": {"s": {"kind": "list"}}})
+    with pytest.raises(InputError, match=r"b.csv: column 's' is string, which cannot be a list sequence"):
+        prepared(tmp_path, "a.parquet", "b.csv", schema=schema)
+
+
+def test_an_empty_line_of_one_column_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("y,c\n" + "0,1\n1,2\n0,3\n" * 3)
+    (tmp_path / "test.csv").write_text("c\n1\n\n2\n\n3\n")
+    dataset = prepared(tmp_path, "train.csv", test=("test.csv",), schema=SchemaConfig(label="y", categorical=("c",)))
+    assert values_of(dataset, "c")[9:] == ["1", "<missing>", "2", "<missing>", "3"]
+
+
+def test_numbers_are_scored_after_training_on_csv_if_they_can_be_equal(tmp_path: Path) -> None:
+    for name, cells in (("whole", "123"), ("written", ("1.0", "0.50", "3"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [f"{k % 2},{cells[k % 3]}" for k in range(12)]
+        (folder / "a.csv").write_text("\n".join(["y,c", *rows, ""]))
+        dataset = prepared(folder, "a.csv", schema=SchemaConfig(label="y", categorical=("c",)))
+        pq.write_table(pa.table({"c": [1.0, 2.0]}), folder / "new.parquet")
+        if name == "whole":
+            (_, rows_to_score) = next(FileRows(dataset, [folder / "new.parquet"]).blocks())
+            assert rows_to_score.sparse[:, 0].min() > 1
+        else:
+            with pytest.raises(
+                InputError, match=r"vocabulary 'c' was prepared from CSV files, with text such as '0.50'"
+            ):
+                FileRows(dataset, [folder / "new.parquet"])
+
+
+@pytest.mark.parametrize("key", [pa.array([0, 1], pa.date32()), pa.array([0.0, 1.0]), pa.array([False, True])])
+def test_a_side_table_in_csv_has_the_type_of_the_data(tmp_path: Path, key: pa.Array) -> None:
+    pq.write_table(pa.table({"y": [0, 1] * 4, "k": key.take(pa.array([0, 1] * 4))}), tmp_path / "a.parquet")
+    pa_csv.write_csv(pa.table({"k": key, "name": ["first", "second"]}), tmp_path / "side.csv")
+    tables = {"t": {"file": "side.csv", "key": "k", "columns": ["name"]}}
+    schema = SchemaConfig.model_validate({"label": "y", "categorical": ["name"], "side_tables": tables})
+    dataset = prepared(tmp_path, "a.parquet", schema=schema)
+    assert values_of(dataset, "name") == ["first", "second"] * 4
 
 
 def test_partition_folders_are_columns(tmp_path: Path) -> None:

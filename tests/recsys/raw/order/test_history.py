@@ -122,6 +122,10 @@ def test_labels_splits_and_histories_from_a_plain_log(tmp_path: Path) -> None:
         ({"sequences": {"rating": LOG}}, "the data already has a column 'rating'"),
         ({"split": {"column": "at", "test_from": "soon"}}, "schema.split.test_from: 'soon' cannot be compared"),
         ({"label": {"column": "rating", "min": 9}}, "training labels 'rating' are all 0"),
+        (
+            {"sequences": {"liked": LOG | {"where": {"column": "rating", "min": 9}}}},
+            "schema.sequences.liked.where: no row meets the condition",
+        ),
     ],
 )
 def test_wrong_roles_are_named(tmp_path: Path, schema: dict, message: str) -> None:
