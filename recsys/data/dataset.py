@@ -121,7 +121,9 @@ class PreparedDataset:
             InputError: if the data set lacks the split or one of the features, or the fitting rows have only one class.
         """
         if name not in self.split_names:
-            raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}")
+            n_folds, has_folds = self.manifest.prepare.n_folds, any(n.startswith("fold_") for n in self.split_names)
+            hint = "" if has_folds else f"; its training rows have fewer than {n_folds} distinct ones, of both classes"
+            raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{hint}")
         fit_groups = fit_groups_of(self.groups, name)
         n_rows, n_positive = (
             sum(getattr(self.groups[index], count) for index in fit_groups) for count in ("n_rows", "n_positive")

@@ -36,18 +36,24 @@ def n_exact_copies(content: np.ndarray, label: np.ndarray) -> int:
     return len(content) - len(np.unique(mix(content, 0) + label.astype(np.uint64)))
 
 
-def folds_of_first_copies(content: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def folds_of_first_copies(content: np.ndarray, fold: np.ndarray, n_folds: int) -> np.ndarray:
     """Returns [n] int16 folds where rows of equal content have the fold of the first of them.
+
+    If that leaves a fold without rows, the distinct contents are dealt out to the folds in turn.
 
     The label is no part of the content: a fold with all the positive copies of a row, and none of its negative ones,
     would be the opposite of what the other folds teach.
 
     Args:
         content: [n] uint64 hashes of features and days.
-        fold: [n] int16.
+        fold: [n] int16 folds of rows that are no copies.
+        n_folds: number of folds.
     """
     _, first_rows, inverse = np.unique(content, return_index=True, return_inverse=True)
-    return fold[first_rows][inverse]
+    folds = fold[first_rows]
+    if len(np.unique(folds)) < n_folds:
+        folds = (np.arange(len(folds)) % n_folds).astype(np.int16)  # in the order of their hashes
+    return folds[inverse]
 
 
 def group_rows(

@@ -112,7 +112,7 @@ def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig)
     is_train = scan.split == PARTITIONS.index("train")
     train_content = mix(content[is_train], 0) + scan.day[is_train].astype(np.uint64)
     fold_n = scan.fold.copy()
-    fold_n[is_train] = folds_of_first_copies(train_content, scan.fold[is_train])
+    fold_n[is_train] = folds_of_first_copies(train_content, scan.fold[is_train], config.n_folds)
     is_holdout_n = np.array([group.is_holdout for group in scan.groups])[scan.group]
     groups, group_n = group_rows(scan.label, scan.split, fold_n, is_holdout_n, config.n_folds)
     n_copies = n_exact_copies(train_content, scan.label[is_train])

@@ -78,6 +78,15 @@ def test_lists_are_compared_as_a_whole(tmp_path: Path) -> None:
     assert dataset.stats.n_copies == 1  # labels: row 7 has 1, row 80 has 0; of the last three, two have equal labels
 
 
+def test_few_distinct_rows_are_dealt_out_to_all_folds(tmp_path: Path) -> None:
+    table = pa.table({"c": [k % 6 for k in range(60)], "y": [k // 6 % 2 for k in range(60)]})
+    schema = SchemaConfig(label="y", categorical=("c",))
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema, min_count=1, n_folds=5)
+    fold = fold_of_row(dataset)
+    assert sorted(np.bincount(fold)) == [10, 10, 10, 10, 20]
+    assert all(len(set(fold[k::6])) == 1 for k in range(6))
+
+
 TENTHS = [k / 10 for k in range(30)]
 
 
