@@ -34,7 +34,7 @@ def encode_block(block: Block, schema: Schema, vocabularies: Mapping[str, Vocabu
     try:
         return encode_rows(block.table, schema, vocabularies)
     except InputError as error:
-        raise InputError(f"{block.path}: {error}") from error
+        raise InputError(f"{block.span}: {error}") from error
 
 
 def encode_digest(

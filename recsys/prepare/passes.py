@@ -93,7 +93,7 @@ def _digest_block(
     try:
         digest = digest_rows(block.table, schema)
     except InputError as error:
-        raise InputError(f"{block.path}: {error}") from error
+        raise InputError(f"{block.span}: {error}") from error
     counts.add(digest, work.group[row_slice], work.hashes[row_slice], work.first_row + row_slice.start)
     return digest, counts
 

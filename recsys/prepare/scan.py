@@ -167,12 +167,12 @@ class _Columns:
 
 
 def _read_split(block: Block, column: str) -> np.ndarray:
-    values = encode_values(block.table[column], f"{block.path}: split column {column!r}")
+    values = encode_values(block.table[column], f"{block.span}: split column {column!r}")
     names = values.values.to_pylist()
     unknown = [name for name in names if name not in PARTITIONS] + (["null"] if np.any(values.codes < 0) else [])
     if unknown:
         raise InputError(
-            f"{block.path}: split column {column!r} contains {unknown[0]!r}: it must be train, valid or test"
+            f"{block.span}: split column {column!r} contains {unknown[0]!r}: it must be train, valid or test"
         )
     return np.array([PARTITIONS.index(name) for name in names], np.uint8)[values.codes]
 

@@ -27,9 +27,10 @@ class Block:
     origins: tuple[Origin, ...]
 
     @property
-    def path(self) -> Path:
-        """The file of the first row."""
-        return self.origins[0].path
+    def span(self) -> str:
+        """The files of the rows, for messages about an unknown row."""
+        first, last = self.origins[0].path, self.origins[-1].path
+        return str(first) if first == last else f"one of {first} to {last}"
 
     def place(self, row: int) -> tuple[Path, int]:
         """Returns the file of a row of the block, and its number in the file."""

@@ -1,6 +1,7 @@
 """Gives the columns of a block the types that every kernel supports, and text without types the type of its role."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from recsys.errors import InputError
 from recsys.raw.blocks import Block
 from recsys.raw.column_types import ColumnType, effective_kind, reads_as_number
+from recsys.raw.numbers import numbers_of_text
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array
 from recsys.raw.values import canonical_text
@@ -21,16 +23,14 @@ _CELLS = ValueForm(text_as="whole numbers")
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
-def convert(
-    block: Block, schema: Schema, references: Mapping[str, ColumnType], untyped: Mapping[str, bool] | None = None
-) -> pa.Table:
+def convert(block: Block, schema: Schema, references: Mapping[str, ColumnType], untyped: Collection[str]) -> pa.Table:
     """Returns the rows of a block with converted columns.
 
     Args:
         block: the rows.
         schema: the roles.
         references: by column, its type in the first file that gives it one.
-        untyped: by column, whether the block's files give it no type.
+        untyped: columns to which some file gives no type.
 
     Raises:
         InputError: for text that is not of the kind of its column.
@@ -44,7 +44,7 @@ def convert(
             text = pa.large_string()
             converted = table[column].cast(pa.large_list(text) if kind_of(dtype) == "list" else text)
         elif kind_of(dtype) == "text" and column in references:
-            is_untyped = (untyped or {}).get(column, False)
+            is_untyped = column in untyped
             kind = effective_kind(schema, column, dtype, is_untyped, references[column])
             is_category = is_untyped and not reads_as_number(schema, column)
             if kind == "text" or (kind == "number" and is_category):  # a category's text meets numbers as it is
@@ -83,18 +83,14 @@ def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.
 
 
 def _numbers(text: pa.Array, block: Block, column: str) -> pa.Array:
-    """Reads text as int64 if all of it is whole, else as float64."""
     if pa.types.is_dictionary(text.type):
         text = text.cast(text.type.value_type)
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.is_in(text, value_set=_NULLS.cast(text.type)), None, text)
-    is_hexadecimal = pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py()  # which only integers may be
-    for dtype in (pa.float64(),) if is_hexadecimal else (pa.int64(), pa.float64()):
-        try:
-            return text.cast(dtype)
-        except pa.ArrowInvalid:
-            continue
-    return _refuse(text, pa.float64(), block, column, "number")
+    try:
+        return numbers_of_text(text)
+    except pa.ArrowInvalid:
+        return _refuse(text, pa.float64(), block, column, "number")
 
 
 def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
@@ -114,7 +110,7 @@ def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
 
 
 def _times(text: pa.Array, block: Block, column: str) -> pa.Array:
-    return read_moments(text, block.path, f"column {column!r}").values
+    return read_moments(text, Path(block.span), f"column {column!r}").values
 
 
 def _times_of_day(text: pa.Array, block: Block, column: str) -> pa.Array:

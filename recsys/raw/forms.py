@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.raw.column_types import ColumnType, effective_kind
 from recsys.raw.files.raw_file import RawFile
@@ -32,19 +33,20 @@ class ColumnInFile:
         return f"column {self.column!r}" + ("" if self.path is None else f" of {self.path}") + f" ({self.dtype})"
 
 
-def vocabulary_columns(schema: Schema) -> dict[str, list[str]]:
-    """Returns the columns of the files whose values each vocabulary contains; a cross has none of its own."""
+def compared_columns(schema: Schema) -> dict[str, list[str]]:
+    """Returns the columns of the files whose values are compared with each other.
+
+    They are those of each vocabulary, by its name, and each column that only crosses read, by its own.
+    """
     column_of = {sequence.name: sequence.column for sequence in schema.token_sequences}
     column_of |= {name: log.item for name, log in schema.logs.items()}
     columns: dict[str, list[str]] = {}
     for vocabulary, features in schema.vocabularies.items():
-        for feature in features:
-            if feature in schema.crosses:
-                columns.setdefault(vocabulary, [])
-                continue
-            sources = schema.derived_categorical.get(feature, (feature,))
-            columns.setdefault(vocabulary, []).extend(column_of.get(source, source) for source in sources)
-    return columns
+        features = tuple(feature for feature in features if feature not in schema.crosses)
+        sources = [source for name in features for source in schema.derived_categorical.get(name, (name,))]
+        columns[vocabulary] = [column_of.get(source, source) for source in sources]
+    crossed = {column for members in schema.crosses.values() for column in members} - schema.logs.keys()
+    return columns | {column: [column] for column in sorted(crossed - columns.keys())}
 
 
 def columns_in_files(
@@ -137,15 +139,21 @@ def form_for_scoring(trained: ValueForm, columns: Sequence[ColumnInFile], role: 
     return trained.model_copy(update={"kind": "number"}) if is_number else trained
 
 
-def check_canonical_numbers(values: pa.Array, vocabulary: str) -> None:
+def check_canonical_numbers(vocabularies: Mapping[str, Vocabulary], name: str) -> None:
     """Checks that numbers can equal the values of a vocabulary, which were read from CSV files as text.
 
     Raises:
-        InputError: for a value such as `0.50` or `007`, which no number has as its text.
+        InputError: for a value such as `0.50` or `007`, which no number has as its text; for a column that only crosses
+            read, whose values are not known.
     """
+    if name not in vocabularies:
+        raise InputError(
+            f"column {name!r}, which crosses read, was text in CSV files: write it as text, not as numbers"
+        )
+    values = vocabularies[name].values
     canonical = canonical_text(values, form=ValueForm(text_as="numbers"))
     if len(others := np.flatnonzero(np.asarray(pc.not_equal(values, canonical)))):
         raise InputError(
-            f"vocabulary {vocabulary!r} was prepared from CSV files, with text such as "
+            f"vocabulary {name!r} was prepared from CSV files, with text such as "
             f"{values[int(others[0])].as_py()!r}, which a column of numbers cannot contain: write the column as text"
         )

@@ -24,7 +24,7 @@ def read_ids(block: Block, column: str) -> pa.Array:
         path, row = block.place(int(np.flatnonzero(np.asarray(pc.is_null(ids)))[0]))
         raise InputError(f"{path}: id column {column!r} has nulls (such as in row {row}): every row needs a unique id")
     is_plain = pa.types.is_integer(ids.type) or kind_of(ids.type) == "text"
-    return ids if is_plain else canonical_text(ids, f"{block.path}: id column {column!r}")
+    return ids if is_plain else canonical_text(ids, f"{block.span}: id column {column!r}")
 
 
 def read_label(block: Block, schema: Schema) -> np.ndarray:
@@ -42,10 +42,10 @@ def read_label(block: Block, schema: Schema) -> np.ndarray:
         try:
             return meets_condition(condition, values).astype(np.uint8)
         except InputError as error:
-            raise InputError(f"{block.path}: {error}") from error
+            raise InputError(f"{block.span}: {error}") from error
     requirement = "labels must be 0 or 1"
     if kind_of(values.type) not in ("number", "boolean"):
-        raise InputError(f"{block.path}: label column {column!r} is {values.type}: {requirement}, as numbers")
+        raise InputError(f"{block.span}: label column {column!r} is {values.type}: {requirement}, as numbers")
     numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     invalid = np.flatnonzero(~((numbers == 0) | (numbers == 1)))
     if len(invalid):

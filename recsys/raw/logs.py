@@ -53,8 +53,8 @@ def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
         if condition is not None:
             columns.append(condition.column)
         for block in source.blocks(split, list(dict.fromkeys(columns))):
-            keys.append(encode_values(block.table[log.key], f"{block.path}: column {log.key!r}", key_form))
-            items.append(encode_values(block.table[log.item], f"{block.path}: column {log.item!r}", item_form))
+            keys.append(encode_values(block.table[log.key], f"{block.span}: column {log.key!r}", key_form))
+            items.append(encode_values(block.table[log.item], f"{block.span}: column {log.item!r}", item_form))
             moments += read_order(source, block.parts(), log.order, role)
             if log.where is None:
                 is_step.append(np.ones(block.table.num_rows, bool))
@@ -82,7 +82,7 @@ def read_keys_and_order(source: Source, key: str, order: str) -> tuple[Codes, Ti
     keys: list[Codes] = []
     moments: list[Moments] = []
     for block in source.blocks("train", list(dict.fromkeys([key, order]))):
-        keys.append(encode_values(block.table[key], f"{block.path}: column {key!r}", form))
+        keys.append(encode_values(block.table[key], f"{block.span}: column {key!r}", form))
         moments += read_order(source, block.parts(), order, role)
     return join_codes(keys), join_moments(moments, role)
 

@@ -25,6 +25,21 @@ def read_numbers(column: pa.Array | pa.ChunkedArray, offset: float = 0.0) -> np.
     return np.where(is_large, np.copysign(np.inf, numbers), numbers) if np.any(is_large) else numbers
 
 
+def numbers_of_text(text: pa.Array) -> pa.Array:
+    """Reads text as int64, else as uint64, else as float64.
+
+    Raises:
+        pa.ArrowInvalid: if some text is not a number, such as `0x1F`, which Arrow's integers accept.
+    """
+    is_hexadecimal = pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py()
+    for dtype in () if is_hexadecimal else (pa.int64(), pa.uint64()):
+        try:
+            return text.cast(dtype)
+        except pa.ArrowInvalid:
+            continue
+    return text.cast(pa.float64())
+
+
 def exact_numbers(array: pa.Array) -> np.ndarray:
     """Reads [n] numbers: int64 if their type is whole and they fit (0 for null), else float64 (NaN for null)."""
     if pa.types.is_dictionary(array.type):

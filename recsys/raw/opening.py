@@ -23,7 +23,7 @@ from recsys.raw.conversion import convert
 from recsys.raw.files.find import check_distinct, find_beside, find_files
 from recsys.raw.files.open import open_raw
 from recsys.raw.files.raw_file import RawFile
-from recsys.raw.forms import columns_in_files, common_form, form_for_scoring, vocabulary_columns
+from recsys.raw.forms import columns_in_files, common_form, compared_columns, form_for_scoring
 from recsys.raw.side_tables import JoinedTable, join_table, read_side_table
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, SideTable
@@ -113,9 +113,9 @@ def open_rows_to_score(
         _check_columns(schema, references, side_files, "test", file)
     _check_optional_columns(schema, "test", files)
     forms = dict(schema.value_forms)
-    for vocabulary, columns in vocabulary_columns(schema).items():
+    for name, columns in compared_columns(schema).items():
         in_files = columns_in_files(columns, files, schema, references, _file_of_side_column(side_files))
-        forms[vocabulary] = form_for_scoring(schema.form_of(vocabulary), in_files, f"vocabulary {vocabulary!r}")
+        forms[name] = form_for_scoring(schema.form_of(name), in_files, f"vocabulary {name!r}")
     schema = schema.model_copy(update={"value_forms": forms})
     schema = schema.model_copy(update={"key_forms": _key_forms(schema, files, side_files, references)})
     side_tables = _read_side_tables(schema, side_files, references)
@@ -178,13 +178,9 @@ def _with_forms(
     schema: Schema, files: Sequence[RawFile], side_files: SideFiles, references: Mapping[str, ColumnType]
 ) -> Schema:
     forms: dict[str, ValueForm] = {}
-    for vocabulary, columns in vocabulary_columns(schema).items():
+    for name, columns in compared_columns(schema).items():
         in_files = columns_in_files(columns, files, schema, references, _file_of_side_column(side_files))
-        forms[vocabulary] = common_form(in_files, f"vocabulary {vocabulary!r}")
-    crossed = {column for columns in schema.crosses.values() for column in columns} - schema.logs.keys()
-    for column in sorted(crossed - forms.keys()):
-        in_files = columns_in_files([column], files, schema, references, _file_of_side_column(side_files))
-        forms[column] = common_form(in_files, f"column {column!r}")
+        forms[name] = common_form(in_files, f"vocabulary {name!r}")
     schema = schema.model_copy(update={"value_forms": forms})
     return schema.model_copy(update={"key_forms": _key_forms(schema, files, side_files, references)})
 
@@ -215,9 +211,9 @@ def _read_side_tables(
     tables = {}
     for name, (file, columns) in side_files.items():
         block = read_side_table(file, columns)
-        key, untyped = columns[0], {column: column in file.untyped for column in columns}
+        key = columns[0]
         own = {**references, key: _key_type(key, file, references)}
-        table = convert(block, schema, own, untyped)
+        table = convert(block, schema, own, file.untyped)
         tables[name] = join_table(table, key, schema.key_forms[name], f"schema.side_tables.{name} ({file.path})")
     return tables
 

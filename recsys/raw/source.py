@@ -133,7 +133,7 @@ class Source:
         keys = [self.side_tables[name].key for name in joined]
         file_columns = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
         delimiters = {s.column: s.delimiter for s in self.schema.token_sequences if s.delimiter is not None}
-        untyped = {column: self.is_untyped(column) for column in file_columns}
+        untyped = {column for column in file_columns if self.is_untyped(column)}
         for block in in_blocks(self._tables(split, file_columns, piece)):
             check_utf8(block)
             table = convert(block, self.schema, self.references, untyped)

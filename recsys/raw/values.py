@@ -20,7 +20,7 @@ _MAX_DIGITS = 77
 """Digits of the largest number that a column can have, of decimal256 and one more."""
 _WHOLE = r"^(?:\+|(-))?0*(\d+)(?:\.0*)?$"
 _WHOLE_WITH_POINT = r"^(-?)(0|[1-9]\d*)\.0+$"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$"
 
 
 def canonical_text(values: pa.Array, name: str = "a column", form: ValueForm = AS_WRITTEN) -> pa.Array:
@@ -65,7 +65,7 @@ def _without_minus_zero(text: pa.Array) -> pa.Array:
 def _number_text(text: pa.Array, form: ValueForm) -> pa.Array:
     """Reads [n] texts as numbers; text that is not a number is unchanged."""
     whole = _without_minus_zero(pc.replace_substring_regex(text, _WHOLE, r"\1\2"))
-    is_fraction = pc.and_(pc.match_substring_regex(text, _NUMBER), pc.invert(pc.match_substring_regex(text, _WHOLE)))
+    is_fraction = pc.and_(pc.match_substring_regex(text, NUMBER), pc.invert(pc.match_substring_regex(text, _WHOLE)))
     rows = np.flatnonzero(np.asarray(pc.fill_null(is_fraction, False)))
     if len(rows) == 0:
         return whole

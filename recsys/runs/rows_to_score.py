@@ -57,9 +57,9 @@ class FileRows:
         self._source = open_rows_to_score(
             manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent
         )
-        for vocabulary, form in self._source.schema.value_forms.items():
-            if form.kind == "number" and manifest.schema_.form_of(vocabulary).kind == "text":
-                check_canonical_numbers(dataset.vocabularies[vocabulary].values, vocabulary)
+        for name, form in self._source.schema.value_forms.items():
+            if form.kind == "number" and manifest.schema_.form_of(name).kind == "text":
+                check_canonical_numbers(dataset.vocabularies, name)
         self._id = self._source.schema.id
         self._has_id = self._id is not None and self._id in self._source.columns_of("test")
         self.n_rows = self._source.n_rows("test")

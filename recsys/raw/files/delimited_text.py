@@ -4,7 +4,6 @@ An empty cell without quotes is null.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,22 +11,13 @@ import pyarrow.csv as pa_csv
 
 from recsys.errors import InputError
 from recsys.raw.files.find import DELIMITED, partition_values
-from recsys.raw.files.raw_file import READ_ROWS
+from recsys.raw.files.raw_file import READ_ROWS, RawFile
 
 _BLOCK_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
-class DelimitedFile:
-    """A CSV or TSV file with a header: see `RawFile`. It has one row group."""
-
-    path: Path
-    names: tuple[str, ...]
-    types: dict[str, pa.DataType]
-    untyped: frozenset[str]
-    group_sizes: tuple[int, ...]
-    partitions: dict[str, str | None]
-    """Values of the partition columns, which are not in the file."""
+class DelimitedFile(RawFile):
+    """A CSV or TSV file with a header. It has one row group."""
 
     @classmethod
     def open(cls, path: Path) -> "DelimitedFile":
@@ -41,32 +31,17 @@ class DelimitedFile:
         partitions = {name: value for name, value in partition_values(path).items() if name not in names}
         all_names = (*names, *partitions)
         types = dict.fromkeys(all_names, pa.string())
-        return cls(path, all_names, types, frozenset(all_names), (n_rows,) if n_rows else (), partitions)
+        return cls(path, all_names, types, frozenset(all_names), (n_rows,), partitions)
 
-    @property
-    def n_rows(self) -> int:
-        """See `RawFile`."""
-        return sum(self.group_sizes)
-
-    def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """See `RawFile`."""
-        stored = [name for name in columns if name not in self.partitions]
-        n_stored = len(self.names) - len(self.partitions)
-        for batch in _batches(self.path, stored or self.names[:1], n_stored):
+    def _read_stored(self, columns: Sequence[str], row_groups: Sequence[int]) -> Iterator[pa.Table]:
+        n_columns = len(self.names) - len(self.partitions)
+        for batch in _batches(self.path, columns or self.names[:1], n_columns):
             for start in range(0, batch.num_rows, READ_ROWS):
-                part = batch.slice(start, READ_ROWS)
-                table = pa.Table.from_batches([part]).select([])
-                for name in columns:
-                    if name in self.partitions:
-                        value = pa.scalar(self.partitions[name], pa.string())
-                        table = table.append_column(name, pa.repeat(value, part.num_rows))
-                    else:  # the bytes are checked where all text is checked, which names the row
-                        table = table.append_column(name, part.column(name).view(pa.string()))
-                yield table
-
-    def number_range(self, column: str) -> tuple[float, float] | None:
-        """See `RawFile`."""
-        return None
+                table = pa.Table.from_batches([batch.slice(start, READ_ROWS)])
+                for index, name in enumerate(table.column_names):
+                    # the bytes are checked where all text is checked, which names the row
+                    table = table.set_column(index, name, table[name].combine_chunks().view(pa.string()))
+                yield table.select(list(columns))
 
 
 def is_delimited(path: Path) -> bool:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import InputError
 from recsys.raw.files.find import partition_values
-from recsys.raw.files.raw_file import BATCH_BYTES, READ_ROWS
+from recsys.raw.files.raw_file import BATCH_BYTES, READ_ROWS, RawFile
 
 _MIN_ROWS, _FEW_ROWS = 64, 1024
 _MAX_RANGES = 64
@@ -34,16 +34,9 @@ def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.Parque
 
 
 @dataclass(frozen=True)
-class ParquetFile:
-    """A parquet file: see `RawFile`."""
+class ParquetFile(RawFile):
+    """A parquet file."""
 
-    path: Path
-    names: tuple[str, ...]
-    types: dict[str, pa.DataType]
-    untyped: frozenset[str]
-    group_sizes: tuple[int, ...]
-    partitions: dict[str, str | None]
-    """Values of the partition columns, which are not in the file."""
     footer: pq.FileMetaData = field(repr=False)
 
     @classmethod
@@ -72,23 +65,11 @@ class ParquetFile:
             footer=file.metadata,
         )
 
-    @property
-    def n_rows(self) -> int:
-        """See `RawFile`."""
-        return self.footer.num_rows
-
-    def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """See `RawFile`."""
-        stored = [name for name in columns if name not in self.partitions]
-        groups = range(len(self.group_sizes)) if row_groups is None else row_groups
+    def _read_stored(self, columns: Sequence[str], row_groups: Sequence[int]) -> Iterator[pa.Table]:
+        n_rows = sum(self.group_sizes[group] for group in row_groups)
         try:
             file = open_parquet(self.path, self.footer)
-            n_rows = self._batch_rows(stored)
-            for table in _tables(file, groups, stored, n_rows, sum(self.group_sizes[group] for group in groups)):
-                for column in [name for name in columns if name in self.partitions]:
-                    value = pa.scalar(self.partitions[column], pa.string())
-                    table = table.append_column(column, pa.repeat(value, table.num_rows))
-                yield table
+            yield from _tables(file, row_groups, columns, self._batch_rows(columns), n_rows)
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{self.path} cannot be read to the end ({reason}): write or copy it again") from error

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
+from recsys.raw.numbers import numbers_of_text
 from recsys.raw.tokens import as_array, null_for_nan
+from recsys.raw.values import NUMBER
 from recsys.schema.kinds import Kind, kind_of
 
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _ZONE = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
 _ISO = rf"^{_DATE}(?:[T ]\d{{2}}(?::\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?)?{_ZONE}?)?$"
 _ZONED = rf"^{_DATE}[T ].*{_ZONE}$"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _CURE = "write numbers, dates, timestamps or ISO-8601 text such as 2025-01-31 10:00"
 
@@ -71,12 +72,12 @@ def _read_text(array: pa.Array, path: Path, role: str, is_untyped: bool) -> Mome
     texts, indices = encoded.dictionary, encoded.indices
     if len(texts) == 0:
         return Moments("null", pa.nulls(len(array), pa.int64()), path)
-    if is_untyped and pc.all(pc.match_substring_regex(texts, _NUMBER)).as_py():
-        return Moments("number", _number_of_text(texts).take(indices), path)
+    if is_untyped and pc.all(pc.match_substring_regex(texts, NUMBER)).as_py():
+        return Moments("number", numbers_of_text(texts).take(indices), path)
     is_iso = np.asarray(pc.match_substring_regex(texts, _ISO))
     if not is_iso.all():
         text = texts[int(np.flatnonzero(~is_iso)[0])].as_py()
-        is_number = pc.match_substring_regex(pa.array([text]), _NUMBER)[0].as_py()
+        is_number = pc.match_substring_regex(pa.array([text]), NUMBER)[0].as_py()
         cure = "numbers in text need schema.numbers_as_text, which lists their columns" if is_number else _CURE
         raise InputError(f"{path}: {role} contains the text {text!r}, whose order is not known: {cure}")
     is_zoned = np.asarray(pc.match_substring_regex(texts, _ZONED))
@@ -93,15 +94,6 @@ def _read_text(array: pa.Array, path: Path, role: str, is_untyped: bool) -> Mome
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: {role} contains a date or time that does not exist ({error}): correct it") from error
     return Moments("time" if zone is None else "zoned time", times.take(indices), path, zone)
-
-
-def _number_of_text(texts: pa.Array) -> pa.Array:
-    for dtype in (pa.int64(), pa.uint64()):
-        try:
-            return texts.cast(dtype)
-        except pa.ArrowInvalid:
-            continue
-    return texts.cast(pa.float64())
 
 
 @dataclass(frozen=True)

@@ -225,3 +225,28 @@ def test_all_files_of_a_split_have_the_id_and_the_label_or_none(tmp_path: Path) 
     pq.write_table(small_table().drop_columns(["click"]), tmp_path / "test" / "b.parquet")
     with pytest.raises(InputError, match=r"b.parquet has no label column 'click', but .*a.parquet has one"):
         prepared(tmp_path, "train.parquet", test=("test",))
+
+
+def test_a_column_that_only_crosses_read_is_scored_by_its_values(tmp_path: Path) -> None:
+    columns = {"y": [0, 1] * 6, "a": [0.5, 1.5, 2.0] * 4, "b": ["x", "y"] * 6}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    (tmp_path / "train.csv").write_text(
+        "\n".join(["y,a,b", *(f"{y},{a}0,{b}" for y, a, b in zip(*columns.values(), strict=True)), ""])
+    )
+    (tmp_path / "new.csv").write_text("a,b\n0.50,x\n2.0,y\n")
+    schema = SchemaConfig.model_validate({"label": "y", "crosses": {"ab": ["a", "b"]}})
+    (_, rows) = next(FileRows(prepared(tmp_path, "train.parquet", schema=schema), [tmp_path / "new.csv"]).blocks())
+    assert rows.sparse[:, 0].min() > 1
+    pq.write_table(pa.table(columns).drop_columns(["y"]), tmp_path / "new.parquet")
+    with pytest.raises(InputError, match="column 'a', which crosses read, was text in CSV files"):
+        FileRows(prepared(tmp_path, "train.csv", schema=schema), [tmp_path / "new.parquet"])
+
+
+def test_a_message_about_a_block_of_small_files_names_its_first_and_last(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name, value in (("a", 1.0), ("b", 2.0**24), ("c", 3.0)):
+        pq.write_table(
+            pa.table({"y": [0, 1], "c": pa.array([value] * 2, pa.float32())}), tmp_path / "d" / f"{name}.parquet"
+        )
+    with pytest.raises(InputError, match=r"^one of .*a.parquet to .*c.parquet: column 'c' contains 16777216 as float"):
+        prepared(tmp_path, "d", schema=SchemaConfig(label="y", categorical=("c",)))
