@@ -228,7 +228,7 @@ def test_all_files_of_a_split_have_the_id_and_the_label_or_none(tmp_path: Path) 
 
 
 def test_a_column_that_only_crosses_read_is_scored_by_its_values(tmp_path: Path) -> None:
-    columns = {"y": [0, 1] * 6, "a": [0.5, 1.5, 2.0] * 4, "b": ["x", "y"] * 6}
+    columns = {"y": [0, 1] * 12, "a": [0.5, 1.5, 2.0] * 8, "b": ["x", "y"] * 12}
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
     (tmp_path / "train.csv").write_text(
         "\n".join(["y,a,b", *(f"{y},{a}0,{b}" for y, a, b in zip(*columns.values(), strict=True)), ""])
