@@ -24,7 +24,7 @@ from recsys.raw.files.find import check_distinct, find_beside, find_files
 from recsys.raw.files.open import open_raw
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.forms import columns_in_files, common_form, compared_columns, form_for_scoring
-from recsys.raw.side_tables import JoinedTable, join_table, read_side_table
+from recsys.raw.side_tables import JoinedTable, join_table, read_whole
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, SideTable
 from recsys.schema.kinds import Kind, ValueForm
@@ -210,7 +210,7 @@ def _read_side_tables(
 ) -> dict[str, JoinedTable]:
     tables = {}
     for name, (file, columns) in side_files.items():
-        block = read_side_table(file, columns)
+        block = read_whole(file, columns)
         key = columns[0]
         own = {**references, key: _key_type(key, file, references)}
         table = convert(block, schema, own, file.untyped)

@@ -43,8 +43,8 @@ class JoinedTable:
         return rows
 
 
-def read_side_table(file: RawFile, columns: Sequence[str]) -> Block:
-    """Reads columns of a side table.
+def read_whole(file: RawFile, columns: Sequence[str]) -> Block:
+    """Reads columns of a whole file.
 
     Raises:
         InputError: if the file is damaged, or its text is not UTF-8.

@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from recsys.errors import InputError
-from recsys.raw.files.delimited_text import delimiter_of, is_delimited
-from recsys.raw.files.parquet import open_parquet
-from recsys.raw.tokens import canonical_text
-from recsys.runs.sample import check_distinct, check_utf8
+from recsys.raw.files.open import open_raw
+from recsys.raw.side_tables import read_whole
+from recsys.raw.values import canonical_text
+from recsys.runs.sample import check_distinct
 from recsys.schema.resolved import Schema
 
 _ROW_COLUMNS = ("row_in_split", "row_id")
@@ -33,7 +31,7 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     """Reads labels by id, or by row number (column `row_in_split`; `split` if the file has several partitions).
 
     Args:
-        path: the parquet or CSV file with labels.
+        path: the parquet, CSV or TSV file with labels.
         schema: the schema, with the names of the label and the id column.
         n_rows: number of rows to score.
         read_ids: returns the ids of the rows to score, as text.
@@ -74,25 +72,14 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
 def _read_columns(path: Path, schema: Schema) -> pa.Table:
     """Reads the columns that labels need, of those the file has."""
     names = [name for name in ("split", *_ROW_COLUMNS, schema.id, schema.label, "p") if name is not None]
-    if is_delimited(path):
-        if path.suffix != ".gz":
-            check_utf8(path)
-        text = {name: pa.string() for name in ("split", schema.id) if name is not None}
-        try:
-            convert = pa_csv.ConvertOptions(column_types=text)
-            parse = pa_csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True)
-            table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path} is not a readable CSV file ({error}): correct --labels") from error
-        columns = table.column_names
-    else:
-        columns = open_parquet(path).schema_arrow.names
+    file = open_raw(path)
+    columns = file.names
     if schema.label not in columns:
         raise InputError(f"{path} has no label column {schema.label!r}: pass a file with labels to --labels")
     if repeated := [name for name in names if columns.count(name) > 1]:
         raise InputError(f"{path} has {columns.count(repeated[0])} columns named {repeated[0]!r}: rename them")
     chosen = list(dict.fromkeys(name for name in names if name in columns))
-    return table.select(chosen) if is_delimited(path) else pq.read_table(path, columns=chosen)
+    return read_whole(file, chosen).table
 
 
 def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_labels_in_csv(small: PreparedDataset, tmp_path: Path) -> None:
     assert labels.p is not None
     assert labels.p.tolist() == [0.1, 0.2, 0.5]
     path.write_bytes("id,click\n한,0\n".encode("cp949"))
-    with pytest.raises(InputError, match="labels.csv is not UTF-8 text: see line 2"):
+    with pytest.raises(InputError, match="labels.csv: column 'id' has bytes that are not UTF-8 in row 0"):
         read(small, path)
     (tmp_path / "labels.tsv.gz").write_bytes(gzip.compress(b"id\tclick\n9\t1\n5\t0\n7\t0\n"))
     assert read(small, tmp_path / "labels.tsv.gz").label.tolist() == [0, 0, 1]
