@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from pipelines.common.auto import plan_of_training, resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import find_prepared, recorded_data
@@ -19,7 +20,6 @@ from pipelines.sharding_plan import print_sharding_plan
 from ranking.models import build_trainer, model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import Rows
 from recsys.data.split import FULL, Split
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_run, print_calibration
@@ -100,6 +100,7 @@ def rank(
             raise InputError(
                 f"{score_feature}, the retrieval run of {config}, is missing: pass its new place with --score-feature"
             )
+    settings = resolve_settings(settings, dataset, splits, world)
     resolved = describe(settings, dataset, splits)
     if score_feature is not None:
         scored = with_scores(dataset, score_feature, splits)
@@ -110,6 +111,7 @@ def rank(
     if not world.broadcast(run.is_done):
         data_name = f"{dataset.name} ({dataset.folder})"
         console.print(f"{settings.model.name} on {data_name}, splits: {', '.join(splits)}")
+        console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
         execute(run, settings, dataset, splits, world)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
@@ -183,7 +185,7 @@ def execute(
     stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
     for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
         split = dataset.split(name, settings.features)
-        split_monitored_rows(split, validation_rows(split), stopping, seed)
+        split_monitored_rows(split, split.validation_rows, stopping, seed)
     for name in splits:
         if world.broadcast(run.has_fit(name)):
             console.print(f"{name}  is already trained")
@@ -228,7 +230,7 @@ def fit_split(
     reset_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
-    trainer = build_trainer(settings.model, settings.trainer, split, validation_rows(split), weights, log, world)
+    trainer = build_trainer(settings.model, settings.trainer, split, split.validation_rows, weights, log, world)
     report = trainer.fit(on_epoch)
     log.close()
     predictions = []
@@ -241,11 +243,6 @@ def fit_split(
     if world.is_main:
         run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
     trainer.clean_up()
-
-
-def validation_rows(split: Split) -> Rows | None:
-    """The data's own rows for early stopping; None if it has none, or if they are the rows that are reported."""
-    return split.evaluation_rows["valid"] if len(split.evaluation_rows) == 2 else None
 
 
 def fit_figures(report: FitReport, world: World) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipelines.common.config import RankConfig
 from pipelines.common.data import find_prepared
-from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_model
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError

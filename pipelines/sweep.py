@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
 from pipelines.common.config import load_rank_config
 from pipelines.common.data import find_prepared, recorded_data
@@ -193,7 +194,7 @@ def run_trial(
     Raises:
         optuna.TrialPruned: when it is worse than the median of earlier trials at the same epoch, or diverges.
     """
-    settings = load_rank_config(config, model, space.overrides(point))
+    settings = resolve_settings(load_rank_config(config, model, space.overrides(point)), dataset, splits, world)
     name = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
     run = RunFolder(folder / re.sub(r"[^\w.=,-]", "_", name), describe(settings, dataset, splits))
     monitored_values: list[float] = []

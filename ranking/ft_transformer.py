@@ -6,7 +6,8 @@ Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, N numer
 D width of a token, X width of the readout.
 """
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ranking.model_config import DeepModelConfig, Width
+from recsys import defaults
 from recsys.data.batch import Batch
+from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
 from recsys.schema.resolved import Schema
@@ -24,9 +27,9 @@ class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
 
     name: Literal["ft_transformer"] = "ft_transformer"
-    d_model: int = Field(default=256, ge=1)
-    n_layers: int = Field(default=4, ge=1)
-    n_heads: int = Field(default=8, ge=1)
+    d_model: Auto[Width] = AUTO
+    n_layers: Auto[Width] = AUTO
+    n_heads: Auto[Width] = AUTO
     ffn_factor: float = Field(default=4 / 3, gt=0)
     """Width of the feed-forward layer, as a multiple of d_model."""
     attention_dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -35,7 +38,7 @@ class FTTransformerConfig(DeepModelConfig):
     """Probability that a whole token is dropped."""
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a row skips a branch of the last layer; it falls linearly to earlier layers."""
-    numeric_tokens: Literal["linear", "fourier"] = "fourier"
+    numeric_tokens: Auto[Literal["linear", "fourier"]] = AUTO
     n_frequencies: int = Field(default=16, ge=1)
     frequency_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the normal distribution of the initial Fourier frequencies."""
@@ -58,9 +61,13 @@ class FTTransformerConfig(DeepModelConfig):
 
     @model_validator(mode="after")
     def _check_n_heads(self) -> "FTTransformerConfig":
-        if self.d_model % self.n_heads:
+        if AUTO not in (self.d_model, self.n_heads) and self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model, got {self.n_heads} and {self.d_model}")
         return self
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        return filled(self, asdict(defaults.ft_transformer(size)))
 
 
 class LinearTokens(nn.Module):

@@ -3,20 +3,21 @@
 import os
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import ConfigDict, Field
 
-from recsys.config import StrictModel
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_rows import READ_ROWS, TableSequence, predict_trees
 from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split
+from recsys.data.unseen import UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
 from recsys.system.progress import console, progress_line
-from recsys.training.config import EarlyStopping, LossConfig
+from recsys.training.config import EarlyStopping
 from recsys.training.early_stopping import composite, split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
@@ -24,7 +25,6 @@ from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_ep
 from recsys.training.step import check_scores
 
 MODEL_FILE = "model.txt"
-_READ_ROWS = 32_768
 _LEARNING_RATE = "model.learning_rate"
 _PROBABILITIES = (np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)  # the outermost with finite logits
 
@@ -37,75 +37,6 @@ class _SilentLogger:
 
     def warning(self, message: str) -> None:
         """Drops a message."""
-
-
-class GBDTConfig(StrictModel):
-    """Hyperparameters of the trees."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    name: Literal["gbdt"] = "gbdt"
-    boosting: Literal["gbdt", "dart"] = "gbdt"
-    n_trees: int = Field(default=1000, ge=1)
-    """Maximum number of trees; early stopping may keep fewer."""
-    learning_rate: float = Field(default=0.05, gt=0)
-    num_leaves: int = Field(default=31, ge=2, le=131_072)
-    min_data_in_leaf: int = Field(default=100, ge=1)
-    feature_fraction: float = Field(default=0.7, gt=0, le=1)
-    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
-    l2: float = Field(default=1.0, ge=0)
-    max_bin: int = Field(default=255, ge=2)
-    categorical: Literal["native", "ordered"] = "native"
-    """native: splits by sets of ids. ordered: splits ids as numbers; ids are sorted by falling frequency."""
-    cat_smooth: float = Field(default=10.0, ge=0)
-    min_data_per_group: int = Field(default=100, ge=1)
-    drop_rate: float = Field(default=0.1, ge=0, le=1)
-    """Share of trees dropped in each DART iteration."""
-
-
-class GBDTTrainerConfig(StrictModel):
-    """Training settings of the trees; they have the same meaning as for deep models."""
-
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    loss: LossConfig = LossConfig()
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """null grows all `n_trees`."""
-    trees_per_epoch: int = Field(default=50, ge=1)
-    """Trees of an epoch: early stopping evaluates once per epoch, and its patience counts epochs."""
-
-
-class TableSequence(lgb.Sequence):
-    """The rows of a split as a LightGBM sequence, read in blocks to avoid a float64 copy of all rows.
-
-    Args:
-        split: encodes the rows.
-        rows: the rows to read.
-    """
-
-    def __init__(self, split: Split, rows: Rows) -> None:
-        self._split, self._rows = split, rows
-        self.batch_size = _READ_ROWS
-        self._block: tuple[int, np.ndarray] = (-1, np.zeros((0, 0), np.float32))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int | slice | list[int]) -> np.ndarray:
-        """Returns one row as float64 or several rows as float32."""
-        if isinstance(index, slice):
-            return self.read(np.arange(*index.indices(len(self))))
-        if isinstance(index, list):
-            return self.read(np.array(index))
-        number, offset = divmod(int(index), _READ_ROWS)  # LightGBM samples single rows in rising order
-        if self._block[0] != number:
-            start = number * _READ_ROWS
-            self._block = (number, self.read(np.arange(start, min(start + _READ_ROWS, len(self)))))
-        return self._block[1][offset].astype(np.float64)
-
-    def read(self, positions: np.ndarray) -> np.ndarray:
-        """Returns [b, n_columns] float32: ids, then numbers."""
-        ids, numbers = self._split.table(self._rows(positions))
-        return np.concatenate([ids.astype(np.float32), numbers], axis=1)
 
 
 class GBDTTrainer:
@@ -142,6 +73,8 @@ class GBDTTrainer:
             raise InputError(
                 f"trainer.loss.name={trainer.loss.name}: gbdt supports only log_loss: set trainer.loss.name=log_loss"
             )
+        size = split.size("cpu")
+        config, trainer = config.resolved(size), trainer.resolved(size)
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
         self._rows, self._monitor = split_monitored_rows(split, monitor, trainer.early_stopping, trainer.seed)
         _, self.link = build_loss(trainer.loss, split.prior)
@@ -200,7 +133,7 @@ class GBDTTrainer:
         label = self._split.store.labels(self._rows.numbers())
         with console.status(f"{self._name}  binning {len(self._rows):,} rows"):
             data = lgb.Dataset(
-                TableSequence(self._split, self._rows),
+                TableSequence(UnseenIds(self._split, self._trainer.unseen_share, self._trainer.seed), self._rows),
                 label,
                 weight=self.weights(label),
                 categorical_feature=list(range(len(schema.categorical))) if is_native else [],
@@ -226,12 +159,12 @@ class GBDTTrainer:
                 self._save(booster)  # now: DART rescales earlier trees later, so truncation does not restore them
             progress.epoch += 1
             on_epoch(epoch.monitored)
-            if stopping is not None and progress.n_epochs_since_best >= stopping.patience:
+            if stopping is not None and progress.n_epochs_since_best * size >= self._trainer.patience_trees:
                 break
         if stopping is None:
             self._save(booster)
         self._booster = lgb.Booster(model_file=self._file)
-        self.predict(ListedRows(self._rows(np.arange(min(len(self._rows), _READ_ROWS)))), "")
+        self.predict(ListedRows(self._rows(np.arange(min(len(self._rows), READ_ROWS)))), "")
         monitored = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
         seconds = sum(epoch.seconds for epoch in progress.epochs)
         console.print(
@@ -284,15 +217,3 @@ class GBDTTrainer:
 
     def clean_up(self) -> None:
         """Does nothing: see `Trainer.clean_up`."""
-
-
-def predict_trees(booster: lgb.Booster, split: Split, rows: Rows, name: str = "scoring") -> np.ndarray:
-    """Returns [n] float32 logits of rows; an empty name shows no progress."""
-    table, logits = TableSequence(split, rows), np.empty(len(rows), np.float32)
-    with progress_line(name, len(rows), is_shown=bool(name)) as line:
-        for start in range(0, len(rows), _READ_ROWS):
-            block = table[start : start + _READ_ROWS]
-            with np.errstate(over="ignore"):  # a logit that is infinite in float32 is reported by the caller
-                logits[start : start + len(block)] = booster.predict(block, raw_score=True)
-            line.advance(len(block))
-    return logits

@@ -1,10 +1,11 @@
 """The base class of the configs of deep ranking models."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
+from recsys.defaults import DataSize
 
 Width = Annotated[int, Field(ge=1)]
 """Width of a layer."""
@@ -19,3 +20,7 @@ class DeepModelConfig(StrictModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     name: str
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size; the base class has none."""
+        return self

@@ -12,11 +12,13 @@ from torch import nn
 from ranking.dcnv2 import DCNv2, DCNv2Config
 from ranking.din import DIN, DINConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
-from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
+from ranking.gbdt import GBDTTrainer
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.defaults import DataSize
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
@@ -94,6 +96,13 @@ def _deep_model(name: str) -> DeepModel:
     return next(model for model in DEEP_MODELS if model.name == name)
 
 
+def resolve(
+    model: ModelConfig, trainer: TrainerConfig | GBDTTrainerConfig, size: DataSize
+) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
+    """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
+    return model.resolved(size), trainer.resolved(size)
+
+
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
     """Builds a deep model with initial weights."""
     return _deep_model(config.name).build(config, schema)
@@ -113,6 +122,7 @@ def build_trainer(
     Raises:
         InputError: when several processes train a GBDT.
     """
+    config, trainer = resolve(config, trainer, split.size(world.device.type))
     if isinstance(config, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
         if world.size > 1:

@@ -9,7 +9,9 @@ import lightgbm as lgb
 import numpy as np
 import torch
 
-from ranking.gbdt import MODEL_FILE, GBDTConfig, predict_trees
+from ranking.gbdt import MODEL_FILE
+from ranking.gbdt_config import GBDTConfig
+from ranking.gbdt_rows import predict_trees
 from ranking.model_config import DeepModelConfig
 from ranking.models import build_model, config_class
 from recsys.config import validate

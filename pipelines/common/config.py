@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
-from ranking.gbdt import GBDTTrainerConfig
+from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
 from recsys.data.config import PrepareConfig, RawFiles

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.common.config import RankConfig
-from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_trainer
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Permutation, PermutedSlice

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.common.auto import resolve_settings
 from pipelines.common.config import RankConfig
 from pipelines.plan.config import FinalStep, RankStep
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute
-from ranking.gbdt import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.scoring import read_calibrator
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
@@ -94,7 +95,7 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
     assert isinstance(rank_step, RankStep)
     estimated = state.metrics(name)
     assert estimated is not None
-    settings = fixed_length(state.rank_config(rank_step), estimated)
+    settings = fixed_length(resolve_settings(state.rank_config(rank_step), dataset, ["full"], world), estimated)
     run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
     if not run.is_done:
         execute(run, settings, dataset, ["full"], world)

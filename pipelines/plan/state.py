@@ -14,7 +14,7 @@ from pipelines.common.config import (
     read_layers,
 )
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
-from ranking.gbdt import GBDTTrainerConfig
+from ranking.gbdt_config import GBDTTrainerConfig
 from recsys.config import validate
 from recsys.evaluation.gates import EvaluateOn, Gate
 from recsys.evaluation.verdicts import Verdict

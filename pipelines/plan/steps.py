@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.common.auto import resolve_settings
 from pipelines.ensemble import build_ensemble, natural_logits, print_ensemble, stack_summary
 from pipelines.plan.config import (
     EnsembleStep,
@@ -99,9 +100,9 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
     """Trains and evaluates a model on all folds, and on the holdout."""
-    settings = state.rank_config(step)
     for evaluate_on, folder in state.fits(step):
         splits, data = choose_splits(dataset, FOLDS[evaluate_on]), dataset
+        settings = resolve_settings(state.rank_config(step), dataset, splits, world)
         resolved = describe(settings, dataset, splits)
         if step.features_of is not None:
             scored = with_scores(dataset, state.folder(step.features_of), splits)

@@ -12,6 +12,7 @@ from recsys.data.batch import Batch
 from recsys.data.encoder import FeatureEncoder
 from recsys.data.rows import Rows
 from recsys.data.store import RowStore
+from recsys.defaults import DataSize
 from recsys.schema.resolved import Schema
 
 FULL, HOLDOUT = "full", "holdout"
@@ -49,10 +50,29 @@ class Split:
     """By name: the fold number, `holdout`, or `valid` and `test`."""
     prior: Prior
 
+    def size(self, device: str) -> DataSize:
+        """What settings that are `auto` depend on."""
+        schema = self.schema
+        n_features = len(schema.categorical) + len(schema.dense) + len(schema.token_sequences)
+        return DataSize(len(self.fit_rows), self.prior.n_positive, n_features, device)
+
     @property
     def schema(self) -> Schema:
         """Schema of the batches."""
         return self.encoder.schema
+
+    @property
+    def validation_rows(self) -> Rows | None:
+        """The data's own rows for early stopping; None if it has none, or if they are the rows that are reported."""
+        return self.evaluation_rows["valid"] if len(self.evaluation_rows) == 2 else None
+
+    @property
+    def is_by_time(self) -> bool:
+        """Whether the rows to score are later than the fitting rows, which then have several days."""
+        if self.name not in (FULL, HOLDOUT) or len(self.fit_rows) == 0:
+            return False
+        day = self.store.days(self.fit_rows.numbers())
+        return bool(day.min() != day.max())
 
     @property
     def held_out_rows(self) -> Rows:

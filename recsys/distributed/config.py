@@ -1,10 +1,11 @@
 """Settings of the training and sharding of embedding tables."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from recsys.config import StrictModel
+from recsys.defaults import AUTO, Auto
 
 ShardingName = Literal["data_parallel", "table_wise", "row_wise", "column_wise"]
 
@@ -31,7 +32,7 @@ class TableOptions(StrictModel):
 class EmbeddingTraining(StrictModel):
     """Training and sharding of all embedding tables."""
 
-    fused_from_rows: int = Field(default=100_000, ge=1)
+    fused_from_rows: Auto[Annotated[int, Field(ge=1)]] = AUTO
     """Tables with at least this many rows use a fused optimizer (row-wise Adagrad), smaller tables AdamW."""
     fused_learning_rate: float = Field(default=0.02, gt=0)
     """Peak learning rate of the fused optimizers; it follows the schedule of the dense learning rate."""

@@ -1,17 +1,21 @@
 """Settings of training."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from recsys import defaults
 from recsys.config import StrictModel
+from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.distributed.config import EmbeddingTraining
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, metric_name
 from recsys.nn.precision import Precision
 
 MAX_FLOAT32, MAX_SEED = 3e38, 2**62
 """Limits of torch, which cannot convert larger numbers."""
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class EarlyStopping(StrictModel):
@@ -21,12 +25,13 @@ class EarlyStopping(StrictModel):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"holdout_fraction": "validation_fraction"}
 
-    weights: dict[MetricName, float] = {"toss_score": 1.0}
+    weights: dict[MetricName, float] = {"logloss": -1.0}
     """Weights of the composite metric, a weighted sum of metrics; higher is better, so losses need negative weights."""
-    patience: Annotated[int, Field(ge=1)] = 1
+    patience: Auto[PositiveInt] = AUTO
     """Epochs without improvement before training stops; the best epoch's weights are kept."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Fraction of the fitting rows held out for early stopping if the data has no validation split."""
+    validation_fraction: Auto[Annotated[float, Field(gt=0, lt=0.5)]] = AUTO
+    """Fraction of the fitting rows held out for early stopping if the data has no validation split; the latest rows of
+    a split by time."""
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -39,6 +44,13 @@ class EarlyStopping(StrictModel):
         if not weights:
             raise ValueError("weights must have at least one metric")
         return weights
+
+    def resolved(self, size: DataSize) -> "EarlyStopping":
+        """Replaces the settings that are `auto` by those for data of this size."""
+        return filled(
+            self,
+            {"patience": defaults.patience(size), "validation_fraction": defaults.validation_fraction(size)},
+        )
 
 
 class LossConfig(StrictModel):
@@ -68,15 +80,15 @@ class FitConfig(StrictModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    epochs: int = Field(default=3, ge=1)
+    epochs: Auto[PositiveInt] = AUTO
     stop_after: int | None = Field(default=None, ge=1)
     """Epochs after which training ends; the learning rate schedule still covers all `epochs`. null: all epochs."""
-    batch_size: int = Field(default=4096, ge=1)
+    batch_size: Auto[PositiveInt] = AUTO
     """Rows per update, over all processes."""
     micro_batches: int = Field(default=1, ge=1)
     """Micro-batches per batch; doubled whenever the device runs out of memory."""
-    eval_batch_size: int = Field(default=16_384, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    eval_batch_size: Auto[PositiveInt] = AUTO
+    learning_rate: Auto[PositiveFloat] = AUTO
     final_learning_rate_fraction: float = Field(default=0.01, ge=0, le=1)
     """Final learning rate of the cosine schedule, as a fraction of the peak."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
@@ -97,10 +109,36 @@ class FitConfig(StrictModel):
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     """Seconds between checkpoints that a killed run resumes from."""
 
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        fused_from_rows = {"fused_from_rows": defaults.fused_from_rows(size)}
+        return filled(
+            self.model_copy(update={"embeddings": filled(self.embeddings, fused_from_rows)}),
+            {
+                "epochs": defaults.epochs(size),
+                "batch_size": defaults.batch_size(size),
+                "eval_batch_size": defaults.eval_batch_size(size),
+                "learning_rate": defaults.learning_rate(size),
+            },
+        )
+
+
+UnseenShare = Annotated[float, Field(ge=0, lt=0.5)]
+UNSEEN_SHARE = 0.005
+"""Half a percent trains an id well and costs the other values nothing that can be measured."""
+
 
 class TrainerConfig(FitConfig):
     """Settings of a training run on clicks."""
 
     loss: LossConfig = LossConfig()
+    unseen_share: UnseenShare = UNSEEN_SHARE
+    """Share of the ids of a feature that training replaces by the rare and by the missing id, where these are rarer, so
+    that unseen values score like an average one."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null: trains all epochs and keeps the last weights."""
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        stopping = self.early_stopping and self.early_stopping.resolved(size)
+        return super().resolved(size).model_copy(update={"early_stopping": stopping})

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 
-from recsys.data.rows import Permutation, PermutedSlice, Rows
+import numpy as np
+
+from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, MetricName, Metrics
 from recsys.training.config import EarlyStopping
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
+ENOUGH_CLICKS = 500
+"""Rows of the rarer class from which on the monitored metric tells epochs apart."""
 
 
 def split_monitored_rows(
@@ -18,9 +22,10 @@ def split_monitored_rows(
 
     Args:
         split: the split with the fitting rows.
-        monitor: the data's own validation rows; None holds out a slice of the fitting rows.
+        monitor: the data's own validation rows; None holds out some of the fitting rows: the latest of a split by day,
+            else a random sample.
         stopping: None monitors no rows.
-        seed: chooses the slice.
+        seed: chooses the sample.
 
     Raises:
         InputError: if no rows are left to train on, or the monitored rows, or the rows to train on, lack a class.
@@ -30,10 +35,8 @@ def split_monitored_rows(
     if monitor is not None:
         _check_classes(split, monitor, stopping, "validation", "add validation rows of both classes")
         return split.fit_rows, monitor
-    rows = split.fit_rows
-    n_held_out = max(1, round(stopping.validation_fraction * len(rows)))
-    order = Permutation(len(rows), seed, HOLDOUT_STREAM)
-    fitted, held_out = PermutedSlice(rows, order, n_held_out, len(rows)), PermutedSlice(rows, order, 0, n_held_out)
+    n_held_out = max(1, round(stopping.validation_fraction * len(split.fit_rows)))
+    fitted, held_out = _hold_out(split, n_held_out, seed)
     if len(fitted) == 0:
         raise InputError(
             f"split {split.name!r} has no rows left to train on: add rows, or set trainer.early_stopping=null"
@@ -48,9 +51,35 @@ def split_monitored_rows(
     return fitted, held_out
 
 
+def _hold_out(split: Split, n: int, seed: int) -> tuple[Rows, Rows]:
+    """Divides the fitting rows into those to train on and n that are held out."""
+    rows = split.fit_rows
+    order = Permutation(len(rows), seed, HOLDOUT_STREAM)
+    if not split.is_by_time:
+        return PermutedSlice(rows, order, n, len(rows)), PermutedSlice(rows, order, 0, n)
+    numbers = rows.numbers()[order(np.arange(len(rows)))]  # rows of the same day are chosen at random
+    latest_first = np.argsort(-split.store.days(numbers).astype(np.int64), kind="stable")
+    return ListedRows(np.sort(numbers[latest_first[n:]])), ListedRows(np.sort(numbers[latest_first[:n]]))
+
+
+def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
+    """What to say of monitored rows whose rarer class is too small to choose an epoch by; None if it is not."""
+    if monitored is None:
+        return None
+    n_positive = _count_positives(split, monitored)
+    n_rarer = min(n_positive, len(monitored) - n_positive)
+    if n_rarer >= ENOUGH_CLICKS:
+        return None
+    kind = "clicks" if n_rarer == n_positive else "rows without a click"
+    return (
+        f"early stopping monitors {n_rarer:,} {kind}: below {ENOUGH_CLICKS} its choice of the epoch depends on chance, "
+        "more rows help"
+    )
+
+
 def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> int:
     """Returns the number of positives; raises InputError if a metric is undefined because they have only one class."""
-    n_positive = sum(int(split.store.labels(block).sum()) for block in monitored.blocks())
+    n_positive = _count_positives(split, monitored)
     undefined = [name for name in stopping.weights if name not in DEFINED_FOR_ONE_CLASS]
     if n_positive in (0, len(monitored)) and undefined:
         raise InputError(
@@ -58,6 +87,10 @@ def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind:
             f"stopping ({n_positive:,} positive): {cure}, or set trainer.early_stopping=null"
         )
     return n_positive
+
+
+def _count_positives(split: Split, rows: Rows) -> int:
+    return sum(int(split.store.labels(block).sum()) for block in rows.blocks())
 
 
 def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:

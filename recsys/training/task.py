@@ -13,6 +13,7 @@ from recsys.data.batch import Batch
 from recsys.data.loader import Batches
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.data.unseen import UnseenIds
 from recsys.evaluation.logits import LogitLink
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows
@@ -100,4 +101,5 @@ def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: Tra
     """
     rows, monitor = split_monitored_rows(split, monitor, config.early_stopping, config.seed)
     loss, link = build_loss(config.loss, split.prior)
-    return Task(rows, split, RowLoss(model, loss), link, monitor=monitor)
+    batches = UnseenIds(split, config.unseen_share, config.seed)
+    return Task(rows, batches, RowLoss(model, loss), link, monitor=monitor)

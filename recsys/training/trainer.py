@@ -28,7 +28,7 @@ from recsys.system.world import World
 from recsys.training.averaging import WeightAverage, averaged_tensors
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, composite
+from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning
 from recsys.training.log import Log
 from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers, dense_state
@@ -72,6 +72,7 @@ class Trainer:
         name: str,
         task: Task | None = None,
     ) -> None:
+        config = config.resolved(split.size(world.device.type))
         self._split, self._config, self._log, self._world, self._name = split, config, log, world, name
         self._stopping: EarlyStopping | None = None
         if task is None:
@@ -104,6 +105,8 @@ class Trainer:
             DivergenceError: if the loss, a weight or a score is not finite even in fp32.
         """
         torch.manual_seed(self._config.seed + self._world.rank)
+        if warning := few_clicks_warning(self._split, self._task.monitor):
+            console.print(f"{self._name}  {warning}", style="yellow")
         self._load()
         patience, progress = self._patience, self._progress
         n_epochs = min(self._config.epochs, self._config.stop_after or self._config.epochs)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig, TableSequence
+from ranking.gbdt import GBDTTrainer
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_rows import TableSequence
 from ranking.models import build_trainer
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows

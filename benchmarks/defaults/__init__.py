@@ -1,0 +1,1 @@
+"""Default training beside plain baselines, on many data sets and sizes."""

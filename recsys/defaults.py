@@ -1,0 +1,148 @@
+"""Settings that follow the size of the data: the value `auto`, and the rule behind each of them.
+
+A setting that is `auto` is replaced by a number before a run is recorded: `config.yaml` and the first lines of the run
+show it. The rules were chosen by experiments on data sets of 2,000 to a million rows; docs/defaults.md has the tables,
+and `python -m benchmarks.defaults` makes them again.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+AUTO: Any = "auto"
+"""The value of a setting that follows the size of the data."""
+
+
+def _keep_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == AUTO else validate(value)
+
+
+Auto = Annotated[T, WrapValidator(_keep_auto), PlainSerializer(lambda value: value, return_type=Any)]
+"""A setting of type T that may be `auto` in a config; it is a T once `filled`."""
+
+
+def filled(config: ModelT, values: Mapping[str, Any]) -> ModelT:
+    """Replaces the settings that are `auto` by values.
+
+    Args:
+        config: any settings.
+        values: by name of a setting, what `auto` stands for.
+    """
+    chosen = {name: values[name] for name in type(config).model_fields if getattr(config, name) == AUTO}
+    if not chosen:
+        return config
+    return type(config).model_validate({name: getattr(config, name) for name in type(config).model_fields} | chosen)
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What the rules read of a model's fitting rows."""
+
+    n_rows: int
+    n_positive: int
+    n_features: int
+    """Categorical features, dense columns and sequences."""
+    device: str = "cpu"
+    """Type of the torch device."""
+
+    @property
+    def n_rarer(self) -> int:
+        """Rows of the rarer class, which limit what can be learned."""
+        return min(self.n_positive, self.n_rows - self.n_positive)
+
+
+def batch_size(size: DataSize) -> int:
+    """Rows of an update: about a hundred updates an epoch, so that small data is learned from at all.
+
+    Fewer than 64 rows are slow and gain nothing; on a CPU more than 4,096 are no faster, on a GPU 16,384.
+    """
+    return _power_of_two(size.n_rows / 100, 64, 16_384 if size.device == "cuda" else 4096)
+
+
+def eval_batch_size(size: DataSize) -> int:
+    """Rows that are scored at once: as many as keep the device busy."""
+    return 65_536 if size.device == "cuda" else 16_384
+
+
+def epochs(size: DataSize) -> int:
+    """The most passes over the rows: small data needs more of them; early stopping ends at the best."""
+    return max(3, min(15, round(15 - 4 * math.log10(max(1.0, size.n_rows / 10_000)))))
+
+
+def learning_rate(size: DataSize) -> float:
+    """Peak rate of AdamW at the batch size above."""
+    return 1e-3
+
+
+def fused_from_rows(size: DataSize) -> int:
+    """Rows of a table from which on its optimizer is fused into the backward pass.
+
+    AdamW updates every row of a table in every step; a fused optimizer updates the rows of the batch alone.
+    """
+    return 100_000
+
+
+def patience(size: DataSize) -> int:
+    """Epochs without improvement: the fewer clicks are monitored, the more the metric moves by chance."""
+    return 2
+
+
+def validation_fraction(size: DataSize) -> float:
+    """Share of the fitting rows that early stopping monitors: 500 rows of the rarer class, within 5 to 20 %."""
+    return min(0.2, max(0.05, 500 / max(1, size.n_rarer)))
+
+
+@dataclass(frozen=True)
+class FTTransformerSize:
+    """Size of FT-Transformer."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    numeric_tokens: str
+
+
+def ft_transformer(size: DataSize) -> FTTransformerSize:
+    """The plan's size on a GPU with a million rows or more; a small one elsewhere, which learns faster and better.
+
+    Linear tokens learn more than Fourier tokens on quantile-normal columns below a million rows.
+    """
+    if size.device == "cuda" and size.n_rows >= 1_000_000:
+        return FTTransformerSize(d_model=256, n_layers=4, n_heads=8, numeric_tokens="fourier")
+    return FTTransformerSize(d_model=32, n_layers=2, n_heads=4, numeric_tokens="linear")
+
+
+@dataclass(frozen=True)
+class TreeSize:
+    """Size of LightGBM's trees."""
+
+    n_trees: int
+    learning_rate: float
+    num_leaves: int
+    min_data_in_leaf: int
+
+
+def trees(size: DataSize) -> TreeSize:
+    """Trees of about as many leaves as the rarer class can fill."""
+    return TreeSize(
+        n_trees=2000,
+        learning_rate=0.05 if size.n_rows >= 10_000 else 0.03,
+        num_leaves=_power_of_two(size.n_rarer / 200, 8, 64) - 1,
+        min_data_in_leaf=max(20, min(500, size.n_rows // 400)),
+    )
+
+
+def patience_trees(size: DataSize) -> int:
+    """Trees without improvement before growth stops."""
+    return 100
+
+
+def _power_of_two(value: float, low: int, high: int) -> int:
+    """The power of two nearest to a value on the logarithmic scale, within bounds."""
+    return max(low, min(high, 2 ** round(math.log2(max(1.0, value)))))
