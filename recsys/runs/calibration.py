@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from recsys.evaluation.calibration import MIN_ROWS_OF_A_CLASS, CalibrationKind, calibrate, calibrate_one_fit
 from recsys.evaluation.cross_fitting import can_cross_fit
-from recsys.evaluation.logits import probability
+from recsys.evaluation.logits import Logits, probability
 from recsys.evaluation.metrics import format_metric, measure
 from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
@@ -52,17 +52,18 @@ def calibrate_on_monitored(run: RunFolder, reported: Sequence[Predictions], fit:
         return CalibrationSummary(chosen=None, fitted_on="monitored rows", figures={}, reason=reason)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
     joined = join(reported)
-    kinds: tuple[CalibrationKind, ...] = ("none",) if report.chosen == "none" else ("none", report.chosen)
-    logits = dict.fromkeys(kinds, joined.logits) | {
-        report.chosen: joined.logits.with_natural(report.calibrator.natural_logit(joined.logits.natural))
+    logits_by_kind: dict[CalibrationKind, Logits] = {
+        "none": joined.logits,
+        report.chosen: joined.logits.with_natural(report.calibrator.natural_logit(joined.logits.natural)),
     }
     if joined.label.any():  # the plot has logarithmic axes
-        p_by_kind = {"raw" if kind == "none" else kind: logits[kind].p for kind in kinds}
+        p_by_kind = {"raw" if kind == "none" else kind: logits.p for kind, logits in logits_by_kind.items()}
         plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
+    figures = {kind: measure(joined.label, logits) for kind, logits in logits_by_kind.items()} if len(joined) else {}
     return CalibrationSummary(
         chosen=report.chosen,
         fitted_on="monitored rows",
-        figures={kind: measure(joined.label, logits[kind]) for kind in kinds} if len(joined) else {},
+        figures=figures,
         monitored=report.figures,
     )
 
@@ -75,9 +76,9 @@ def print_calibration(calibration: CalibrationSummary | None) -> None:
         return
     by_kind, rows = calibration.figures, "cross-fitted"
     if calibration.fitted_on == "monitored rows":
-        rows = f"fitted on {calibration.monitored['none'].n_rows:,} monitored rows"
-        if not by_kind:
-            by_kind, rows = calibration.monitored, f"{rows}, cross-fitted there"
+        measured = "measured on the reported rows" if by_kind else "cross-fitted there"
+        by_kind = by_kind or calibration.monitored
+        rows = f"fitted on {calibration.monitored['none'].n_rows:,} monitored rows, {measured}"
     figures = [
         f"{kind} WLL {format_metric(metrics.wll)} ECE {format_metric(metrics.ece)}" for kind, metrics in by_kind.items()
     ]

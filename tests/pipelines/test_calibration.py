@@ -47,7 +47,7 @@ def test_an_overconfident_model_is_calibrated(project: Path, run: Run, model: st
     metrics = metrics_of("a")
     calibration = metrics["calibration"]
     chosen, n_monitored = calibration["chosen"], calibration["monitored"]["none"]["n_rows"]
-    assert f"calibration, fitted on {n_monitored:,} monitored rows: none WLL" in outcome.out
+    assert f"calibration, fitted on {n_monitored:,} monitored rows, measured on the reported rows: none" in outcome.out
     assert (calibration["fitted_on"], chosen == "none") == ("monitored rows", False)
     raw, calibrated = calibration["figures"]["none"], calibration["figures"][chosen]
     assert raw == metrics["overall"]
