@@ -22,7 +22,7 @@ from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL, Split
 from recsys.errors import InputError
-from recsys.runs.calibration import calibrate_run, print_calibration
+from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import DataSummary, EpochSummary, FitSummary, TrainSummary
@@ -191,7 +191,7 @@ def execute(
             console.print(f"{name}  is already trained")
             ResumePoint(run.weights(name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch)
+            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
     if not world.is_main:
         return
 
@@ -199,11 +199,9 @@ def execute(
     predictions = [fold for name in splits for fold in run.load_predictions(name)]
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
+    calibration = calibrate_run(run, reported) if len(splits) > 1 else calibrate_on_monitored(run, reported, splits[0])
     metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
-        update={
-            "data": DataSummary(folder=str(dataset.folder.resolve())),
-            "calibration": calibrate_run(run, reported),
-        }
+        update={"data": DataSummary(folder=str(dataset.folder.resolve())), "calibration": calibration}
     )
     run.finish(metrics, reported, dataset.store.row_ids(join(reported).row))
 
@@ -224,24 +222,43 @@ def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
 
 
 def fit_split(
-    run: RunFolder, settings: RankConfig, split: Split, world: World, on_epoch: OnEpoch = ignore_epoch
+    run: RunFolder,
+    settings: RankConfig,
+    split: Split,
+    world: World,
+    on_epoch: OnEpoch = ignore_epoch,
+    is_only_fit: bool = False,
 ) -> None:
-    """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions."""
+    """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions.
+
+    Args:
+        run: the run folder.
+        settings: the model and its training.
+        split: the split.
+        world: the processes.
+        on_epoch: called after each epoch.
+        is_only_fit: whether the run has no other fit, so that its monitored rows are scored too, for calibration.
+    """
     reset_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
     weights = run.weights(split.name)
     trainer = build_trainer(settings.model, settings.trainer, split, split.validation_rows, weights, log, world)
     report = trainer.fit(on_epoch)
     log.close()
-    predictions = []
-    for name, rows in split.evaluation_rows.items():
-        model_logit = trainer.predict(rows, f"scoring {name}")
-        row_numbers = rows.numbers()
-        logits = report.link.logits(model_logit)
+
+    def score(name: str, rows: Rows) -> Predictions:
+        model_logit, row_numbers = trainer.predict(rows, f"scoring {name}"), rows.numbers()
         label = split.store.labels(row_numbers)
-        predictions.append(Predictions.of_fold(name, row_numbers, label, model_logit, logits))
+        return Predictions.of_fold(name, row_numbers, label, model_logit, report.link.logits(model_logit))
+
+    predictions = {name: score(name, rows) for name, rows in split.evaluation_rows.items()}
+    monitored, monitored_rows = None, trainer.monitored_rows if is_only_fit else None
+    if monitored_rows is not None:
+        is_valid = monitored_rows is validation_rows(split)
+        monitored = predictions["valid"] if is_valid else score("monitored", monitored_rows)
     if world.is_main:
-        run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
+        summary = FitSummary(**fit_figures(report, world))
+        run.save_fit(split.name, list(predictions.values()), summary, monitored)
     trainer.clean_up()
 
 

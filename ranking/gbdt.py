@@ -76,7 +76,7 @@ class GBDTTrainer:
         size = split.size("cpu")
         config, trainer = config.resolved(size), trainer.resolved(size)
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
-        self._rows, self._monitor = split_monitored_rows(split, monitor, trainer.early_stopping, trainer.seed)
+        self._rows, self.monitored_rows = split_monitored_rows(split, monitor, trainer.early_stopping, trainer.seed)
         _, self.link = build_loss(trainer.loss, split.prior)
         self._file = weights / MODEL_FILE
         self._booster: lgb.Booster | None = None
@@ -140,9 +140,10 @@ class GBDTTrainer:
                 params=parameters,
             ).construct()
         booster = lgb.Booster(parameters, data)
-        if self._monitor is not None:
+        if self.monitored_rows is not None:
             booster.add_valid(
-                data.create_valid(TableSequence(self._split, self._monitor), params=parameters).construct(), "monitor"
+                data.create_valid(TableSequence(self._split, self.monitored_rows), params=parameters).construct(),
+                "monitor",
             )
         progress, n_trees, size = Progress(precision="fp32"), self._config.n_trees, self._trainer.trees_per_epoch
         stopping = self._trainer.early_stopping
@@ -190,8 +191,8 @@ class GBDTTrainer:
 
     def _monitored_value(self, booster: lgb.Booster, stopping: EarlyStopping) -> float:
         """Returns the composite metric of the monitored rows."""
-        assert self._monitor is not None
-        label = self._split.store.labels(self._monitor.numbers())
+        assert self.monitored_rows is not None
+        label = self._split.store.labels(self.monitored_rows.numbers())
         model_logits: list[np.ndarray] = []
 
         def store_logits(p: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:

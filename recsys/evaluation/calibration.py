@@ -3,19 +3,24 @@
 Every kind preserves the order of rows, so the ranking metrics of a model do not change.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
+from sklearn.model_selection import StratifiedKFold
 
 from recsys.config import StrictModel
 from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
-from recsys.evaluation.metrics import Metrics, measure, weighted_log_loss
+from recsys.evaluation.metrics import Metrics, log_loss_terms, measure, weighted_log_loss
 
 CalibrationKind = Literal["none", "temperature", "isotonic", "centered_isotonic"]
 CALIBRATIONS: tuple[CalibrationKind, ...] = get_args(CalibrationKind)
+MIN_ROWS_OF_A_CLASS, MIN_ROWS_OF_A_CLASS_ISOTONIC = 20, 100
+"""Rows of the rarer class that `calibrate_one_fit` needs for any kind, and for the isotonic kinds."""
+_N_PARTS = 5
 _LOG_TEMPERATURES = (-3.0, 3.0)
 _TIE_BREAK = 1e-7
 
@@ -96,22 +101,55 @@ class CalibrationReport(StrictModel):
 
 
 def calibrate(
-    logits: Logits, label: np.ndarray, fold: np.ndarray
+    logits: Logits, label: np.ndarray, fold: np.ndarray, kinds: Sequence[CalibrationKind] = CALIBRATIONS
 ) -> tuple[CalibrationReport, dict[CalibrationKind, np.ndarray]]:
-    """Evaluates every kind; the second value holds the calibrated natural logits by kind.
+    """Evaluates kinds of calibration; the second value holds the calibrated natural logits by kind.
 
     Args:
         logits: [n] predictions of models that were not trained on the row.
         label: [n] 0 / 1.
         fold: [n] fold names, at least two different ones.
+        kinds: the kinds to evaluate, including `none`.
     """
     natural_by_kind: dict[CalibrationKind, np.ndarray] = {
-        kind: cross_calibrate(kind, logits.natural, label, fold) for kind in CALIBRATIONS
+        kind: cross_calibrate(kind, logits.natural, label, fold) for kind in kinds
     }
     figures = {kind: measure(label, logits.with_natural(natural)) for kind, natural in natural_by_kind.items()}
-    chosen = min(CALIBRATIONS, key=lambda kind: np.inf if (wll := figures[kind].wll) is None else wll)
+    chosen = min(kinds, key=lambda kind: np.inf if (wll := figures[kind].wll) is None else wll)
     calibrator = fit_calibrator(chosen, logits.natural, label)
     return CalibrationReport(chosen=chosen, calibrator=calibrator, figures=figures), natural_by_kind
+
+
+def calibrate_one_fit(logits: Logits, label: np.ndarray) -> CalibrationReport | None:
+    """Chooses and fits a calibration on held-out rows of one model; None if a class has too few rows.
+
+    The kind is chosen by cross-fitting over parts of the rows. These can be few, where the differences between kinds
+    are mostly noise: raw logits are kept unless the lowest WLL is lower by more than its standard error.
+
+    Args:
+        logits: [n] predictions of a model that was not trained on the rows.
+        label: [n] 0 / 1.
+    """
+    n_rarer = min(label.sum(), len(label) - label.sum())
+    if n_rarer < MIN_ROWS_OF_A_CLASS:
+        return None
+    kinds = CALIBRATIONS if n_rarer >= MIN_ROWS_OF_A_CLASS_ISOTONIC else ("none", "temperature")
+    part = np.empty(len(label), np.int64)
+    for number, (_, rows) in enumerate(StratifiedKFold(_N_PARTS, shuffle=True, random_state=0).split(label, label)):
+        part[rows] = number
+    report, natural_by_kind = calibrate(logits, label, part, kinds)
+    gain, standard_error = _wll_gain(logits, logits.with_natural(natural_by_kind[report.chosen]), label)
+    if gain <= standard_error:
+        return report.model_copy(update={"chosen": "none", "calibrator": Calibrator()})
+    return report
+
+
+def _wll_gain(raw: Logits, calibrated: Logits, label: np.ndarray) -> tuple[float, float]:
+    """By how much calibration lowers the WLL of [n] rows, and the standard error of the difference."""
+    gains = log_loss_terms(label, raw.balanced) - log_loss_terms(label, calibrated.balanced)
+    by_class = [gains[label == 0], gains[label == 1]]
+    variance = sum(0.25 * rows.var(ddof=1) / len(rows) for rows in by_class)
+    return float(0.5 * sum(rows.mean() for rows in by_class)), float(np.sqrt(variance))
 
 
 def cross_calibrate(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:

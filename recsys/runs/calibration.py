@@ -1,10 +1,11 @@
-"""Calibration of a run: fits calibrators to its out-of-fold predictions and saves the best one in the run folder."""
+"""Calibration of a run: fits calibrators to rows that its models were not trained on, and saves the best one."""
 
 from collections.abc import Sequence
 
-from recsys.evaluation.calibration import calibrate
+from recsys.evaluation.calibration import MIN_ROWS_OF_A_CLASS, CalibrationKind, calibrate, calibrate_one_fit
 from recsys.evaluation.cross_fitting import can_cross_fit
-from recsys.evaluation.logits import probability
+from recsys.evaluation.logits import Logits, probability
+from recsys.evaluation.metrics import format_metric, measure
 from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
@@ -17,7 +18,7 @@ RELIABILITY_FILE = "reliability.png"
 
 
 def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> CalibrationSummary:
-    """Writes calibration.json and reliability.png.
+    """Fits calibrators to the out-of-fold predictions of a run; writes calibration.json and reliability.png.
 
     With a single fold, or if the rows outside a fold have one class, no calibrator can be cross-fitted: writes nothing
     and chooses no kind.
@@ -32,9 +33,53 @@ def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> Calibra
     return CalibrationSummary(chosen=report.chosen, figures=report.figures)
 
 
+def calibrate_on_monitored(run: RunFolder, reported: Sequence[Predictions], fit: str) -> CalibrationSummary:
+    """Fits calibrators to the rows that early stopping monitored in the only fit of a run; writes calibration.json.
+
+    The reported rows are only evaluated and plotted (reliability.png). Without monitored rows, or with too few of a
+    class, writes nothing and chooses no kind.
+    """
+    monitored = run.load_monitored(fit)
+    if monitored is None:
+        return CalibrationSummary(chosen=None, figures={})
+    report = calibrate_one_fit(monitored.logits, monitored.label)
+    if report is None:
+        n_positive = int(monitored.label.sum())
+        reason = (
+            f"the {len(monitored):,} rows that early stopping monitored have {n_positive:,} positive and "
+            f"{len(monitored) - n_positive:,} negative ones, calibration needs {MIN_ROWS_OF_A_CLASS} of each"
+        )
+        return CalibrationSummary(chosen=None, fitted_on="monitored rows", figures={}, reason=reason)
+    write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
+    joined = join(reported)
+    logits_by_kind: dict[CalibrationKind, Logits] = {
+        "none": joined.logits,
+        report.chosen: joined.logits.with_natural(report.calibrator.natural_logit(joined.logits.natural)),
+    }
+    if joined.label.any():  # the plot has logarithmic axes
+        p_by_kind = {"raw" if kind == "none" else kind: logits.p for kind, logits in logits_by_kind.items()}
+        plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
+    figures = {kind: measure(joined.label, logits) for kind, logits in logits_by_kind.items()} if len(joined) else {}
+    return CalibrationSummary(
+        chosen=report.chosen,
+        fitted_on="monitored rows",
+        figures=figures,
+        monitored=report.figures,
+    )
+
+
 def print_calibration(calibration: CalibrationSummary | None) -> None:
-    """Prints WLL and ECE by calibration kind, and the chosen kind; prints nothing if none was fitted."""
+    """Prints WLL and ECE by calibration kind and the chosen kind, or why none was fitted."""
+    if calibration is not None and calibration.reason is not None:
+        console.print(f"no calibration: {calibration.reason}")
     if calibration is None or calibration.chosen is None:
         return
-    figures = [f"{kind} WLL {metrics.wll:.5f} ECE {metrics.ece:.5f}" for kind, metrics in calibration.figures.items()]
-    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: {calibration.chosen}")
+    by_kind, rows = calibration.figures, "cross-fitted"
+    if calibration.fitted_on == "monitored rows":
+        measured = "measured on the reported rows" if by_kind else "cross-fitted there"
+        by_kind = by_kind or calibration.monitored
+        rows = f"fitted on {calibration.monitored['none'].n_rows:,} monitored rows, {measured}"
+    figures = [
+        f"{kind} WLL {format_metric(metrics.wll)} ECE {format_metric(metrics.ece)}" for kind, metrics in by_kind.items()
+    ]
+    console.print(f"calibration, {rows}: {', '.join(figures)}; chosen: {calibration.chosen}")

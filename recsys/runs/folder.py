@@ -116,9 +116,23 @@ class RunFolder:
         """Whether an earlier start of this run fitted the model and saved its predictions."""
         return (self._partial / PARTS / f"{fit}.json").is_file()
 
-    def save_fit(self, fit: str, predictions: Sequence[Predictions], summary: FitSummary) -> None:
-        """Saves a fitted model's predictions; the summary is written last and marks the fit as complete."""
-        for fold in predictions:
+    def save_fit(
+        self,
+        fit: str,
+        predictions: Sequence[Predictions],
+        summary: FitSummary,
+        monitored: Predictions | None = None,
+    ) -> None:
+        """Saves a fitted model's predictions; the summary is written last and marks the fit as complete.
+
+        Args:
+            fit: the name of the fit.
+            predictions: predictions of the evaluation rows.
+            summary: the figures of the fit.
+            monitored: predictions of the rows that early stopping monitored; may be one of `predictions`.
+        """
+        parts = {part.name: part for part in (*predictions, monitored) if part is not None}
+        for fold in parts.values():
             np.savez(
                 self._partial / PARTS / f"{fit}.{fold.name}.npz",
                 row=fold.row,
@@ -127,27 +141,41 @@ class RunFolder:
                 natural=fold.logits.natural,
                 log_pos_weight=fold.logits.log_pos_weight,
             )
-        saved = {"parts": [fold.name for fold in predictions], "summary": summary.model_dump(mode="json")}
+        saved = {
+            "parts": [fold.name for fold in predictions],
+            "monitored": monitored.name if monitored is not None else None,
+            "summary": summary.model_dump(mode="json"),
+        }
         write_json(self._partial / PARTS / f"{fit}.json", saved)
 
     def load_predictions(self, fit: str) -> list[Predictions]:
-        """Loads the saved predictions of a fitted model.
+        """Loads the saved predictions of a fitted model's evaluation rows.
 
         Raises:
             InputError: if a file is damaged.
         """
-        predictions = []
-        for name in read_json(self._partial / PARTS / f"{fit}.json")["parts"]:
-            path = self._partial / PARTS / f"{fit}.{name}.npz"
-            try:
-                with np.load(path, allow_pickle=False) as arrays:
-                    logits = Logits(arrays["natural"], arrays["log_pos_weight"])
-                    columns = (arrays["row"], arrays["label"], arrays["model_logit"])
-            except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                summary_path = path.with_name(f"{fit}.json")
-                raise InputError(f"{path} is damaged ({error}): remove {summary_path} to fit {fit} again") from error
-            predictions.append(Predictions.of_fold(name, *columns, logits))
-        return predictions
+        return [self._load_part(fit, name) for name in read_json(self._partial / PARTS / f"{fit}.json")["parts"]]
+
+    def load_monitored(self, fit: str) -> Predictions | None:
+        """Loads the saved predictions of the rows that early stopping monitored; None if none were saved.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        # a fit that an earlier version saved has no key
+        name = read_json(self._partial / PARTS / f"{fit}.json").get("monitored")
+        return self._load_part(fit, name) if name is not None else None
+
+    def _load_part(self, fit: str, name: str) -> Predictions:
+        path = self._partial / PARTS / f"{fit}.{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                logits = Logits(arrays["natural"], arrays["log_pos_weight"])
+                columns = (arrays["row"], arrays["label"], arrays["model_logit"])
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            summary_path = path.with_name(f"{fit}.json")
+            raise InputError(f"{path} is damaged ({error}): remove {summary_path} to fit {fit} again") from error
+        return Predictions.of_fold(name, *columns, logits)
 
     def load_summary(self, fit: str, kind: type[SummaryT]) -> SummaryT:
         """Loads the saved summary of a fitted model."""

@@ -94,12 +94,19 @@ class Spread(_Summary):
 
 
 class CalibrationSummary(_Summary):
-    """Cross-fitted metrics of a run's predictions by calibration kind."""
+    """The calibration of a run, and metrics of its predictions by calibration kind."""
 
     chosen: CalibrationKind | None
     """None if no calibration was fitted."""
+    fitted_on: Literal["out-of-fold", "monitored rows"] = "out-of-fold"
+    """The rows that it was fitted on: the reported rows of several folds, or those that early stopping monitored."""
     figures: dict[CalibrationKind, Metrics]
-    """By kind, cross-fitted."""
+    """Of the reported rows. Fitted out-of-fold: of every kind, cross-fitted. Fitted on monitored rows: of `none` and
+    the chosen kind; empty if there are no reported rows."""
+    monitored: dict[CalibrationKind, Metrics] = {}
+    """Fitted on monitored rows: of these rows, by kind, cross-fitted; the chosen kind is based on them."""
+    reason: str | None = None
+    """Why no calibration was fitted to monitored rows."""
 
 
 class DataSummary(_Summary):

@@ -78,7 +78,7 @@ class Trainer:
         if task is None:
             assert isinstance(config, TrainerConfig)
             task, self._stopping = click_task(model, split, monitor, config), config.early_stopping
-        self._task, self._rows, self.link = task, task.rows, task.link
+        self._task, self._rows, self.monitored_rows, self.link = task, task.rows, task.monitor, task.link
         stopping = task.validation or self._stopping
         self._patience = stopping.patience if stopping else None
         if len(self._rows) == 0:
@@ -235,7 +235,7 @@ class Trainer:
 
     def _measure_clicks(self, epoch: Epoch) -> Mapping[str, float]:
         """Computes the click metrics of the monitored rows; stores their composite in the epoch."""
-        rows, stopping = self._task.monitor, self._stopping
+        rows, stopping = self.monitored_rows, self._stopping
         assert rows is not None
         assert stopping is not None
         logits = self.predict(rows, "monitoring")

@@ -4,12 +4,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
 
 from recsys.evaluation.calibration import (
     CALIBRATIONS,
     CalibrationKind,
     Calibrator,
     calibrate,
+    calibrate_one_fit,
     cross_calibrate,
     fit_calibrator,
 )
@@ -105,3 +107,53 @@ def test_lowest_wll_is_chosen_and_may_be_no_calibration() -> None:
     assert np.array_equal(by_kind["none"], logit)
     truth = (logit + 3) / 2 - 3
     assert calibrate(logits.with_natural(truth), label, fold)[0].chosen == "none"
+
+
+def with_n_positive(n_positive: int, n_negative: int) -> tuple[Logits, np.ndarray]:
+    logit, label, _ = overconfident(60_000)
+    rows = np.concatenate([np.flatnonzero(label == 1)[:n_positive], np.flatnonzero(label == 0)[:n_negative]])
+    return Logits.of_one_fit(logit[rows], log_pos_weight_of(label)), label[rows]
+
+
+@pytest.mark.parametrize(
+    ("n_positive", "n_negative", "kinds"),
+    [
+        (0, 500, None),
+        (19, 500, None),
+        (500, 19, None),
+        (20, 500, ("none", "temperature")),
+        (99, 5000, ("none", "temperature")),
+        (5000, 99, ("none", "temperature")),
+        (100, 5000, CALIBRATIONS),
+    ],
+)
+def test_kinds_depend_on_the_number_of_rows_of_the_rarer_class(
+    n_positive: int, n_negative: int, kinds: tuple[CalibrationKind, ...] | None
+) -> None:
+    report = calibrate_one_fit(*with_n_positive(n_positive, n_negative))
+    assert (tuple(report.figures) if report is not None else None) == kinds
+
+
+def test_one_overconfident_fit_is_calibrated_for_new_rows() -> None:
+    logits, label = with_n_positive(60, 1200)
+    report = calibrate_one_fit(logits, label)
+    assert report is not None
+    assert (report.chosen, report.calibrator.kind) == ("temperature", "temperature")
+    logit, new_label, _ = overconfident(20_000, seed=1)
+    raw, calibrated = probability(logit), probability(report.calibrator.natural_logit(logit))
+    assert log_loss(new_label, calibrated) < log_loss(new_label, raw) - 0.005
+    assert report == calibrate_one_fit(logits, label)
+
+
+def test_noise_of_few_rows_is_no_reason_to_calibrate() -> None:
+    """The logits are the true ones: where another kind has the lowest WLL by chance, it is within a standard error."""
+    kept = lowest = 0
+    for seed in range(20):
+        logit, label, _ = overconfident(1000, seed)
+        logits = Logits.of_one_fit((logit + 3) / 2 - 3, log_pos_weight_of(label))
+        report = calibrate_one_fit(logits, label)
+        assert report is not None
+        assert report.calibrator.kind == report.chosen
+        kept += report.chosen == "none"
+        lowest += min(report.figures.values(), key=lambda figures: figures.wll or 0) == report.figures["none"]
+    assert kept >= 18 > lowest
