@@ -7,36 +7,36 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
 from pipelines.common.auto import plan_of_training, resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import find_prepared, recorded_data
+from pipelines.fits import fit_split, share_tree_count
 from pipelines.sharding_plan import print_sharding_plan
-from ranking.models import build_trainer, model_names
+from ranking.baselines import measure_baselines
+from ranking.gbdt_config import GBDTConfig
+from ranking.models import model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import FULL, Split
+from recsys.data.split import FULL
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
-from recsys.runs.metrics import DataSummary, EpochSummary, FitSummary, TrainSummary
-from recsys.runs.predictions import Predictions, join
+from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
+from recsys.runs.predictions import join
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.memory import peak_rss_gib, reset_peak_rss
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.early_stopping import split_monitored_rows
-from recsys.training.log import Log
-from recsys.training.state import FitReport, OnEpoch, ignore_epoch
+from recsys.training.state import OnEpoch, ignore_epoch
 
 RUNS = Path("runs")
 
@@ -194,14 +194,21 @@ def execute(
             fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
     if not world.is_main:
         return
+    if isinstance(settings.model, GBDTConfig) and len(splits) > 1:
+        share_tree_count(run, settings, dataset, splits, world)
 
     summaries = {name: run.load_summary(name, FitSummary) for name in splits}
     predictions = [fold for name in splits for fold in run.load_predictions(name)]
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
+    fitted = [dataset.split(name, settings.features) for name in splits]
     calibration = calibrate_run(run, reported) if len(splits) > 1 else calibrate_on_monitored(run, reported, splits[0])
     metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
-        update={"data": DataSummary(folder=str(dataset.folder.resolve())), "calibration": calibration}
+        update={
+            "data": DataSummary(folder=str(dataset.folder.resolve())),
+            "calibration": calibration,
+            "baselines": measure_baselines(fitted, reported),
+        }
     )
     run.finish(metrics, reported, dataset.store.row_ids(join(reported).row))
 
@@ -219,66 +226,6 @@ def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
         precision="fp32" if any(fit.precision == "fp32" for fit in fits.values()) else "bf16",
         fits=fits,
     )
-
-
-def fit_split(
-    run: RunFolder,
-    settings: RankConfig,
-    split: Split,
-    world: World,
-    on_epoch: OnEpoch = ignore_epoch,
-    is_only_fit: bool = False,
-) -> None:
-    """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions.
-
-    Args:
-        run: the run folder.
-        settings: the model and its training.
-        split: the split.
-        world: the processes.
-        on_epoch: called after each epoch.
-        is_only_fit: whether the run has no other fit, so that its monitored rows are scored too, for calibration.
-    """
-    reset_peak_rss()
-    log = Log(run.tensorboard(split.name) if world.is_main else None)
-    weights = run.weights(split.name)
-    trainer = build_trainer(settings.model, settings.trainer, split, split.validation_rows, weights, log, world)
-    report = trainer.fit(on_epoch)
-    log.close()
-
-    def score(name: str, rows: Rows) -> Predictions:
-        model_logit, row_numbers = trainer.predict(rows, f"scoring {name}"), rows.numbers()
-        label = split.store.labels(row_numbers)
-        return Predictions.of_fold(name, row_numbers, label, model_logit, report.link.logits(model_logit))
-
-    predictions = {name: score(name, rows) for name, rows in split.evaluation_rows.items()}
-    monitored, monitored_rows = None, trainer.monitored_rows if is_only_fit else None
-    if monitored_rows is not None:
-        is_valid = monitored_rows is validation_rows(split)
-        monitored = predictions["valid"] if is_valid else score("monitored", monitored_rows)
-    if world.is_main:
-        summary = FitSummary(**fit_figures(report, world))
-        run.save_fit(split.name, list(predictions.values()), summary, monitored)
-    trainer.clean_up()
-
-
-def fit_figures(report: FitReport, world: World) -> dict[str, Any]:
-    """The values of a `FitSummary`."""
-    progress = report.progress
-    peak_gpu = torch.cuda.max_memory_allocated(world.device) / 2**30 if world.device.type == "cuda" else 0.0
-    return {
-        "n_rows_trained": report.n_rows * len(progress.epochs),
-        "seconds": sum(epoch.seconds for epoch in progress.epochs),
-        "waited_s": sum(epoch.waited_s for epoch in progress.epochs),
-        "peak_rss_gib": peak_rss_gib(),
-        "peak_gpu_gib": peak_gpu,
-        "precision": progress.precision,
-        "fell_back_at_step": progress.fell_back_at_step,
-        "micro_batches": progress.micro_batches,
-        "best_epoch": progress.best_epoch,
-        "link": report.link,
-        "epochs": tuple(EpochSummary(loss=epoch.loss, monitored=epoch.monitored) for epoch in progress.epochs),
-    }
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_ep
 from recsys.training.step import check_scores
 
 MODEL_FILE = "model.txt"
+_ALL_TREES_FILE = "all_trees.txt"
+"""All grown trees, until every fit of the run is finished."""
 _LEARNING_RATE = "model.learning_rate"
 _PROBABILITIES = (np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)  # the outermost with finite logits
 
@@ -78,7 +80,7 @@ class GBDTTrainer:
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name
         self._rows, self.monitored_rows = split_monitored_rows(split, monitor, trainer.early_stopping, trainer.seed)
         _, self.link = build_loss(trainer.loss, split.prior)
-        self._file = weights / MODEL_FILE
+        self._file, self._all_trees = weights / MODEL_FILE, weights / _ALL_TREES_FILE
         self._booster: lgb.Booster | None = None
 
     def parameters(self) -> dict[str, Any]:
@@ -157,13 +159,15 @@ class GBDTTrainer:
                 progress.best_epoch = progress.epoch
             elif progress.best_value is None or epoch.monitored > progress.best_value:
                 progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
-                self._save(booster)  # now: DART rescales earlier trees later, so truncation does not restore them
+                self._save(booster)
             progress.epoch += 1
             on_epoch(epoch.monitored)
             if stopping is not None and progress.n_epochs_since_best * size >= self._trainer.patience_trees:
                 break
         if stopping is None:
             self._save(booster)
+        elif self._config.boosting != "dart":  # DART rescales earlier trees later: truncation does not restore them
+            self._all_trees.write_text(booster.model_to_string(num_iteration=-1), encoding="utf-8")
         self._booster = lgb.Booster(model_file=self._file)
         self.predict(ListedRows(self._rows(np.arange(min(len(self._rows), READ_ROWS)))), "")
         monitored = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
@@ -176,6 +180,13 @@ class GBDTTrainer:
     def _save(self, booster: lgb.Booster) -> None:
         """Writes the trees from Python: LightGBM's own writer reports no error when the disk is full."""
         self._file.write_text(booster.model_to_string(), encoding="utf-8")
+
+    def keep_epochs(self, n_epochs: int) -> None:
+        """Keeps the trees of the first epochs of a fit that has all of its trees; the last may have fewer."""
+        booster = lgb.Booster(model_file=self._all_trees)
+        n_trees = min(booster.num_trees(), n_epochs * self._trainer.trees_per_epoch)
+        self._file.write_text(booster.model_to_string(num_iteration=n_trees), encoding="utf-8")
+        self._booster = lgb.Booster(model_file=self._file)
 
     def _grow(self, booster: lgb.Booster, n_trees: int) -> Epoch:
         start, first = time.perf_counter(), booster.num_trees()
@@ -218,3 +229,13 @@ class GBDTTrainer:
 
     def clean_up(self) -> None:
         """Does nothing: see `Trainer.clean_up`."""
+
+
+def has_all_trees(weights: Path) -> bool:
+    """Whether the folder of a fit has all of its grown trees."""
+    return (weights / _ALL_TREES_FILE).is_file()
+
+
+def remove_all_trees(weights: Path) -> None:
+    """Removes the trees that are not kept."""
+    (weights / _ALL_TREES_FILE).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "pipelines": {"recsys", "retrieval", "ranking"},
     "benchmarks": {"recsys", "retrieval", "ranking", "pipelines"},
 }
-BASE = {"errors", "patterns", "config"}
+BASE = {"errors", "patterns", "config", "defaults"}
 SUBPACKAGES = {
     "system": BASE,
     "schema": BASE,

@@ -29,7 +29,7 @@ class Columns:
         self.numbers = np.stack(numbers, axis=1) if numbers else np.zeros((len(table), 0))
         """[n, n_numeric], NaN for null."""
         codes = [pc.dictionary_encode(table[name].cast(pa.string())).combine_chunks() for name in source.categorical]
-        self.values = [np.asarray(code.dictionary.to_pylist() + ["null"], dtype=object) for code in codes]
+        self.values = [np.asarray([*code.dictionary.to_pylist(), "null"], dtype=object) for code in codes]
         self.codes = (
             np.stack([code.indices.fill_null(len(code.dictionary)).to_numpy() for code in codes], axis=1)
             if codes

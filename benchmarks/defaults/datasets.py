@@ -95,8 +95,7 @@ def _kuairand(_: int) -> pa.Table:
     rows = _public(folder, "interactions.parquet").sort_by("time_ms")
     rows = rows.select(["user_id", "video_id", "tab", "hourmin", "is_click"])
     rows = rows.append_column("position", pa.array(np.arange(len(rows))))
-    wide = _look_up(_look_up(_look_up(rows, items, "video_id"), users, "user_id"), histories, "user_id")
-    return wide
+    return _look_up(_look_up(_look_up(rows, items, "video_id"), users, "user_id"), histories, "user_id")
 
 
 def _look_up(rows: pa.Table, side: pa.Table, key: str) -> pa.Table:

@@ -20,10 +20,10 @@ _N_COUNTED = 50_000
 class UnseenIds:
     """A split whose rows have some ids replaced by the rare or the missing id, for training alone.
 
-    An id without a training row keeps its random initial embedding, and would score unseen and missing values at random. A
-    share of the ids of each feature, and of the tokens of each sequence, therefore becomes a reserved id that is rarer
-    than this share. The choice is a function of row, feature and seed: the same in every epoch and on any number of
-    processes.
+    An id without a training row keeps its random initial embedding, which would score unseen and missing values at
+    random. A share of the ids of each feature, and of the tokens of each sequence, therefore becomes a reserved id that
+    is rarer than this share. The choice is a function of row, feature and seed: the same in every epoch and on any
+    number of processes.
 
     Args:
         split: encodes rows and defines the fitting rows.

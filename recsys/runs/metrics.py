@@ -125,6 +125,8 @@ class RunMetrics(_Summary):
     segments: dict[str, dict[str, Metrics]]
     """By segmentation and label."""
     train: TrainSummary | StackSummary
+    baselines: dict[str, Metrics] = {}
+    """By name: metrics of simple models on the same rows."""
     splits: dict[str, Metrics] | None = None
     """By predefined partition, if more than one is evaluated."""
     bayes: Metrics | None = None

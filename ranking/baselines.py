@@ -1,12 +1,19 @@
-"""Logistic regression on hashed ids and numbers: the plain baseline beside every ranking model."""
+"""Plain baselines beside every ranking model: the constant click rate, and a logistic regression on hashed ids."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from recsys.data.rows import Permutation, PermutedSlice, Rows
+from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
 from recsys.evaluation.logits import logit_of
+from recsys.evaluation.metrics import Metrics, measure
+from recsys.runs.predictions import Predictions, join
+from recsys.system.progress import console
+
+CONSTANT, LOGISTIC = "constant rate", "logistic regression"
 
 MAX_ROWS = 100_000
 """Fitting rows, chosen at random, which take seconds."""
@@ -51,7 +58,21 @@ class LogisticBaseline:
         return np.concatenate(blocks) if blocks else np.zeros(0)
 
 
-def constant_logits(split: Split, n: int) -> np.ndarray:
-    """[n] float64 logits of the click rate of the fitting rows."""
-    rate = split.prior.n_positive / (split.prior.n_positive + split.prior.n_negative)
-    return logit_of(np.full(n, rate))
+def measure_baselines(splits: Sequence[Split], reported: Sequence[Predictions]) -> dict[str, Metrics]:
+    """Metrics of the baselines on the reported rows, each fitted to the split that the model was fitted to.
+
+    Args:
+        splits: the splits of a run.
+        reported: the run's predictions, one for each split.
+    """
+    natural: dict[str, list[np.ndarray]] = {CONSTANT: [], LOGISTIC: []}
+    with console.status("fitting the baselines"):
+        for split, predictions in zip(splits, reported, strict=True):
+            rate = split.prior.n_positive / (split.prior.n_positive + split.prior.n_negative)
+            natural[CONSTANT].append(logit_of(np.full(len(predictions), rate)))
+            natural[LOGISTIC].append(LogisticBaseline(split).logits(ListedRows(predictions.row)))
+    joined = join(reported)
+    return {
+        name: measure(joined.label, joined.logits.with_natural(np.concatenate(logits)))
+        for name, logits in natural.items()
+    }
