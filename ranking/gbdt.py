@@ -11,14 +11,13 @@ import numpy as np
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.gbdt_rows import READ_ROWS, TableSequence, predict_trees
 from recsys.data.rows import ListedRows, Rows
-from recsys.data.split import Split
-from recsys.data.unseen import UnseenIds
+from recsys.data.split import Split, UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
 from recsys.system.progress import console, progress_line
 from recsys.training.config import EarlyStopping
-from recsys.training.early_stopping import composite, split_monitored_rows
+from recsys.training.early_stopping import composite, few_clicks_warning, split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
@@ -122,6 +121,8 @@ class GBDTTrainer:
             InputError: when LightGBM refuses the settings, or a score is not finite.
         """
         lgb.register_logger(_SilentLogger())
+        if warning := few_clicks_warning(self._split, self.monitored_rows):
+            console.print(f"{self._name}  {warning}", style="yellow")
         try:
             return self._fit(on_epoch)
         except lgb.basic.LightGBMError as error:

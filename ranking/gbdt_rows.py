@@ -4,8 +4,7 @@ import lightgbm as lgb
 import numpy as np
 
 from recsys.data.rows import Rows
-from recsys.data.split import Split
-from recsys.data.unseen import UnseenIds
+from recsys.data.split import Split, UnseenIds
 from recsys.system.progress import progress_line
 
 READ_ROWS = 32_768

@@ -15,7 +15,7 @@ from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.defaults.datasets import Source
+from benchmarks.defaults.source import Source
 
 _N_HASHES = 2**18
 

@@ -1,22 +1,28 @@
 """A split in scikit-learn's sense: a model's fitting rows, its evaluation rows, and their encoding.
 
-Shapes: B rows of a batch.
+Shapes: B rows of a batch, F categorical features, T tokens of a sequence in all rows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from recsys.data.batch import Batch
 from recsys.data.encoder import FeatureEncoder
 from recsys.data.rows import Rows
 from recsys.data.store import RowStore
+from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.defaults import DataSize
 from recsys.schema.resolved import Schema
+from recsys.system.hashing import as_fraction, mix
 
 FULL, HOLDOUT = "full", "holdout"
 """`full` is fitted to all training rows, `holdout` to all days except the last. Other splits are named fold_K."""
+
+_N_COUNTED = 50_000
+"""Fitting rows in which the present shares of the reserved ids are counted."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +92,71 @@ class Split:
     def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `FeatureEncoder.table`."""
         return self.encoder.table(self.store, rows)
+
+
+class UnseenIds:
+    """A split whose rows have some ids replaced by the rare or the missing id, for training alone.
+
+    An id without a training row keeps its random initial embedding, which would score unseen and missing values at
+    random. A share of the ids of each feature, and of the tokens of each sequence, therefore becomes a reserved id that
+    is rarer than this share. The choice is a function of row, feature and seed: the same in every epoch and on any
+    number of processes.
+
+    Args:
+        split: encodes rows and defines the fitting rows.
+        share: share of the ids of a feature to replace by each reserved id; 0 replaces none.
+        seed: chooses the ids.
+    """
+
+    def __init__(self, split: Split, share: float, seed: int) -> None:
+        self._split, self._seed = split, seed
+        rows = split.fit_rows
+        n_counted = min(_N_COUNTED, len(rows))
+        counted = np.sort(rows(np.linspace(0, len(rows) - 1, n_counted).astype(np.int64)))
+        ids, _ = split.table(counted)
+        self._shares = np.stack([_needed(ids == reserved, share) for reserved in (MISSING_ID, RARE_ID)])
+        """[2, F]: shares of a feature's ids that become the missing and the rare id."""
+        tokens = {sequence.name: split.batch(counted, [sequence.name]) for sequence in split.schema.token_sequences}
+        self._token_shares = {
+            name: float(_needed((batch.sequences.values().numpy() == RARE_ID)[:, None], share)[0])
+            for name, batch in tokens.items()
+        }
+
+    def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `FeatureEncoder.table`."""
+        ids, numbers = self._split.table(rows)
+        return self._replaced(ids, rows), numbers
+
+    def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
+        """Returns the batch of [B] row numbers with the given sequence features."""
+        batch = self._split.batch(rows, sequences)
+        if self._shares.any():
+            ids_FB = batch.sparse.values().view(-1, len(rows))
+            ids_FB.copy_(torch.from_numpy(self._replaced(ids_FB.numpy().T, rows).T))
+        for number, name in enumerate(sequences):
+            if self._token_shares.get(name):
+                jagged = batch.sequences[name]
+                is_replaced = self._draw(rows, jagged.lengths().numpy(), number) < self._token_shares[name]
+                jagged.values()[torch.from_numpy(is_replaced)] = RARE_ID
+        return batch
+
+    def _replaced(self, ids_BF: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Returns [B, F] ids of the rows after the replacement."""
+        n_features = ids_BF.shape[1]
+        draw = self._draw(rows, np.full(len(rows), n_features), 0).reshape(ids_BF.shape)
+        missing, rare = self._shares
+        reserved = np.where(draw < missing, MISSING_ID, RARE_ID)
+        return np.where(draw < missing + rare, reserved, ids_BF).astype(ids_BF.dtype)
+
+    def _draw(self, rows: np.ndarray, lengths: np.ndarray, stream: int) -> np.ndarray:
+        """Returns [T] uniform numbers in [0, 1) for the entries of rows, end to end."""
+        starts = np.cumsum(lengths) - lengths
+        position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        row_hash = mix(rows.astype(np.uint64), self._seed)
+        return as_fraction(mix(np.repeat(row_hash, lengths) + position.astype(np.uint64), stream))
+
+
+def _needed(is_reserved: np.ndarray, share: float) -> np.ndarray:
+    """Returns [F] shares to replace, given which [n, F] ids are reserved: none where that many are already."""
+    present = is_reserved.mean(axis=0) if len(is_reserved) else np.zeros(is_reserved.shape[1])
+    return np.where(present < share, share, 0.0)

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from recsys import defaults
 from recsys.config import StrictModel
-from recsys.defaults import AUTO, Auto
+from recsys.defaults import AUTO, Auto, filled
 
 ShardingName = Literal["data_parallel", "table_wise", "row_wise", "column_wise"]
 
@@ -40,3 +41,7 @@ class EmbeddingTraining(StrictModel):
     """L2 penalty l2 / 2 |row|^2 on the rows that a batch touches."""
     tables: dict[str, TableOptions] = {}
     """Options by table name or pattern; the last match applies."""
+
+    def resolved(self, device: str) -> "EmbeddingTraining":
+        """Replaces the settings that are `auto` by those for a type of device."""
+        return filled(self, {"fused_from_rows": defaults.fused_from_rows(device)})

@@ -145,6 +145,7 @@ def attach_optimizers(
     Raises:
         InputError: if a pattern matches no table, or a table or the device does not support its optimizer.
     """
+    config = config.resolved(device)
     names = {table.name for table in tables}
     for pattern in config.tables:
         if not fnmatch.filter(names, pattern):

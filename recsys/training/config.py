@@ -111,9 +111,8 @@ class FitConfig(StrictModel):
 
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
-        fused_from_rows = {"fused_from_rows": defaults.fused_from_rows(size)}
         return filled(
-            self.model_copy(update={"embeddings": filled(self.embeddings, fused_from_rows)}),
+            self.model_copy(update={"embeddings": self.embeddings.resolved(size.device)}),
             {
                 "epochs": defaults.epochs(size),
                 "batch_size": defaults.batch_size(size),

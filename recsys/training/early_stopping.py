@@ -35,6 +35,7 @@ def split_monitored_rows(
     if monitor is not None:
         _check_classes(split, monitor, stopping, "validation", "add validation rows of both classes")
         return split.fit_rows, monitor
+    stopping = stopping.resolved(split.size("cpu"))
     n_held_out = max(1, round(stopping.validation_fraction * len(split.fit_rows)))
     fitted, held_out = _hold_out(split, n_held_out, seed)
     if len(fitted) == 0:

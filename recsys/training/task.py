@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from recsys.data.batch import Batch
 from recsys.data.loader import Batches
 from recsys.data.rows import Rows
-from recsys.data.split import Split
-from recsys.data.unseen import UnseenIds
+from recsys.data.split import Split, UnseenIds
 from recsys.evaluation.logits import LogitLink
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows

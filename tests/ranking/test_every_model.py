@@ -15,11 +15,12 @@ MODELS = {
     "dcnv2-stacked": {"hidden_dims": (8,), "structure": "stacked", "cross_rank": 2},
     "xdeepfm": {"hidden_dims": (8,), "cin_dims": (6, 4)},
     "xdeepfm-whole": {"hidden_dims": (8,), "cin_dims": (6, 4), "cin_split_half": False, "cin_activation": "relu"},
-    "ft_transformer": {"d_model": 8, "n_heads": 2, "n_layers": 2, "n_frequencies": 3},
+    "ft_transformer": {"d_model": 8, "n_heads": 2, "n_layers": 2, "numeric_tokens": "fourier", "n_frequencies": 3},
     "ft_transformer-tokens": {
         "d_model": 8,
         "n_heads": 2,
         "n_layers": 2,
+        "numeric_tokens": "fourier",
         "n_frequencies": 3,
         "token_batch_norm": True,
         "embedding_init_std": 0.01,

@@ -37,7 +37,7 @@ def build(dataset: PreparedDataset, folder: Path, trainer: GBDTTrainerConfig, **
 
 
 def test_blocks_slices_and_single_rows_agree(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranking.gbdt._READ_ROWS", 100)
+    monkeypatch.setattr("ranking.gbdt_rows.READ_ROWS", 100)
     split = dataset.split("fold_0")
     table = TableSequence(split, split.fit_rows)
     whole = table.read(np.arange(len(table)))
@@ -62,7 +62,7 @@ def test_columns_are_ids_then_numbers_with_nulls_flags_and_statistics(dataset: P
 
 @pytest.mark.parametrize("boosting", ["gbdt", "dart"])
 def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_path: Path, boosting: str) -> None:
-    trainer = build(dataset, tmp_path, GBDTTrainerConfig(early_stopping=None), boosting=boosting)
+    trainer = build(dataset, tmp_path, GBDTTrainerConfig(early_stopping=None, unseen_share=0), boosting=boosting)
     trainer.fit()
     split = dataset.split("fold_0")
     fitted = split.fit_rows.numbers()
@@ -78,8 +78,8 @@ def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_p
 
 
 def test_best_epoch_is_kept_and_chosen_on_validation_rows(dataset: PreparedDataset, tmp_path: Path) -> None:
-    stopping = EarlyStopping(weights={"roc_auc": 1.0}, patience=2, validation_fraction=0.2)
-    settings = GBDTTrainerConfig(early_stopping=stopping, trees_per_epoch=5)
+    stopping = EarlyStopping(weights={"roc_auc": 1.0}, validation_fraction=0.2)
+    settings = GBDTTrainerConfig(early_stopping=stopping, trees_per_epoch=5, patience_trees=10)
     trainer = build(dataset, tmp_path, settings, n_trees=400, learning_rate=0.5)
     progress = trainer.fit().progress
     monitored = [epoch.monitored for epoch in progress.epochs]
@@ -87,7 +87,7 @@ def test_best_epoch_is_kept_and_chosen_on_validation_rows(dataset: PreparedDatas
     kept = lgb.Booster(model_file=tmp_path / "model.txt")
     assert kept.num_trees() == 5 * (np.argmax(monitored) + 1)
     split = dataset.split("fold_0")
-    assert len(trainer._rows) + len(trainer._monitor) == len(split.fit_rows)
+    assert len(trainer._rows) + len(trainer.monitored_rows) == len(split.fit_rows)
     assert trainer.fit().progress.best_value == progress.best_value
 
 
@@ -106,7 +106,7 @@ def test_settings_reach_lightgbm_by_its_names(dataset: PreparedDataset, tmp_path
     sizes = {"feature_fraction": 0.31, "bagging_fraction": 0.41, "max_bin": 17, "cat_smooth": 3.5, "drop_rate": 0.21}
     trainer = build(dataset, tmp_path, GBDTTrainerConfig(), boosting="dart", n_trees=2, **sizes)
     trainer.fit()
-    (path,) = tmp_path.rglob("*.txt")
+    (path,) = tmp_path.rglob("model.txt")
     model = path.read_text()
     for name, value in sizes.items():
         assert f"[{name}: {value}]" in model

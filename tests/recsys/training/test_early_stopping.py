@@ -13,7 +13,7 @@ from recsys.errors import InputError
 from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, measure
 from recsys.training.config import EarlyStopping
-from recsys.training.early_stopping import split_monitored_rows
+from recsys.training.early_stopping import few_clicks_warning, split_monitored_rows
 from tests.helpers.training import quick, trainer_of
 
 
@@ -32,9 +32,10 @@ def test_one_class_leaves_these_metrics_defined() -> None:
 
 def test_monitored_rows_without_a_positive_are_an_error_before_the_first_step(small: PreparedDataset) -> None:
     rare = with_positives(small.split("fold_0"), 400, 3)
+    by_score = EarlyStopping(weights={"toss_score": 1}, validation_fraction=0.05)
     with pytest.raises(InputError, match=r"toss_score is undefined on the 20 monitored rows .*\(0 positive\): raise"):
-        split_monitored_rows(rare, None, EarlyStopping(), 0)
-    fitted, held_out = split_monitored_rows(rare, None, EarlyStopping(weights={"logloss": -1}), 0)
+        split_monitored_rows(rare, None, by_score, 0)
+    fitted, held_out = split_monitored_rows(rare, None, EarlyStopping(validation_fraction=0.05), 0)
     assert held_out is not None
     assert (len(fitted), len(held_out)) == (380, 20)
     assert split_monitored_rows(rare, None, None, 0) == (rare.fit_rows, None)
@@ -57,7 +58,27 @@ def test_validation_rows_without_a_positive_have_their_own_cure(small: PreparedD
     split = small.split("fold_0")
     negatives = ListedRows(np.array([row for row in range(200) if small.store.labels(np.array([row]))[0] == 0]))
     with pytest.raises(InputError, match="validation rows of early stopping.*add validation rows of both classes"):
-        split_monitored_rows(split, negatives, EarlyStopping(), 0)
+        split_monitored_rows(split, negatives, EarlyStopping(weights={"roc_auc": 1}), 0)
+
+
+def test_a_split_by_day_monitors_its_latest_rows(small: PreparedDataset) -> None:
+    for name, is_by_time in (("holdout", True), ("full", True), ("fold_0", False)):
+        split = small.split(name)
+        fitted, held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.2), 0)
+        assert held_out is not None
+        assert sorted([*fitted.numbers(), *held_out.numbers()]) == sorted(split.fit_rows.numbers())
+        assert len(held_out) == round(0.2 * len(split.fit_rows))
+        days_fitted, days_held_out = (small.store.days(rows.numbers()) for rows in (fitted, held_out))
+        assert (days_fitted.max() <= days_held_out.min()) == is_by_time
+
+
+def test_few_monitored_clicks_are_reported(small: PreparedDataset) -> None:
+    split = small.split("fold_0")
+    few, enough = split.fit_rows.numbers()[:200], split.fit_rows.numbers()
+    n_clicks = int(small.store.labels(few).sum())
+    assert f"early stopping monitors {n_clicks} clicks: below 500" in (few_clicks_warning(split, ListedRows(few)) or "")
+    assert few_clicks_warning(split, ListedRows(enough)) is None
+    assert few_clicks_warning(split, None) is None
 
 
 def test_no_row_left_to_train_on(small: PreparedDataset) -> None:

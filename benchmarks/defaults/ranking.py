@@ -1,0 +1,156 @@
+"""Fits every ranking model with default settings to a data set, beside the baselines, with the same folds.
+
+Shapes: n rows of a table.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+
+from benchmarks.defaults.baselines import (
+    Columns,
+    constant_rate,
+    default_lightgbm,
+    logistic_regression,
+    out_of_fold,
+)
+from benchmarks.defaults.source import Source
+from pipelines.common.auto import resolve_settings
+from pipelines.common.config import load_rank_config
+from pipelines.common.data import prepare_raw
+from pipelines.rank import describe, execute
+from ranking.models import model_names
+from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.comparison import paired_bootstrap
+from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
+from recsys.evaluation.metrics import Metrics, measure
+from recsys.runs.folder import RunFolder
+from recsys.runs.predictions import read_predictions
+from recsys.system.progress import console
+from recsys.system.world import join_world
+
+N_BASELINE_FOLDS_FROM = 100_000
+"""From this many rows on, one fold of five is evaluated: its rows are many enough, and five fits take long."""
+_BASELINES = {
+    "constant": constant_rate,
+    "logistic regression": logistic_regression,
+    "LightGBM": default_lightgbm,
+}
+_N_REPLICATES = 300
+_QUANTILE = 1.96
+_SMALLEST = 1e-7
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A difference of a model and a baseline, positive if the model is worse, and its standard error."""
+
+    difference: float
+    standard_error: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the model is worse by more than two standard errors."""
+        return self.difference > 2 * self.standard_error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model or baseline on one data set."""
+
+    metrics: Metrics
+    natural: np.ndarray
+    """[n] logits of the evaluated rows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """All models and baselines on one data set."""
+
+    name: str
+    n_rows: int
+    label: np.ndarray
+    """[n] labels of the evaluated rows."""
+    outcomes: dict[str, Outcome]
+    """By model or baseline."""
+
+    def gaps(self, model: str, baseline: str) -> dict[str, Gap]:
+        """How much worse a model is than a baseline, in log loss and in ROC-AUC, by the paired bootstrap."""
+        weight = log_pos_weight_of(self.label)
+        pair = [Logits.of_one_fit(self.outcomes[name].natural, weight) for name in (baseline, model)]
+        differences = paired_bootstrap(self.label, pair[0], pair[1], _N_REPLICATES)
+        return {
+            metric: Gap(sign * d.difference, (d.high - d.low) / (2 * _QUANTILE))
+            for metric, sign in (("logloss", 1.0), ("roc_auc", -1.0))
+            for d in (differences[metric],)
+        }
+
+    @property
+    def models(self) -> list[str]:
+        """The names of our models."""
+        return [name for name in self.outcomes if name in model_names()]
+
+    @property
+    def best(self) -> str:
+        """Our model with the lowest log loss."""
+        return min(self.models, key=lambda name: self.outcomes[name].metrics.logloss or np.inf)
+
+
+def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Result:
+    """Runs the baselines and our models; finished runs in the folder are read again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw, config = folder / "train.parquet", folder / "config.yaml"
+    if not raw.is_file():
+        pq.write_table(source.read(n_rows).slice(0, n_rows), folder / "train.tmp")
+        (folder / "train.tmp").rename(raw)
+    name = f"{source.name}-{n_rows}"
+    values = {"name": name, "files": {"train": [raw.name]}, "schema": source.schema()}
+    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    settings = load_rank_config(config, "dcnv2", [])
+    dataset = PreparedDataset.open(prepare_raw(settings.data, [str(raw)], [], [], folder / "prepared"))
+    splits = [split for split in dataset.split_names if split.startswith("fold_")]
+    if n_rows >= N_BASELINE_FOLDS_FROM:
+        splits = splits[:1]
+    fold = np.full(dataset.n_rows, -1)
+    for number, split in enumerate(splits):
+        fold[dataset.split(split).held_out_rows.numbers()] = number
+    rows = np.flatnonzero(fold >= 0)
+    label = dataset.store.labels(np.arange(dataset.n_rows)).astype(np.int8)
+    outcomes = {}
+    for baseline, natural in _baselines(source, raw, label, fold, folder / "baselines.npz").items():
+        outcomes[baseline] = _outcome(label[rows], natural[rows])
+    for model in models:
+        outcomes[model] = _outcome(label[rows], _fit(config, model, dataset, splits, folder)[rows])
+    return Result(name, dataset.n_rows, label[rows], outcomes)
+
+
+def _outcome(label: np.ndarray, natural: np.ndarray) -> Outcome:
+    return Outcome(measure(label, Logits.of_one_fit(natural, log_pos_weight_of(label))), natural)
+
+
+def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, cache: Path) -> dict[str, np.ndarray]:
+    """[n] logits of every baseline."""
+    if not cache.is_file():
+        columns = Columns(source, pq.read_table(raw))
+        with console.status(f"{cache.parent.name}  baselines"):
+            p = {name: out_of_fold(columns, label, fold, fit) for name, fit in _BASELINES.items()}
+        np.savez(cache.with_suffix(".tmp.npz"), **{name: values for name, values in p.items()})
+        cache.with_suffix(".tmp.npz").rename(cache)
+    with np.load(cache) as arrays:
+        return {name: logit_of(np.clip(arrays[name], _SMALLEST, 1 - _SMALLEST)) for name in _BASELINES}
+
+
+def _fit(config: Path, model: str, dataset: PreparedDataset, splits: list[str], folder: Path) -> np.ndarray:
+    """[n] logits of our model with default settings, NaN for rows of other folds."""
+    world = join_world()
+    settings = resolve_settings(load_rank_config(config, model, []), dataset, splits, world)
+    run = RunFolder(folder / model, describe(settings, dataset, splits))
+    if not run.is_done:
+        execute(run, settings, dataset, splits, world)
+    predictions = read_predictions(run.folder)
+    natural = np.full(dataset.n_rows, np.nan)
+    natural[np.asarray(predictions.row_id.cast("int64"))] = predictions.logits.natural
+    return natural
