@@ -120,7 +120,7 @@ def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Res
     rows = np.flatnonzero(fold >= 0)
     label = dataset.store.labels(np.arange(dataset.n_rows)).astype(np.int8)
     outcomes = {}
-    for baseline, natural in _baselines(source, raw, label, fold, folder / "baselines.npz").items():
+    for baseline, natural in _baselines(source, raw, label, fold, folder / "baselines.npy").items():
         outcomes[baseline] = _outcome(label[rows], natural[rows])
     for model in models:
         outcomes[model] = _outcome(label[rows], _fit(config, model, dataset, splits, folder)[rows])
@@ -136,11 +136,12 @@ def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, c
     if not cache.is_file():
         columns = Columns(source, pq.read_table(raw))
         with console.status(f"{cache.parent.name}  baselines"):
-            p = {name: out_of_fold(columns, label, fold, fit) for name, fit in _BASELINES.items()}
-        np.savez(cache.with_suffix(".tmp.npz"), **{name: values for name, values in p.items()})
-        cache.with_suffix(".tmp.npz").rename(cache)
-    with np.load(cache) as arrays:
-        return {name: logit_of(np.clip(arrays[name], _SMALLEST, 1 - _SMALLEST)) for name in _BASELINES}
+            p = [out_of_fold(columns, label, fold, fit) for fit in _BASELINES.values()]
+        np.save(cache.with_suffix(".tmp.npy"), np.stack(p))
+        cache.with_suffix(".tmp.npy").rename(cache)
+    return {
+        name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST)) for name, p in zip(_BASELINES, np.load(cache), strict=True)
+    }
 
 
 def _fit(config: Path, model: str, dataset: PreparedDataset, splits: list[str], folder: Path) -> np.ndarray:
