@@ -17,7 +17,7 @@ from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
 from recsys.system.progress import console, progress_line
 from recsys.training.config import EarlyStopping
-from recsys.training.early_stopping import composite, few_clicks_warning, split_monitored_rows
+from recsys.training.early_stopping import composite, few_clicks_warning, monitored_text, split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
@@ -171,7 +171,8 @@ class GBDTTrainer:
             self._all_trees.write_text(booster.model_to_string(num_iteration=-1), encoding="utf-8")
         self._booster = lgb.Booster(model_file=self._file)
         self.predict(ListedRows(self._rows(np.arange(min(len(self._rows), READ_ROWS)))), "")
-        monitored = "" if progress.best_value is None else f"  monitored {progress.best_value:.5f}"
+        best, weights = progress.best_value, stopping and stopping.weights
+        monitored = "" if best is None or not weights else f"  monitored {monitored_text(best, weights)}"
         seconds = sum(epoch.seconds for epoch in progress.epochs)
         console.print(
             f"{self._name}  {self._booster.num_trees()} of {booster.num_trees()} trees kept{monitored}  {seconds:.0f} s"

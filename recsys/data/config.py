@@ -37,7 +37,7 @@ class PrepareConfig(StrictModel):
     min_count: Annotated[int, Field(ge=1)] = 10
     """Frequency threshold: values with fewer occurrences in the training rows share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
-    numeric_transform: NumericTransform = "standardize"
+    numeric_transform: NumericTransform = "quantile_normal"
     numeric_transform_by_column: dict[str, NumericTransform] = {}
     clip_quantile: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.001
     """Numbers are clipped to the quantiles q and 1 - q before the transform; 0 clips at the minimum and maximum."""

@@ -99,9 +99,9 @@ class FitConfig(StrictModel):
     """Maximum norm of the gradients together, without those of fused tables; null for no limit."""
     mixout: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a step uses the initial value of a weight of the dense part."""
-    weight_average: float = Field(default=0.0, ge=0, lt=1)
+    weight_average: float = Field(default=0.99, ge=0, lt=1)
     """Decay per step of a moving average of the weights, which is validated and saved in their place; 0 disables it.
-    Tables with fused optimizers are not averaged."""
+    It rises to this value over the first steps. Tables with fused optimizers are not averaged."""
     embeddings: EmbeddingTraining = EmbeddingTraining()
     precision: Precision = "bf16"
     """Precision of the matrix products; weights and the loss are always float32. Training falls back from bf16 to fp32
@@ -117,7 +117,7 @@ class FitConfig(StrictModel):
                 "epochs": defaults.epochs(size),
                 "batch_size": defaults.batch_size(size),
                 "eval_batch_size": defaults.eval_batch_size(size),
-                "learning_rate": defaults.learning_rate(size),
+                "learning_rate": defaults.learning_rate(size, self.batch_size),
             },
         )
 

@@ -1,6 +1,7 @@
 """Early stopping: selects the monitored rows and computes the composite metric."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -107,3 +108,11 @@ def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:
             "set trainer.early_stopping=null"
         )
     return sum(weight * values[name] for name, weight in weights.items())
+
+
+def monitored_text(value: float, weights: Mapping[Any, float]) -> str:
+    """A composite metric in words: `logloss 0.45170`, or the weighted sum of several metrics."""
+    if len(weights) > 1:
+        return f"{value:.5f} ({' + '.join(f'{weight:g} {name}' for name, weight in weights.items())})"
+    ((name, weight),) = weights.items()
+    return f"{name} {value / weight if weight else value:.5f}"

@@ -70,6 +70,11 @@ class Validation:
     patience: int
     """Epochs without improvement before training stops."""
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The metric as a composite metric of itself."""
+        return {self.metric: 1.0}
+
 
 @dataclass(frozen=True)
 class Task:

@@ -28,7 +28,7 @@ from recsys.system.world import World
 from recsys.training.averaging import WeightAverage, averaged_tensors
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning
+from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning, monitored_text
 from recsys.training.log import Log
 from recsys.training.mixout import Mixout
 from recsys.training.optimizers import Optimizers, dense_state
@@ -81,6 +81,7 @@ class Trainer:
         self._task, self._rows, self.monitored_rows, self.link = task, task.rows, task.monitor, task.link
         stopping = task.validation or self._stopping
         self._patience = stopping.patience if stopping else None
+        self._metrics = task.validation.weights if task.validation else self._stopping and self._stopping.weights
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows to train on: add rows")
         self._n_batches = -(-len(self._rows) // config.batch_size)
@@ -247,9 +248,12 @@ class Trainer:
 
     def _print(self, epoch: Epoch) -> None:
         speed = len(self._rows) / epoch.seconds
-        monitored = "" if epoch.monitored is None else f"  monitored {epoch.monitored:.5f}"
+        monitored = (
+            "" if epoch.monitored is None else f"  monitored {monitored_text(epoch.monitored, self._metrics or {})}"
+        )
+        number = f"epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
         console.print(
-            f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs}  loss {epoch.loss:.4f}{monitored}"
+            f"{self._name}  {number}  loss {epoch.loss:.4f}{monitored}"
             f"  {speed:,.0f} rows/s  data wait {100 * epoch.waited_s / epoch.seconds:.1f} %"
         )
 
