@@ -73,9 +73,9 @@ def rerank(
     their logit is that of an item being shown and clicked among all items, up to a constant per request.
     """
     run_data, reranker_dataset = _data_of(reranker, dataset)
-    Reranker(load_scorer(reranker, run_data, reranker_dataset, world), reranker_dataset).rerank(
-        run.file(CANDIDATES_FILE), run.file(RERANKED_FILE)
-    )
+    # uncalibrated: the steps of an isotonic calibration are ties in float32
+    scorer = load_scorer(reranker, run_data, reranker_dataset, world, is_calibrated=False)
+    Reranker(scorer, reranker_dataset).rerank(run.file(CANDIDATES_FILE), run.file(RERANKED_FILE))
     table = pq.read_table(run.file(RERANKED_FILE)).combine_chunks()
     ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
     request_indices = pc.index_in(table["row_id"], value_set=ids).to_numpy()

@@ -147,12 +147,20 @@ class EnsembleScorer:
         members: the members' run folders by name.
         dataset: the data set that all members were trained on.
         world: the processes.
+        is_calibrated: whether to apply the ensemble's calibration.
     """
 
-    def __init__(self, run: Path, members: dict[str, Path], dataset: PreparedDataset, world: World) -> None:
+    def __init__(
+        self,
+        run: Path,
+        members: dict[str, Path],
+        dataset: PreparedDataset,
+        world: World,
+        is_calibrated: bool = True,
+    ) -> None:
         self._stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
         self._members = [RunScorer(members[name], dataset, world, is_calibrated=False) for name in self._stack.members]
-        self._calibrator = read_calibrator(run)
+        self._calibrator = read_calibrator(run) if is_calibrated else Calibrator()
         self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self._members]))
         self.categorical = frozenset().union(*(member.categorical for member in self._members))
 
@@ -195,11 +203,11 @@ def find_run_data(run: Path) -> RunData:
     return RunData(Path(metrics.data.folder), {})
 
 
-def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World) -> Scorer:
+def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> Scorer:
     """Loads the scorer of a run or an ensemble."""
     if data.members:
-        return EnsembleScorer(run, data.members, dataset, world)
-    return RunScorer(run, dataset, world)
+        return EnsembleScorer(run, data.members, dataset, world, is_calibrated)
+    return RunScorer(run, dataset, world, is_calibrated)
 
 
 def score_blocks(
