@@ -23,7 +23,7 @@ from recsys.data.rows import Rows
 from recsys.data.split import FULL, Split
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_run, print_calibration
-from recsys.runs.config import RUN_SECTION, identity
+from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import DataSummary, EpochSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import Predictions, join
@@ -152,6 +152,7 @@ def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) 
         "features": settings.features.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
         "trainer": settings.trainer.model_dump(mode="json"),
+        EVALUATION_SECTION: settings.evaluation.model_dump(mode="json"),
         RUN_SECTION: describe_data(dataset) | {"splits": splits},
     }
 
@@ -200,6 +201,7 @@ def execute(
     metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
+            "named_metrics": settings.named_metrics,
             "calibration": calibrate_run(run, reported),
         }
     )

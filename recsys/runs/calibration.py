@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from recsys.evaluation.calibration import calibrate
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import probability
+from recsys.evaluation.shown import format_metric
 from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
@@ -36,5 +37,9 @@ def print_calibration(calibration: CalibrationSummary | None) -> None:
     """Prints WLL and ECE by calibration kind, and the chosen kind; prints nothing if none was fitted."""
     if calibration is None or calibration.chosen is None:
         return
-    figures = [f"{kind} WLL {metrics.wll:.5f} ECE {metrics.ece:.5f}" for kind, metrics in calibration.figures.items()]
-    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: {calibration.chosen}")
+    figures = [
+        f"{kind} WLL {format_metric(metrics.wll)} ECE {format_metric(metrics.ece)}"
+        for kind, metrics in calibration.figures.items()
+    ]
+    chosen = "none, the raw predictions are already the best" if calibration.chosen == "none" else calibration.chosen
+    console.print(f"calibration, cross-fitted: {', '.join(figures)}; chosen: {chosen}")
