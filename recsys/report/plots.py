@@ -44,7 +44,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
 }
-_MAX_LABEL = 32
+_MAX_LABEL, _MAX_VALUE_TICKS = 32, 6
 _CHARACTER_INCHES = 0.075
 """Width of a character of a label."""
 
@@ -145,10 +145,14 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
             panel.plot(x, [value for _, value in points], "o", alpha=0.7)
             if not is_numeric:
                 label_positions(panel, values, width - 1)
-            elif min(x) > 0 and max(x) / min(x) >= 20:
-                panel.set_xscale("log")
             else:
-                label_values(panel.xaxis, 5)
+                if min(x) > 0 and max(x) / min(x) >= 20:
+                    panel.set_xscale("log")
+                elif len(values) > _MAX_VALUE_TICKS:
+                    label_values(panel.xaxis, 5)
+                if len(values) <= _MAX_VALUE_TICKS:
+                    panel.set_xticks([float(value) for value in values], values)
+                    panel.set_xticks([], minor=True)
             panel.set_xlabel(plain_label(key))
         for panel in panels[len(keys) :]:
             panel.axis("off")
@@ -201,7 +205,7 @@ def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, p
             observed = np.array([label[rows].mean() for rows in bins])
             errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
             panel.errorbar(predicted, observed, errors, fmt="o", lw=1, color=color_of(index))
-            panel.set_title(f"{plain_label(name)}: {len(p):,} rows, {int(label.sum()):,} clicks")
+            panel.set_title(f"{plain_label(name)}\n{len(p):,} rows, {int(label.sum()):,} clicks")
             drawn += [predicted, observed]
         positive = np.concatenate(drawn)
         positive = positive[positive > 0]
@@ -223,7 +227,7 @@ def _label_rates(axis: Axis, low: float, high: float) -> None:
     """Labels a logarithmic axis with a handful of rates."""
     decades = np.log10(high / low)
     axis.set_major_locator(
-        MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=12)
+        MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=5)
     )
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -226,7 +226,7 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
     outcome = run(*ARGUMENTS, "--out", "out", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert not Path("out").exists()
-    for text in ("only if gate A requests a retry", "short trial", "training takes at most", "2 of 2 points"):
+    for text in ("only if gate A requests a retry", "short trial", "the plan takes about", "2 of 2 points"):
         assert text in outcome.out
 
 
