@@ -66,7 +66,7 @@ def plot_learning_curves(runs: Mapping[str, Sequence[Sequence[float]]], ylabel: 
                 panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, lw=1, color=color_of(index), alpha=0.8)
             panel.set_title(plain_label(name))
             panel.set_xlabel("epoch")
-            panel.set_xlim(0.5, max(map(len, fits)) + 0.5)
+            panel.set_xlim(0.5, max(2, *map(len, fits)) + 0.5)
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             panel.yaxis.set_major_locator(MaxNLocator(5))
         for panel in panels[len(runs) :]:
@@ -146,9 +146,10 @@ def plot_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, path: Path
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     width = max(5.0, 1.2 + 0.16 * len(groups) * (len(names) + 1.5))
     with drawing(path, width, 3.8) as (figure, (panel,)):
-        bar_width = 0.8 / len(names)
+        bar_width = min(0.25, 0.8 / len(names))
+        left = -bar_width * (len(names) - 1) / 2
         for index, name in enumerate(names):
-            x = [k - 0.4 + bar_width * (index + 0.5) for k, values in enumerate(groups.values()) if name in values]
+            x = [k + left + bar_width * index for k, values in enumerate(groups.values()) if name in values]
             heights = [values[name] for values in groups.values() if name in values]
             panel.bar(x, heights, bar_width * 0.9, color=color_of(index), label=plain_label(name))
         if base is not None:

@@ -17,6 +17,7 @@ _COLORS = {
     "reranked_jointly": COLORS[6],
     "truth": COLORS[2],
 }
+_OTHER_COLORS = (COLORS[5], COLORS[8], COLORS[9])
 
 
 def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
@@ -28,10 +29,11 @@ def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path:
     """
     with drawing(path, 4.4 * len(by_panel), 3.8, n_columns=len(by_panel)) as (figure, panels):
         for panel, (title, rankings) in zip(panels, by_panel.items(), strict=True):
+            others = dict(zip([name for name in rankings if name not in _COLORS], _OTHER_COLORS, strict=False))
             for name, metrics in rankings.items():
                 ks = [k for k in KS if f"recall@{k}" in metrics]
                 recalls = [metrics[f"recall@{k}"] for k in ks]
-                panel.plot(ks, recalls, "o-", label=_label(name), color=_COLORS.get(name))
+                panel.plot(ks, recalls, "o-", label=_label(name), color=(_COLORS | others).get(name))
             panel.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
             panel.set_xticks(KS, [str(k) for k in KS])
             panel.set_xticks([], minor=True)
@@ -53,7 +55,7 @@ def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], met
             positions = [y + shift for y in range(len(segments))]
             panel.barh(positions, values, 0.38, label=_label(name), color=_COLORS[name])
         panel.set_yticks(range(len(segments)), [plain_label(label) for label, _ in segments])
-        panel.invert_yaxis()
+        panel.set_ylim(len(segments) - 0.4, -0.6)
         panel.set_xlabel(metric)
         panel.xaxis.set_major_locator(MaxNLocator(6))
         panel.grid(visible=False, axis="y")
