@@ -14,7 +14,6 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import typer
-from rich.table import Table
 
 from pipelines.common.cli import run_pipeline
 from pipelines.compare import print_differences
@@ -22,13 +21,15 @@ from recsys.errors import InputError
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import LogitLink
-from recsys.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, MetricName, Metrics, format_metric, measure
+from recsys.evaluation.metrics import MetricName, measure
+from recsys.evaluation.shown import TITLES, format_metric, format_metrics, titles
 from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, StackMethod
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.calibration import calibrate_run, print_calibration
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import OOF_FILE, STACK_FILE
-from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary
+from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary, read_metrics
 from recsys.runs.predictions import Predictions, RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.summary import spread
 from recsys.system.files import write_json
@@ -44,7 +45,10 @@ def ensemble(
     method: Annotated[
         StackMethod | None, typer.Option(help="Stacking method. Default: the best one by --metric.")
     ] = None,
-    metric: Annotated[MetricName, typer.Option(help="Metric that selects the stacking method.")] = "toss_score",
+    metric: Annotated[
+        MetricName | None,
+        typer.Option(help="Metric that selects the stacking method. Default: that of the first member's config."),
+    ] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Number of bootstrap samples of the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
 ) -> None:
@@ -69,12 +73,26 @@ def build_ensemble(
     paths: list[Path],
     out: Path | None,
     method: StackMethod | None = None,
-    metric: MetricName = "toss_score",
+    metric: MetricName | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> RunFolder:
-    """Stacks finished runs into a run folder; skips a finished run folder."""
+    """Stacks finished runs into a run folder; skips a finished run folder.
+
+    Args:
+        paths: the run folders of the members.
+        out: the folder to write; None names it by a hash of the settings.
+        method: the stacking method; None selects it by the metric.
+        metric: None takes the first metric that the config of the first member names.
+        replicates: number of bootstrap samples.
+        seed: seed of the bootstrap.
+
+    Raises:
+        InputError: if a run is not finished, or the runs share no rows of both classes.
+    """
     runs = join_predictions([read_predictions(path) for path in paths])
+    named = [name for path in paths for name in read_metrics(path).named_metrics]
+    metric = metric or named[0]
     config = {
         "model": {"name": "ensemble", "method": method, "metric": metric},
         "members": {path.name: fingerprint(path) for path in paths},
@@ -89,7 +107,7 @@ def build_ensemble(
         )
     run = RunFolder(folder, config)
     if not run.is_done:
-        stack_members(run, paths, runs, method, metric, replicates, seed)
+        stack_members(run, paths, runs, method, tuple(dict.fromkeys((metric, *named))), replicates, seed)
     return run
 
 
@@ -98,11 +116,12 @@ def stack_members(
     folders: list[Path],
     runs: list[RunPredictions],
     method: StackMethod | None,
-    metric: MetricName,
+    named: tuple[MetricName, ...],
     replicates: int,
     seed: int,
 ) -> None:
-    """Fits and evaluates an ensemble, and writes its run folder."""
+    """Fits and evaluates an ensemble, and writes its run folder; `named[0]` is the metric to choose by."""
+    metric = named[0]
     first, names = runs[0], [run.name for run in runs]
     label, fold, natural_NM = first.label, first.fold, natural_logits(runs)
     can_fit = can_cross_fit(label, fold)
@@ -122,13 +141,13 @@ def stack_members(
             stacked_logits[name] = first.logits.with_natural(natural)
             method_metrics[name] = measure(label, stacked_logits[name])
             line.advance(1)
-        chosen = max(methods, key=lambda name: signed_metric(method_metrics[name], metric))
+        chosen = max(methods, key=lambda name: method_metrics[name].signed(metric))
         for index, member in enumerate(names):
             remaining = [name for name in names if name != member]
             natural = cross_fit_stack(chosen, remaining, np.delete(natural_NM, index, axis=1), label, fold)
             metrics_without[member] = measure(label, first.logits.with_natural(natural))
             line.advance(1)
-    best = max(runs, key=lambda run: signed_metric(member_metrics[run.name], metric))
+    best = max(runs, key=lambda run: member_metrics[run.name].signed(metric))
     with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
         gain = paired_bootstrap(
             label, best.logits, stacked_logits[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
@@ -143,6 +162,7 @@ def stack_members(
         spread=spread(list(fold_metrics.values())),
         segments={},
         train=stack_summary(predictions),
+        named_metrics=named,
         calibration=calibrate_run(run, predictions),
         member_folders={path.name: str(path.resolve()) for path in folders},
         method=chosen,
@@ -169,29 +189,21 @@ def stack_summary(predictions: Sequence[Predictions]) -> StackSummary:
 
 def print_ensemble(metrics: EnsembleMetrics) -> None:
     """Prints members, stacking methods, the metrics without each member, and the gain over the best member."""
-    table = Table(
-        title="members and stacking methods; each fold is evaluated with a stack fitted to the other folds",
-        title_justify="left",
-    )
-    table.add_column("member / method")
-    for column in (*METRIC_NAMES, "weight", "toss_score without member"):
-        table.add_column(column, justify="right")
+    metric = metrics.named_metrics[0]
+    rows: list[TextRow] = []
     for name, figures in metrics.members.items():
         weight = "" if metrics.weights is None else f"{metrics.weights[name]:.3f}"
-        table.add_row(name, *figures.formatted(), weight, format_metric(metrics.without[name].toss_score))
-    table.add_section()
+        without = format_metric(metrics.without[name].value(metric), metrics.sd[metric])
+        cells = (name, *format_metrics(figures, metrics.shown, metrics.sd), weight, without)
+        rows.append(TextRow(cells, ends_section=len(rows) == len(metrics.members) - 1))
     for method, figures in metrics.methods.items():
-        table.add_row(method, *figures.formatted(), style="bold" if method == metrics.method else None)
-    console.print(table)
-    print_differences(metrics.gain.differences, f"{metrics.method} vs. {metrics.gain.over} (baseline)")
-
-
-def signed_metric(metrics: Metrics, metric: MetricName) -> float:
-    """A metric's value with the sign that makes higher better; -inf if it is undefined."""
-    value = metrics.value(metric)
-    if value is None:
-        return -np.inf
-    return -value if metric in LOWER_IS_BETTER else value
+        cells = (method, *format_metrics(figures, metrics.shown, metrics.sd), "", "")
+        rows.append(TextRow(cells, "bold" if method == metrics.method else None))
+    columns = ("member / method", *titles(metrics.shown), "weight", f"{TITLES[metric]} without member")
+    title = "members and stacking methods; each fold is evaluated with a stack fitted to the other folds"
+    console.print(text_table(title, columns, rows))
+    title = f"{metrics.method} vs. {metrics.gain.over} (baseline)"
+    print_differences(metrics.gain.differences, title, metrics.shown)
 
 
 def fingerprint(run: Path) -> str:

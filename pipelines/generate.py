@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from pipelines.common.cli import run_pipeline
 from recsys.errors import InputError
+from recsys.evaluation.shown import format_metrics, shown_metrics, titles
+from recsys.report.tables import TextRow, text_table
 from recsys.synthetic import GeneratorConfig, generate, read_bayes
 from recsys.synthetic.generate import BLOCK_ROWS, MAX_BLOCK_ROWS
 from recsys.system.progress import console
@@ -46,16 +47,13 @@ def generate_command(
         raise InputError(f"--rows must be at least 100, so that some rows are clicks, got {rows}")
     config = GeneratorConfig(n_rows=rows, n_test_rows=test_rows, seed=seed, seq_strength=seq_strength)
     generate(config, out, block_rows)
-    table = Table(title=f"best possible scores on {out}", title_justify="left")
-    for column in ("split", "rows", "clicks", "clicks %", "AP", "ROC-AUC", "WLL", "toss_score"):
-        table.add_column(column, justify="right")
+    shown, table_rows = shown_metrics(("toss_score",)), []
     for split, best in read_bayes(out).items():
-        figures = [
-            f"{value:.5f}" if value is not None else "-" for value in (best.ap, best.roc_auc, best.wll, best.toss_score)
-        ]
         rate = f"{100 * best.n_positive / best.n_rows:.3f}"
-        table.add_row(split, f"{best.n_rows:,}", f"{best.n_positive:,}", rate, *figures)
-    console.print(table)
+        counts = (f"{best.n_rows:,}", f"{best.n_positive:,}", rate)
+        table_rows.append(TextRow((split, *counts, *format_metrics(best, shown))))
+    columns = ("split", "rows", "clicks", "clicks %", *titles(shown))
+    console.print(text_table(f"best possible metrics on {out}", columns, table_rows))
 
 
 if __name__ == "__main__":

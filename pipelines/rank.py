@@ -25,7 +25,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
-from recsys.runs.config import RUN_SECTION, identity
+from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import join
@@ -154,6 +154,7 @@ def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) 
         "features": settings.features.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
         "trainer": settings.trainer.model_dump(mode="json"),
+        EVALUATION_SECTION: settings.evaluation.model_dump(mode="json"),
         RUN_SECTION: describe_data(dataset) | {"splits": splits},
     }
 
@@ -206,6 +207,7 @@ def execute(
     metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
+            "named_metrics": settings.named_metrics,
             "calibration": calibration,
             "baselines": measure_baselines(fitted, reported),
         }

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from pipelines.common.cli import run_pipeline
 from pipelines.common.data import open_data
@@ -16,7 +15,9 @@ from pipelines.common.output import check_file
 from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
-from recsys.evaluation.metrics import METRIC_NAMES, measure
+from recsys.evaluation.metrics import measure
+from recsys.evaluation.shown import format_metric, format_metrics, titles
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.labels import Labels, read_labels
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.runs.metrics import read_metrics
@@ -121,19 +122,19 @@ def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Sc
     stats = {name: ScaleStats(mean=float(p.mean()), std=float(p.std())) for name, p in scales.items()}
     for name, distribution in stats.items():
         written = "  (written)" if name == scale else ""
-        console.print(f"{name:8}  mean {distribution.mean:.5f}  std {distribution.std:.5f}{written}")
+        console.print(
+            f"{name:8}  mean {format_metric(distribution.mean)}  std {format_metric(distribution.std)}{written}"
+        )
     metrics = {}
     if truth is not None:
-        metrics = {"estimated by the run": read_metrics(run).overall, "by the labels": measure(truth.label, logits)}
+        estimate = read_metrics(run)
+        metrics = {"estimated by the run": estimate.overall, "by the labels": measure(truth.label, logits)}
         if truth.p is not None:
             metrics["best possible"] = measure(truth.label, logits.with_natural(logit_of(truth.p)))
-        table = Table(title=f"{out.name}: {len(logits):,} rows", title_justify="left")
-        table.add_column("metrics")
-        for metric in METRIC_NAMES:
-            table.add_column(metric, justify="right")
-        for row, figures in metrics.items():
-            table.add_row(row, *figures.formatted())
-        console.print(table)
+        rows = [
+            TextRow((row, *format_metrics(figures, estimate.shown, estimate.sd))) for row, figures in metrics.items()
+        ]
+        console.print(text_table(f"{out.name}: {len(logits):,} rows", ("metrics", *titles(estimate.shown)), rows))
     summary = SubmissionSummary(run=str(run), scale=scale, n_rows=len(logits), predictions=stats, metrics=metrics)
     write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
 

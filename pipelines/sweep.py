@@ -13,7 +13,6 @@ import optuna
 import typer
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from rich.table import Table
 
 from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
@@ -24,8 +23,10 @@ from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName, format_metric
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName
+from recsys.evaluation.shown import TITLES, format_metric, shown_metrics, titles
 from recsys.report.plots import plot_sweep
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import RunMetrics
 from recsys.system.allocator import keep_freed_memory
@@ -50,7 +51,9 @@ def sweep(
     data: Annotated[Path | None, typer.Option(help="Data of the trials, as in pipelines.rank.")] = None,
     out: Annotated[Path | None, typer.Option(help="Sweep folder to write. Default: runs/sweep-DATA-MODEL.")] = None,
     folds: Annotated[str | None, typer.Option(help="Folds of each trial, as in pipelines.rank.")] = None,
-    metric: Annotated[MetricName, typer.Option(help="Metric that ranks the trials.")] = "toss_score",
+    metric: Annotated[
+        MetricName | None, typer.Option(help="Metric that ranks the trials. Default: that of the config.")
+    ] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Number of trials of a search over ranges; a grid is tried in full.")
     ] = 20,
@@ -86,13 +89,18 @@ def run_sweep(
     splits: list[str],
     folder: Path,
     world: World,
-    metric: MetricName = "toss_score",
+    metric: MetricName | None = None,
     trials: int = 20,
     prune: bool = False,
 ) -> None:
-    """Runs a sweep on a data set and writes its folder; skips trials that are finished there."""
-    check_metric(dataset, splits, metric)
+    """Runs a sweep on a data set and writes its folder; skips trials that are finished there.
+
+    Without a metric, trials are ranked by the first metric that the config names.
+    """
     space = parse_space(settings)
+    named = load_rank_config(config, model, space.overrides(next(space.grid()))).named_metrics
+    metric = metric or named[0]
+    check_metric(dataset, splits, metric)
     identity = f"{model} on {dataset.manifest.fingerprint[:16]}, {', '.join(splits)}, by {metric}: {space.describe()}"
     study = open_study(folder, identity, metric, prune)
     enqueue(study, space)
@@ -108,10 +116,10 @@ def run_sweep(
         # one seed per trial: a resumed sweep samples the same points as an uninterrupted one
         study.sampler = optuna.samplers.TPESampler(seed=number)
         study.optimize(objective, n_trials=1)
-    finished = report(study, metric, folder)
+    finished = report(study, metric, shown_metrics((metric, *named)), folder)
     if not finished:
         raise InputError(f"{folder}: every trial was pruned: search other values, with another --out")
-    plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], metric, folder / "sweep.png")
+    plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], TITLES[metric], folder / "sweep.png")
 
 
 def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: MetricName) -> None:
@@ -224,24 +232,23 @@ def run_trial(
     return metrics
 
 
-def report(study: optuna.Study, metric: str, folder: Path) -> list[FrozenTrial]:
+def report(study: optuna.Study, metric: MetricName, shown: Sequence[MetricName], folder: Path) -> list[FrozenTrial]:
     """Prints the trials, best first, writes sweep.json, and returns the completed trials."""
     lower_is_better = metric in LOWER_IS_BETTER
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     finished.sort(
         key=lambda trial: (trial.value if lower_is_better else -trial.value) if trial.value is not None else 0.0
     )
-    table = Table(title=f"{len(finished)} completed trials, best {metric} first", title_justify="left")
-    keys = list(finished[0].user_attrs["point"]) if finished else []
-    for column in (*keys, *METRIC_NAMES, "rows/s"):
-        table.add_column(column, justify="right")
+    rows = []
     for trial in finished:
-        figures = [format_metric(trial.user_attrs["metrics"][name]) for name in METRIC_NAMES]
-        table.add_row(*trial.user_attrs["point"].values(), *figures, f"{trial.user_attrs['rows_per_s']:,.0f}")
+        figures = [format_metric(trial.user_attrs["metrics"][name]) for name in shown]
+        rows.append(TextRow((*trial.user_attrs["point"].values(), *figures, f"{trial.user_attrs['rows_per_s']:,.0f}")))
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     for trial in pruned:
-        table.add_row(*trial.user_attrs["point"].values(), *["pruned"] + [""] * len(METRIC_NAMES), style="dim")
-    console.print(table)
+        rows.append(TextRow((*trial.user_attrs["point"].values(), "pruned", *[""] * len(shown)), "dim"))
+    keys = list((finished or pruned)[0].user_attrs["point"])
+    title = f"{len(finished)} completed trials, best {TITLES[metric]} first"
+    console.print(text_table(title, (*keys, *titles(shown), "rows/s"), rows, n_left=0))
     trials = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
     write_json(folder / "sweep.json", {"metric": metric, "trials": trials})
     return finished

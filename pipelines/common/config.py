@@ -12,8 +12,10 @@ from ranking.models import ModelConfig, config_class, model_names, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
+from recsys.evaluation.metrics import MetricName
+from recsys.evaluation.shown import EvaluationConfig, named_metrics
 from recsys.patterns import nearest
-from recsys.runs.config import RUN_SECTION, RunSection
+from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
@@ -21,7 +23,7 @@ from recsys.training.config import TrainerConfig
 from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
 
-_RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", RUN_SECTION)
+_RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", EVALUATION_SECTION, RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
 _RENAMED_SECTIONS = {"plan_only": "show_sharding"}
 _MODEL_KEYS = {"model", "trainer", "features"}
@@ -89,15 +91,22 @@ class ShowShardingConfig(StrictModel):
 
 @dataclass(frozen=True)
 class RankConfig:
-    """A ranking run: data, model, features and training."""
+    """A ranking run: data, model, features, training and evaluation."""
 
     data: DataConfig
     model: ModelConfig
     trainer: TrainerConfig | GBDTTrainerConfig
     features: FeatureConfig
+    evaluation: EvaluationConfig
     show_sharding: ShowShardingConfig
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+
+    @property
+    def named_metrics(self) -> tuple[MetricName, ...]:
+        """The metrics that the config names, first the one to choose by."""
+        stopping = self.trainer.early_stopping
+        return named_metrics(self.evaluation.metric, () if stopping is None else stopping.weights)
 
 
 def _mapping(values: Any, path: Path, key: str) -> Values:
@@ -153,6 +162,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         model=validate(model_class, values.get("model") or {}, origin, "model."),
         trainer=validate(trainer_config, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
+        evaluation=validate(EvaluationConfig, values.get(EVALUATION_SECTION) or {}, origin, f"{EVALUATION_SECTION}."),
         show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
     )

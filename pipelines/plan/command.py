@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.table import Table
 
 from pipelines.common.cli import CONFIGS, Overrides
 from pipelines.common.data import find_prepared
@@ -25,6 +24,8 @@ from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate
+from recsys.evaluation.verdicts import STYLES
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import DONE, write_json
@@ -151,14 +152,12 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
 
 def print_gates(state: PlanState) -> None:
     """Prints the table of verdicts."""
-    table = Table(title="gates", title_justify="left")
-    for column in ("gate", "verdict", "runs", "measured", "95 % interval", "required"):
-        table.add_column(column)
+    rows = []
     for name in state.plan.gates:
         for verdict in state.verdicts(name):
-            style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
             for number, check in enumerate(verdict.checks):
                 head = (name, verdict.outcome, " / ".join(verdict.runs.values())) if number == 0 else ("", "", "")
                 figures = (f"{check.what} {check.value_text}", check.interval_text, check.threshold)
-                table.add_row(*head, *figures, style=style if number == 0 else None)
-    console.print(table)
+                rows.append(TextRow((*head, *figures), STYLES[verdict.outcome] if number == 0 else None))
+    columns = ("gate", "verdict", "runs", "measured", "95 % interval", "required")
+    console.print(text_table("gates", columns, rows, n_left=len(columns)))

@@ -1,18 +1,39 @@
-"""`--dry-run`: which steps of a plan would run, why, and the estimated training time."""
+"""`--dry-run`: which steps of a plan would run, why, and the estimated time."""
 
 from dataclasses import dataclass, field
 
-from rich.table import Table
-
 from pipelines.common.config import RankConfig
-from pipelines.plan.config import EnsembleStep, FinalStep, GateStep, RankStep, Step, SweepStep
-from pipelines.plan.estimates import Speed, as_text, n_row_passes, try_speed
+from pipelines.plan.config import (
+    EnsembleStep,
+    FinalStep,
+    GateStep,
+    PrepareStep,
+    RankStep,
+    RetrievalStep,
+    Step,
+    SweepStep,
+)
+from pipelines.plan.estimates import (
+    METRICS_ROW_S,
+    STEP_S,
+    Fit,
+    Speed,
+    as_text,
+    bootstrap_seconds,
+    finished_speed,
+    speed_key,
+    stacking_seconds,
+    try_speed,
+)
 from pipelines.plan.final import fixed_length
+from pipelines.plan.retrieval_estimate import retrieval_seconds
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import FOLDS
 from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.gates import CalibrationGate, DistributionGate, SegmentGate
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import read_metrics
 from recsys.system.files import is_done, partial_folder
 from recsys.system.progress import console
@@ -24,78 +45,111 @@ class _Work:
     """The remaining work of a step."""
 
     reason: str
-    fits: list[tuple[RankConfig, int]] = field(default_factory=list)
-    """Models to train, each with its number of rows times epochs."""
+    fits: list[Fit] = field(default_factory=list)
+    n_runs: int = 1
+    """Run folders that the fits belong to."""
+    other_s: float | None = 0.0
+    """Seconds besides fits and run folders; None if unknown."""
     is_certain: bool = True
 
 
 def print_dry_run(state: PlanState, dataset: PreparedDataset, world: World) -> None:
-    """Prints the table of steps; measures the speed of models without a finished run on a few batches."""
-    title = f"{state.plan.name} on {dataset.name} ({dataset.n_rows:,} rows), into {state.out}"
-    table = Table(title=title, title_justify="left")
-    for column in ("step", "name", "would run"):
-        table.add_column(column)
-    for column in ("rows x epochs", "rows/s", "speed from", "time"):
-        table.add_column(column, justify="right")
-    speeds, total = finished_speeds(state), 0.0
+    """Prints the table of steps; measures the speed of models without a finished run in short trials."""
+    speeds, total, rows = finished_speeds(state), 0.0, []
     for step in state.plan.steps:
-        if isinstance(step, GateStep):
-            verdicts = state.verdicts(step.gate)
-            reason = f"no: decided ({verdicts[-1].outcome})" if state.is_decided(step.gate) else "yes: not decided"
-            table.add_row(str(step.step), f"gate {step.gate}", reason, style="dim")
-            continue
-        work, seconds = _work(state, step, dataset), 0.0
-        for settings, n_passes in work.fits:
-            name = settings.model.name
-            if name not in speeds:
-                with console.status(f"measuring the speed of {name}"):
-                    speeds[name] = try_speed(settings, dataset, world)
-            seconds += n_passes / speeds[name].rows_per_s
-        names = list(dict.fromkeys(settings.model.name for settings, _ in work.fits))
-        figures = (
-            f"{sum(n for _, n in work.fits):,}" if work.fits else "",
-            ", ".join(f"{speeds[name].rows_per_s:,.0f}" for name in names),
-            ", ".join(dict.fromkeys(speeds[name].seen_in for name in names)),
-            as_text(seconds) if work.fits else "",
+        work = _work(state, step, dataset, world)
+        keys = list(dict.fromkeys(speed_key(fit.settings) for fit in work.fits))
+        for fit in work.fits:
+            if (key := speed_key(fit.settings)) not in speeds:
+                with console.status(f"measuring the speed of {fit.settings.model.name}"):
+                    speeds[key] = try_speed(fit.settings, dataset, world)
+        is_run = work.reason[:2] != "no" and not isinstance(step, PrepareStep)
+        seconds = sum(fit.seconds(speeds[speed_key(fit.settings)]) for fit in work.fits)
+        seconds += (work.other_s or 0.0) + (work.n_runs * STEP_S if is_run and not isinstance(step, GateStep) else 0.0)
+        total += seconds if work.is_certain and is_run else 0.0
+        name = f"gate {step.gate}" if isinstance(step, GateStep) else step.name
+        cells = (
+            str(step.step),
+            name,
+            work.reason,
+            f"{len(work.fits)}" if work.fits else "",
+            f"{max(fit.n_rows for fit in work.fits):,}" if work.fits else "",
+            ", ".join(dict.fromkeys(f"{fit.n_rounds:,.0f}" for fit in work.fits)),
+            ", ".join(dict.fromkeys(speeds[key].seen_in for key in keys)),
+            "" if not is_run else "unknown" if work.other_s is None else as_text(seconds),
         )
-        table.add_row(str(step.step), step.name, work.reason, *figures)
-        total += seconds if work.is_certain else 0.0
-    console.print(table)
+        rows.append(TextRow(cells, "dim" if isinstance(step, GateStep) else None))
+    columns = ("step", "name", "would run", "fits", "rows a fit", "epochs or trees", "speed from", "time")
+    title = f"{state.plan.name} on {dataset.name} ({dataset.n_rows:,} rows), into {state.out}"
+    console.print(text_table(title, columns, rows, n_left=3))
     console.print(
-        f"training takes at most {as_text(total)}, and less with early stopping. Scoring, bootstrap samples and the "
-        "retrieval index are not included."
+        f"the plan takes about {as_text(total)}: early stopping is expected to end fits after the epochs or trees of "
+        "the table"
     )
 
 
-def _work(state: PlanState, step: Step, dataset: PreparedDataset) -> _Work:
+def _work(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> _Work:
+    if isinstance(step, GateStep):
+        return _gate_work(state, step, dataset)
+    done = is_done(state.folder(step.name))
     match step:
         case RankStep():
             return _rank_work(state, step, dataset)
         case SweepStep():
             return _sweep_work(state, step, dataset)
-        case FinalStep() if not is_done(state.folder(step.name)):
+        case _ if done:
+            return _Work("no: finished")
+        case RetrievalStep():
+            with console.status("measuring the speed of the towers"):
+                seconds = retrieval_seconds(state.retrieval_config(step), dataset, world)
+            return _Work("yes: not finished", other_s=seconds)
+        case EnsembleStep():
+            return _ensemble_work(state, step, dataset)
+        case FinalStep():
             return _Work("yes: not finished (time of all models it may train)", _final_fits(state, step, dataset))
-        case GateStep():
-            raise AssertionError("a gate has no work")
         case _:
-            return _Work("no: finished" if is_done(state.folder(step.name)) else "yes: not finished")
+            return _Work("yes: not finished")
+
+
+def _n_train_rows(dataset: PreparedDataset) -> int:
+    return sum(group.n_rows for group in dataset.groups if group.partition == "train")
+
+
+def _gate_work(state: PlanState, step: GateStep, dataset: PreparedDataset) -> _Work:
+    verdicts, gate = state.verdicts(step.gate), state.plan.gates[step.gate]
+    if state.is_decided(step.gate):
+        return _Work(f"no: decided ({verdicts[-1].outcome})")
+    has_bootstrap = not isinstance(gate, CalibrationGate | DistributionGate)
+    n_rows = _n_train_rows(dataset)
+    if not isinstance(gate, CalibrationGate | DistributionGate | SegmentGate) and gate.evaluate_on == "holdout":
+        n_rows = sum(group.n_rows for group in dataset.groups if group.is_holdout)
+    seconds = bootstrap_seconds(n_rows, state.plan.bootstrap.replicates) if has_bootstrap else 0.0
+    return _Work("yes: not decided", other_s=seconds)
+
+
+def _fits(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> list[Fit]:
+    fits = []
+    for name in splits:
+        split = dataset.split(name)
+        n_evaluated = sum(len(rows) for rows in split.evaluation_rows.values())
+        fits.append(Fit(settings, len(split.fit_rows), n_evaluated))
+    return fits
 
 
 def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _Work:
     is_requested, gate = state.is_required(step.name), state.plan.gate_of_retry(step.name)
     if is_requested is False:
         return _Work(f"no: gate {gate} did not request a retry")
-    settings = state.rank_config(step)
     remaining = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
     splits = [name for evaluate_on, _ in remaining for name in choose_splits(dataset, FOLDS[evaluate_on])]
-    n_passes = sum(n_row_passes(settings, len(dataset.split(name).fit_rows)) for name in splits)
-    fits = [(settings, n_passes)] if remaining else []
+    fits = _fits(state.rank_config(step), dataset, splits)
     if is_requested is None:
-        return _Work(f"only if gate {gate} requests a retry", fits, is_certain=False)
+        reason = f"only if gate {gate} requests a retry"
+        return _Work(reason, fits, n_runs=len(remaining), is_certain=False)
     if not remaining:
         return _Work("no: finished")
     is_interrupted = any(partial_folder(folder).exists() for _, folder in remaining)
-    return _Work(f"yes: {'resumes' if is_interrupted else 'not finished'}, {len(splits)} fits", fits)
+    return _Work(f"yes: {'resumes' if is_interrupted else 'not finished'}", fits, n_runs=len(remaining))
 
 
 def _sweep_work(state: PlanState, step: SweepStep, dataset: PreparedDataset) -> _Work:
@@ -104,34 +158,44 @@ def _sweep_work(state: PlanState, step: SweepStep, dataset: PreparedDataset) -> 
     n_remaining = len(points) - (sum(is_done(path) for path in folder.iterdir()) if folder.is_dir() else 0)
     if n_remaining == 0:
         return _Work("no: finished")
-    n_rows = len(dataset.split(f"fold_{step.fold}").fit_rows)
+    # the last points are often the largest models, which take most of the time
     settings = state.rank_config(step, tuple(space.overrides(points[-1])))
-    fits = [(settings, n_remaining * n_row_passes(settings, n_rows))]
-    return _Work(f"yes: {n_remaining} of {len(points)} points", fits)
+    fits = n_remaining * _fits(settings, dataset, [f"fold_{step.fold}"])
+    return _Work(f"yes: {n_remaining} of {len(points)} points", fits, n_runs=n_remaining)
 
 
-def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> list[tuple[RankConfig, int]]:
-    """All models that the final step may train on all rows."""
+def _ensemble_work(state: PlanState, step: EnsembleStep, dataset: PreparedDataset) -> _Work:
+    n_rows, n_folds = _n_train_rows(dataset), len([name for name in dataset.split_names if name.startswith("fold_")])
+    seconds = stacking_seconds(n_rows, len(step.members), n_folds)
+    seconds += bootstrap_seconds(n_rows, state.plan.bootstrap.replicates) + METRICS_ROW_S * n_rows
+    return _Work("yes: not finished", other_s=seconds)
+
+
+def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> list[Fit]:
+    """All models that the final step may train on all rows, and that score the test rows."""
     names: dict[str, None] = {}
     for name in step.best_of:
         candidate = state.plan.named(name)
         names.update(dict.fromkeys(candidate.members if isinstance(candidate, EnsembleStep) else (name,)))
+    n_test = sum(group.n_rows for group in dataset.groups if group.partition == "test")
     n_rows, fits = len(dataset.split("full").fit_rows), []
     for name in names:
         rank_step = state.plan.named(name)
         if isinstance(rank_step, RankStep) and state.is_required(name):
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = settings if metrics is None else fixed_length(settings, metrics)
-            fits.append((settings, n_row_passes(settings, n_rows)))
+            fits.append(Fit(settings, n_rows, n_test))
     return fits
 
 
 def finished_speeds(state: PlanState) -> dict[str, Speed]:
-    """Rows/s of each model in the plan's finished runs."""
+    """The speed of each model in the plan's finished runs, by the key of its settings."""
     speeds: dict[str, Speed] = {}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             for _, folder in state.fits(step):
-                if is_done(folder) and step.model not in speeds:
-                    speeds[step.model] = Speed(read_metrics(folder).train_summary.rows_per_s, folder.name)
+                if not is_done(folder):
+                    continue
+                settings, train = state.rank_config(step), read_metrics(folder).train_summary
+                speeds.setdefault(speed_key(settings), finished_speed(settings, train, folder.name))
     return speeds

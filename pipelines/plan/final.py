@@ -79,6 +79,7 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
         folds={},
         segments={},
         train=StackSummary(fits={}),
+        named_metrics=estimated.named_metrics,
         calibration=estimated.calibration,
         member_folders={member: str(folder.resolve()) for member, folder in folders.items()},
         best=best,

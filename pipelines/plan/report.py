@@ -9,15 +9,17 @@ from pipelines.plan.report_sections import curves, ensembles, retrieval, segment
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
+from recsys.evaluation.comparison import COMPARED
 from recsys.evaluation.gates import EvaluateOn
-from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics, format_metric
+from recsys.evaluation.metrics import MetricName, Metrics
+from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
 from recsys.report.html import Block, Cell, Row, Section, Table, plot, row, write_html
 from recsys.runs.metrics import FinalMetrics, TrainSummary
 from recsys.runs.submission import read_summary
 
 REPORT_FILE, PLOTS = "report.html", "plots"
-_COMPARED: tuple[MetricName, ...] = ("ap", "wll", "toss_score")
+_COMPARED: tuple[MetricName, ...] = ("logloss", "roc_auc", "ap")
 
 
 def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
@@ -60,7 +62,7 @@ def _gates(state: PlanState) -> Section:
                 if index == 0:
                     head = [name, Cell(verdict.outcome, verdict.outcome)]
                     tail = [", ".join(f"{role}: {run}" for role, run in verdict.runs.items()), gate.description]
-                passed = Cell(check.what, "pass" if check.passed else "fail")
+                passed = Cell(check.what, verdict.result_of(check))
                 cells = [*head, passed, check.value_text, check.interval_text, check.threshold, *tail]
                 rows.append(row(cells, "part" if index < len(verdict.checks) - 1 else ""))
     columns = ("gate", "verdict", "check", "value", "95 % interval", "required", "runs", "description")
@@ -70,28 +72,39 @@ def _gates(state: PlanState) -> Section:
 
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
     reference, rejected, rows = state.plan.reference, state.rejected(), []
-    best = max(runs, key=lambda name: runs[name].overall.toss_score or 0.0, default=None)
+    shown, metric = shown_metrics(state.named_metrics), state.metric
+    best = max(runs, key=lambda name: runs[name].overall.signed(metric), default=None)
     for name, metrics in runs.items():
         holdout = state.metrics(name, "holdout")
         cells: list[str | Cell] = [name, Cell("rejected", "reject") if name in rejected else ""]
-        cells += [*metrics.overall.formatted(), format_metric(metrics.spread["toss_score"].sd)]
-        cells.append("" if holdout is None else format_metric(holdout.overall.toss_score))
+        cells += [*_counts(metrics.overall), *format_metrics(metrics.overall, shown, metrics.sd)]
+        cells.append(format_metric(metrics.sd[metric], metrics.sd[metric]))
+        cells.append("" if holdout is None else format_metric(holdout.overall.value(metric)))
         rows.append(row(cells, "strong" if name == best else ""))
+    baselines = next((metrics.baselines for metrics in runs.values() if metrics.baselines), {})
+    for name, figures in baselines.items():
+        rows.append(row([name, "", *_counts(figures), *format_metrics(figures, shown), "", ""], "dim"))
     if (bayes := _bayes(state, "folds")) is not None:
         bayes_holdout = _bayes(state, "holdout")
-        holdout_score = "" if bayes_holdout is None else format_metric(bayes_holdout.toss_score)
-        rows.append(row(["true probabilities", "", *bayes.formatted(), "", holdout_score]))
-    columns = ("run", "gate", *METRIC_NAMES, "sd of toss_score", "toss_score, holdout")
+        last = "" if bayes_holdout is None else format_metric(bayes_holdout.value(metric))
+        rows.append(row(["true probabilities", "", *_counts(bayes), *format_metrics(bayes, shown), "", last], "dim"))
+    title = TITLES[metric]
+    columns = ("run", "gate", "rows", "positive", *titles(shown), f"sd of {title}", f"{title}, holdout")
     blocks: list[Block] = [Table(columns, tuple(rows), text_columns=(1,))]
     if differences := differences_to_reference(state, runs):
         path = plots / "comparison.png"
-        plot_differences(differences, _COMPARED, reference, path)
+        compared = dict.fromkeys((*_COMPARED, *(name for name in (metric,) if name in COMPARED)))
+        plot_differences(differences, list(compared), reference, path)
         caption = (
             f"Difference to {reference} on the same rows. Green: better; red: worse; grey: the interval includes 0."
         )
         blocks.append(plot(path, caption))
     text = "Each row is scored by a model that was not trained on it; sd is the standard deviation over folds."
     return Section("Models", text, blocks if runs else [])
+
+
+def _counts(metrics: Metrics) -> tuple[str, str]:
+    return f"{metrics.n_rows:,}", f"{metrics.n_positive:,}"
 
 
 def _bayes(state: PlanState, evaluate_on: EvaluateOn) -> Metrics | None:
@@ -168,12 +181,19 @@ def _submission(state: PlanState) -> Section:
     for key, title in (("by the labels", test_labels), ("best possible", "test labels, true probabilities")):
         if key in submission.metrics:
             estimates[title] = submission.metrics[key]
+    shown = shown_metrics(state.named_metrics)
     rows = [
-        row([name, f"{figures.n_rows:,}", *figures.formatted()], "strong" if name == test_labels else "")
+        row([name, *_counts(figures), *format_metrics(figures, shown)], "strong" if name == test_labels else "")
         for name, figures in estimates.items()
     ]
     scales = [
-        row([f"{scale} (submitted)" if scale == submission.scale else scale, f"{stats.mean:.5f}", f"{stats.std:.5f}"])
+        row(
+            [
+                f"{scale} (submitted)" if scale == submission.scale else scale,
+                format_metric(stats.mean),
+                format_metric(stats.std),
+            ]
+        )
         for scale, stats in submission.predictions.items()
     ]
     text = (
@@ -181,7 +201,7 @@ def _submission(state: PlanState) -> Section:
         "difference between the estimated metrics and those on the test labels is the optimism of the estimate."
     )
     blocks: list[Block] = [
-        Table(("metrics on", "rows", *METRIC_NAMES), tuple(rows)),
+        Table(("metrics on", "rows", "positive", *titles(shown)), tuple(rows)),
         Table(("scale", "mean", "std"), tuple(scales), "Distribution of the predictions."),
     ]
     return Section("Submission", text, blocks)

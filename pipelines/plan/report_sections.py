@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
 from pipelines.plan.state import SWEEP_FILE, PlanState, Runs
-from recsys.evaluation.metrics import METRIC_NAMES, format_metric
+from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
 from recsys.report.comparison_plots import (
     plot_bars,
     plot_distributions,
@@ -46,7 +46,7 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale, before calibration."
         blocks.append(plot(plots / "distributions.png", caption))
         selected = dict.fromkeys(
-            [state.plan.reference, max(names, key=lambda n: runs[n].overall.toss_score or 0.0), names[-1]]
+            [state.plan.reference, max(names, key=lambda n: runs[n].overall.signed(state.metric)), names[-1]]
         )
         p = {name: logits[name].p for name in selected if name in logits}
         plot_reliability(p, label, plots / "reliability.png")
@@ -94,10 +94,17 @@ def segments(state: PlanState, runs: Runs, plots: Path) -> Section:
             plot_bars(ap, "AP", path)
             blocks.append(plot(path, f"AP by {segmentation}."))
         rows = tuple(
-            row([label, f"{labels[label].n_rows:,}", *[format_metric(values.get(name)) for name in names]])
+            row(
+                [
+                    label,
+                    f"{labels[label].n_rows:,}",
+                    f"{labels[label].n_positive:,}",
+                    *[format_metric(values.get(name)) for name in names],
+                ]
+            )
             for label, values in list(ap.items())[:_MAX_TABLE_SEGMENTS]
         )
-        blocks.append(Table((segmentation, "rows", *names), rows, f"AP by {segmentation}"))
+        blocks.append(Table((segmentation, "rows", "positive", *names), rows, f"AP by {segmentation}"))
     return Section("Segments", "", blocks)
 
 
@@ -107,7 +114,7 @@ def sweeps(state: PlanState) -> Section:
     for step in state.plan.steps:
         folder = state.folder(step.name) if isinstance(step, SweepStep) else None
         if isinstance(step, SweepStep) and folder is not None and (folder / SWEEP_FILE).is_file():
-            caption = f"{step.name}: {step.model} on fold {step.fold}, by the score of the evaluation rows."
+            caption = f"{step.name}: {step.model} on fold {step.fold}, by the metric of the evaluation rows."
             if point := ", ".join(state.best_point(step.name)):
                 caption += f" Later steps use {point}, the best point on the early-stopping rows, not evaluation rows."
             blocks.append(plot(folder / "sweep.png", caption))
@@ -131,34 +138,40 @@ def retrieval(state: PlanState) -> Section:
 
 
 def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
-    """Weights of members, the score lost without each member, and the stacking methods."""
+    """Weights of members, the metric lost without each member, and the stacking methods."""
     blocks: list[Block] = []
     for step in state.plan.steps:
         if not isinstance(step, EnsembleStep) or step.name not in runs:
             continue
         metrics = state.metrics_as(EnsembleMetrics, step.name)
         assert metrics is not None
-        score = metrics.overall.toss_score or 0.0
-        losses = {name: score - (without.toss_score or 0.0) for name, without in metrics.without.items()}
+        title, shown, sd = TITLES[state.metric], shown_metrics(state.named_metrics), metrics.sd
+        losses = {
+            name: metrics.overall.signed(state.metric) - without.signed(state.metric)
+            for name, without in metrics.without.items()
+        }
         panels = {"weight": metrics.weights} if metrics.weights is not None else {}
         path = plots / f"weights-{step.name}.png"
-        plot_horizontal_bars(panels | {"toss_score lost without member": losses}, path)
+        plot_horizontal_bars(panels | {f"{title} lost without member": losses}, path)
         blocks.append(
-            plot(path, f"{step.name}, method {metrics.method}: weight of each member, and score lost without it.")
+            plot(path, f"{step.name}, method {metrics.method}: weight of each member, and {title} lost without it.")
         )
         if (reliability := state.folder(step.name) / RELIABILITY_FILE).is_file():
             caption = f"{step.name}: reliability, observed against predicted click rate, uncalibrated and calibrated."
             blocks.append(plot(reliability, caption))
-        rows = [row([method, *figures.formatted()]) for method, figures in metrics.methods.items()]
+        rows = [row([method, *format_metrics(figures, shown, sd)]) for method, figures in metrics.methods.items()]
         calibration = metrics.calibration
         for kind, figures in calibration.figures.items() if calibration else ():
             name = f"{metrics.method}, {'uncalibrated' if kind == 'none' else kind}"
             rows.append(
-                row([name, *figures.formatted()], "strong" if calibration and kind == calibration.chosen else "")
+                row(
+                    [name, *format_metrics(figures, shown, sd)],
+                    "strong" if calibration and kind == calibration.chosen else "",
+                )
             )
         blocks.append(
             Table(
-                ("method", *METRIC_NAMES),
+                ("method", *titles(shown)),
                 tuple(rows),
                 f"{step.name}: stacking methods, then calibrations of the chosen one",
             )

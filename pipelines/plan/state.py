@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipelines.common.config import (
@@ -17,7 +18,9 @@ from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep,
 from ranking.gbdt_config import GBDTTrainerConfig
 from recsys.config import validate
 from recsys.evaluation.gates import EvaluateOn, Gate
+from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.verdicts import Verdict
+from recsys.runs.config import EVALUATION_SECTION
 from recsys.runs.metrics import MetricsT, RunMetrics, read_metrics, read_metrics_as
 from recsys.system.files import is_done, read_json, write_json
 from recsys.training.config import TrainerConfig
@@ -48,17 +51,33 @@ class PlanState:
         folder = self.folder(name, evaluate_on)
         return read_metrics_as(folder, kind) if is_done(folder) else None
 
+    @cached_property
+    def named_metrics(self) -> tuple[MetricName, ...]:
+        """The metrics that the plan's config and gates name, first the one that runs are chosen by."""
+        step = next((step for step in self.plan.steps if isinstance(step, RankStep)), None)
+        by_config = ("logloss",) if step is None else self.rank_config(step).named_metrics
+        by_gates = [criterion.metric for gate in self.plan.gates.values() for criterion in getattr(gate, "any_of", ())]
+        return tuple(dict.fromkeys((*by_config, *by_gates)))
+
+    @property
+    def metric(self) -> MetricName:
+        """The metric that runs are chosen by."""
+        return self.named_metrics[0]
+
     def score(self, name: str, evaluate_on: EvaluateOn = "folds") -> float | None:
-        """The toss_score of a run; None if it is not finished."""
+        """The metric of a run that runs are chosen by, higher is better; None if it is not finished or undefined."""
         metrics = self.metrics(name, evaluate_on)
-        return None if metrics is None else metrics.overall.toss_score
+        if metrics is None or metrics.overall.value(self.metric) is None:
+            return None
+        return metrics.overall.signed(self.metric)
 
     def data_config(self) -> DataConfig:
         """The data config of the plan."""
         return data_section(read_layers(Path(self.plan.config), self._data_settings()), self.plan.config)
 
     def _data_settings(self) -> list[str]:
-        return [setting for setting in self.plan.set if not setting.startswith(("trainer.", "model.", "features."))]
+        of_ranking = ("trainer.", "model.", "features.", f"{EVALUATION_SECTION}.")
+        return [setting for setting in self.plan.set if not setting.startswith(of_ranking)]
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """The verdicts of a gate: none yet, one, or two if its retry run was evaluated."""

@@ -33,7 +33,7 @@ from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import measure
 from recsys.evaluation.stack_fitting import fit_stack
 from recsys.evaluation.stacking import Stack, StackMethod
-from recsys.evaluation.verdicts import Verdict
+from recsys.evaluation.verdicts import STYLES, Verdict
 from recsys.runs.calibration import calibrate_run, print_calibration
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
@@ -137,12 +137,12 @@ def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> Non
 
 def print_verdict(verdict: Verdict) -> None:
     """Prints a verdict and its checks."""
-    style = {"adopt": "green", "retry": "yellow", "reject": "red"}[verdict.outcome]
-    console.print(f"gate {verdict.gate}: {verdict.outcome}  {verdict.reason}", style=style)
+    console.print(f"gate {verdict.gate}: {verdict.outcome}  {verdict.reason}", style=STYLES[verdict.outcome])
     for check in verdict.checks:
         interval = f" ({check.interval_text})" if check.interval_text else ""
-        outcome = "pass" if check.passed else "fail"
-        console.print(f"  {outcome}  {check.what} {check.value_text}{interval}, required {check.threshold}")
+        console.print(
+            f"  {verdict.result_of(check)}  {check.what} {check.value_text}{interval}, required {check.threshold}"
+        )
 
 
 def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
@@ -152,7 +152,13 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
         raise InputError(f"step {step.name}: fewer than two of its members are finished ({', '.join(step.members)})")
     bootstrap = state.plan.bootstrap
     was_done = is_done(state.folder(step.name))
-    run = build_ensemble(folders, state.folder(step.name), replicates=bootstrap.replicates, seed=bootstrap.seed)
+    run = build_ensemble(
+        folders,
+        state.folder(step.name),
+        metric=state.metric,
+        replicates=bootstrap.replicates,
+        seed=bootstrap.seed,
+    )
     if not was_done:
         print_ensemble(run.metrics_as(EnsembleMetrics))
         print_calibration(run.metrics().calibration)
@@ -181,6 +187,7 @@ def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> 
         spread=spread(list(fold_metrics.values())),
         segments={},
         train=stack_summary(predictions),
+        named_metrics=ensemble.metrics().named_metrics,
         calibration=calibrate_run(run, predictions),
         method=method,
     )

@@ -100,7 +100,7 @@ class DistributionGate(_Gate):
 
 
 class CalibrationGate(_Gate):
-    """Selects the calibration with the lowest WLL; none if the raw predictions have the lowest."""
+    """Adopts the calibration with the lowest WLL; keeps the raw predictions if they have the lowest."""
 
     kind: Literal["calibration"]
     run: str

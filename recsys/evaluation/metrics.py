@@ -5,6 +5,7 @@ loss use the logits of the natural probability p; WLL uses those of the class-ba
 `recsys.evaluation.logits`).
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from recsys.evaluation.logits import Logits
 
 N_ECE_BINS = 20
 
-MetricName = Literal["ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score"]
+MetricName = Literal["logloss", "roc_auc", "ap", "ece", "wll", "pr_auc", "toss_score"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 """In the column order of every table."""
 DEFINED_FOR_ONE_CLASS: frozenset[str] = frozenset({"logloss", "ece"})
@@ -44,9 +45,12 @@ class Metrics(BaseModel):
         value: float | None = getattr(self, name)
         return value
 
-    def formatted(self) -> list[str]:
-        """Every metric as text, in the order of `METRIC_NAMES`."""
-        return [format_metric(self.value(name)) for name in METRIC_NAMES]
+    def signed(self, name: MetricName) -> float:
+        """A metric with the sign that makes higher better; -inf if it is undefined."""
+        value = self.value(name)
+        if value is None:
+            return -math.inf
+        return -value if name in LOWER_IS_BETTER else value
 
     def defined(self) -> dict[str, float]:
         """The metrics that are defined, by name."""
@@ -59,11 +63,6 @@ def metric_name(name: Any) -> Any:
         warn_of_new_name("score", "toss_score")
         return "toss_score"
     return name
-
-
-def format_metric(value: float | None) -> str:
-    """Formats a metric with five decimals, or as a dash if it is undefined."""
-    return "-" if value is None else f"{value:.5f}"
 
 
 def measure(label: np.ndarray, logits: Logits) -> Metrics:

@@ -20,8 +20,12 @@ from recsys.evaluation.gates import (
     SegmentGate,
 )
 from recsys.evaluation.metrics import LOWER_IS_BETTER, Metrics
+from recsys.evaluation.shown import format_interval, format_metric, interval_sd
 
-Outcome = Literal["adopt", "reject", "retry"]
+Outcome = Literal["adopt", "reject", "retry", "keep"]
+"""keep: nothing had to be adopted, as what is there is already the best."""
+STYLES: Mapping[Outcome, str] = {"adopt": "green", "keep": "green", "retry": "yellow", "reject": "red"}
+"""Colors of printed outcomes."""
 
 
 class Check(BaseModel):
@@ -34,16 +38,21 @@ class Check(BaseModel):
     low: float | None = None
     high: float | None = None
     passed: bool
+    is_gain: bool = True
+    """Whether the value is a difference, which is shown with its sign."""
 
     @property
     def value_text(self) -> str:
         """The value as text for tables."""
-        return "missing" if self.value is None else f"{self.value:+.5f}"
+        if self.value is None:
+            return "missing"
+        sd = None if self.low is None or self.high is None else interval_sd(self.low, self.high)
+        return format_metric(self.value, sd, "+" if self.is_gain else "")
 
     @property
     def interval_text(self) -> str:
         """The interval bounds as text for tables; empty if the check has no interval."""
-        return "" if self.low is None else f"{self.low:+.5f} .. {self.high:+.5f}"
+        return "" if self.low is None or self.high is None else format_interval(self.low, self.high)
 
 
 class Verdict(BaseModel):
@@ -61,7 +70,13 @@ class Verdict(BaseModel):
     @property
     def is_adopted(self) -> bool:
         """Whether the gate passed."""
-        return self.outcome == "adopt"
+        return self.outcome in ("adopt", "keep")
+
+    def result_of(self, check: Check) -> Literal["pass", "fail", "kept"]:
+        """The result of a check; `kept` if it failed because what is there is already the best."""
+        if check.passed:
+            return "pass"
+        return "kept" if self.outcome == "keep" else "fail"
 
 
 def check_gain(criterion: Criterion, differences: Mapping[str, Difference] | None, segment: str = "") -> Check:
@@ -186,10 +201,18 @@ def distribution_verdict(name: str, gate: DistributionGate, stats: Mapping[str, 
         mean, std = (stats.get(scale, {}).get(key) for key in ("mean", "std"))
         is_near = mean is not None and low <= mean <= high
         checks.append(
-            Check(what=f"mean of {scale}", value=mean, threshold=f"{low:.4g} .. {high:.4g}", passed=is_near),
+            Check(
+                what=f"mean of {scale}",
+                value=mean,
+                threshold=f"{low:.4g} .. {high:.4g}",
+                passed=is_near,
+                is_gain=False,
+            )
         )
         is_wide = std is not None and std > gate.min_std
-        checks.append(Check(what=f"std of {scale}", value=std, threshold=f"> {gate.min_std:g}", passed=is_wide))
+        checks.append(
+            Check(what=f"std of {scale}", value=std, threshold=f"> {gate.min_std:g}", passed=is_wide, is_gain=False)
+        )
     p_checks = checks[:2]
     failed = [check.what for check in p_checks if not check.passed]
     reason = f"{', '.join(failed)} out of range" if failed else "mean and std of p are in range"
@@ -199,7 +222,7 @@ def distribution_verdict(name: str, gate: DistributionGate, stats: Mapping[str, 
 
 
 def calibration_verdict(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
-    """Adopts the calibration with the lowest WLL; rejects calibration if the raw predictions have the lowest.
+    """Adopts the calibration with the lowest WLL; keeps the raw predictions if they have the lowest.
 
     Args:
         name: the name of the gate.
@@ -207,20 +230,24 @@ def calibration_verdict(name: str, gate: CalibrationGate, figures: Mapping[Calib
         figures: cross-fitted metrics by kind, including `none`.
     """
     raw_wll = figures["none"].wll if "none" in figures else None
-    checks = []
-    for kind, metrics in figures.items():
-        if kind == "none":
-            continue
-        value = metrics.wll
-        is_lower = value is not None and raw_wll is not None and value < raw_wll
-        threshold = f"< {raw_wll:.6f}, the raw WLL" if raw_wll is not None else "below the raw WLL"
-        checks.append(Check(what=f"WLL, {kind}", value=value, threshold=threshold, passed=is_lower))
-    passed = [check for check in checks if check.passed]
-    outcome: Outcome = "adopt" if passed else "reject"
-    best = min(passed, key=lambda check: check.value or 0.0, default=None)
-    reason = f"{best.what.removeprefix('WLL, ')} has the lowest WLL" if best else "raw predictions have the lowest WLL"
+    gains: dict[CalibrationKind, float | None] = {
+        kind: None if raw_wll is None or metrics.wll is None else raw_wll - metrics.wll
+        for kind, metrics in figures.items()
+        if kind != "none"
+    }
+    checks = [
+        Check(what=f"wll gain, {kind}", value=gain, threshold="> 0", passed=gain is not None and gain > 0)
+        for kind, gain in gains.items()
+    ]
+    known_gains = {kind: gain for kind, gain in gains.items() if gain is not None}
+    best = max(known_gains, key=lambda kind: known_gains[kind], default=None)
+    outcome: Outcome
     if raw_wll is None:
-        reason = "the WLL of raw predictions is missing"
+        outcome, reason = "reject", "the WLL of raw predictions is missing"
+    elif best is None or known_gains[best] <= 0:
+        outcome, reason = "keep", "raw predictions are already the best"
+    else:
+        outcome, reason = "adopt", f"{best} has the lowest WLL"
     return Verdict(gate=name, outcome=outcome, runs={"run": gate.run}, checks=checks, reason=reason)
 
 

@@ -3,15 +3,17 @@
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from recsys.report.tables import filled_columns
+
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `style` is a CSS class of the template: adopt, reject, retry, pass, fail."""
+    """A table cell; `style` is a CSS class of the template: adopt, keep, reject, retry, pass, kept, fail."""
 
     text: str
     style: str = ""
@@ -19,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A table row; `style` is empty, strong (bold) or part (the next row continues it)."""
+    """A table row; `style` is empty, strong (bold), dim or part (the next row continues it)."""
 
     cells: tuple[Cell, ...]
     style: str = ""
@@ -33,6 +35,16 @@ class Table:
     rows: tuple[Row, ...]
     caption: str = ""
     text_columns: tuple[int, ...] = ()
+
+    def without_empty_columns(self) -> "Table":
+        """The table without the columns whose cells are all empty."""
+        shown = filled_columns([[cell.text for cell in row.cells] for row in self.rows])
+        return Table(
+            tuple(self.columns[index] for index in shown),
+            tuple(Row(tuple(row.cells[index] for index in shown), row.style) for row in self.rows),
+            self.caption,
+            tuple(position for position, index in enumerate(shown) if index in self.text_columns),
+        )
 
 
 @dataclass(frozen=True)
@@ -77,13 +89,20 @@ def write_html(title: str, summary: str, sections: Sequence[Section], path: Path
     Args:
         title: the heading.
         summary: a line below the heading.
-        sections: sections in display order; those without blocks are omitted.
+        sections: sections in display order; those without blocks are omitted, and so are empty columns of tables.
         path: the HTML file to write.
     """
     environment = Environment(
         loader=PackageLoader("recsys.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    non_empty_sections = [section for section in sections if section.blocks]
+    non_empty_sections = [
+        replace(
+            section,
+            blocks=[b.without_empty_columns() if isinstance(b, Table) else b for b in section.blocks],
+        )
+        for section in sections
+        if section.blocks
+    ]
     text = environment.get_template("report.html.jinja").render(
         title=title, summary=summary, sections=non_empty_sections
     )

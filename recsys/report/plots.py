@@ -1,24 +1,123 @@
-"""Plots of sweeps and of calibration."""
+"""The style of all plots, and the plots of sweeps and of calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.stats import binomtest
 
 from recsys.evaluation.metrics import N_ECE_BINS
+from recsys.evaluation.shown import format_metric
 
 matplotlib.use("Agg")  # files only, no window
 
-_DPI = 150
+COLORS = ("#3566b8", "#d1792c", "#3c8d5a", "#b23a48", "#7a5ba8", "#7c6a5c", "#c2649c", "#5f6b78", "#a89a2b", "#2f9bb3")
+DARK, GREY, GREEN, RED = "#1c2430", "#5f6b78", "#14733f", "#a8261c"
+_STYLE: dict[Any, Any] = {
+    "savefig.dpi": 140,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+}
+_MAX_LABEL, _MAX_VALUE_TICKS = 32, 6
+_CHARACTER_INCHES = 0.075
+"""Width of a character of a label."""
+
+
+@contextmanager
+def drawing(
+    path: Path, width: float, height: float, n_rows: int = 1, n_columns: int = 1, *, share_y: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yields a figure and its panels, row by row, in the style of all plots, and writes the figure at the end.
+
+    Args:
+        path: the PNG to write.
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+        n_rows: rows of panels.
+        n_columns: columns of panels.
+        share_y: whether the panels have one y axis.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = figure.subplots(n_rows, n_columns, sharey=share_y, squeeze=False)
+        yield figure, list(panels.flatten())
+        figure.savefig(path)
+
+
+def color_of(index: int) -> str:
+    """The color of the run with this index; the same in every plot."""
+    return COLORS[index % len(COLORS)]
+
+
+def value_text(value: float) -> str:
+    """A value with three significant digits, or all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def label_values(axis: Axis, n_labels: int) -> None:
+    """Labels about this number of round values of an axis, without a factor in its corner."""
+    axis.set_major_locator(MaxNLocator(n_labels))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: value_text(value)))
 
 
 def plain_label(text: str) -> str:
-    """Returns a name from a user's data or command as a label: matplotlib reads text between two `$` as a formula."""
+    """Returns a name from a user's data or command as a label.
+
+    Matplotlib reads text between two `$` as a formula. The middle of a long name is left out.
+    """
+    if len(text) > _MAX_LABEL:
+        half = _MAX_LABEL // 2
+        text = f"{text[: half - 1]}…{text[-half:]}"
     return text.replace("$", r"\$")
+
+
+def label_positions(panel: Axes, names: Sequence[str], width: float) -> None:
+    """Labels the positions 0, 1, ... of the x axis with names; slanted if they do not fit beside each other.
+
+    Args:
+        panel: the panel.
+        names: the names, one for each position.
+        width: width of the panel in inches.
+    """
+    labels = [plain_label(name) for name in names]
+    are_wide = max(map(len, labels), default=0) * _CHARACTER_INCHES > 0.9 * width / max(1, len(labels))
+    angle: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if are_wide else {}
+    panel.set_xticks(range(len(labels)), labels, **angle)
+
+
+def add_legend(figure: Figure, panel: Axes) -> None:
+    """Adds the legend of a panel above all panels, where it hides no data; none if the panel has one name."""
+    handles, labels = panel.get_legend_handles_labels()
+    if len(labels) > 1:
+        entry = 0.45 + max(map(len, labels)) * _CHARACTER_INCHES
+        n_columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+        figure.legend(handles, labels, loc="outside upper left", ncols=n_columns)
 
 
 def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path: Path) -> None:
@@ -33,82 +132,105 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
         return
     keys = list(trials[0][0])
     axes_values = [sorted({point[key] for point, _ in trials}, key=_numbers_first) for key in keys]
-    is_grid = len(keys) == 2 and len(trials) == len(axes_values[0]) * len(axes_values[1])
-    figure = Figure(figsize=(6, 4.5) if is_grid else (4 * len(keys), 3.6), layout="constrained")
-    if is_grid:
-        _draw_heat_map(figure, trials, keys, axes_values, metric)
-    else:
-        panels = figure.subplots(1, len(keys), squeeze=False)[0]
-        for panel, key, values in zip(panels, keys, axes_values, strict=True):
+    if len(keys) == 2 and len(trials) == len(axes_values[0]) * len(axes_values[1]):
+        _draw_heat_map(trials, keys, axes_values, metric, path)
+        return
+    n_columns = min(3, len(keys))
+    n_rows, width = -(-len(keys) // n_columns), 3.8
+    with drawing(path, width * n_columns, 3.2 * n_rows, n_rows, n_columns, share_y=True) as (_, panels):
+        for panel, key, values in zip(panels, keys, axes_values, strict=False):
             points = [(point[key], value) for point, value in trials]
             is_numeric = all(_numbers_first(text)[0] == 0 for text, _ in points)
             x = [float(text) if is_numeric else values.index(text) for text, _ in points]
-            panel.plot(x, [value for _, value in points], "o", color="tab:blue", alpha=0.7)
-            if is_numeric and min(x) > 0 and max(x) / min(x) >= 20:
-                panel.set_xscale("log")
+            panel.plot(x, [value for _, value in points], "o", alpha=0.7)
             if not is_numeric:
-                panel.set_xticks(range(len(values)), [plain_label(value) for value in values])
-            panel.set_xlabel(key)
+                label_positions(panel, values, width - 1)
+            else:
+                if min(x) > 0 and max(x) / min(x) >= 20:
+                    panel.set_xscale("log")
+                elif len(values) > _MAX_VALUE_TICKS:
+                    label_values(panel.xaxis, 5)
+                if len(values) <= _MAX_VALUE_TICKS:
+                    panel.set_xticks([float(value) for value in values], values)
+                    panel.set_xticks([], minor=True)
+            panel.set_xlabel(plain_label(key))
+        for panel in panels[len(keys) :]:
+            panel.axis("off")
+        for panel in panels[::n_columns]:
             panel.set_ylabel(metric)
-            panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=_DPI)
+
+
+def _draw_heat_map(
+    trials: Sequence[tuple[dict[str, str], float]],
+    keys: Sequence[str],
+    axes_values: Sequence[Sequence[str]],
+    metric: str,
+    path: Path,
+) -> None:
+    grid = np.full([len(values) for values in axes_values], np.nan)
+    for point, value in trials:
+        grid[tuple(values.index(point[key]) for key, values in zip(keys, axes_values, strict=True))] = value
+    width, height = max(3.2, 0.62 * grid.shape[1]), max(2.4, 0.36 * grid.shape[0])
+    with drawing(path, width + 2.6, height + 1.4) as (figure, (panel,)):
+        image = panel.imshow(grid, cmap="viridis", aspect="auto")
+        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+        for (row, column), value in np.ndenumerate(grid):
+            color = "white" if value < middle else "black"
+            panel.text(column, row, format_metric(value), ha="center", va="center", color=color, fontsize=8)
+        panel.set_yticks(range(grid.shape[0]), [plain_label(value) for value in axes_values[0]])
+        label_positions(panel, axes_values[1], width)
+        panel.set_ylabel(plain_label(keys[0]))
+        panel.set_xlabel(plain_label(keys[1]))
+        panel.grid(visible=False)
+        panel.tick_params(length=0)
+        figure.colorbar(image, label=metric)
 
 
 def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
-    """Draws observed against predicted click rates, in bins of equal numbers of rows.
+    """Draws observed against predicted click rates, in bins of equal numbers of rows: one panel for each method.
 
     Args:
         predictions: [n] probabilities by name.
         label: [n] 0 / 1.
         path: the PNG to write.
     """
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    panel = figure.subplots()
-    extremes = []
-    for (name, p), marker in zip(predictions.items(), "osD^v", strict=False):
-        bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
-        predicted = np.array([p[rows].mean() for rows in bins])
-        intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
-        observed = np.array([label[rows].mean() for rows in bins])
-        errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
-        panel.errorbar(predicted, observed, errors, fmt=marker, ms=4, lw=1, alpha=0.8, label=plain_label(name))
-        extremes += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]
-    low, high = 0.7 * min(extremes), 1.4 * max(extremes)
-    panel.plot([low, high], [low, high], color="grey", lw=1, zorder=0)
-    panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    panel.set_xlabel("predicted click rate")
-    panel.set_ylabel("observed click rate, 95 % interval")
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    panel.grid(alpha=0.3)
-    panel.legend()
-    figure.savefig(path, dpi=_DPI)
+    n_columns = min(2, len(predictions)) if len(predictions) <= 4 else 3
+    n_rows = -(-len(predictions) // n_columns)
+    drawn: list[np.ndarray] = []
+    with drawing(path, 3.7 * n_columns, 3.6 * n_rows, n_rows, n_columns) as (_, panels):
+        for index, (panel, (name, p)) in enumerate(zip(panels, predictions.items(), strict=False)):
+            bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
+            predicted = np.array([p[rows].mean() for rows in bins])
+            intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
+            observed = np.array([label[rows].mean() for rows in bins])
+            errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
+            panel.errorbar(predicted, observed, errors, fmt="o", lw=1, color=color_of(index))
+            panel.set_title(f"{plain_label(name)}\n{len(p):,} rows, {int(label.sum()):,} clicks")
+            drawn += [predicted, observed]
+        positive = np.concatenate(drawn)
+        positive = positive[positive > 0]
+        low, high = 0.7 * positive.min(), 1.4 * positive.max()
+        for panel in panels[: len(predictions)]:
+            panel.plot([low, high], [low, high], color=GREY, lw=1, zorder=0)
+            panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), box_aspect=1)
+            for axis in (panel.xaxis, panel.yaxis):
+                _label_rates(axis, low, high)
+        for panel in panels[len(predictions) :]:
+            panel.axis("off")
+        for panel in panels[::n_columns]:
+            panel.set_ylabel("observed click rate, 95 % interval")
+        for panel in panels[max(0, len(predictions) - n_columns) : len(predictions)]:
+            panel.set_xlabel("predicted click rate")
 
 
-def _draw_heat_map(
-    figure: Figure,
-    trials: Sequence[tuple[dict[str, str], float]],
-    keys: Sequence[str],
-    axes_values: Sequence[Sequence[str]],
-    metric: str,
-) -> None:
-    grid = np.full([len(values) for values in axes_values], np.nan)
-    for point, value in trials:
-        grid[tuple(values.index(point[key]) for key, values in zip(keys, axes_values, strict=True))] = value
-    panel = figure.subplots()
-    image = panel.imshow(grid, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-    for (row, column), value in np.ndenumerate(grid):
-        color = "white" if value < middle else "black"
-        panel.text(column, row, f"{value:.4f}", ha="center", va="center", color=color)
-    rows, columns = ([plain_label(value) for value in values] for values in axes_values)
-    panel.set_yticks(range(len(rows)), rows)
-    panel.set_xticks(range(len(columns)), columns)
-    panel.set_ylabel(keys[0])
-    panel.set_xlabel(keys[1])
-    figure.colorbar(image, label=metric)
+def _label_rates(axis: Axis, low: float, high: float) -> None:
+    """Labels a logarithmic axis with a handful of rates."""
+    decades = np.log10(high / low)
+    axis.set_major_locator(
+        MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=5)
+    )
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _numbers_first(text: str) -> tuple[int, float, str]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from recsys.evaluation.calibration import MIN_ROWS_OF_A_CLASS, CalibrationKind, calibrate, calibrate_one_fit
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import Logits, probability
-from recsys.evaluation.metrics import format_metric, measure
+from recsys.evaluation.metrics import measure
+from recsys.evaluation.shown import format_metric
 from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
@@ -82,4 +83,5 @@ def print_calibration(calibration: CalibrationSummary | None) -> None:
     figures = [
         f"{kind} WLL {format_metric(metrics.wll)} ECE {format_metric(metrics.ece)}" for kind, metrics in by_kind.items()
     ]
-    console.print(f"calibration, {rows}: {', '.join(figures)}; chosen: {calibration.chosen}")
+    chosen = "none, the raw predictions are already the best" if calibration.chosen == "none" else calibration.chosen
+    console.print(f"calibration, {rows}: {', '.join(figures)}; chosen: {chosen}")

@@ -34,6 +34,7 @@ _PACKAGES = (
 )
 _PROVENANCE = ("command", "versions")
 _DATA_SECTIONS = ("files", "generator", "schema", "prepare")
+EVALUATION_SECTION = "evaluation"
 
 
 class RunData(StrictModel):
@@ -85,7 +86,7 @@ def with_provenance(values: Mapping[str, Any]) -> Values:
 
 
 def identity(values: Mapping[str, Any]) -> Values:
-    """Settings without the values that may differ between two starts of the same run: provenance and paths.
+    """Settings without the values that may differ between two starts of the same run: provenance, paths and metrics.
 
     The data's fingerprint replaces the sections that describe the data.
     """
@@ -95,7 +96,8 @@ def identity(values: Mapping[str, Any]) -> Values:
             section[name] = {key: value for key, value in section[name].items() if key != path_key}
     if isinstance(section.get("reranker"), str):
         section["reranker"] = Path(section["reranker"]).name
-    return {**{key: value for key, value in values.items() if key not in _DATA_SECTIONS}, RUN_SECTION: section}
+    ignored = (*_DATA_SECTIONS, EVALUATION_SECTION)
+    return {**{key: value for key, value in values.items() if key not in ignored}, RUN_SECTION: section}
 
 
 def package_versions() -> dict[str, str]:

@@ -10,7 +10,8 @@ from recsys.errors import InputError
 from recsys.evaluation.calibration import CalibrationKind
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.logits import LogitLink
-from recsys.evaluation.metrics import Metrics
+from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
+from recsys.evaluation.shown import shown_metrics
 from recsys.evaluation.stacking import StackMethod
 from recsys.runs.layout import METRICS_FILE
 from recsys.system.files import read_json
@@ -125,6 +126,8 @@ class RunMetrics(_Summary):
     segments: dict[str, dict[str, Metrics]]
     """By segmentation and label."""
     train: TrainSummary | StackSummary
+    named_metrics: tuple[MetricName, ...] = ("toss_score",)
+    """The metrics that the run's config names, first the one to choose by; earlier versions chose by the Toss score."""
     baselines: dict[str, Metrics] = {}
     """By name: metrics of simple models on the same rows."""
     splits: dict[str, Metrics] | None = None
@@ -140,6 +143,16 @@ class RunMetrics(_Summary):
     @classmethod
     def _read_earlier_metric_name(cls, spread: dict[str, Any]) -> dict[str, Any]:
         return _rename_score(spread)
+
+    @property
+    def shown(self) -> tuple[MetricName, ...]:
+        """The metrics of the run's tables, in column order."""
+        return shown_metrics(self.named_metrics)
+
+    @property
+    def sd(self) -> dict[MetricName, float | None]:
+        """The standard deviation of each metric over folds; None with fewer than two folds."""
+        return {name: self.spread[name].sd if name in self.spread else None for name in METRIC_NAMES}
 
     @property
     def links(self) -> dict[str, LogitLink]:
@@ -204,7 +217,22 @@ def to_json(metrics: RunMetrics) -> dict[str, Any]:
     """The content of metrics.json, without sections that the run does not have."""
     values: dict[str, Any] = metrics.model_dump(mode="json")
     kept_when_null = {"weights"}
+    if not metrics.baselines:
+        del values["baselines"]
     return {key: value for key, value in values.items() if value is not None or key in kept_when_null}
+
+
+def beaten_by(metrics: RunMetrics) -> list[str]:
+    """The names of the baselines whose log loss and ROC-AUC are both no worse than the model's."""
+    compared: tuple[MetricName, ...] = ("logloss", "roc_auc")
+    model = metrics.overall
+    if any(model.value(name) is None for name in compared):
+        return []
+    return [
+        title
+        for title, baseline in metrics.baselines.items()
+        if all(baseline.signed(name) >= model.signed(name) for name in compared)
+    ]
 
 
 def read_metrics(run: Path) -> RunMetrics:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.table import Table
 
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.logits import logit_of
-from recsys.evaluation.metrics import METRIC_NAMES, Metrics, format_metric, measure
+from recsys.evaluation.metrics import METRIC_NAMES, Metrics, measure
+from recsys.evaluation.shown import format_metric, format_metrics, titles
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary
 from recsys.runs.predictions import Predictions, join
 from recsys.system.progress import console
@@ -74,27 +75,33 @@ def summarize(
 
 
 def print_summary(metrics: RunMetrics, title: str) -> None:
-    """Prints the metrics as a table."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("subset")
-    for column in ("rows", "positive", *METRIC_NAMES):
-        table.add_column(column, justify="right")
+    """Prints the metrics as a table: folds or splits, all folds together, baselines, segments."""
+    rows: list[TextRow] = []
 
     def add(name: str, figures: Metrics, style: str | None = None) -> None:
         counts = (f"{figures.n_rows:,}", f"{figures.n_positive:,}")
-        table.add_row(name, *counts, *figures.formatted(), style=style)
+        rows.append(TextRow((name, *counts, *format_metrics(figures, metrics.shown, metrics.sd)), style))
 
+    has_folds = len(metrics.folds) > 1
     for name, figures in (metrics.splits or metrics.folds).items():
-        add(name if not name.isdigit() else f"fold {name}", figures)
+        is_reported = not has_folds and name in metrics.folds
+        add(f"fold {name}" if name.isdigit() else name, figures, "bold" if is_reported else None)
+    if has_folds:
+        add("overall", metrics.overall, "bold")
+        for statistic in ("mean", "sd"):
+            values = [
+                format_metric(getattr(metrics.spread[name], statistic), metrics.sd[name]) for name in metrics.shown
+            ]
+            rows.append(TextRow((f"{statistic} over folds", "", "", *values)))
+    for name, figures in metrics.baselines.items():
+        add(name, figures, "dim")
+    if metrics.bayes is not None:
+        add("best possible", metrics.bayes, "green")
     for segmentation, by_label in metrics.segments.items():
         if len(by_label) <= _MAX_PRINTED_SEGMENTS:
             for label, figures in by_label.items():
                 add(f"{segmentation}: {label}", figures, "dim")
-    add("overall", metrics.overall, "bold")
-    if len(metrics.folds) > 1 and metrics.spread:
-        for statistic in ("mean", "sd"):
-            values = [format_metric(getattr(metrics.spread[metric], statistic)) for metric in METRIC_NAMES]
-            table.add_row(f"{statistic} over folds", "", "", *values)
-    if metrics.bayes is not None:
-        add("best possible", metrics.bayes, "green")
-    console.print(table)
+    if rows:
+        console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown)), rows))
+    else:
+        console.print(f"{title}: no rows to evaluate on")

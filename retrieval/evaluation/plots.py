@@ -3,24 +3,21 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from recsys.report.plots import plain_label
+from recsys.report.plots import COLORS, GREY, add_legend, drawing, plain_label
 from retrieval.evaluation.ranks import KS
 
-matplotlib.use("Agg")  # writes files, opens no window
-
-_DPI = 150
 _COLORS = {
-    "two_tower": "tab:blue",
-    "reranked": "tab:purple",
-    "popularity": "tab:orange",
-    "random": "tab:grey",
-    "recent": "tab:red",
-    "reranked_jointly": "tab:pink",
-    "truth": "tab:green",
+    "two_tower": COLORS[0],
+    "reranked": COLORS[4],
+    "popularity": COLORS[1],
+    "random": GREY,
+    "recent": COLORS[3],
+    "reranked_jointly": COLORS[6],
+    "truth": COLORS[2],
 }
+_OTHER_COLORS = (COLORS[5], COLORS[8], COLORS[9])
 
 
 def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
@@ -30,18 +27,17 @@ def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path:
         by_panel: metrics by panel title and ranking.
         path: the PNG file to write.
     """
-    figure = Figure(figsize=(5 * len(by_panel), 4), layout="constrained")
-    for axes, (title, rankings) in zip(
-        figure.subplots(1, len(by_panel), squeeze=False)[0], by_panel.items(), strict=True
-    ):
-        for name, metrics in rankings.items():
-            ks = [k for k in KS if f"recall@{k}" in metrics]
-            axes.plot(ks, [metrics[f"recall@{k}"] for k in ks], "o-", ms=4, label=name, color=_COLORS.get(name))
-        axes.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
-        axes.set_xticks(KS, [str(k) for k in KS])
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=_DPI)
+    with drawing(path, 4.4 * len(by_panel), 3.8, n_columns=len(by_panel)) as (figure, panels):
+        for panel, (title, rankings) in zip(panels, by_panel.items(), strict=True):
+            others = dict(zip([name for name in rankings if name not in _COLORS], _OTHER_COLORS, strict=False))
+            for name, metrics in rankings.items():
+                ks = [k for k in KS if f"recall@{k}" in metrics]
+                recalls = [metrics[f"recall@{k}"] for k in ks]
+                panel.plot(ks, recalls, "o-", label=_label(name), color=(_COLORS | others).get(name))
+            panel.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
+            panel.set_xticks(KS, [str(k) for k in KS])
+            panel.set_xticks([], minor=True)
+        add_legend(figure, panels[0])
 
 
 def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, path: Path) -> None:
@@ -53,18 +49,17 @@ def plot_segments(by_label: Mapping[str, Mapping[str, Mapping[str, float]]], met
         path: the PNG file to write.
     """
     segments = list(by_label.items())
-    figure = Figure(figsize=(6, 1.2 + 0.32 * len(segments)), layout="constrained")
-    axes = figure.subplots()
-    for shift, name in ((-0.2, "two_tower"), (0.2, "popularity")):
-        values = [metrics[name].get(metric, 0.0) for _, metrics in segments]
-        axes.barh([y + shift for y in range(len(segments))], values, 0.38, label=name, color=_COLORS[name])
-    names = [plain_label(label) for label, _ in segments]
-    axes.set_yticks(range(len(segments)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel(metric)
-    axes.grid(alpha=0.3, axis="x")
-    axes.legend()
-    figure.savefig(path, dpi=_DPI)
+    with drawing(path, 6, 1.4 + 0.32 * len(segments)) as (figure, (panel,)):
+        for shift, name in ((-0.2, "two_tower"), (0.2, "popularity")):
+            values = [metrics[name].get(metric, 0.0) for _, metrics in segments]
+            positions = [y + shift for y in range(len(segments))]
+            panel.barh(positions, values, 0.38, label=_label(name), color=_COLORS[name])
+        panel.set_yticks(range(len(segments)), [plain_label(label) for label, _ in segments])
+        panel.set_ylim(len(segments) - 0.4, -0.6)
+        panel.set_xlabel(metric)
+        panel.xaxis.set_major_locator(MaxNLocator(6))
+        panel.grid(visible=False, axis="y")
+        add_legend(figure, panel)
 
 
 def plot_index(points: Sequence[tuple[str, float, float]], path: Path) -> None:
@@ -74,12 +69,13 @@ def plot_index(points: Sequence[tuple[str, float, float]], path: Path) -> None:
         points: name of the index, recall against exact search and queries per second.
         path: the PNG file to write.
     """
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    for name in dict.fromkeys(name for name, _, _ in points):
-        line = sorted((recall, speed) for point_name, recall, speed in points if point_name == name)
-        axes.plot([recall for recall, _ in line], [speed for _, speed in line], "o-", ms=4, label=name)
-    axes.set(yscale="log", xlabel="recall@100 against exact search", ylabel="queries per second")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=_DPI)
+    with drawing(path, 5.4, 4) as (figure, (panel,)):
+        for name in dict.fromkeys(name for name, _, _ in points):
+            line = sorted((recall, speed) for point_name, recall, speed in points if point_name == name)
+            panel.plot([recall for recall, _ in line], [speed for _, speed in line], "o-", label=plain_label(name))
+        panel.set(yscale="log", xlabel="recall@100 against exact search", ylabel="queries per second")
+        add_legend(figure, panel)
+
+
+def _label(ranking: str) -> str:
+    return ranking.replace("_", " ")

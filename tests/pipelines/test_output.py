@@ -1,6 +1,7 @@
 """Output to terminals that cannot print a name, names that look like markup, and places that cannot be written."""
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -98,3 +99,23 @@ def test_places_that_cannot_be_written(project: Path, run: Run) -> None:
 
 def test_runs_of_the_same_name_are_not_listed_twice(project: Path, run: Run) -> None:
     refused(run("compare", "a", "x/b", "y/b"), "two runs have the same name")
+
+
+def test_the_toss_score_is_shown_where_a_config_names_it(project: Path, run: Run) -> None:
+    rank = ("rank", "--config", "config.yaml", "--data", "raw", *GBDT, "trainer.early_stopping.weights={logloss: -1}")
+    outputs = [run(*rank, "--out", "a"), run(*rank, "--out", "b", "evaluation.metric=toss_score")]
+    compare = ("compare", "--replicates", "100")
+    outputs += [run(*compare, "a", "a"), run(*compare, "a", "b")]
+    for outcome, is_shown in zip(outputs, (False, True, False, True), strict=True):
+        assert outcome.code == 0, outcome.err
+        assert ("Toss score" in outcome.out) == is_shown
+        assert "ROC-AUC" in outcome.out
+    metrics = [json.loads(Path(name, "metrics.json").read_text()) for name in ("a", "b")]
+    assert [found["named_metrics"] for found in metrics] == [["logloss"], ["toss_score", "logloss"]]
+    assert metrics[0]["overall"] == metrics[1]["overall"]
+    assert metrics[0]["overall"]["toss_score"] is not None
+    # the section does not change the training: the same run is found again
+    assert run(*rank, "--out", "a", "evaluation.metric=ap").code == 0
+    refused(
+        run(*rank, "--out", "c", "evaluation.metric=auc"), "evaluation.metric: Input should be 'logloss', 'roc_auc'"
+    )

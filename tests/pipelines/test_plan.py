@@ -20,6 +20,7 @@ from pipelines.plan.config import load_plan
 from pipelines.plan.state import PlanState, for_model
 from pipelines.plan.steps import stack_of_earlier_rows
 from recsys.errors import InputError
+from recsys.evaluation.shown import format_metric
 from recsys.runs.predictions import join_predictions, read_predictions
 from tests.helpers.commands import Run
 from tests.helpers.small import SMALL_SCHEMA, small_table
@@ -194,7 +195,9 @@ def test_report_is_self_contained(in_finished: Path) -> None:
         "Submission",
     ):
         assert f"<h2>{title}</h2>" in page
-    assert f"{read(in_finished / '8-ensemble/metrics.json')['overall']['toss_score']:.5f}" in page
+    ensemble = read(in_finished / "8-ensemble/metrics.json")
+    sd = ensemble["spread"]["toss_score"]["sd"]
+    assert f'<td class="">{format_metric(ensemble["overall"]["toss_score"], sd)}</td>' in page
 
 
 def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +226,7 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
     outcome = run(*ARGUMENTS, "--out", "out", "--dry-run")
     assert outcome.code == 0, outcome.err
     assert not Path("out").exists()
-    for text in ("only if gate A requests a retry", "short trial", "training takes at most", "2 of 2 points"):
+    for text in ("only if gate A requests a retry", "short trial", "the plan takes about", "2 of 2 points"):
         assert text in outcome.out
 
 

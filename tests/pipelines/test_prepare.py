@@ -75,7 +75,7 @@ def test_a_finished_data_set_is_kept(project: Path, run: Run) -> None:
 def test_generate_shows_the_best_possible_scores(project: Path, run: Run) -> None:
     outcome = run("generate", "--rows", "2000", "--out", "data/toss")
     assert outcome.code == 0
-    assert "best possible scores on data/toss" in outcome.out
+    assert "best possible metrics on data/toss" in outcome.out
     assert sorted(path.name for path in (project / "data/toss").glob("*.parquet")) == [
         "test.parquet",
         "train.parquet",

@@ -13,6 +13,7 @@ from recsys.evaluation.gates import (
 )
 from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts import (
+    Check,
     best_run,
     calibration_verdict,
     check_gain,
@@ -101,7 +102,8 @@ def test_gates_reject_missing_values() -> None:
     assert distribution_verdict("d", spread, {"p": {"mean": 0.019}}).outcome == "reject"
     calibration = CalibrationGate(kind="calibration", run="r")
     assert calibration_verdict("c", calibration, {}).outcome == "reject"
-    assert calibration_verdict("c", calibration, {"none": wll(None), "isotonic": wll(0.5)}).outcome == "reject"
+    for figures in ({"none": wll(None), "isotonic": wll(0.5)}, {"isotonic": wll(0.5)}):
+        assert calibration_verdict("c", calibration, figures).outcome == "reject"
 
 
 def test_segment_gate_needs_a_gain_and_no_loss() -> None:
@@ -149,7 +151,22 @@ def test_calibration_is_adopted_only_below_the_raw_wll() -> None:
     found = calibration_verdict("c", gate, figures)
     assert found.outcome == "adopt"
     assert found.reason == "temperature has the lowest WLL"
-    assert calibration_verdict("c", gate, figures | {"none": wll(0.5)}).outcome == "reject"
+    assert [check.value for check in found.checks] == [pytest.approx(0.01), pytest.approx(0.005)]
+    kept = calibration_verdict("c", gate, figures | {"none": wll(0.59), "isotonic": wll(0.6)})
+    assert (kept.outcome, kept.is_adopted) == ("keep", True)
+    assert kept.reason == "raw predictions are already the best"
+    assert [kept.result_of(check) for check in kept.checks] == ["kept", "kept"]
+    assert [found.result_of(check) for check in found.checks] == ["pass", "pass"]
+
+
+def test_digits_of_a_check_by_hand() -> None:
+    """The interval -0.002 .. 0.014 has a standard deviation of 0.016 / 3.92 = 0.0041: four decimals."""
+    check = Check(what="ap gain", value=0.0061234, threshold=">= 0", low=-0.002, high=0.014, passed=False)
+    assert (check.value_text, check.interval_text) == ("+0.0061", "-0.0020 .. +0.0140")
+    wide = check.model_copy(update={"low": -0.2, "high": 0.3})
+    assert (wide.value_text, wide.interval_text) == ("+0.01", "-0.20 .. +0.30")
+    assert check.model_copy(update={"value": None}).value_text == "missing"
+    assert Check(what="mean of p", value=0.01931, threshold="", passed=True, is_gain=False).value_text == "0.0193"
 
 
 def test_a_criterion_takes_one_threshold() -> None:
