@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
+from pipelines.common.keys import Sections, check_places
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
 from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
@@ -69,7 +70,12 @@ def _rename_sections(values: Values) -> Values:
 
 
 def data_section(values: Values, origin: str) -> DataConfig:
-    """The data part of a config."""
+    """The data part of a config.
+
+    Raises:
+        InputError: for an unknown section or a wrong value.
+    """
+    check_places(values, _sections(), origin)
     return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
 
 
@@ -98,6 +104,29 @@ class RankConfig:
     show_sharding: ShowShardingConfig
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+
+
+def _sections() -> Sections:
+    """All sections of a config."""
+    return {
+        "model": [config_class(name) for name in model_names()],
+        "trainer": [TrainerConfig, GBDTTrainerConfig],
+        "features": [FeatureConfig],
+        **_DATA_SECTIONS,
+        "models": [],
+        "retrieval": [RetrievalSettings],
+        "show_sharding": [ShowShardingConfig],
+        RUN_SECTION: [RunSection],
+    }
+
+
+_DATA_SECTIONS: Sections = {
+    "name": [],
+    "files": [RawFiles],
+    "generator": [GeneratorConfig],
+    "schema": [SchemaConfig],
+    "prepare": [PrepareConfig],
+}
 
 
 def _mapping(values: Any, path: Path, key: str) -> Values:
@@ -216,6 +245,13 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
     """
     file_values, override_values = load_sections(path), override_sections(overrides)
     names = {*RetrievalSettings.model_fields, *RetrievalSettings.renamed_keys}
+    own_sections: Sections = {
+        **dict.fromkeys(RetrievalSettings.model_fields, ()),
+        "model": [TwoTowerConfig],
+        "trainer": [RetrievalTrainerConfig],
+        "index": [IndexConfig],
+        **_DATA_SECTIONS,
+    }
     retrieval_overrides = {key: value for key, value in override_values.items() if key in names}
     data_overrides = {key: value for key, value in override_values.items() if key not in retrieval_overrides}
     if wrong := sorted(set(data_overrides) & set(_RUN_KEYS)):
@@ -223,6 +259,8 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
             f"{wrong[0]!r} is not a setting of a retrieval run: pass keys of the section 'retrieval' without its name"
         )
     origin = str(path) if not overrides else f"{path} with overrides"
+    current = {key: value for key, value in override_values.items() if key not in RetrievalSettings.renamed_keys}
+    check_places(current, own_sections, origin)
     section = merge(file_values.get("retrieval") or {}, retrieval_overrides)
     return RetrievalConfig(
         data=data_section(merge(file_values, data_overrides), origin),
