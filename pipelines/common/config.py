@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, model_validator
 
 from pipelines.common.keys import Sections, check_places
+from pipelines.common.layers import load_sections, override_sections, read_layers
 from ranking.gbdt import GBDTTrainerConfig
+from ranking.model_config import DeepModelConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
-from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
+from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.patterns import nearest
@@ -24,7 +26,6 @@ from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
-_RENAMED_SECTIONS = {"plan_only": "show_sharding"}
 _MODEL_KEYS = {"model", "trainer", "features"}
 
 
@@ -34,7 +35,7 @@ class DataConfig(StrictModel):
     model_config = ConfigDict(validate_by_name=True)
 
     name: str
-    files: RawFiles
+    files: RawFiles = RawFiles()
     generator: GeneratorConfig | None = None
     """Settings of the generator; None if the data cannot be generated."""
     schema_: SchemaConfig = Field(alias="schema")
@@ -43,30 +44,6 @@ class DataConfig(StrictModel):
     def dump(self) -> Values:
         """These sections as the values of a YAML file."""
         return self.model_dump(mode="json", by_alias=True)
-
-
-def read_layers(path: Path, overrides: Sequence[str]) -> Values:
-    """Reads a config file and applies the overrides of the command line."""
-    return merge(load_sections(path), override_sections(overrides))
-
-
-def load_sections(path: Path) -> Values:
-    """Reads a config file and renames sections of earlier versions."""
-    return _rename_sections(load_yaml(path))
-
-
-def override_sections(overrides: Sequence[str]) -> Values:
-    """Parses the overrides of the command line and renames sections of earlier versions."""
-    return _rename_sections(parse_overrides(overrides))
-
-
-def _rename_sections(values: Values) -> Values:
-    for old in _RENAMED_SECTIONS.keys() & values.keys():
-        new = _RENAMED_SECTIONS[old]
-        warn_of_new_name(old, new)
-        earlier = values.pop(old)
-        values[new] = merge(values[new], earlier) if isinstance(values.get(new), dict) else earlier
-    return values
 
 
 def data_section(values: Values, origin: str) -> DataConfig:
@@ -82,6 +59,11 @@ def data_section(values: Values, origin: str) -> DataConfig:
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
     """Reads the data part of a config file, with overrides."""
     return data_section(read_layers(path, overrides), str(path))
+
+
+def with_data_overrides(file_values: Values, override_values: Values) -> Values:
+    """The sections of a file, with the overrides of sections that describe the data."""
+    return merge(file_values, {key: value for key, value in override_values.items() if key in _DATA_SECTIONS})
 
 
 class ShowShardingConfig(StrictModel):
@@ -104,6 +86,13 @@ class RankConfig:
     show_sharding: ShowShardingConfig
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+    sections: Values
+    """All sections as the file and the overrides of the data set them; stored with the data if it is prepared now."""
+
+    def check_roles(self) -> None:
+        """Raises InputError if the schema lacks a role that the model needs, such as `target_item`."""
+        if isinstance(self.model, DeepModelConfig):
+            self.model.check_roles(self.data.schema_.sequences, self.data.schema_.target_item)
 
 
 def _sections() -> Sections:
@@ -129,7 +118,7 @@ _DATA_SECTIONS: Sections = {
 }
 
 
-def _mapping(values: Any, path: Path, key: str) -> Values:
+def section_mapping(values: Any, path: Path, key: str) -> Values:
     """A section as a mapping; an empty section gives an empty mapping."""
     if values is None:
         return {}
@@ -153,6 +142,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         InputError: for an unknown key or a wrong value.
     """
     file_values, override_values = load_sections(path), override_sections(overrides)
+    sections = with_data_overrides(file_values, override_values)
     if wrong := sorted({"models", "retrieval"} & override_values.keys()):
         raise InputError(
             f"{wrong[0]!r} is a section of a file, not of a ranking run: pass model.KEY=VALUE, trainer.KEY=VALUE or "
@@ -161,12 +151,12 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
     if model is None:
         model = _model_name(file_values, path)
     model_class = config_class(model)  # first: a wrong model name is the first error to report
-    model_sections = _mapping(file_values.pop("models", None), path, "models")
+    model_sections = section_mapping(file_values.pop("models", None), path, "models")
     known_models = model_names()
     for name in model_sections:
         if name not in known_models:
             raise InputError(f"{path}: models.{name}: unknown model{nearest(name, known_models)}")
-    model_section = _mapping(model_sections.get(model), path, f"models.{model}")
+    model_section = section_mapping(model_sections.get(model), path, f"models.{model}")
     if unknown := sorted(set(model_section) - _MODEL_KEYS):
         known_keys = ", ".join(sorted(_MODEL_KEYS))
         raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': allowed keys are {known_keys}")
@@ -184,6 +174,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
         show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
+        sections=sections,
     )
 
 
@@ -232,6 +223,8 @@ class RetrievalConfig:
     retrieval: RetrievalSettings
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+    sections: Values
+    """As in `RankConfig`."""
 
 
 def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
@@ -266,4 +259,5 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
         data=data_section(merge(file_values, data_overrides), origin),
         retrieval=validate(RetrievalSettings, section, origin),
         run=validate(RunSection, file_values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
+        sections=with_data_overrides(file_values, override_values),
     )

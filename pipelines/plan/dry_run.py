@@ -39,6 +39,10 @@ def print_dry_run(state: PlanState, dataset: PreparedDataset, world: World) -> N
         table.add_column(column, justify="right")
     speeds, total = finished_speeds(state), 0.0
     for step in state.plan.steps:
+        if (reason := state.why_not_applicable(step)) is not None:
+            name = f"gate {step.gate}" if isinstance(step, GateStep) else step.name
+            table.add_row(str(step.step), name, f"not applicable: {reason}", style="dim")
+            continue
         if isinstance(step, GateStep):
             verdicts = state.verdicts(step.gate)
             reason = f"no: decided ({verdicts[-1].outcome})" if state.is_decided(step.gate) else "yes: not decided"
@@ -119,7 +123,8 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
     n_rows, fits = len(dataset.split("full").fit_rows), []
     for name in names:
         rank_step = state.plan.named(name)
-        if isinstance(rank_step, RankStep) and state.is_required(name):
+        is_applicable = name not in state.not_applicable.steps
+        if isinstance(rank_step, RankStep) and is_applicable and state.is_required(name):
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = settings if metrics is None else fixed_length(settings, metrics)
             fits.append((settings, n_row_passes(settings, n_rows)))
