@@ -80,7 +80,8 @@ def load_prepare_config(path: Path, overrides: Sequence[str]) -> tuple[DataConfi
     if "name" in model:
         load_rank_config(path, None, overrides)
     elif not model:  # else it is unknown which model the section is for
-        for name in section_mapping(sections.get("models"), path, "models") or model_names()[:1]:
+        models = section_mapping(sections.get("models"), path, "models")
+        for name in [name for name in model_names() if name in models] or model_names()[:1]:  # either checks all names
             load_rank_config(path, name, overrides)
     load_retrieval_config(path, [])
     return data, sections

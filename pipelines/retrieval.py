@@ -86,6 +86,7 @@ def retrieval(
     """
     config = choose_config(config, data, TOSS_RETRIEVAL_CONFIG)
     settings = load_retrieval_config(config, overrides or [])
+    settings.check_roles()
     keep_freed_memory()
     world = join_world()
     with world.main_first():

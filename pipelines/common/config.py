@@ -226,6 +226,22 @@ class RetrievalConfig:
     sections: Values
     """As in `RankConfig`."""
 
+    @property
+    def missing_roles(self) -> tuple[str, ...]:
+        """The keys of the schema that two towers need and that are not set."""
+        schema = self.data.schema_
+        has_towers = schema.towers.get("item") and (schema.towers.get("user") or schema.towers.get("context"))
+        is_missing = {"target_item": schema.target_item is None, "towers": not has_towers}
+        return tuple(role for role, missing in is_missing.items() if missing)
+
+    def check_roles(self) -> None:
+        """Raises InputError if the schema lacks the target item, or features of the item or of requests."""
+        if missing := self.missing_roles:
+            raise InputError(
+                f"retrieval needs schema.{' and schema.'.join(missing)}: name the item's column, and the columns of "
+                "the towers item and user (or context)"
+            )
+
 
 def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
     """Reads a config file for retrieval.

@@ -1,6 +1,6 @@
 """Finds the steps and gates of a plan that a data set cannot run, such as those that need days or sequences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.plan.config import (
     EnsembleStep,
@@ -48,23 +48,17 @@ def _step_reason(
     match step:
         case RankStep() | SweepStep():
             model = state.rank_config(step).model
-            missing: tuple[str, ...] = ()
             if isinstance(model, DeepModelConfig):
                 missing = model.missing_roles(schema.sequences, schema.target_item)
-            if missing:
-                return f"the schema has no {' and no '.join(missing)}"
+                if missing:
+                    return _without(missing)
             if isinstance(step, RankStep):
                 if step.features_of is not None and step.features_of in steps:
                     return steps[step.features_of]
                 return holdout if set(step.evaluate_on) == {HOLDOUT} else None
             return None
         case RetrievalStep():
-            if schema.target_item is None:
-                return "the schema has no target_item"
-            if not schema.towers.get("item"):
-                return "schema.towers has no item"
-            has_request = schema.towers.get("user") or schema.towers.get("context")
-            return holdout if has_request else "schema.towers has no user"
+            return _without(state.retrieval_config(step).missing_roles) or holdout
         case EnsembleStep():
             n_members = sum(name not in steps for name in step.members)
             return f"it needs two members, and only {n_members} can run" if n_members < 2 else None
@@ -89,6 +83,10 @@ def _gate_reason(gate: Gate, schema: SchemaConfig, steps: Mapping[str, str], hol
         is_misspelt = nearest(gate.segmentation, schema.segments) != ""  # an error, not a property of the data
         reasons.append(None if is_misspelt else f"schema.segments has no {gate.segmentation!r}")
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _without(missing: Sequence[str]) -> str | None:
+    return f"the schema has no {' and no '.join(missing)}" if missing else None
 
 
 def _first(reasons: Iterable[str | None]) -> str | None:
