@@ -53,6 +53,7 @@ def compare(
             )
         print_differences(differences[run.name], f"{run.name} vs. {baseline.name} (baseline)", shown)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             out, {name: {key: d.model_dump() for key, d in values.items()} for name, values in differences.items()}
         )

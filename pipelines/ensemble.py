@@ -107,7 +107,8 @@ def build_ensemble(
         )
     run = RunFolder(folder, config)
     if not run.is_done:
-        stack_members(run, paths, runs, method, tuple(dict.fromkeys((metric, *named))), replicates, seed)
+        with run.removed_if_refused():
+            stack_members(run, paths, runs, method, tuple(dict.fromkeys((metric, *named))), replicates, seed)
     return run
 
 

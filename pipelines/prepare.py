@@ -1,41 +1,90 @@
-"""Turns raw parquet files into a prepared data set: vocabularies, statistics, folds and memory-mapped rows.
+"""Turns raw files into a prepared data set: vocabularies, statistics, folds and memory-mapped rows.
 
 python -m pipelines.prepare --config configs/toss.yaml --train data/toss/train.parquet --test data/toss/test.parquet \\
     --out prepared/toss
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.common.cli import TOSS_CONFIG, ConfigOption, Overrides, run_pipeline
-from pipelines.common.config import load_data_config
-from pipelines.common.data import prepare_raw, print_dataset
+from pipelines.common.cli import TOSS_CONFIG, Overrides, run_pipeline
+from pipelines.common.config import (
+    DataConfig,
+    data_section,
+    load_rank_config,
+    load_retrieval_config,
+    section_mapping,
+)
+from pipelines.common.data import PREPARED_ROOT, prepare_config_files, prepare_raw, print_dataset
+from pipelines.common.layers import read_layers
+from ranking.models import model_names
+from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
 from recsys.prepare.run import Engine
 
 
 def prepare_command(
-    train: Annotated[list[str], typer.Option(help="Training rows: a parquet file, a folder or a glob; repeatable.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the prepared data set to.")],
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Training rows: a file, a folder or a glob; repeatable. Default: the files that the config names."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the prepared data set to. Default: prepared/NAME.")
+    ] = None,
     valid: Annotated[list[str] | None, typer.Option(help="Validation rows, if the data has its own.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="Test rows, with or without labels.")] = None,
     engine: Annotated[
         Engine, typer.Option(help="local: the CPU cores of this machine; ray: a Ray cluster (RAY_ADDRESS).")
     ] = "local",
-    config: ConfigOption = TOSS_CONFIG,
+    config: Annotated[
+        Path, typer.Option(help="YAML file with the data schema and the settings.", show_default="configs/toss.yaml")
+    ] = TOSS_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Prepare raw parquet files for training.
+    """Prepare raw files for training.
 
     Reads the raw files once, fits vocabularies and column statistics, and
     encodes the rows. Writes vocab.json, stats.json, the fold indices and
-    memory-mapped Arrow files.
+    memory-mapped Arrow files, and the config, which later commands on this data
+    set use without --config.
     """
-    data = load_data_config(config, overrides or [])
-    folder = prepare_raw(data, train=train, valid=valid or [], test=test or [], out=out, engine=engine)
+    data, sections = load_prepare_config(config, overrides or [])
+    folder = out or PREPARED_ROOT / data.name
+    if train:
+        prepare_raw(data, train, valid or [], test or [], folder, engine, sections)
+    elif valid or test:
+        raise InputError(
+            "--valid and --test are given without --train: pass --train FILE, or name all files in the config"
+        )
+    else:
+        prepare_config_files(data, folder, engine, sections)
     print_dataset(PreparedDataset.open(folder))
+
+
+def load_prepare_config(path: Path, overrides: Sequence[str]) -> tuple[DataConfig, Values]:
+    """Reads a config file for preparation: the data config, and all sections, with overrides.
+
+    Validates the sections of training too: they are stored with the data, for later runs.
+
+    Raises:
+        InputError: for an unknown key or a wrong value in any section.
+    """
+    sections = read_layers(path, overrides)
+    data, model = data_section(sections, str(path)), section_mapping(sections.get("model"), path, "model")
+    if "name" in model:
+        load_rank_config(path, None, overrides)
+    elif not model:  # else it is unknown which model the section is for
+        models = section_mapping(sections.get("models"), path, "models")
+        for name in [name for name in model_names() if name in models] or model_names()[:1]:  # either checks all names
+            load_rank_config(path, name, overrides)
+    load_retrieval_config(path, [])
+    return data, sections
 
 
 if __name__ == "__main__":

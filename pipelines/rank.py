@@ -14,7 +14,7 @@ import typer
 from pipelines.common.auto import plan_of_training, resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
-from pipelines.common.data import find_prepared, recorded_data
+from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.fits import fit_split, share_tree_count
 from pipelines.sharding_plan import print_sharding_plan
 from ranking.baselines import measure_baselines
@@ -46,7 +46,7 @@ def rank(
         str | None,
         typer.Option(help=f"Model to train: {', '.join(model_names())}. Default: model.name of the config."),
     ] = None,
-    config: ConfigOption = TOSS_CONFIG,
+    config: ConfigOption = None,
     data: DataOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/DATA-MODEL-HASH, a hash of the settings.")
@@ -81,7 +81,9 @@ def rank(
     trainer.epochs=3. Running the same command again resumes an interrupted run,
     or prints the results of a finished one.
     """
+    config = choose_config(config, data, TOSS_CONFIG)
     settings = load_rank_config(config, model, overrides or [])
+    settings.check_roles()
     if show_sharding:
         if score_feature is not None:
             raise InputError(
@@ -92,7 +94,7 @@ def rank(
     keep_freed_memory()
     world = join_world()
     with world.main_first():
-        dataset = find_prepared(settings.data, data or recorded_data(settings.run))
+        dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
     splits = choose_splits(dataset, folds, settings.run.splits)
     if score_feature is None and settings.run.score_feature is not None:
         score_feature = Path(settings.run.score_feature.run)
@@ -112,7 +114,8 @@ def rank(
         data_name = f"{dataset.name} ({dataset.folder})"
         console.print(f"{settings.model.name} on {data_name}, splits: {', '.join(splits)}")
         console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
-        execute(run, settings, dataset, splits, world)
+        with run.removed_if_refused():
+            execute(run, settings, dataset, splits, world)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
         print_calibration(run.metrics().calibration)

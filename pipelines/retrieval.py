@@ -13,7 +13,7 @@ import typer
 
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
-from pipelines.common.data import find_prepared, recorded_data
+from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.rank import default_folder, describe_data
 from pipelines.reranking import check_reranker, rerank
 from pipelines.tower_fits import check_score_parts, fit_towers, score_rows
@@ -53,11 +53,12 @@ RECALL_PLOT, SEGMENTS_PLOT = "recall.png", "segments.png"
 
 def retrieval(
     config: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="YAML file with the data schema and the settings.", show_default="configs/toss_retrieval.yaml"
+            help="YAML file with the data schema and the settings. Default: the config that a prepared --data was "
+            "prepared with, else configs/toss_retrieval.yaml."
         ),
-    ] = TOSS_RETRIEVAL_CONFIG,
+    ] = None,
     data: DataOption = None,
     out: Annotated[
         Path | None,
@@ -83,11 +84,13 @@ def retrieval(
     model.output_dim=32 trainer.epochs=3. Running the same command again resumes
     an interrupted run, or prints the results of a finished one.
     """
+    config = choose_config(config, data, TOSS_RETRIEVAL_CONFIG)
     settings = load_retrieval_config(config, overrides or [])
+    settings.check_roles()
     keep_freed_memory()
     world = join_world()
     with world.main_first():
-        dataset = find_prepared(settings.data, data or recorded_data(settings.run))
+        dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
     name = choose_split(dataset, split or next(iter(settings.run.splits), None))
     if reranker is None and settings.run.reranker is not None:
         reranker = Path(settings.run.reranker)
@@ -101,7 +104,8 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
-        execute(run, settings, dataset, name, world, reranker)
+        with run.removed_if_refused():
+            execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")

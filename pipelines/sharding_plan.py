@@ -47,7 +47,7 @@ def assume_schema(settings: RankConfig, data: Path | None) -> Schema:
     assumed = settings.show_sharding.num_embeddings
     schema = _schema_without_data(settings) if data is None else None
     if schema is None:
-        schema = find_prepared(settings.data, data).split("full").schema
+        schema = find_prepared(settings.data, data, settings.sections).split("full").schema
     tables = list(schema.vocabularies)
     for table in assumed:
         if table not in tables:

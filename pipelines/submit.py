@@ -25,7 +25,7 @@ from recsys.runs.rows_to_score import FileRows, PreparedRows
 from recsys.runs.sample import read_sample
 from recsys.runs.submission import Scale, ScaleStats, ScoredRows, SubmissionSummary, SubmissionWriter, check_unique
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import read_json, write_json
+from recsys.system.files import new_folder, read_json, removed_if_refused, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console, progress_line
 from recsys.system.world import join_world
@@ -75,15 +75,17 @@ def submit(
     truth = None
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
+        if truth.is_by_order:
+            console.print(f"{labels} has no row numbers: its {rows.n_rows:,} rows are matched by their order")
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
         truth = Labels(test_labels, None)
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 
-    with held(out):
+    partial = out.with_name(out.name + ".partial")
+    with new_folder(out.parent), held(out), removed_if_refused(partial):
         if out.exists():  # another process wrote it after the first check
             raise InputError(f"{out} exists: choose another --out, or remove it")
-        partial = out.with_name(out.name + ".partial")
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
         with (

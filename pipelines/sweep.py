@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
 from pipelines.common.config import load_rank_config
-from pipelines.common.data import find_prepared, recorded_data
+from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.rank import RUNS, choose_splits, describe, execute
 from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import model_names
@@ -30,11 +30,12 @@ from recsys.report.tables import TextRow, text_table
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import RunMetrics
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import check_free, partial_folder, write_json
+from recsys.system.files import check_free, is_done, partial_folder, removed_if_refused, write_json
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from recsys.training.step import DivergenceError
 
+SWEEP_FILE = "sweep.json"
 _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -47,7 +48,7 @@ def sweep(
             help="KEY=A,B,C tries each value; KEY=LOW..HIGH[:log] samples a range; KEY=VALUE is fixed in all trials.",
         ),
     ],
-    config: ConfigOption = TOSS_CONFIG,
+    config: ConfigOption = None,
     data: Annotated[Path | None, typer.Option(help="Data of the trials, as in pipelines.rank.")] = None,
     out: Annotated[Path | None, typer.Option(help="Sweep folder to write. Default: runs/sweep-DATA-MODEL.")] = None,
     folds: Annotated[str | None, typer.Option(help="Folds of each trial, as in pipelines.rank.")] = None,
@@ -67,18 +68,26 @@ def sweep(
     same command again resumes an interrupted sweep, including its interrupted
     trial.
     """
+    config = choose_config(config, data, TOSS_CONFIG)
     space = parse_space(settings)
     for point in space.grid():  # validates every combination before training the first
-        load_rank_config(config, model, space.overrides(point))
+        load_rank_config(config, model, space.overrides(point)).check_roles()
     world = join_world()
     if world.size > 1:
         raise InputError("a sweep runs in one process: start it without torchrun")
     keep_freed_memory()
     first = load_rank_config(config, model, space.overrides(next(space.grid())))
-    dataset = find_prepared(first.data, data or recorded_data(first.run))
+    dataset = find_prepared(first.data, data or recorded_data(first.run), first.sections)
     folder = out or RUNS / f"sweep-{dataset.name}-{model}"
-    run_sweep(model, settings, config, dataset, choose_splits(dataset, folds), folder, world, metric, trials, prune)
+    splits = choose_splits(dataset, folds)
+    with removed_if_refused(folder, lambda: has_trials(folder)):
+        run_sweep(model, settings, config, dataset, splits, folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")
+
+
+def has_trials(folder: Path) -> bool:
+    """Whether a sweep folder has a finished trial, or the table of a finished sweep."""
+    return (folder / SWEEP_FILE).is_file() or any(is_done(trial) for trial in folder.glob("*"))
 
 
 def run_sweep(
@@ -219,11 +228,12 @@ def run_trial(
     console.print(f"trial {trial.number + 1}  {name}", style="bold")
     if not run.is_done:
         try:
-            execute(run, settings, dataset, splits, world, on_epoch)
+            with run.removed_if_refused():
+                execute(run, settings, dataset, splits, world, on_epoch)
         except (optuna.TrialPruned, DivergenceError) as error:
             reason = error if isinstance(error, DivergenceError) else "worse than the median of earlier trials"
             console.print(f"trial {trial.number + 1}  pruned: {reason}")
-            shutil.rmtree(partial_folder(run.folder))
+            shutil.rmtree(partial_folder(run.folder), ignore_errors=True)  # it is already removed after a divergence
             raise optuna.TrialPruned from error
     metrics = run.metrics()
     trial.set_user_attr("metrics", {name: metrics.overall.value(name) for name in METRIC_NAMES})
@@ -250,7 +260,7 @@ def report(study: optuna.Study, metric: MetricName, shown: Sequence[MetricName],
     title = f"{len(finished)} completed trials, best {TITLES[metric]} first"
     console.print(text_table(title, (*keys, *titles(shown), "rows/s"), rows, n_left=0))
     trials = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
-    write_json(folder / "sweep.json", {"metric": metric, "trials": trials})
+    write_json(folder / SWEEP_FILE, {"metric": metric, "trials": trials})
     return finished
 
 

@@ -5,6 +5,7 @@ Source: Zhou et al., "Deep interest network for click-through rate prediction", 
 Shapes: B rows of a batch, T behaviours of all rows, D embedding width, U hidden units, X width of concatenated vectors.
 """
 
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from ranking.matching import Matching, MatchingConfig
-from ranking.model_config import DeepModelConfig, Width
+from ranking.model_config import DeepModelConfig, Role, Width
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
@@ -56,8 +57,15 @@ class DINConfig(DeepModelConfig):
     gradient_checkpointing: bool = False
     """Trades time for memory: recomputes the MLP's activations in the backward pass."""
 
+    def missing_roles(self, sequences: Collection[str], target_item: str | None) -> tuple[Role, ...]:
+        """See `DeepModelConfig`."""
+        is_missing: dict[Role, bool] = {"sequences": not sequences, "target_item": target_item is None}
+        return tuple(role for role, missing in is_missing.items() if missing)
+
     @model_validator(mode="after")
     def _check_match_scores(self) -> "DINConfig":
+        if self.behaviours == ():
+            raise ValueError("behaviours is empty, and din attends to behaviours: name a sequence, or set null")
         if self.match_scores and self.pooling == "mean":
             raise ValueError("match_scores=true needs pooling=attention, got pooling=mean: change one of them")
         return self
@@ -127,17 +135,17 @@ class DIN(nn.Module):
         schema: features and table sizes; `target_item` names the candidate's column.
 
     Raises:
-        InputError: when the schema has no target item, `behaviours` names an unknown sequence, or `target_with` names
-            the target or a feature that is not categorical.
+        InputError: when the schema has no target item or no sequences, `behaviours` names an unknown sequence, or
+            `target_with` names the target or a feature that is not categorical.
     """
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
-        if schema.target_item is None:
-            raise InputError("din needs schema.target_item, which is not set: name the column of the candidate item")
-        self.target = schema.target_item
         n_steps = {feature.name: len(feature.columns) for feature in schema.column_sequences}
         all_sequences = [*(s.name for s in schema.token_sequences), *n_steps]
+        config.check_roles(all_sequences, schema.target_item)
+        assert schema.target_item is not None
+        self.target = schema.target_item
         self.sequences = tuple(all_sequences) if config.behaviours is None else config.behaviours
         if unknown := [name for name in self.sequences if name not in all_sequences]:
             raise InputError(

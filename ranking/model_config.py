@@ -1,14 +1,24 @@
 """The base class of the configs of deep ranking models."""
 
-from typing import Annotated, Self
+from collections.abc import Collection
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field
 
 from recsys.config import StrictModel
 from recsys.defaults import DataSize
+from recsys.errors import InputError
 
 Width = Annotated[int, Field(ge=1)]
 """Width of a layer."""
+
+
+Role = Literal["sequences", "target_item"]
+"""A key of the schema that a model may need."""
+_MEANINGS: dict[Role, str] = {
+    "sequences": "the behaviours that it attends to",
+    "target_item": "the column of the candidate item",
+}
 
 
 class DeepModelConfig(StrictModel):
@@ -24,3 +34,18 @@ class DeepModelConfig(StrictModel):
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size; the base class has none."""
         return self
+
+    def missing_roles(self, sequences: Collection[str], target_item: str | None) -> tuple[Role, ...]:
+        """The roles that the model needs and a schema does not have.
+
+        Args:
+            sequences: the sequences of the schema.
+            target_item: its target item.
+        """
+        return ()
+
+    def check_roles(self, sequences: Collection[str], target_item: str | None) -> None:
+        """Raises InputError if a schema lacks a role that the model needs; see `missing_roles`."""
+        if missing := self.missing_roles(sequences, target_item):
+            names = " and ".join(f"schema.{role} ({_MEANINGS[role]})" for role in missing)
+            raise InputError(f"{self.name} needs {names}, not set: add it to the config, or choose another model")

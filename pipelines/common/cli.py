@@ -28,8 +28,11 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retrieval.yaml"
 
 ConfigOption = Annotated[
-    Path,
-    typer.Option(help="YAML file with the data schema and the settings.", show_default="configs/toss.yaml"),
+    Path | None,
+    typer.Option(
+        help="YAML file with the data schema and the settings. Default: the config that a prepared --data was prepared "
+        "with, else configs/toss.yaml."
+    ),
 ]
 DataOption = Annotated[
     Path | None,

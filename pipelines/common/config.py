@@ -7,9 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
+from pipelines.common.keys import Sections, check_places
+from pipelines.common.layers import load_sections, override_sections, read_layers
 from ranking.gbdt_config import GBDTTrainerConfig
+from ranking.model_config import DeepModelConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
-from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
+from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.evaluation.metrics import MetricName
@@ -25,7 +28,6 @@ from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", EVALUATION_SECTION, RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
-_RENAMED_SECTIONS = {"plan_only": "show_sharding"}
 _MODEL_KEYS = {"model", "trainer", "features"}
 
 
@@ -35,7 +37,7 @@ class DataConfig(StrictModel):
     model_config = ConfigDict(validate_by_name=True)
 
     name: str
-    files: RawFiles
+    files: RawFiles = RawFiles()
     generator: GeneratorConfig | None = None
     """Settings of the generator; None if the data cannot be generated."""
     schema_: SchemaConfig = Field(alias="schema")
@@ -46,38 +48,24 @@ class DataConfig(StrictModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def read_layers(path: Path, overrides: Sequence[str]) -> Values:
-    """Reads a config file and applies the overrides of the command line."""
-    return merge(load_sections(path), override_sections(overrides))
-
-
-def load_sections(path: Path) -> Values:
-    """Reads a config file and renames sections of earlier versions."""
-    return _rename_sections(load_yaml(path))
-
-
-def override_sections(overrides: Sequence[str]) -> Values:
-    """Parses the overrides of the command line and renames sections of earlier versions."""
-    return _rename_sections(parse_overrides(overrides))
-
-
-def _rename_sections(values: Values) -> Values:
-    for old in _RENAMED_SECTIONS.keys() & values.keys():
-        new = _RENAMED_SECTIONS[old]
-        warn_of_new_name(old, new)
-        earlier = values.pop(old)
-        values[new] = merge(values[new], earlier) if isinstance(values.get(new), dict) else earlier
-    return values
-
-
 def data_section(values: Values, origin: str) -> DataConfig:
-    """The data part of a config."""
+    """The data part of a config.
+
+    Raises:
+        InputError: for an unknown section or a wrong value.
+    """
+    check_places(values, _sections(), origin)
     return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
 
 
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
     """Reads the data part of a config file, with overrides."""
     return data_section(read_layers(path, overrides), str(path))
+
+
+def with_data_overrides(file_values: Values, override_values: Values) -> Values:
+    """The sections of a file, with the overrides of sections that describe the data."""
+    return merge(file_values, {key: value for key, value in override_values.items() if key in _DATA_SECTIONS})
 
 
 class ShowShardingConfig(StrictModel):
@@ -101,6 +89,13 @@ class RankConfig:
     show_sharding: ShowShardingConfig
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+    sections: Values
+    """All sections as the file and the overrides of the data set them; stored with the data if it is prepared now."""
+
+    def check_roles(self) -> None:
+        """Raises InputError if the schema lacks a role that the model needs, such as `target_item`."""
+        if isinstance(self.model, DeepModelConfig):
+            self.model.check_roles(self.data.schema_.sequences, self.data.schema_.target_item)
 
     @property
     def named_metrics(self) -> tuple[MetricName, ...]:
@@ -109,7 +104,31 @@ class RankConfig:
         return named_metrics(self.evaluation.metric, () if stopping is None else stopping.weights)
 
 
-def _mapping(values: Any, path: Path, key: str) -> Values:
+def _sections() -> Sections:
+    """All sections of a config."""
+    return {
+        "model": [config_class(name) for name in model_names()],
+        "trainer": [TrainerConfig, GBDTTrainerConfig],
+        "features": [FeatureConfig],
+        **_DATA_SECTIONS,
+        "models": [],
+        "retrieval": [RetrievalSettings],
+        "show_sharding": [ShowShardingConfig],
+        EVALUATION_SECTION: [EvaluationConfig],
+        RUN_SECTION: [RunSection],
+    }
+
+
+_DATA_SECTIONS: Sections = {
+    "name": [],
+    "files": [RawFiles],
+    "generator": [GeneratorConfig],
+    "schema": [SchemaConfig],
+    "prepare": [PrepareConfig],
+}
+
+
+def section_mapping(values: Any, path: Path, key: str) -> Values:
     """A section as a mapping; an empty section gives an empty mapping."""
     if values is None:
         return {}
@@ -133,6 +152,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         InputError: for an unknown key or a wrong value.
     """
     file_values, override_values = load_sections(path), override_sections(overrides)
+    sections = with_data_overrides(file_values, override_values)
     if wrong := sorted({"models", "retrieval"} & override_values.keys()):
         raise InputError(
             f"{wrong[0]!r} is a section of a file, not of a ranking run: pass model.KEY=VALUE, trainer.KEY=VALUE or "
@@ -141,12 +161,12 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
     if model is None:
         model = _model_name(file_values, path)
     model_class = config_class(model)  # first: a wrong model name is the first error to report
-    model_sections = _mapping(file_values.pop("models", None), path, "models")
+    model_sections = section_mapping(file_values.pop("models", None), path, "models")
     known_models = model_names()
     for name in model_sections:
         if name not in known_models:
             raise InputError(f"{path}: models.{name}: unknown model{nearest(name, known_models)}")
-    model_section = _mapping(model_sections.get(model), path, f"models.{model}")
+    model_section = section_mapping(model_sections.get(model), path, f"models.{model}")
     if unknown := sorted(set(model_section) - _MODEL_KEYS):
         known_keys = ", ".join(sorted(_MODEL_KEYS))
         raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': allowed keys are {known_keys}")
@@ -165,6 +185,7 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         evaluation=validate(EvaluationConfig, values.get(EVALUATION_SECTION) or {}, origin, f"{EVALUATION_SECTION}."),
         show_sharding=validate(ShowShardingConfig, values.get("show_sharding") or {}, origin, "show_sharding."),
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
+        sections=sections,
     )
 
 
@@ -213,6 +234,24 @@ class RetrievalConfig:
     retrieval: RetrievalSettings
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
+    sections: Values
+    """As in `RankConfig`."""
+
+    @property
+    def missing_roles(self) -> tuple[str, ...]:
+        """The keys of the schema that two towers need and that are not set."""
+        schema = self.data.schema_
+        has_towers = schema.towers.get("item") and (schema.towers.get("user") or schema.towers.get("context"))
+        is_missing = {"target_item": schema.target_item is None, "towers": not has_towers}
+        return tuple(role for role, missing in is_missing.items() if missing)
+
+    def check_roles(self) -> None:
+        """Raises InputError if the schema lacks the target item, or features of the item or of requests."""
+        if missing := self.missing_roles:
+            raise InputError(
+                f"retrieval needs schema.{' and schema.'.join(missing)}: name the item's column, and the columns of "
+                "the towers item and user (or context)"
+            )
 
 
 def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConfig:
@@ -226,6 +265,13 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
     """
     file_values, override_values = load_sections(path), override_sections(overrides)
     names = {*RetrievalSettings.model_fields, *RetrievalSettings.renamed_keys}
+    own_sections: Sections = {
+        **dict.fromkeys(RetrievalSettings.model_fields, ()),
+        "model": [TwoTowerConfig],
+        "trainer": [RetrievalTrainerConfig],
+        "index": [IndexConfig],
+        **_DATA_SECTIONS,
+    }
     retrieval_overrides = {key: value for key, value in override_values.items() if key in names}
     data_overrides = {key: value for key, value in override_values.items() if key not in retrieval_overrides}
     if wrong := sorted(set(data_overrides) & set(_RUN_KEYS)):
@@ -233,9 +279,12 @@ def load_retrieval_config(path: Path, overrides: Sequence[str]) -> RetrievalConf
             f"{wrong[0]!r} is not a setting of a retrieval run: pass keys of the section 'retrieval' without its name"
         )
     origin = str(path) if not overrides else f"{path} with overrides"
+    current = {key: value for key, value in override_values.items() if key not in RetrievalSettings.renamed_keys}
+    check_places(current, own_sections, origin)
     section = merge(file_values.get("retrieval") or {}, retrieval_overrides)
     return RetrievalConfig(
         data=data_section(merge(file_values, data_overrides), origin),
         retrieval=validate(RetrievalSettings, section, origin),
         run=validate(RunSection, file_values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
+        sections=with_data_overrides(file_values, override_values),
     )

@@ -4,22 +4,43 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from pipelines.common.config import DataConfig
+from recsys.config import Values
 from recsys.data.config import RawFiles
 from recsys.data.dataset import PreparedDataset
-from recsys.data.layout import SCHEMA_FILE
+from recsys.data.layout import CONFIG_FILE, SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.prepare.run import Engine, fingerprint, prepare
-from recsys.runs.config import RunSection
+from recsys.runs.config import RUN_SECTION, RunSection
 from recsys.synthetic import generate
-from recsys.system.files import is_done
+from recsys.system.files import is_done, partial_folder, removed_if_refused
 from recsys.system.progress import console
 
 DATA_VARIABLE = "GATECTR_DATA"
 DATA_ROOTS = (Path("data"), Path("..", "shared", "data"))
 PREPARED_ROOT = Path("prepared")
+
+
+def choose_config(config: Path | None, data: Path | None, default: Path) -> Path:
+    """The config file of a pipeline.
+
+    Args:
+        config: the value of `--config`.
+        data: the value of `--data`; without `--config`, the config stored in a prepared data set is used.
+        default: the config if neither names one.
+    """
+    if config is not None:
+        return config
+    stored = None if data is None else stored_config(data)
+    return default if stored is None else stored
+
+
+def stored_config(data: Path) -> Path | None:
+    """The config stored in a prepared data set; None for other folders, and for data of versions that stored none."""
+    return data / CONFIG_FILE if (data / SCHEMA_FILE).is_file() and (data / CONFIG_FILE).is_file() else None
 
 
 def prepare_raw(
@@ -29,8 +50,19 @@ def prepare_raw(
     test: Sequence[str],
     out: Path,
     engine: Engine = "local",
+    sections: Values | None = None,
 ) -> Path:
-    """Prepares the files given on the command line, with paths relative to the working folder."""
+    """Prepares the files given on the command line, with paths relative to the working folder.
+
+    Args:
+        config: the data config.
+        train: training files.
+        valid: validation files.
+        test: test files.
+        out: the folder to write.
+        engine: as in `recsys.prepare.run.prepare`.
+        sections: all sections of the config, to store with the data; None stores those of `config`.
+    """
     first = Path(train[0]).absolute()
     folder = next(path for path in (first, *first.parents) if path.is_dir())  # that of side tables and the truth
     files = RawFiles(
@@ -39,16 +71,46 @@ def prepare_raw(
         test=tuple(str(Path(path).absolute()) for path in test),
         truth=config.files.truth,
     )
-    return prepare(config.schema_, files, config.prepare, folder, out, config.name, engine)
+    return _prepare(config, files, folder, out, engine, sections)
 
 
-def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
+def prepare_config_files(config: DataConfig, out: Path, engine: Engine, sections: Values) -> Path:
+    """Prepares the files that a config names, in its folder or as its generator writes them.
+
+    Raises:
+        InputError: when the config names no files, or they do not exist.
+    """
+    return _prepare(config, config.files, _default_folder(config, "--train FILE"), out, engine, sections)
+
+
+def _prepare(
+    config: DataConfig, files: RawFiles, folder: Path, out: Path, engine: Engine, sections: Values | None
+) -> Path:
+    """Prepares files and stores the config; a refused data set leaves no files."""
+    if not files.train:
+        raise InputError(f"config {config.name!r} names no training files: set files.train, or pass --train FILE")
+    with removed_if_refused(partial_folder(out)):
+        prepare(config.schema_, files, config.prepare, folder, out, config.name, engine)
+    stored = {key: value for key, value in (sections or config.dump()).items() if key != RUN_SECTION}
+    named_files = files.model_copy(update={"folder": str(folder.resolve())})
+    stored["files"] = named_files.model_dump(mode="json", exclude_defaults=True)
+    text = OmegaConf.to_yaml(OmegaConf.create(stored))  # quotes text that looks like a number
+    path = out / CONFIG_FILE
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        temporary = path.with_name(f"{CONFIG_FILE}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    return out
+
+
+def find_prepared(config: DataConfig, data: Path | None, sections: Values | None = None) -> PreparedDataset:
     """The prepared data set of a pipeline's `--data`.
 
     Args:
         config: the data config, which a prepared data set has to match.
         data: a prepared folder, or a folder of raw files (prepared once); None takes generated data if the config
             has a generator, else the config's `files.folder`.
+        sections: all sections of the config, to store with data that is prepared now; None stores those of `config`.
 
     Raises:
         InputError: when the data does not exist or was prepared with another schema.
@@ -64,7 +126,7 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
     out = PREPARED_ROOT / f"{config.name}-{digest[:8]}"
     if not is_done(out):
         console.print(f"preparing {folder} once, into {out}")
-        prepare(config.schema_, config.files, config.prepare, folder, out, config.name)
+        _prepare(config, config.files, folder, out, "local", sections)
     return PreparedDataset.open(out)
 
 
@@ -102,7 +164,8 @@ def recorded_data(run: RunSection) -> Path | None:
     return folder
 
 
-def _default_folder(config: DataConfig) -> Path:
+def _default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
+    """The folder of the config's files, or of the data of its generator; `option` is what errors advise to pass."""
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):
@@ -111,13 +174,13 @@ def _default_folder(config: DataConfig) -> Path:
         return folder
     name = config.files.folder
     if name is None:
-        raise InputError(f"config {config.name!r} does not set files.folder: pass --data FOLDER")
+        raise InputError(f"config {config.name!r} does not set files.folder: pass {option}")
     roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else list(DATA_ROOTS)
     for root in roots:
         if (root / name).is_dir():
             return root / name
     paths = ", ".join(str(root / name) for root in roots)
-    raise InputError(f"config {config.name!r}: no data at {paths}: pass --data FOLDER or set {DATA_VARIABLE}")
+    raise InputError(f"config {config.name!r}: no data at {paths}: pass {option} or set {DATA_VARIABLE}")
 
 
 def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:

@@ -4,6 +4,7 @@ python -m pipelines.plan --out runs/plan
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,15 @@ import typer
 import yaml
 
 from pipelines.common.cli import CONFIGS, Overrides
-from pipelines.common.data import find_prepared
-from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, SweepStep, load_plan
+from pipelines.common.data import find_prepared, stored_config
+from pipelines.plan.applicable import find_not_applicable
+from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep, load_plan
 from pipelines.plan.dry_run import print_dry_run
 from pipelines.plan.estimates import as_text
 from pipelines.plan.gates import check_segmentation
 from pipelines.plan.report import write_report
 from pipelines.plan.state import PlanState
-from pipelines.plan.steps import FOLDS, SUBMISSION_FILE, run_step
+from pipelines.plan.steps import DATA_FILE, FOLDS, SUBMISSION_FILE, run_step
 from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
@@ -28,17 +30,21 @@ from recsys.evaluation.verdicts import STYLES
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import DONE, write_json
+from recsys.system.files import DONE, is_done, removed_if_refused, write_json
 from recsys.system.progress import console
-from recsys.system.world import join_world
+from recsys.system.world import World, join_world
 
 PLAN_FILE = "plan.yaml"
 
 
 def plan(
     config: Annotated[
-        Path, typer.Option(help="YAML file with the steps and gates.", show_default="configs/plan.yaml")
-    ] = CONFIGS / "plan.yaml",
+        Path | None,
+        typer.Option(
+            help="YAML file with the steps and gates. Default: configs/plan.yaml, with the config that a prepared "
+            "--data was prepared with."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data of all steps, as in pipelines.rank.")] = None,
     out: Annotated[Path, typer.Option(help="Plan folder to write.")] = Path("runs/plan"),
     dry_run: Annotated[
@@ -53,7 +59,7 @@ def plan(
     interrupted one. KEY=VALUE arguments override keys of the plan, or of the
     config in all steps.
     """
-    chosen = load_plan(config, tuple(overrides or ()))
+    chosen = choose_plan(config, data, tuple(overrides or ()))
     state = PlanState(chosen, out)
     check_settings(state)
     world = join_world()
@@ -61,21 +67,53 @@ def plan(
         raise InputError("a plan runs in one process: start it without torchrun")
     keep_freed_memory()
     claim(out, chosen, is_writer=False)  # checked before the data is prepared, which may take long
-    dataset = find_prepared(state.data_config(), data)
-    check_data(chosen, dataset)
+    dataset = find_prepared(state.data_config(), data, state.sections())
+    state = replace(state, not_applicable=find_not_applicable(state, dataset))
+    check_data(state, dataset)
     if dry_run:
         print_dry_run(state, dataset, world)
         return
-    claim(out, chosen, is_writer=True)
-    for step in chosen.steps:
-        if not isinstance(step, GateStep) and state.is_required(step.name) is False:
-            continue
-        title = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
-        console.rule(title, align="left")
-        start = time.perf_counter()
-        run_step(state, step, dataset, world)
-        console.print(f"{title}: {as_text(time.perf_counter() - start)}", style="dim")
-    finish(state, dataset)
+    with removed_if_refused(out, lambda: has_runs(out)):
+        claim(out, chosen, is_writer=True)
+        for step in chosen.steps:
+            take_step(state, step, dataset, world)
+        finish(state, dataset)
+
+
+def choose_plan(config: Path | None, data: Path | None, overrides: tuple[str, ...]) -> PlanConfig:
+    """The plan of `--config`, or the default plan, for the config that its data was prepared with.
+
+    Raises:
+        InputError: for an invalid plan, and for a plan without a config on data that stores none.
+    """
+    path = config or CONFIGS / "plan.yaml"
+    chosen = load_plan(path, overrides)
+    stored = None if data is None else stored_config(data)
+    names_config = config is not None or any(override.startswith("config=") for override in overrides)
+    if stored is not None and (chosen.config is None or not names_config):
+        chosen = chosen.model_copy(update={"config": str(stored.resolve())})
+    if chosen.config is None:
+        raise InputError(f"{path} does not set config: set it to the YAML file of the data, or pass a prepared --data")
+    return chosen
+
+
+def take_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
+    """Runs a step, unless no gate requested it or the data set cannot run it."""
+    if not isinstance(step, GateStep) and state.is_required(step.name) is False:
+        return
+    title = f"step {step.step}, {f'gate {step.gate}' if isinstance(step, GateStep) else step.name}"
+    console.rule(title, align="left")
+    if (reason := state.why_not_applicable(step)) is not None:
+        console.print(f"not applicable: {reason}", style="dim")
+        return
+    start = time.perf_counter()
+    run_step(state, step, dataset, world)
+    console.print(f"{title}: {as_text(time.perf_counter() - start)}", style="dim")
+
+
+def has_runs(out: Path) -> bool:
+    """Whether a plan folder has a finished run, besides the folder that describes the data."""
+    return any(not (done.parent / DATA_FILE).is_file() for done in out.rglob(DONE))
 
 
 def claim(out: Path, chosen: PlanConfig, is_writer: bool) -> None:
@@ -123,14 +161,14 @@ def check_settings(state: PlanState) -> None:
                     )
 
 
-def check_data(chosen: PlanConfig, dataset: PreparedDataset) -> None:
-    """Raises InputError if the data lacks the folds, the holdout or the segments that a plan is evaluated on."""
-    for gate in chosen.gates.values():
-        if isinstance(gate, SegmentGate):
+def check_data(state: PlanState, dataset: PreparedDataset) -> None:
+    """Raises InputError if the data lacks the folds or the segments that a plan is evaluated on."""
+    for name, gate in state.plan.gates.items():
+        if isinstance(gate, SegmentGate) and name not in state.not_applicable.gates:
             check_segmentation(dataset, gate.segmentation)
-    for step in chosen.steps:
-        if isinstance(step, RankStep):
-            for evaluate_on in step.evaluate_on:
+    for step in state.plan.steps:
+        if isinstance(step, RankStep) and step.name not in state.not_applicable.steps:
+            for evaluate_on, _ in state.fits(step):
                 choose_splits(dataset, FOLDS[evaluate_on])
 
 
@@ -140,7 +178,7 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
     final = next((step for step in state.plan.steps if isinstance(step, FinalStep)), None)
     report = write_report(state, dataset)
     values = {
-        "final": state.folder(final.name).name if final is not None else None,
+        "final": state.folder(final.name).name if final is not None and is_done(state.folder(final.name)) else None,
         "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
     }
     write_json(state.out / PLAN_STATE_FILE, values)
@@ -154,6 +192,8 @@ def print_gates(state: PlanState) -> None:
     """Prints the table of verdicts."""
     rows = []
     for name in state.plan.gates:
+        if (reason := state.not_applicable.gates.get(name)) is not None:
+            rows.append(TextRow((name, "not applicable", "", reason, "", ""), "dim"))
         for verdict in state.verdicts(name):
             for number, check in enumerate(verdict.checks):
                 head = (name, verdict.outcome, " / ".join(verdict.runs.values())) if number == 0 else ("", "", "")
@@ -161,3 +201,5 @@ def print_gates(state: PlanState) -> None:
                 rows.append(TextRow((*head, *figures), STYLES[verdict.outcome] if number == 0 else None))
     columns = ("gate", "verdict", "runs", "measured", "95 % interval", "required")
     console.print(text_table("gates", columns, rows, n_left=len(columns)))
+    for name, reason in state.not_applicable.steps.items():
+        console.print(f"step {name}: not applicable: {reason}", style="dim")

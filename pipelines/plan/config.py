@@ -103,8 +103,9 @@ class PlanConfig(StrictModel):
     """A plan of steps and gates."""
 
     name: str
-    config: str
-    """YAML config of the data and the models; the path is relative to the plan file."""
+    config: str | None = None
+    """YAML config of the data and the models; the path is relative to the plan file. null: the config that the prepared
+    data set of `--data` was prepared with."""
     batch_size: Annotated[int, Field(ge=1)] = 65_536
     large_batch_size: Annotated[int, Field(ge=1)] = 262_144
     """Batch sizes that steps can use, as ${batch_size} and ${large_batch_size}."""
@@ -193,5 +194,5 @@ def load_plan(path: Path, overrides: tuple[str, ...]) -> PlanConfig:
         if "=" not in override:
             raise InputError(f"override {override!r} must be KEY=VALUE, such as trainer.epochs=3")
     plan = validate(PlanConfig, load_yaml(path, plan_overrides), str(path))
-    config = (path.parent / plan.config).resolve()
-    return plan.model_copy(update={"config": str(config), "set": (*plan.set, *step_overrides)})
+    config = None if plan.config is None else str((path.parent / plan.config).resolve())
+    return plan.model_copy(update={"config": config, "set": (*plan.set, *step_overrides)})

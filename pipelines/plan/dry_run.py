@@ -57,6 +57,10 @@ def print_dry_run(state: PlanState, dataset: PreparedDataset, world: World) -> N
     """Prints the table of steps; measures the speed of models without a finished run in short trials."""
     speeds, total, rows = finished_speeds(state), 0.0, []
     for step in state.plan.steps:
+        if (reason := state.why_not_applicable(step)) is not None:
+            name = f"gate {step.gate}" if isinstance(step, GateStep) else step.name
+            rows.append(TextRow((str(step.step), name, f"not applicable: {reason}", "", "", "", "", ""), "dim"))
+            continue
         work = _work(state, step, dataset, world)
         keys = list(dict.fromkeys(speed_key(fit.settings) for fit in work.fits))
         for fit in work.fits:
@@ -181,7 +185,8 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
     n_rows, fits = len(dataset.split("full").fit_rows), []
     for name in names:
         rank_step = state.plan.named(name)
-        if isinstance(rank_step, RankStep) and state.is_required(name):
+        is_applicable = name not in state.not_applicable.steps
+        if isinstance(rank_step, RankStep) and is_applicable and state.is_required(name):
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = settings if metrics is None else fixed_length(settings, metrics)
             fits.append(Fit(settings, n_rows, n_test))

@@ -99,7 +99,8 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
     settings = fixed_length(resolve_settings(state.rank_config(rank_step), dataset, ["full"], world), estimated)
     run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
     if not run.is_done:
-        execute(run, settings, dataset, ["full"], world)
+        with run.removed_if_refused():
+            execute(run, settings, dataset, ["full"], world)
     return run.folder
 
 

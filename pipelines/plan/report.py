@@ -33,6 +33,7 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
     }
     sections = [
         _gates(state),
+        _not_applicable(state),
         _models(state, runs, plots),
         curves(state, runs, plots),
         segments(state, runs, plots),
@@ -68,6 +69,17 @@ def _gates(state: PlanState) -> Section:
     columns = ("gate", "verdict", "check", "value", "95 % interval", "required", "runs", "description")
     text = "A rejected run cannot be chosen as the best run, but it stays in the ensemble."
     return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 5, 6, 7))] if rows else [])
+
+
+def _not_applicable(state: PlanState) -> Section:
+    """The steps and gates that the data set cannot run."""
+    reasons = dict(state.not_applicable.steps)
+    reasons |= {f"gate {name}": reason for name, reason in state.not_applicable.gates.items()}
+    if state.not_applicable.holdout is not None:
+        reasons["runs on the holdout"] = state.not_applicable.holdout
+    rows = tuple(row([name, reason]) for name, reason in reasons.items())
+    table = Table(("step or gate", "why it did not run"), rows, text_columns=(1,))
+    return Section("Not applicable", "", [table] if rows else [])
 
 
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
-from pipelines.plan.state import SWEEP_FILE, PlanState, Runs
+from pipelines.plan.state import PlanState, Runs
+from pipelines.sweep import SWEEP_FILE
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
 from recsys.report.comparison_plots import (
     plot_bars,

@@ -1,7 +1,7 @@
 """State of a plan: the run folders, the verdicts of its gates, and the settings of later steps that follow."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from pipelines.common.config import (
     data_section,
     load_rank_config,
     load_retrieval_config,
-    read_layers,
 )
+from pipelines.common.layers import read_layers
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
+from pipelines.sweep import SWEEP_FILE
 from ranking.gbdt_config import GBDTTrainerConfig
-from recsys.config import validate
+from recsys.config import Values, validate
+from recsys.data.split import HOLDOUT
 from recsys.evaluation.gates import EvaluateOn, Gate
 from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.verdicts import Verdict
@@ -28,7 +30,16 @@ from recsys.training.config import TrainerConfig
 Runs = dict[str, RunMetrics]
 """Metrics of finished runs, by name."""
 GATES = "gates"
-SWEEP_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """What the data set cannot run of a plan: the reasons by name."""
+
+    steps: Mapping[str, str] = field(default_factory=dict)
+    gates: Mapping[str, str] = field(default_factory=dict)
+    holdout: str | None = None
+    """Why no run is evaluated on the holdout; None if the data has one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,14 @@ class PlanState:
 
     plan: PlanConfig
     out: Path
+    not_applicable: NotApplicable = NotApplicable()
+    """See `pipelines.plan.applicable`; empty before the data is opened."""
+
+    @property
+    def config(self) -> Path:
+        """The config of the data and the models."""
+        assert self.plan.config is not None  # checked by `plan`
+        return Path(self.plan.config)
 
     def folder(self, name: str, evaluate_on: EvaluateOn = "folds") -> Path:
         """The run folder of a step."""
@@ -73,7 +92,11 @@ class PlanState:
 
     def data_config(self) -> DataConfig:
         """The data config of the plan."""
-        return data_section(read_layers(Path(self.plan.config), self._data_settings()), self.plan.config)
+        return data_section(self.sections(), str(self.config))
+
+    def sections(self) -> Values:
+        """All sections of the config, with the plan's settings of the data."""
+        return read_layers(self.config, self._data_settings())
 
     def _data_settings(self) -> list[str]:
         of_ranking = ("trainer.", "model.", "features.", f"{EVALUATION_SECTION}.")
@@ -146,11 +169,11 @@ class PlanState:
         point = self.best_point(step.best_of) if isinstance(step, RankStep) and step.best_of else ()
         shared = (*self.plan.set, *self.plan.models.get(step.model, ()))
         settings = (*shared, *adopted, *point, *step_settings, *overrides)
-        return load_rank_config(Path(self.plan.config), step.model, list(for_model(step.model, settings)))
+        return load_rank_config(self.config, step.model, list(for_model(step.model, settings)))
 
     def retrieval_config(self, step: RetrievalStep) -> RetrievalConfig:
         """The config of a retrieval step."""
-        return load_retrieval_config(Path(self.plan.config), [*self._data_settings(), *step.set])
+        return load_retrieval_config(self.config, [*self._data_settings(), *step.set])
 
     def best_point(self, sweep: str) -> tuple[str, ...]:
         """The point of a finished sweep with the best early-stopping metric; empty without a sweep or early stopping.
@@ -169,9 +192,17 @@ class PlanState:
         _, point = max(monitored, key=lambda scored: scored[0], default=(None, {}))
         return tuple(f"{key}={value}" for key, value in point.items())
 
+    def why_not_applicable(self, step: Step) -> str | None:
+        """Why the data set cannot run a step or a gate; None if it can."""
+        if isinstance(step, GateStep):
+            return self.not_applicable.gates.get(step.gate)
+        return self.not_applicable.steps.get(step.name)
+
     def fits(self, step: RankStep) -> Iterator[tuple[EvaluateOn, Path]]:
         """The run folders of a step, with the rows that each is evaluated on."""
         for evaluate_on in step.evaluate_on:
+            if evaluate_on == HOLDOUT and self.not_applicable.holdout is not None:
+                continue
             yield evaluate_on, self.folder(step.name, evaluate_on)
 
 

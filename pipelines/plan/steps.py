@@ -25,7 +25,7 @@ from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
 from pipelines.submit import submit
-from pipelines.sweep import run_sweep
+from pipelines.sweep import has_trials, run_sweep
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
@@ -42,7 +42,7 @@ from recsys.runs.metrics import EnsembleMetrics, HoldoutEnsembleMetrics
 from recsys.runs.predictions import RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, spread
-from recsys.system.files import finish_folder, is_done, partial_folder, read_json, write_json
+from recsys.system.files import finish_folder, is_done, partial_folder, read_json, removed_if_refused, write_json
 from recsys.system.progress import console
 from recsys.system.world import World
 from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
@@ -63,7 +63,9 @@ def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: Worl
         case SweepStep():
             settings = state.sweep_settings(step)
             splits = choose_splits(dataset, str(step.fold))
-            run_sweep(step.model, settings, Path(state.plan.config), dataset, splits, state.folder(step.name), world)
+            folder = state.folder(step.name)
+            with removed_if_refused(folder, lambda: has_trials(folder)):
+                run_sweep(step.model, settings, state.config, dataset, splits, folder, world)
         case RetrievalStep():
             retrieval_step(state, step, dataset, world)
         case GateStep():
@@ -109,7 +111,8 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
             data, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
         run = RunFolder(folder, resolved, world.is_main)
         if not run.is_done:
-            execute(run, settings, data, splits, world)
+            with run.removed_if_refused():
+                execute(run, settings, data, splits, world)
             print_summary(run.metrics(), folder.name)
             print_calibration(run.metrics().calibration)
 
@@ -118,12 +121,14 @@ def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDatas
     """Trains towers on all days but the last, evaluates them on it, and reranks with the reranker's holdout run."""
     settings = state.retrieval_config(step)
     resolved = describe_retrieval(settings, dataset, HOLDOUT)
-    reranker = None if step.reranker is None else state.folder(step.reranker, "holdout")
+    has_reranker = step.reranker is not None and step.reranker not in state.not_applicable.steps
+    reranker = state.folder(step.reranker, "holdout") if step.reranker is not None and has_reranker else None
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker)
     run = RunFolder(state.folder(step.name), resolved, world.is_main)
     if not run.is_done:
-        execute_retrieval(run, settings, dataset, HOLDOUT, world, reranker)
+        with run.removed_if_refused():
+            execute_retrieval(run, settings, dataset, HOLDOUT, world, reranker)
         print_retrieval(run.metrics_as(RetrievalMetrics), run.folder.name)
 
 

@@ -15,7 +15,7 @@ class RawFiles(StrictModel):
 
     folder: str | None = None
     """Default name of the data folder."""
-    train: Paths
+    train: Paths = ()
     valid: Paths = ()
     test: Paths = ()
     truth: str | None = None

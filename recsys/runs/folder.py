@@ -3,7 +3,8 @@
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +23,10 @@ from recsys.system.files import (
     begin_folder,
     check_free,
     is_done,
+    missing_paths,
     partial_folder,
     read_json,
+    remove_created,
     rename_partial,
     write_json,
 )
@@ -51,12 +54,14 @@ class RunFolder:
             raise InputError(f"--out {folder} is not the name of a new folder: choose another --out")
         self.folder, self._config = folder, identity(config)
         self._partial = partial_folder(folder)
+        self._created: list[Path] = []
         if is_done(folder):
             if self._saved_config(folder) != self._config:
                 raise InputError(f"{folder} holds a finished run of another config: choose another --out, or remove it")
             return
         if not is_writer:
             return
+        self._created = missing_paths(self._partial)
         check_free(folder, "run")
         begin_folder(folder, is_fresh=False)
         if (self._partial / CONFIG_FILE).is_file():
@@ -91,6 +96,16 @@ class RunFolder:
     def is_done(self) -> bool:
         """Whether the run is finished."""
         return is_done(self.folder)
+
+    @contextmanager
+    def removed_if_refused(self) -> Iterator[None]:
+        """Removes the unfinished folder, if it is new and has no finished fit, when the block raises InputError."""
+        try:
+            yield
+        except InputError:
+            if not any((self._partial / PARTS).glob("*.json")):
+                remove_created(self._created)
+            raise
 
     def metrics(self) -> RunMetrics:
         """Reads metrics.json of a finished ranking run or ensemble."""

@@ -25,10 +25,14 @@ class Labels:
     label: np.ndarray
     p: np.ndarray | None
     """[n] true probabilities; None if the file has none."""
+    is_by_order: bool = False
+    """Whether the file identifies no rows, so that row k of it is row k to score."""
 
 
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
     """Reads labels by id, or by row number (column `row_in_split`; `split` if the file has several partitions).
+
+    Without an id column in the schema and row numbers in the file, rows of an equal number are matched by their order.
 
     Args:
         path: the parquet, CSV or TSV file with labels.
@@ -42,6 +46,7 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     table = _read_columns(path, schema)
     if "split" in table.column_names:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
+    is_by_order = False
     row_column = next((name for name in _ROW_COLUMNS if name in table.column_names), None)
     if (name := schema.id) is not None and name in table.column_names:
         ids = _as_text(table[name], name, path)
@@ -52,9 +57,17 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
         row_numbers = _numbers(table, row_column, path)
         order = np.argsort(row_numbers, kind="stable")
         order = order if np.array_equal(row_numbers[order], np.arange(n_rows)) else np.full(n_rows, -1)
+    elif schema.id is None:
+        if table.num_rows != n_rows:
+            raise InputError(
+                f"{path} has {table.num_rows:,} rows, expected {n_rows:,}, one for each row to score: pass their "
+                f"labels, or add a column {_ROW_COLUMNS[0]!r} of row numbers"
+            )
+        order, is_by_order = np.arange(n_rows), True
     else:
-        expected = " or ".join(repr(name) for name in (schema.id, _ROW_COLUMNS[0]) if name is not None)
-        raise InputError(f"{path} has no column {expected}: its rows cannot be matched, add it")
+        raise InputError(
+            f"{path} has no column {schema.id!r} or {_ROW_COLUMNS[0]!r}: its rows cannot be matched, add it"
+        )
     if np.any(order < 0):
         raise InputError(
             f"{path} does not have exactly one row for each of the {n_rows:,} rows to score: pass their labels"
@@ -66,7 +79,7 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     p = _numbers(table, "p", path) if "p" in table.column_names else None
     if p is not None and not np.all((p >= 0) & (p <= 1)):
         raise InputError(f"{path}: column 'p' must contain probabilities in [0, 1]")
-    return Labels(label, p)
+    return Labels(label, p, is_by_order)
 
 
 def _read_columns(path: Path, schema: Schema) -> pa.Table:

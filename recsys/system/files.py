@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import InputError
-from recsys.system.lock import LOCK_FILE, hold, release
+from recsys.system.lock import LOCK_FILE, hold, is_held, lock_of, release
 from recsys.system.seal import DONE, seal
 
 
@@ -54,6 +56,61 @@ def rename_partial(folder: Path) -> None:
     partial = partial_folder(folder)
     release(partial)
     os.rename(partial, folder)
+
+
+@contextmanager
+def removed_if_refused(output: Path, is_kept: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Removes the file or folder that the block created, and new folders above it, if the block raises InputError.
+
+    Args:
+        output: the path.
+        is_kept: whether it holds finished parts, which another start can use.
+    """
+    created = missing_paths(output)
+    try:
+        yield
+    except InputError:
+        if not is_kept():
+            remove_created(created)
+        raise
+
+
+def missing_paths(output: Path) -> list[Path]:
+    """Returns a path and the folders above it, as far as they do not exist: the innermost first."""
+    output = output.absolute()
+    return [path for path in (output, *output.parents) if not path.exists()]
+
+
+def remove_created(paths: Sequence[Path]) -> None:
+    """Removes what was written at paths of `missing_paths`: the output, and the folders above it that are empty."""
+    output = next(iter(paths), None)
+    if output is None or (output.is_dir() and lock_of(output).exists() and not is_held(output)):
+        return  # another process created it
+    if output.is_dir():
+        release(output)
+        shutil.rmtree(output, ignore_errors=True)
+    else:
+        output.unlink(missing_ok=True)
+    _remove_empty(paths[1:])
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Creates a folder and those above it; if the block raises InputError, removes those that are new and empty."""
+    created = missing_paths(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except InputError:
+        _remove_empty(created)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def check_free(folder: Path, kind: str) -> None:

@@ -28,7 +28,7 @@ def hold(output: Path) -> None:
         InputError: when another process holds the lock.
     """
     path = lock_of(output).absolute()
-    if path in _locks and _read_holder(path) == _locks[path][1]:
+    if is_held(output):
         return
     _unlock(path)  # the lock file was removed with its folder
     lock = FileLock(path, timeout=0)
@@ -44,6 +44,12 @@ def hold(output: Path) -> None:
         lock.release()
         raise
     _locks[path] = lock, holder
+
+
+def is_held(output: Path) -> bool:
+    """Whether this process holds the lock of a folder or file."""
+    path = lock_of(output).absolute()
+    return path in _locks and _read_holder(path) == _locks[path][1]
 
 
 @contextmanager

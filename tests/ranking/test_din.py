@@ -149,8 +149,13 @@ def test_target_with_features_are_added_to_the_target(with_target: PreparedDatas
 
 
 def test_invalid_din_configs_are_refused(small: PreparedDataset, with_target: PreparedDataset) -> None:
-    with pytest.raises(InputError, match="schema.target_item, which is not set"):
+    with pytest.raises(InputError, match=r"din needs schema.target_item \(the column of the candidate item\), not set"):
         DIN(DINConfig(), small.split("full").schema)
+    no_behaviours = with_target.split("full").schema.model_copy(update={"token_sequences": (), "column_sequences": ()})
+    with pytest.raises(InputError, match=r"din needs schema.sequences \(the behaviours that it attends to\), not set"):
+        DIN(DINConfig(), no_behaviours)
+    with pytest.raises(ValueError, match="behaviours is empty, and din attends to behaviours"):
+        DINConfig(behaviours=())
     with pytest.raises(InputError, match="model.behaviours: 'sean' is not a sequence: the schema has seen, steps"):
         DIN(DINConfig(behaviours=("sean",)), with_target.split("full").schema)
     for wrong in ("shop", "colour"):

@@ -74,9 +74,16 @@ def test_other_labels_are_refused(
         read(small, tmp_path / "labels.parquet")
 
 
-def test_a_schema_without_ids_names_only_the_row_number(small: PreparedDataset, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"click": [0, 0, 0]}), tmp_path / "labels.parquet")
-    with pytest.raises(InputError, match="has no column 'row_in_split': its rows"):
-        read(small, tmp_path / "labels.parquet", has_id=False)
-    pq.write_table(pa.table({"click": [0, 1, 0], "row_in_split": [2, 0, 1]}), tmp_path / "labels.parquet")
-    assert read(small, tmp_path / "labels.parquet", has_id=False).label.tolist() == [1, 0, 0]
+def test_without_ids_rows_are_matched_by_number_or_else_by_order(small: PreparedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"click": [0, 1, 0], "row_in_split": [2, 0, 1]}), path)
+    by_number = read(small, path, has_id=False)
+    assert (by_number.label.tolist(), by_number.is_by_order) == ([1, 0, 0], False)
+    pq.write_table(pa.table({"click": [0, 1, 1]}), path)
+    by_order = read(small, path, has_id=False)
+    assert (by_order.label.tolist(), by_order.is_by_order) == ([0, 1, 1], True)
+    pq.write_table(pa.table({"split": ["train", "test", "test", "test"], "click": [0, 0, 1, 0]}), path)
+    assert read(small, path, has_id=False).label.tolist() == [0, 1, 0]
+    pq.write_table(pa.table({"click": [0, 1]}), path)
+    with pytest.raises(InputError, match="has 2 rows, expected 3, one for each row to score"):
+        read(small, path, has_id=False)

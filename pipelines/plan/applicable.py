@@ -1,0 +1,95 @@
+"""Finds the steps and gates of a plan that a data set cannot run, such as those that need days or sequences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipelines.plan.config import (
+    EnsembleStep,
+    FinalStep,
+    GateStep,
+    PrepareStep,
+    RankStep,
+    RetrievalStep,
+    Step,
+    SweepStep,
+)
+from pipelines.plan.state import NotApplicable, PlanState
+from ranking.model_config import DeepModelConfig
+from recsys.data.dataset import PreparedDataset
+from recsys.data.split import HOLDOUT
+from recsys.evaluation.gates import CalibrationGate, DistributionGate, EvaluateOn, Gate, RetrievalGate, SegmentGate
+from recsys.patterns import nearest
+from recsys.schema.config import SchemaConfig
+
+
+def find_not_applicable(state: PlanState, dataset: PreparedDataset) -> NotApplicable:
+    """Finds what a data set cannot run of a plan, and what depends on it."""
+    schema = dataset.manifest.schema_config
+    holdout = None
+    if HOLDOUT not in dataset.split_names:
+        holdout = "the schema has no day" if schema.day is None else "the training rows have fewer than two days"
+    steps: dict[str, str] = {}
+    gates: dict[str, str] = {}
+    for step in state.plan.steps:
+        if isinstance(step, GateStep):
+            reason = _gate_reason(state.plan.gates[step.gate], schema, steps, holdout)
+            if reason is not None:
+                gates[step.gate] = reason
+        elif (reason := _step_reason(state, step, schema, steps, holdout)) is not None:
+            steps[step.name] = reason
+        elif (gate := state.plan.gate_of_retry(step.name)) in gates:
+            steps[step.name] = f"gate {gate} is not applicable"
+    return NotApplicable(steps, gates, holdout)
+
+
+def _step_reason(
+    state: PlanState, step: Step, schema: SchemaConfig, steps: Mapping[str, str], holdout: str | None
+) -> str | None:
+    """Why a step cannot run; None if it can. `steps` has the reasons of earlier steps."""
+    match step:
+        case RankStep() | SweepStep():
+            model = state.rank_config(step).model
+            if isinstance(model, DeepModelConfig):
+                missing = model.missing_roles(schema.sequences, schema.target_item)
+                if missing:
+                    return _without(missing)
+            if isinstance(step, RankStep):
+                if step.features_of is not None and step.features_of in steps:
+                    return steps[step.features_of]
+                return holdout if set(step.evaluate_on) == {HOLDOUT} else None
+            return None
+        case RetrievalStep():
+            return _without(state.retrieval_config(step).missing_roles) or holdout
+        case EnsembleStep():
+            n_members = sum(name not in steps for name in step.members)
+            return f"it needs two members, and only {n_members} can run" if n_members < 2 else None
+        case FinalStep():
+            return _first(steps.get(name) for name in step.best_of)
+        case PrepareStep() | GateStep():
+            return None
+
+
+def _gate_reason(gate: Gate, schema: SchemaConfig, steps: Mapping[str, str], holdout: str | None) -> str | None:
+    """Why a gate cannot be evaluated; None if it can. `steps` has the reasons of earlier steps."""
+    if isinstance(gate, DistributionGate | CalibrationGate):
+        return steps.get(gate.run)
+
+    def reason(name: str, evaluate_on: EvaluateOn) -> str | None:
+        return steps.get(name) or (holdout if evaluate_on == HOLDOUT else None)
+
+    reasons = [reason(gate.candidate, gate.evaluate_on)]
+    reasons += [steps.get(gate.retrieval)] if isinstance(gate, RetrievalGate) else []
+    reasons.append(_first(reason(name, gate.evaluate_on) for name in gate.baselines))
+    if isinstance(gate, SegmentGate) and gate.segmentation not in schema.segments:
+        is_misspelt = nearest(gate.segmentation, schema.segments) != ""  # an error, not a property of the data
+        reasons.append(None if is_misspelt else f"schema.segments has no {gate.segmentation!r}")
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _without(missing: Sequence[str]) -> str | None:
+    return f"the schema has no {' and no '.join(missing)}" if missing else None
+
+
+def _first(reasons: Iterable[str | None]) -> str | None:
+    """The first of the reasons if every run has one; None if some run has none."""
+    found = list(reasons)
+    return None if None in found else found[0]
