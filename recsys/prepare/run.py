@@ -37,7 +37,7 @@ Engine = Literal["local", "ray"]
 
 def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, folder: Path) -> str:
     """Hashes the input of a prepared data set: the settings, and the names, sizes and times of the raw files."""
-    side = [find_beside(table.file, folder, f"schema.side_tables.{name}") for name, table in schema.side_tables.items()]
+    side = [path for table in schema.side_tables.values() for path in find_beside(table.files, folder)]
     truth = [folder / files.truth] if files.truth and (folder / files.truth).is_file() else []
     rows = [find_files(file_names, folder) for file_names in (files.train, files.valid, files.test)]
     raw = []

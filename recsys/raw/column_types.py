@@ -51,7 +51,8 @@ def feature_roles(schema: Schema) -> list[Role]:
             roles.append(
                 Role(sequence.column, "a list sequence" if kind == "list" else "a delimited sequence", (kind,))
             )
-    roles += [Role(side.key, "the key of a side table", SINGLE_KINDS) for side in schema.side_tables.values()]
+    keys = dict.fromkeys(key for side in schema.side_tables.values() for key in side.keys)
+    roles += [Role(key, "the key of a side table", SINGLE_KINDS) for key in keys]
     return roles
 
 

@@ -54,7 +54,7 @@ def columns_in_files(
     files: Sequence[RawFile],
     schema: Schema,
     references: Mapping[str, ColumnType],
-    side_files: Mapping[str, RawFile] | None = None,
+    side_files: Mapping[str, Sequence[RawFile]] | None = None,
 ) -> list[ColumnInFile]:
     """Returns each column as it is in each file that has it.
 
@@ -63,7 +63,7 @@ def columns_in_files(
         files: the files of rows.
         schema: the roles.
         references: by column, its type in the first file that gives it one.
-        side_files: the file of each column of a side table, which is not in the files of rows.
+        side_files: the files of each column of a side table, which is not in the files of rows.
     """
     side_files = side_files or {}
     return [
@@ -75,7 +75,7 @@ def columns_in_files(
             is_untyped=column in file.untyped,
         )
         for column in dict.fromkeys(columns)
-        for file in ([side_files[column]] if column in side_files else files)
+        for file in side_files.get(column, files)
         if column in file.types
     ]
 

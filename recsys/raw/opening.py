@@ -8,7 +8,6 @@ import pyarrow as pa
 from recsys.data.config import RawFiles
 from recsys.data.groups import PARTITIONS, Partition
 from recsys.errors import InputError
-from recsys.patterns import match_columns
 from recsys.raw.column_types import (
     ColumnType,
     check_id,
@@ -19,19 +18,15 @@ from recsys.raw.column_types import (
     reference_types,
     training_roles,
 )
-from recsys.raw.conversion import convert
-from recsys.raw.files.find import check_distinct, find_beside, find_files
+from recsys.raw.files.find import check_distinct, find_files
 from recsys.raw.files.open import open_raw
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.forms import columns_in_files, common_form, compared_columns, form_for_scoring
-from recsys.raw.side_tables import JoinedTable, join_table, read_whole
+from recsys.raw.side_tables import SideFiles, open_side_table, read_side_table
 from recsys.raw.source import Source
-from recsys.schema.config import SchemaConfig, SideTable
+from recsys.schema.config import SchemaConfig
 from recsys.schema.kinds import Kind, ValueForm
 from recsys.schema.resolved import Schema, resolve_schema
-
-SideFiles = dict[str, tuple[RawFile, list[str]]]
-"""By side table: its file, and the columns to read, the key first."""
 
 _TYPE_OF_KIND: dict[Kind, pa.DataType] = {
     "number": pa.float64(),
@@ -59,28 +54,29 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
     opened = {split: [open_raw(path) for path in paths[split]] for split in PARTITIONS}
     first = opened["train"][0]
     check_names(first.names, [name for name in first.names if first.names.count(name) > 1], first.path)
-    side_files = {name: _open_side_table(side, name, folder) for name, side in config.side_tables.items()}
+    side_tables = [open_side_table(side, name, folder) for name, side in config.side_tables.items()]
     names = dict.fromkeys(first.names)
-    for name, (_, (key, *side_columns)) in side_files.items():
-        match_columns([key], names, f"schema.side_tables.{name}.key")
-        for column in side_columns:
+    for side in side_tables:
+        side.check_keys(names, "the data")
+        for column in side.columns:
             if column in names:
                 raise InputError(
-                    f"schema.side_tables.{name}: the data already has a column {column!r}: remove it from columns"
+                    f"schema.side_tables.{side.name}: the data already has a column {column!r}: remove it from columns"
                 )
             names[column] = None
     schema = resolve_schema(config, names, str(first.path))
     all_files = [file for split in PARTITIONS for file in opened[split]]
-    references = _references(all_files, side_files)
+    references = _references(all_files, side_tables)
+    _check_side_tables(schema, references, side_tables)
     for split in PARTITIONS:
         for file in opened[split]:
-            _check_columns(schema, references, side_files, split, file)
+            _check_columns(schema, references, side_tables, split, file)
         _check_optional_columns(schema, split, opened[split])
         if opened[split] and not any(file.n_rows for file in opened[split]):
             raise InputError(f"{paths[split][0]} has no rows: {split} files must have at least one row")
-    schema = _with_forms(schema, all_files, side_files, references)
-    side_tables = _read_side_tables(schema, side_files, references)
-    return Source(schema, opened, side_tables, references, _kinds(schema, references))
+    schema = _with_forms(schema, all_files, side_tables, references)
+    joined = {side.name: read_side_table(side, schema, references) for side in side_tables}
+    return Source(schema, opened, joined, references, _kinds(schema, references))
 
 
 def open_rows_to_score(
@@ -104,60 +100,67 @@ def open_rows_to_score(
             "these files as test files and score the test files"
         )
     files = [open_raw(path) for path in find_files(paths, folder)]
-    side_files = {name: _open_side_table(side, name, folder) for name, side in config.side_tables.items()}
-    references = _references(files, side_files)
+    side_tables = [open_side_table(side, name, folder) for name, side in config.side_tables.items()]
+    references = _references(files, side_tables)
     for column, kind in kinds.items():
         is_untyped = schema.form_of(column).text_as == "whole numbers"
         references[column] = ColumnType(_TYPE_OF_KIND.get(kind, pa.null()), None, is_untyped)
+    _check_side_tables(schema, references, side_tables)
     for file in files:
-        _check_columns(schema, references, side_files, "test", file)
+        _check_columns(schema, references, side_tables, "test", file)
     _check_optional_columns(schema, "test", files)
     forms = dict(schema.value_forms)
     for name, columns in compared_columns(schema).items():
-        in_files = columns_in_files(columns, files, schema, references, _file_of_side_column(side_files))
+        in_files = columns_in_files(columns, files, schema, references, _files_of_side_column(side_tables))
         forms[name] = form_for_scoring(schema.form_of(name), in_files, f"vocabulary {name!r}")
     schema = schema.model_copy(update={"value_forms": forms})
-    schema = schema.model_copy(update={"key_forms": _key_forms(schema, files, side_files, references)})
-    side_tables = _read_side_tables(schema, side_files, references)
+    schema = schema.model_copy(update={"key_forms": _key_forms(schema, files, side_tables, references)})
+    joined = {side.name: read_side_table(side, schema, references) for side in side_tables}
     if not any(file.n_rows for file in files):
         raise InputError(f"{files[0].path} has no rows to score")
-    return Source(schema, {"train": [], "valid": [], "test": files}, side_tables, references, dict(kinds))
+    return Source(schema, {"train": [], "valid": [], "test": files}, joined, references, dict(kinds))
 
 
-def _open_side_table(side: SideTable, name: str, folder: Path) -> tuple[RawFile, list[str]]:
-    path = find_beside(side.file, folder, f"schema.side_tables.{name}.file")
-    file, role = open_raw(path), f"schema.side_tables.{name} ({path})"
-    check_names(file.names, [column for column in file.names if file.names.count(column) > 1], path)
-    return file, match_columns([side.key, *side.columns], file.names, role)
+def _files_of_side_column(side_tables: Sequence[SideFiles]) -> dict[str, tuple[RawFile, ...]]:
+    return {column: side.files for side in side_tables for column in side.columns}
 
 
-def _file_of_side_column(side_files: SideFiles) -> dict[str, RawFile]:
-    return {column: file for file, (_, *columns) in side_files.values() for column in columns}
-
-
-def _references(files: Sequence[RawFile], side_files: SideFiles) -> dict[str, ColumnType]:
+def _references(files: Sequence[RawFile], side_tables: Sequence[SideFiles]) -> dict[str, ColumnType]:
     """Returns the types of the columns of the files of rows, and of those that side tables add."""
     references = reference_types(files)
-    for column, file in _file_of_side_column(side_files).items():
-        references[column] = ColumnType(file.types[column], file.path, column in file.untyped)
-    for file, (key, *_) in side_files.values():
-        is_untyped = key in references and references[key].is_untyped
-        if is_untyped and key not in file.untyped:
-            references[key] = ColumnType(file.types[key], file.path)
+    for side in side_tables:
+        types = side.types()
+        references |= {column: types[column] for column in side.columns}
+    for side in side_tables:
+        types = side.types()
+        for key in side.keys:
+            is_untyped = key in references and references[key].is_untyped
+            if is_untyped and not types[key].is_untyped:
+                references[key] = types[key]
     return references
 
 
+def _check_side_tables(schema: Schema, references: Mapping[str, ColumnType], side_tables: Sequence[SideFiles]) -> None:
+    roles = feature_roles(schema) + training_roles(schema)
+    for side in side_tables:
+        side_roles = [role for role in roles if role.column in side.columns]
+        for file in side.files:
+            check_kinds(schema, side_roles, file.types, file.untyped, references, file.path)
+
+
 def _check_columns(
-    schema: Schema, references: Mapping[str, ColumnType], side_files: SideFiles, split: Partition, file: RawFile
+    schema: Schema,
+    references: Mapping[str, ColumnType],
+    side_tables: Sequence[SideFiles],
+    split: Partition,
+    file: RawFile,
 ) -> None:
-    file_of_side_column = _file_of_side_column(side_files)
-    side_types = {column: side.types[column] for column, side in file_of_side_column.items()}
-    side_untyped = {column for column, side in file_of_side_column.items() if column in side.untyped}
+    side_columns = _files_of_side_column(side_tables)
     roles = feature_roles(schema) + (training_roles(schema) if split == "train" else [])
+    roles = [role for role in roles if role.column not in side_columns]
     needed = [role.column for role in roles] + ([schema.label] if split == "train" else [])
-    check_names(file.names, [column for column in dict.fromkeys(needed) if column not in side_types], file.path)
-    types = side_types | {name: file.types[name] for name in file.names}
-    check_kinds(schema, roles, types, file.untyped | side_untyped, references, file.path)
+    check_names(file.names, [column for column in dict.fromkeys(needed) if column not in side_columns], file.path)
+    check_kinds(schema, roles, file.types, file.untyped, references, file.path)
     if schema.id is not None and schema.id in file.types:
         check_id(file.types[schema.id], schema.id, file.path)
 
@@ -175,47 +178,33 @@ def _check_optional_columns(schema: Schema, split: Partition, files: Sequence[Ra
 
 
 def _with_forms(
-    schema: Schema, files: Sequence[RawFile], side_files: SideFiles, references: Mapping[str, ColumnType]
+    schema: Schema,
+    files: Sequence[RawFile],
+    side_tables: Sequence[SideFiles],
+    references: Mapping[str, ColumnType],
 ) -> Schema:
     forms: dict[str, ValueForm] = {}
     for name, columns in compared_columns(schema).items():
-        in_files = columns_in_files(columns, files, schema, references, _file_of_side_column(side_files))
+        in_files = columns_in_files(columns, files, schema, references, _files_of_side_column(side_tables))
         forms[name] = common_form(in_files, f"vocabulary {name!r}")
     schema = schema.model_copy(update={"value_forms": forms})
-    return schema.model_copy(update={"key_forms": _key_forms(schema, files, side_files, references)})
+    return schema.model_copy(update={"key_forms": _key_forms(schema, files, side_tables, references)})
 
 
 def _key_forms(
-    schema: Schema, files: Sequence[RawFile], side_files: SideFiles, references: Mapping[str, ColumnType]
+    schema: Schema,
+    files: Sequence[RawFile],
+    side_tables: Sequence[SideFiles],
+    references: Mapping[str, ColumnType],
 ) -> dict[str, ValueForm]:
     forms = {}
-    for name, (side_file, (key, *_)) in side_files.items():
-        own = {key: _key_type(key, side_file, references)}
-        in_files = columns_in_files([key], files, schema, references) + columns_in_files(
-            [key], [side_file], schema, own
-        )
-        forms[name] = common_form(in_files, f"schema.side_tables.{name}.key")
+    for side in side_tables:
+        for key in side.keys:
+            own = {key: side.key_type(key, references)}
+            in_files = columns_in_files([key], files, schema, references)
+            in_files += columns_in_files([key], side.files, schema, own)
+            forms[f"{side.name}.{key}"] = common_form(in_files, side.key_role)
     return forms
-
-
-def _key_type(key: str, side_file: RawFile, references: Mapping[str, ColumnType]) -> ColumnType:
-    """Returns the type that the key of a side table is read with: its own, or that of the data if it has none."""
-    if key in side_file.untyped:
-        return references[key]
-    return ColumnType(side_file.types[key], side_file.path)
-
-
-def _read_side_tables(
-    schema: Schema, side_files: SideFiles, references: Mapping[str, ColumnType]
-) -> dict[str, JoinedTable]:
-    tables = {}
-    for name, (file, columns) in side_files.items():
-        block = read_whole(file, columns)
-        key = columns[0]
-        own = {**references, key: _key_type(key, file, references)}
-        table = convert(block, schema, own, file.untyped)
-        tables[name] = join_table(table, key, schema.key_forms[name], f"schema.side_tables.{name} ({file.path})")
-    return tables
 
 
 def _kinds(schema: Schema, references: Mapping[str, ColumnType]) -> dict[str, Kind]:

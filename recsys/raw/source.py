@@ -130,7 +130,7 @@ class Source:
         requested = {name: [c for c in columns if c in side.columns] for name, side in self.side_tables.items()}
         joined = {name: side_columns for name, side_columns in requested.items() if side_columns}
         from_side = {column for side_columns in joined.values() for column in side_columns}
-        keys = [self.side_tables[name].key for name in joined]
+        keys = [key for name in joined for key in self.side_tables[name].keys]
         file_columns = list(dict.fromkeys([c for c in columns if c not in from_side] + keys))
         delimiters = {s.column: s.delimiter for s in self.schema.token_sequences if s.delimiter is not None}
         untyped = {column for column in file_columns if self.is_untyped(column)}

@@ -182,13 +182,34 @@ class ValueSegment(StrictModel):
 SegmentConfig = Annotated[LengthSegment | ValueSegment, Field(discriminator="kind")]
 
 
-class SideTable(StrictModel):
-    """A file that is joined to the rows by a common key column."""
+_OneOrMore = Annotated[tuple[str, ...], Field(min_length=1)]
 
-    file: str
-    key: str
+
+class SideTable(StrictModel):
+    """A table that is joined to the rows by common key columns."""
+
+    file: str | _OneOrMore
+    """Files, folders and patterns; the rows of all files are one table."""
+    key: str | _OneOrMore
+    """The columns that identify a row of the table; the data has them too."""
     columns: tuple[str, ...]
     """Names or patterns of the columns to join."""
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "SideTable":
+        if repeated := [key for key in self.keys if self.keys.count(key) > 1]:
+            raise ValueError(f"key lists {repeated[0]!r} twice: list each key column once")
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths and patterns."""
+        return (self.file,) if isinstance(self.file, str) else self.file
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key columns."""
+        return (self.key,) if isinstance(self.key, str) else self.key
 
 
 class SchemaConfig(StrictModel):

@@ -94,7 +94,7 @@ class Schema(StrictModel):
     value_forms: dict[str, ValueForm] = {}
     """How the values of a vocabulary, or of a column that only crosses read, are compared; `AS_WRITTEN` if omitted."""
     key_forms: dict[str, ValueForm] = {}
-    """How the keys of a side table are compared, by side table."""
+    """How the values of a key column of a side table are compared, by `TABLE.COLUMN`."""
     offsets: dict[str, float] = {}
     """By numeric column: a number that is subtracted before values are narrowed to float32, which could not tell large
     values that are close together apart."""

@@ -54,21 +54,20 @@ def find_file(path: str, folder: Path, role: str) -> Path:
     return matched[0]
 
 
-def find_beside(path: str, folder: Path, role: str) -> Path:
-    """Returns a file by a path relative to a folder of data files, or to one of the two folders above it.
+def find_beside(paths: Sequence[str], folder: Path) -> list[Path]:
+    """Returns files by paths and patterns relative to a folder of data files, or to one of the two folders above it.
 
     Args:
-        path: the file.
+        paths: the paths and patterns; each is looked up in the nearest folder that has it.
         folder: the folder, which may be a pattern.
-        role: for messages.
 
     Raises:
-        InputError: if none of them has the file, or the path matches several.
+        InputError: if no folder has a path, or two paths match one file.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     bases = (existing, *existing.absolute().parents[:2])
-    base = next((base for base in bases if (base / path).exists()), existing)
-    return find_file(path, base, role)
+    located = [next((base / path for base in bases if _has_match(base / path)), existing / path) for path in paths]
+    return find_files([str(path.absolute()) for path in located], existing)
 
 
 def check_distinct(files: Mapping[Partition, Sequence[Path]]) -> None:
@@ -119,6 +118,13 @@ def _matches(location: Path) -> list[Path]:
     if not files:
         raise InputError(f"{location} matches no file: correct the path, or the folder given with --data")
     return sorted(files)
+
+
+def _has_match(location: Path) -> bool:
+    if location.exists():
+        return True
+    base, pattern = _base_and_pattern(location)
+    return pattern is not None and any(base.glob(pattern))
 
 
 def _files_of_folder(folder: Path) -> list[Path]:

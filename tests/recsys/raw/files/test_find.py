@@ -80,17 +80,22 @@ def test_one_file_is_not_two_partitions_of_the_data(tmp_path: Path) -> None:
 def test_a_role_of_one_file(tmp_path: Path) -> None:
     make(tmp_path, "d/a.parquet", "d/b.parquet")
     assert find_file("d/a.parquet", tmp_path, "files.truth") == tmp_path / "d" / "a.parquet"
-    with pytest.raises(InputError, match=r"schema.side_tables.ads.file: .*d/\*.parquet matches 2 files, expected one"):
-        find_file("d/*.parquet", tmp_path, "schema.side_tables.ads.file")
+    with pytest.raises(InputError, match=r"files.truth: .*d/\*.parquet matches 2 files, expected one"):
+        find_file("d/*.parquet", tmp_path, "files.truth")
 
 
 def test_a_file_beside_the_data_may_be_above_its_folders(tmp_path: Path) -> None:
-    make(tmp_path, "ads.parquet", "hive/day=1/p.parquet", "hive/shops.parquet")
+    make(tmp_path, "ads.parquet", "hive/day=1/p.parquet", "hive/shops.parquet", "items/a.parquet", "items/b.parquet")
     for folder in ("hive/day=1", "hive/day=*", "hive/day=*/x", "hive", "."):
-        assert find_beside("ads.parquet", tmp_path / folder, "role") == tmp_path / "ads.parquet"
-    assert find_beside("shops.parquet", tmp_path / "hive" / "day=1", "role") == tmp_path / "hive" / "shops.parquet"
-    with pytest.raises(InputError, match="absent.parquet does not exist"):
-        find_beside("absent.parquet", tmp_path / "hive", "role")
+        assert find_beside(["ads.parquet"], tmp_path / folder) == [tmp_path / "ads.parquet"]
+        items = [tmp_path / "items" / name for name in ("a.parquet", "b.parquet")]
+        assert find_beside(["items/*.parquet"], tmp_path / folder) == items
+        assert find_beside(["items/b.parquet", "items/a.parquet"], tmp_path / folder) == items[::-1]
+    both = find_beside(["shops.parquet", "ads.parquet"], tmp_path / "hive" / "day=1")
+    assert both == [tmp_path / "hive" / "shops.parquet", tmp_path / "ads.parquet"]
+    for path, message in (("absent.parquet", "does not exist"), ("absent/*.parquet", "matches no file")):
+        with pytest.raises(InputError, match=message):
+            find_beside([path], tmp_path / "hive")
 
 
 def test_partition_values() -> None:
