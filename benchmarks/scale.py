@@ -129,7 +129,7 @@ def train_epoch(folder: str) -> dict[str, Any]:
     split = PreparedDataset.open(Path(folder)).split("full")
     config = TrainerConfig(epochs=1, batch_size=BATCH_SIZE, early_stopping=None)
     torch.manual_seed(config.seed)
-    model = build_model(DCNv2Config(), split.schema)
+    model = build_model(DCNv2Config().resolved(split.size("cpu")), split.schema)
     with tempfile.TemporaryDirectory() as weights_folder:
         report = Trainer(model, split, None, config, Path(weights_folder) / "w", Log(), join_world(), "dcnv2").fit()
     (epoch,) = report.progress.epochs
@@ -195,7 +195,7 @@ def forward_alone(folder: str) -> dict[str, Any]:
     keep_freed_memory()
     split = PreparedDataset.open(Path(folder)).split("fold_0")
     config = TrainerConfig()
-    model = build_model(DCNv2Config(), split.schema)
+    model = build_model(DCNv2Config().resolved(split.size("cpu")), split.schema)
     shard(model, config.embeddings, 0, config.eval_batch_size, join_world())
     rows = AllRows(50_000)
     in_memory = replace(split, store=RowStore.from_encoded(split.store.encoded(rows.numbers()), split.store.schema))

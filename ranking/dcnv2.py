@@ -5,13 +5,15 @@ Source: Wang et al., "DCN V2: improved deep & cross network", WWW 2021 (arXiv 20
 Shapes: B rows of a batch, X width of a row's concatenated inputs.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from ranking.model_config import DeepModelConfig, Width
+from ranking.model_config import DeepModelConfig, Widths
+from recsys import defaults
 from recsys.data.batch import Batch
+from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
 from recsys.schema.resolved import Schema
@@ -27,7 +29,7 @@ class DCNv2Config(DeepModelConfig):
     cross_rank: int | None = Field(default=None, ge=1)
     """Rank of the cross matrices; null for full rank."""
     structure: Literal["parallel", "stacked"] = "parallel"
-    hidden_dims: tuple[Width, ...] = Field(default=(256, 128, 64), min_length=1)
+    hidden_dims: Auto[Widths] = AUTO
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False
     """Batch normalization in the MLP's layers."""
@@ -37,6 +39,10 @@ class DCNv2Config(DeepModelConfig):
     """Trades time for memory: recomputes the activations of the layers in the backward pass."""
     pool_sequences: bool = True
     """Adds the mean embedding of each token sequence to the inputs."""
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        return filled(self, {"hidden_dims": defaults.hidden_dims(size)})
 
 
 class CrossNet(nn.Module):

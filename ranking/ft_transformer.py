@@ -7,7 +7,7 @@ D width of a token, X width of the readout.
 """
 
 from dataclasses import asdict
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -22,6 +22,8 @@ from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
 from recsys.schema.resolved import Schema
 
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
 
 class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
@@ -34,7 +36,7 @@ class FTTransformerConfig(DeepModelConfig):
     """Width of the feed-forward layer, as a multiple of d_model."""
     attention_dropout: float = Field(default=0.2, ge=0, lt=1)
     ffn_dropout: float = Field(default=0.1, ge=0, lt=1)
-    token_dropout: float = Field(default=0.1, ge=0, lt=1)
+    token_dropout: Auto[Probability] = AUTO
     """Probability that a whole token is dropped."""
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a row skips a branch of the last layer; it falls linearly to earlier layers."""
@@ -44,11 +46,11 @@ class FTTransformerConfig(DeepModelConfig):
     """Standard deviation of the normal distribution of the initial Fourier frequencies."""
     token_batch_norm: bool = False
     """Batch normalization of each unit of each token, before the first layer."""
-    embedding_init_std: float | None = Field(default=None, gt=0)
+    embedding_init_std: Auto[Annotated[float, Field(gt=0)] | None] = AUTO
     """Standard deviation of the initial embeddings; null for d_model ** -.5."""
-    readout: Literal["cls", "tokens"] = "cls"
+    readout: Auto[Literal["cls", "tokens"]] = AUTO
     """Input of the output layers. cls: the last state of [CLS]; tokens: the concatenated last states, without [CLS]."""
-    hidden_dims: tuple[Width, ...] = ()
+    hidden_dims: Auto[tuple[Width, ...]] = AUTO
     """Widths of an MLP between the readout and the logit; none in the paper."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout probability of that MLP."""

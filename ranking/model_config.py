@@ -11,6 +11,8 @@ from recsys.errors import InputError
 
 Width = Annotated[int, Field(ge=1)]
 """Width of a layer."""
+Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
+"""Widths of one layer or more."""
 
 
 Role = Literal["sequences", "target_item"]

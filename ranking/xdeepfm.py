@@ -7,15 +7,17 @@ Shapes: B rows of a batch, F fields, D embedding width, H feature maps of the pr
 layer's output, P pairs of maps, X width of concatenated vectors.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ranking.model_config import DeepModelConfig, Width
+from ranking.model_config import DeepModelConfig, Widths
+from recsys import defaults
 from recsys.data.batch import Batch
+from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, concat
 from recsys.schema.resolved import Schema
@@ -28,13 +30,13 @@ class XDeepFMConfig(DeepModelConfig):
 
     name: Literal["xdeepfm"] = "xdeepfm"
     embedding_dim: int = Field(default=16, ge=1)
-    embedding_init_std: float = Field(default=0.05, gt=0)
-    cin_dims: tuple[Width, ...] = Field(default=(128, 128), min_length=1)
+    embedding_init_std: float = Field(default=0.01, gt=0)
+    cin_dims: Auto[Widths] = AUTO
     """Feature maps of each CIN layer."""
     cin_split_half: bool = True
     """Whether half of a layer's maps go to the next layer and half to the output; otherwise all go to both."""
     cin_activation: Literal["identity", "relu"] = "identity"
-    hidden_dims: tuple[Width, ...] = Field(default=(256, 128, 64), min_length=1)
+    hidden_dims: Auto[Widths] = AUTO
     dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_norm: bool = False
     """Batch normalization in the MLP's layers."""
@@ -45,11 +47,15 @@ class XDeepFMConfig(DeepModelConfig):
 
     @model_validator(mode="after")
     def _check_halves(self) -> "XDeepFMConfig":
-        if self.cin_split_half and min(self.cin_dims[:-1], default=2) < 2:
+        if self.cin_dims != AUTO and self.cin_split_half and min(self.cin_dims[:-1], default=2) < 2:
             raise ValueError(
                 f"cin_split_half needs two feature maps in every layer but the last, got cin_dims={self.cin_dims}"
             )
         return self
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        return filled(self, {"cin_dims": defaults.cin_dims(size), "hidden_dims": defaults.hidden_dims(size)})
 
 
 class CIN(nn.Module):

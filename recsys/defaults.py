@@ -15,6 +15,8 @@ from pydantic import BaseModel, PlainSerializer, ValidatorFunctionWrapHandler, W
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+FEW_CLICKS = 2_000
+"""Rows of the rarer class below which models are smaller."""
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 3e-4, 1e-2
 """Bounds of the rule: beyond them AdamW learns too slowly, or diverges."""
 AUTO: Any = "auto"
@@ -75,8 +77,12 @@ def eval_batch_size(size: DataSize) -> int:
 
 
 def epochs(size: DataSize) -> int:
-    """Passes over the rows: ids are memorized within a few of them; early stopping ends at the best."""
-    return 5
+    """Most passes over the rows: five, as ids are memorized within a few of them; early stopping ends at the best.
+
+    Small data needs more of them to make enough updates: 400, or one for every two rows of the rarer class.
+    """
+    n_steps = max(1, -(-size.n_rows // batch_size(size)))
+    return max(5, min(10, round(min(400, size.n_rarer / 2) / n_steps)))
 
 
 def learning_rate(size: DataSize, chosen_batch_size: Any = AUTO) -> float:
@@ -117,6 +123,16 @@ def validation_fraction(size: DataSize) -> float:
     return min(0.1, max(0.05, 500 / max(1, size.n_rarer)))
 
 
+def hidden_dims(size: DataSize) -> tuple[int, ...]:
+    """Widths of the MLP of DCN V2 and xDeepFM: the plan's from 2,000 rows of the rarer class on, else smaller ones."""
+    return (256, 128, 64) if size.n_rarer >= FEW_CLICKS else (64, 32)
+
+
+def cin_dims(size: DataSize) -> tuple[int, ...]:
+    """Feature maps of xDeepFM's interaction network, by the same rule."""
+    return (128, 128) if size.n_rarer >= FEW_CLICKS else (32, 32)
+
+
 @dataclass(frozen=True)
 class FTTransformerSize:
     """Size of FT-Transformer."""
@@ -125,16 +141,23 @@ class FTTransformerSize:
     n_layers: int
     n_heads: int
     numeric_tokens: str
+    readout: str
+    hidden_dims: tuple[int, ...]
+    embedding_init_std: float | None
+    token_dropout: float
 
 
 def ft_transformer(size: DataSize) -> FTTransformerSize:
-    """The plan's size on a GPU with a million rows or more; a small one elsewhere, which learns faster and better.
+    """The plan's size on a GPU with a million rows or more; elsewhere a small one, which learns faster and better.
 
-    Linear tokens learn more than Fourier tokens on quantile-normal columns below a million rows.
+    Below a million rows an MLP over all last states learns more than the state of [CLS] alone, linear tokens more than
+    Fourier tokens of quantile-normal columns, and small initial embeddings keep rare ids from adding noise.
     """
     if size.device == "cuda" and size.n_rows >= 1_000_000:
-        return FTTransformerSize(d_model=256, n_layers=4, n_heads=8, numeric_tokens="fourier")
-    return FTTransformerSize(d_model=32, n_layers=2, n_heads=4, numeric_tokens="linear")
+        return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None, 0.1)
+    if size.n_rarer >= FEW_CLICKS:
+        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.02, 0.1)
+    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.02, 0.3)
 
 
 @dataclass(frozen=True)

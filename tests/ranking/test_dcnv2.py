@@ -60,5 +60,5 @@ def test_forward_agrees_with_numpy(small: PreparedDataset, structure: str, rank:
 
 def test_sequences_are_read_only_with_pool_sequences(small: PreparedDataset) -> None:
     schema = small.split("full").schema
-    assert DCNv2(DCNv2Config(), schema).sequences == ("seen",)
-    assert DCNv2(DCNv2Config(pool_sequences=False), schema).sequences == ()
+    assert DCNv2(DCNv2Config(hidden_dims=(8,)), schema).sequences == ("seen",)
+    assert DCNv2(DCNv2Config(hidden_dims=(8,), pool_sequences=False), schema).sequences == ()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ranking.models import build_model, config_class
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
+from recsys.defaults import DataSize
 from tests.helpers.sharded import with_tables
 
 MODELS = {
@@ -42,10 +43,11 @@ MODELS = {
 def model(request: pytest.FixtureRequest, with_target: PreparedDataset) -> nn.Module:
     torch.manual_seed(0)
     kind = config_class(request.param.split("-")[0])
+    size = DataSize(n_rows=10_000_000, n_positive=200_000, n_features=50, device="cuda")
     common = {"embedding_dim": 4, "embedding_init_std": 0.5}
     own = {key: value for key, value in common.items() if key in kind.model_fields}
     config = kind.model_validate(own | MODELS[request.param])
-    return with_tables(build_model(config, with_target.split("full").schema))
+    return with_tables(build_model(config.resolved(size), with_target.split("full").schema))
 
 
 def batch_of(model: nn.Module, dataset: PreparedDataset, rows: np.ndarray) -> Batch:

@@ -5,11 +5,13 @@ from torch import Tensor, nn
 
 from ranking.ft_transformer import Block, FourierTokens, FTTransformer, FTTransformerConfig, LinearTokens
 from recsys.data.dataset import PreparedDataset
+from recsys.defaults import DataSize
 from recsys.nn.layers import TokenDropout
 from tests.helpers.sharded import with_tables
 from tests.helpers.training import quick, trainer_of
 
-SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3)
+OF_A_GPU = DataSize(n_rows=10_000_000, n_positive=200_000, n_features=50, device="cuda")  # the paper's, but for sizes
+SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3).resolved(OF_A_GPU)
 
 
 def test_linear_tokens_by_hand() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ranking.ft_transformer import FTTransformerConfig
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
+from ranking.models import DEEP_MODELS
 from recsys import defaults
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.training.config import EarlyStopping, TrainerConfig
@@ -34,7 +34,8 @@ def test_auto_is_kept_until_it_is_filled() -> None:
 
 def test_every_auto_setting_has_a_rule() -> None:
     for size in (SMALL, MILLIONS, MILLIONS_ON_A_GPU):
-        for config in (TrainerConfig(), GBDTConfig(), GBDTTrainerConfig(), FTTransformerConfig()):
+        models = (model.config() for model in DEEP_MODELS)
+        for config in (TrainerConfig(), GBDTTrainerConfig(), GBDTConfig(), *models):
             resolved = config.resolved(size)
             left = {name for name, value in _values(resolved.model_dump()) if value == AUTO}
             assert left <= {"pos_weight", "alpha"}  # of the loss: they depend on the labels of the split

@@ -35,7 +35,7 @@ def test_dense_and_fused_rates_follow_one_schedule(small: PreparedDataset) -> No
 
 
 def test_weight_decay_applies_only_to_dense_matrices(small: PreparedDataset) -> None:
-    model = DCNv2(DCNv2Config(batch_norm=True), small.split("full").schema)
+    model = DCNv2(DCNv2Config(hidden_dims=(8,), batch_norm=True), small.split("full").schema)
     trainer = trainer_of(small, "full", quick(weight_decay=0.1), Path("unused"), model)
     decayed, free = trainer._optimizers.dense.param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
