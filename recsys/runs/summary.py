@@ -11,10 +11,14 @@ from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import METRIC_NAMES, Metrics, measure
 from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
-from recsys.runs.metrics import RunMetrics, Spread, TrainSummary
+from recsys.runs.metrics import RunMetrics, Spread, TrainSummary, beaten_by
 from recsys.runs.predictions import Predictions, join
 from recsys.system.progress import console
 
+_ADVICE = (
+    "try --model gbdt, more rows, or pipelines.sweep over trainer.learning_rate, trainer.embeddings.l2 and "
+    "features.min_count; check that the columns have the right roles"
+)
 _MAX_PRINTED_SEGMENTS = 4
 """Larger segmentations are only in metrics.json: 24 rows, one per hour, would hide the other metrics."""
 
@@ -105,3 +109,5 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown)), rows))
     else:
         console.print(f"{title}: no rows to evaluate on")
+    if beaten := beaten_by(metrics):
+        console.print(f"the model does not beat the {' or the '.join(beaten)}: {_ADVICE}", style="yellow")
