@@ -73,6 +73,9 @@ def share_tree_count(
 
     The curve of one fit has few monitored clicks; the mean over folds has several times as many.
     """
+    if len(splits) == 1:
+        remove_all_trees(run.weights(splits[0]))
+        return
     summaries = {name: run.load_summary(name, FitSummary) for name in splits}
     curves = [[epoch.monitored for epoch in summary.epochs] for summary in summaries.values()]
     n_common = min(len(curve) for curve in curves)

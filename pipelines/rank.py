@@ -198,7 +198,7 @@ def execute(
             fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
     if not world.is_main:
         return
-    if isinstance(settings.model, GBDTConfig) and len(splits) > 1:
+    if isinstance(settings.model, GBDTConfig):
         share_tree_count(run, settings, dataset, splits, world)
 
     summaries = {name: run.load_summary(name, FitSummary) for name in splits}

@@ -15,14 +15,12 @@ from recsys.schema.feature_selection import FeatureConfig
 
 def one_hot_and_numbers(split: Split, rows: np.ndarray) -> np.ndarray:
     ids, numbers = split.table(rows)
-    columns = [
-        ids[:, [column]] == np.arange(split.schema.num_embeddings[name])
-        for column, name in enumerate(split.schema.categorical)
-    ]
+    sizes = [split.schema.num_embeddings[name] for name in split.schema.categorical]
+    columns = [ids[:, [column]] == np.arange(n_ids) for column, n_ids in enumerate(sizes)]
     return np.concatenate([*columns, np.nan_to_num(numbers)], axis=1).astype(np.float64)
 
 
-@pytest.mark.parametrize("left_out", [[], ["color", "shop"], ["x_*"]], ids=["all", "no ids", "ids alone"])
+@pytest.mark.parametrize("left_out", [[], ["color", "shop"]], ids=["all", "no ids"])
 def test_the_logistic_regression_is_that_of_the_written_out_matrix(small: PreparedDataset, left_out: list[str]) -> None:
     split = small.split("fold_0", FeatureConfig(leave_out=tuple(left_out)))
     fitted, held_out = split.fit_rows.numbers(), split.held_out_rows.numbers()
