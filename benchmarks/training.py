@@ -24,10 +24,12 @@ import typer
 from rich.table import Table
 
 from benchmarks.speed.contest import Score, Task
+from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
 from pipelines.common.config import load_rank_config, load_retrieval_config
 from pipelines.common.data import find_prepared
 from recsys.system.progress import console
+from recsys.system.world import join_world
 from retrieval.config import RetrievalLoss
 
 ROUNDS = 2
@@ -79,6 +81,7 @@ def training(
     model: Annotated[DeepModel, typer.Option(help="Model for toss; frappe trains dcnv2.")] = DeepModel.DCNV2,
     rows: Annotated[int | None, typer.Option(min=1000, help="Rows to generate; 4/5 of them are training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size for toss.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of toss; the ROC-AUC is that after each of them.")] = 3,
 ) -> None:
     """Measure training speed as ratios of the contenders in this run.
 
@@ -95,7 +98,8 @@ def training(
         print_towers(n_rows, n_batch)
         return
     overrides = [*size.overrides, f"trainer.batch_size={n_batch}", EVALUATE_EACH_EPOCH]
-    epoch_overrides = [*overrides, f"generator.n_rows={n_rows}", "trainer.epochs=1"]
+    of_size = [*overrides, f"generator.n_rows={n_rows}"]
+    epoch_overrides = [*of_size, f"trainer.epochs={epochs}"]
     task, title = toss_task(model, epoch_overrides), f"{model.value}, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
     names = ["ours", "plain"] + (["limit"] if model == DeepModel.DCNV2 else [])
     has_peer = model != DeepModel.FT_TRANSFORMER and importlib.util.find_spec("deepctr_torch") is not None
@@ -109,10 +113,11 @@ def training(
     if not has_peer and model != DeepModel.FT_TRANSFORMER:  # DeepCTR-Torch has no FT-Transformer
         console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
     if model == DeepModel.DCNV2:
+        one_epoch = toss_task(model, [*of_size, "trainer.epochs=1"])
         # a fifth of the rows for five epochs: the same number of steps
         fewer_rows = run("ours", toss_task(model, [*overrides, f"generator.n_rows={n_rows // 5}", "trainer.epochs=5"]))
-        sharded = run("ours", task, n_processes=2, threads=1)
-        console.print(measurements_of_ours(scores["ours"], fewer_rows, sharded, n_rows))
+        sharded = run("ours", one_epoch, n_processes=2, threads=1)
+        console.print(measurements_of_ours(run("ours", one_epoch), fewer_rows, sharded, n_rows))
 
 
 def print_towers(n_rows: int, n_batch: int) -> None:
@@ -132,21 +137,34 @@ def print_towers(n_rows: int, n_batch: int) -> None:
 def toss_task(model: DeepModel, overrides: list[str]) -> Task:
     """The task of a model on generated rows, with the Toss config and the overrides."""
     settings = load_rank_config(CONFIGS / "toss.yaml", model.value, overrides)
-    folder = find_prepared(settings.data, None).folder
-    return Task(str(folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
+    dataset = find_prepared(settings.data, None)
+    settings = resolve_settings(settings, dataset, ["fold_0"], join_world())
+    return Task(str(dataset.folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
 
 
 def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
     """Tabulates the contenders' speed and ROC-AUC."""
     targets = DCNV2_TARGETS if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else TARGETS
     table = Table(title=title, title_justify="left")
-    for column in ("", "rows/s", "ROC-AUC", "speedup of ours", "target"):
+    n_epochs = max(len(score.curve) for score in scores.values())
+    after = [f"ROC-AUC after {n}" for n in range(1, n_epochs + 1)]
+    for column in ("", "rows/s", "speedup of ours", "target", *after, "ours to its best ROC-AUC"):
         table.add_column(column, justify="left" if not column else "right")
     for name, score in scores.items():
-        auc = f"{score.curve[-1][1]:.4f}" if score.curve else ""
         ratio = "" if name == "ours" else f"{scores['ours'].rows_per_s / score.rows_per_s:.2f}"
-        table.add_row(LABELS[name], f"{score.rows_per_s:,.0f}", auc, ratio, targets.get(name, ""))
+        curve = [f"{auc:.4f}" for _, auc in score.curve] or [""] * n_epochs
+        cells = (f"{score.rows_per_s:,.0f}", ratio, targets.get(name, ""), *curve, time_to_equal(scores["ours"], score))
+        table.add_row(LABELS[name], *cells)
     return table
+
+
+def time_to_equal(ours: Score, other: Score) -> str:
+    """Our time to another contender's best ROC-AUC, as a share of the time that the contender takes."""
+    if not other.curve or other is ours:
+        return ""
+    best = max(auc for _, auc in other.curve)
+    own_s, other_s = ours.time_to(best), other.time_to(best)
+    return "never" if own_s is None or other_s is None else f"in {own_s / other_s:.0%} of its time"
 
 
 def measurements_of_ours(ours: Score, fewer_rows: Score, sharded: Score, n_rows: int) -> Table:
@@ -167,9 +185,10 @@ def measurements_of_ours(ours: Score, fewer_rows: Score, sharded: Score, n_rows:
 def frappe() -> None:
     """Compares the time to a validation ROC-AUC of DCNv2 on Frappe, with this project's config."""
     settings = load_rank_config(CONFIGS / "frappe.yaml", "dcnv2", [])
-    folder = find_prepared(settings.data, None).folder
+    dataset = find_prepared(settings.data, None)
+    settings = resolve_settings(settings, dataset, ["full"], join_world())
     trainer = settings.trainer.model_dump()
-    task = Task(str(folder), "full", settings.model.model_dump(), trainer, TARGET_AUC)
+    task = Task(str(dataset.folder), "full", settings.model.model_dump(), trainer, TARGET_AUC)
     longer = replace(task, trainer=trainer | {"epochs": 2 * trainer["epochs"]})
     scores = {"ours": run("ours", task), "plain": run("plain", longer)}
     table = Table(title=f"DCNv2 on Frappe, to a validation ROC-AUC of {TARGET_AUC:.4f}", title_justify="left")
