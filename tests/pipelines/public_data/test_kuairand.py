@@ -128,7 +128,9 @@ def test_a_wrong_download_is_refused(tmp_path: Path, run: Run, change: dict[str,
 def quoted(table: pa.Table) -> pa.Table:
     for index, name in enumerate(table.column_names):
         if pa.types.is_large_string(table[name].type):
-            table = table.set_column(index, name, pc.binary_join_element_wise('"', table[name], '"', ""))
+            table = table.set_column(
+                index, name, pc.binary_join_element_wise('"', table[name].cast(pa.string()), '"', "")
+            )
     return table
 
 
