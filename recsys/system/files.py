@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import InputError
-from recsys.system.lock import LOCK_FILE, hold, is_held, lock_of, release
+from recsys.system.lock import LOCK_FILE, hold, is_held, release
 from recsys.system.seal import DONE, seal
 
 
@@ -83,9 +83,11 @@ def missing_paths(output: Path) -> list[Path]:
 
 def remove_created(paths: Sequence[Path]) -> None:
     """Removes what was written at paths of `missing_paths`: the output, and the folders above it that are empty."""
-    output = next(iter(paths), None)
-    if output is None or (output.is_dir() and lock_of(output).exists() and not is_held(output)):
-        return  # another process created it
+    if not paths:
+        return
+    output = paths[0]
+    if output.is_dir() and not all(is_held(lock.parent) for lock in output.rglob(LOCK_FILE)):
+        return  # another process writes it
     if output.is_dir():
         release(output)
         shutil.rmtree(output, ignore_errors=True)
