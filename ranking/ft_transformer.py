@@ -22,8 +22,6 @@ from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
 from recsys.schema.resolved import Schema
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
 
 class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
@@ -36,7 +34,7 @@ class FTTransformerConfig(DeepModelConfig):
     """Width of the feed-forward layer, as a multiple of d_model."""
     attention_dropout: float = Field(default=0.2, ge=0, lt=1)
     ffn_dropout: float = Field(default=0.1, ge=0, lt=1)
-    token_dropout: Auto[Probability] = AUTO
+    token_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a whole token is dropped."""
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
     """Probability that a row skips a branch of the last layer; it falls linearly to earlier layers."""

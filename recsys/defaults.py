@@ -144,7 +144,6 @@ class FTTransformerSize:
     readout: str
     hidden_dims: tuple[int, ...]
     embedding_init_std: float | None
-    token_dropout: float
 
 
 def ft_transformer(size: DataSize) -> FTTransformerSize:
@@ -154,10 +153,10 @@ def ft_transformer(size: DataSize) -> FTTransformerSize:
     Fourier tokens of quantile-normal columns, and small initial embeddings keep rare ids from adding noise.
     """
     if size.device == "cuda" and size.n_rows >= 1_000_000:
-        return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None, 0.1)
+        return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None)
     if size.n_rarer >= FEW_CLICKS:
-        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.02, 0.1)
-    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.02, 0.3)
+        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.02)
+    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.02)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.defaults.datasets import SOURCES
 from benchmarks.defaults.ranking import Result, compare
 from pipelines.common.cli import run_pipeline
-from ranking.models import model_names
+from ranking.models import GBDT, model_names
 from recsys.errors import InputError
 from recsys.system.progress import console
 
@@ -76,7 +76,8 @@ def failures(result: Result, name: str) -> list[str]:
     """The baselines that a model is worse than by more than two standard errors."""
     if name not in result.models:
         return []
-    against = ["logistic regression"] + (["LightGBM"] if name == result.best else [])
+    against = [] if name == GBDT else ["logistic regression"]
+    against += ["LightGBM"] if name == result.best else []
     return [baseline for baseline in against if any(gap.is_worse for gap in result.gaps(name, baseline).values())]
 
 

@@ -24,6 +24,7 @@ from pipelines.common.data import prepare_raw
 from pipelines.rank import describe, execute
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
 from recsys.evaluation.metrics import Metrics, measure
@@ -122,9 +123,20 @@ def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Res
     outcomes = {}
     for baseline, natural in _baselines(source, raw, label, fold, folder / "baselines.npy").items():
         outcomes[baseline] = _outcome(label[rows], natural[rows])
-    for model in models:
+    for model in (name for name in models if _has_roles(source, config, name)):
         outcomes[model] = _outcome(label[rows], _fit(config, model, dataset, splits, folder)[rows])
     return Result(name, dataset.n_rows, label[rows], outcomes)
+
+
+def _has_roles(source: Source, config: Path, model: str) -> bool:
+    """Whether the data set has the columns that a model needs: DIN needs behaviours and a target item."""
+    settings = load_rank_config(config, model, [])
+    try:
+        settings.check_roles()
+    except InputError:
+        console.print(f"{source.name}: no columns for {model}")
+        return False
+    return True
 
 
 def _outcome(label: np.ndarray, natural: np.ndarray) -> Outcome:
