@@ -104,8 +104,9 @@ def stack_members(
 ) -> None:
     """Fits and evaluates an ensemble, and writes its run folder."""
     first, names = runs[0], [run.name for run in runs]
-    label, fold, natural_NM = first.label, first.fold, natural_logits(runs)
-    can_fit = can_cross_fit(label, fold)
+    label, fold, natural_NM, weight = first.label, first.fold, natural_logits(runs), first.weight
+    fit_weight = first.predictions.weight_in_full_log
+    can_fit = can_cross_fit(label, fold, weight)
     if not can_fit and method not in (None, "logit_mean"):
         folds = ", ".join(repr(str(name)) for name in np.unique(fold))
         raise InputError(
@@ -118,24 +119,31 @@ def stack_members(
     with progress_line("stacking fits", len(methods) + len(names), unit="fits") as line:
         stacked_logits, method_metrics, metrics_without = {}, {}, {}
         for name in methods:
-            natural = cross_fit_stack(name, names, natural_NM, label, fold)
+            natural = cross_fit_stack(name, names, natural_NM, label, fold, fit_weight)
             stacked_logits[name] = first.logits.with_natural(natural)
-            method_metrics[name] = measure(label, stacked_logits[name])
+            method_metrics[name] = measure(label, stacked_logits[name], weight)
             line.advance(1)
         chosen = max(methods, key=lambda name: signed_metric(method_metrics[name], metric))
         for index, member in enumerate(names):
             remaining = [name for name in names if name != member]
-            natural = cross_fit_stack(chosen, remaining, np.delete(natural_NM, index, axis=1), label, fold)
-            metrics_without[member] = measure(label, first.logits.with_natural(natural))
+            members_NM = np.delete(natural_NM, index, axis=1)
+            natural = cross_fit_stack(chosen, remaining, members_NM, label, fold, fit_weight)
+            metrics_without[member] = measure(label, first.logits.with_natural(natural), weight)
             line.advance(1)
     best = max(runs, key=lambda run: signed_metric(member_metrics[run.name], metric))
     with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
         gain = paired_bootstrap(
-            label, best.logits, stacked_logits[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
+            label,
+            best.logits,
+            stacked_logits[chosen],
+            replicates,
+            seed=seed,
+            on_replicate=lambda: line.advance(1),
+            weight=weight,
         )
 
-    predictions = by_fold(label, fold, stacked_logits[chosen])
-    stack = fit_stack(chosen, names, natural_NM, label)
+    predictions = by_fold(label, fold, stacked_logits[chosen], weight)
+    stack = fit_stack(chosen, names, natural_NM, label, fit_weight)
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = EnsembleMetrics(
         overall=method_metrics[chosen],
@@ -163,8 +171,11 @@ def natural_logits(runs: Sequence[RunPredictions]) -> np.ndarray:
 
 def stack_summary(predictions: Sequence[Predictions]) -> StackSummary:
     """The link from an ensemble's logits, which are natural logits, to p and q, by fold."""
-    weights = {fold.name: float(np.exp(fold.logits.log_pos_weight[0])) for fold in predictions}
-    return StackSummary(fits={name: LinkSummary(link=LogitLink(1.0, weight)) for name, weight in weights.items()})
+    links = {
+        fold.name: LogitLink.of_natural(float(fold.logits.log_pos_weight[0]), fold.logits.log_sampling_rate)
+        for fold in predictions
+    }
+    return StackSummary(fits={name: LinkSummary(link=link) for name, link in links.items()})
 
 
 def print_ensemble(metrics: EnsembleMetrics) -> None:

@@ -237,7 +237,8 @@ def fit_split(
         row_numbers = rows.numbers()
         logits = report.link.logits(model_logit)
         label = split.store.labels(row_numbers)
-        predictions.append(Predictions.of_fold(name, row_numbers, label, model_logit, logits))
+        weight = split.store.weights(row_numbers)
+        predictions.append(Predictions.of_fold(name, row_numbers, label, model_logit, logits, weight))
     if world.is_main:
         run.save_fit(split.name, predictions, FitSummary(**fit_figures(report, world)))
     trainer.clean_up()

@@ -16,7 +16,7 @@ from pipelines.common.output import check_file
 from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
-from recsys.evaluation.metrics import METRIC_NAMES, measure
+from recsys.evaluation.metrics import METRIC_NAMES
 from recsys.runs.labels import Labels, read_labels
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.runs.metrics import read_metrics
@@ -75,7 +75,7 @@ def submit(
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
-        truth = Labels(test_labels, None)
+        truth = Labels(test_labels, None, rows.weights())
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 
@@ -84,7 +84,10 @@ def submit(
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
-        scored = ScoredRows(scorer.log_pos_weight)
+        is_sampled = isinstance(rows, PreparedRows)  # like the training rows; other files may be the full log
+        scored = ScoredRows(
+            scorer.log_pos_weight, float(np.log(dataset.stats.sampling_rate or 1.0)) if is_sampled else 0.0
+        )
         with (
             SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer,
             progress_line("scoring", rows.n_rows) as line,
@@ -124,9 +127,9 @@ def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Sc
         console.print(f"{name:8}  mean {distribution.mean:.5f}  std {distribution.std:.5f}{written}")
     metrics = {}
     if truth is not None:
-        metrics = {"estimated by the run": read_metrics(run).overall, "by the labels": measure(truth.label, logits)}
+        metrics = {"estimated by the run": read_metrics(run).overall, "by the labels": truth.measure(logits)}
         if truth.p is not None:
-            metrics["best possible"] = measure(truth.label, logits.with_natural(logit_of(truth.p)))
+            metrics["best possible"] = truth.measure(logits.with_natural(logit_of(truth.p)))
         table = Table(title=f"{out.name}: {len(logits):,} rows", title_justify="left")
         table.add_column("metrics")
         for metric in METRIC_NAMES:

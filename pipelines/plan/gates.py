@@ -147,6 +147,7 @@ def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, 
             bootstrap.replicates,
             seed=bootstrap.seed,
             on_replicate=lambda: line.advance(1),
+            weight=first.weight,
         )
 
 

@@ -44,7 +44,9 @@ class Calibrator(StrictModel):
                 return logit_of(np.interp(logit, self.knots, self.rates)) + _TIE_BREAK * logit
 
 
-def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) -> Calibrator:
+def fit_calibrator(
+    kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None
+) -> Calibrator:
     """Fits a calibration to rows that the model was not trained on.
 
     temperature: the T that minimizes the WLL of the balanced logit / T (Guo et al., "On calibration of modern neural
@@ -59,26 +61,32 @@ def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) 
         kind: the calibration method.
         logit: [n] natural logits.
         label: [n] 0 / 1, both classes present.
+        weight: [n] weights of the rows, of any mean; None if they have none.
     """
+    if weight is not None:
+        is_counted = weight > 0
+        logit, label, weight = logit[is_counted], label[is_counted], weight[is_counted] / weight[is_counted].mean()
     match kind:
         case "none":
             return Calibrator()
         case "temperature":
-            balance = log_pos_weight_of(label)
+            balance = log_pos_weight_of(label, weight)
             balanced = logit + balance
             optimum = minimize_scalar(
-                lambda log_t: weighted_log_loss(label, balanced / np.exp(log_t)),
+                lambda log_t: weighted_log_loss(label, balanced / np.exp(log_t), weight),
                 bounds=_LOG_TEMPERATURES,
                 method="bounded",
                 options={"xatol": 1e-6},
             )
             return Calibrator(kind=kind, temperature=float(np.exp(optimum.x)), balance=balance)
         case "isotonic" | "centered_isotonic":
-            model = IsotonicRegression(out_of_bounds="clip").fit(logit, label)
-            step_rates, step_indices, n_rows = np.unique(model.predict(logit), return_inverse=True, return_counts=True)
-            smoothed = np.maximum.accumulate((step_rates * n_rows + label.mean()) / (n_rows + 1))
+            model = IsotonicRegression(out_of_bounds="clip").fit(logit, label, weight)
+            step_rates, step_indices = np.unique(model.predict(logit), return_inverse=True)
+            row_weight = np.ones(len(logit)) if weight is None else weight
+            n_rows, base_rate = np.bincount(step_indices, weights=row_weight), np.average(label, weights=weight)
+            smoothed = np.maximum.accumulate((step_rates * n_rows + base_rate) / (n_rows + 1))
             if kind == "centered_isotonic":
-                centers = np.bincount(step_indices, weights=logit) / n_rows
+                centers = np.bincount(step_indices, weights=row_weight * logit) / n_rows
                 return Calibrator(kind=kind, knots=tuple(centers.tolist()), rates=tuple(smoothed.tolist()))
             rates = smoothed[np.searchsorted(step_rates, model.y_thresholds_).clip(max=len(step_rates) - 1)]
             return Calibrator(kind=kind, knots=tuple(model.X_thresholds_.tolist()), rates=tuple(rates.tolist()))
@@ -96,7 +104,7 @@ class CalibrationReport(StrictModel):
 
 
 def calibrate(
-    logits: Logits, label: np.ndarray, fold: np.ndarray
+    logits: Logits, label: np.ndarray, fold: np.ndarray, weight: np.ndarray | None = None
 ) -> tuple[CalibrationReport, dict[CalibrationKind, np.ndarray]]:
     """Evaluates every kind; the second value holds the calibrated natural logits by kind.
 
@@ -104,23 +112,27 @@ def calibrate(
         logits: [n] predictions of models that were not trained on the row.
         label: [n] 0 / 1.
         fold: [n] fold names, at least two different ones.
+        weight: [n] weights of the rows; None if they have none.
     """
+    full_weight = logits.weight_in_full_log(label, weight)
     natural_by_kind: dict[CalibrationKind, np.ndarray] = {
-        kind: cross_calibrate(kind, logits.natural, label, fold) for kind in CALIBRATIONS
+        kind: cross_calibrate(kind, logits.natural, label, fold, full_weight) for kind in CALIBRATIONS
     }
-    figures = {kind: measure(label, logits.with_natural(natural)) for kind, natural in natural_by_kind.items()}
+    figures = {kind: measure(label, logits.with_natural(natural), weight) for kind, natural in natural_by_kind.items()}
     chosen = min(CALIBRATIONS, key=lambda kind: np.inf if (wll := figures[kind].wll) is None else wll)
-    calibrator = fit_calibrator(chosen, logits.natural, label)
+    calibrator = fit_calibrator(chosen, logits.natural, label, full_weight)
     return CalibrationReport(chosen=chosen, calibrator=calibrator, figures=figures), natural_by_kind
 
 
-def cross_calibrate(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def cross_calibrate(
+    kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
     """[n] calibrated natural logits; the calibrator of a row is fitted to the other folds."""
     if kind == "none":
         return logit
 
     def fit(rows: np.ndarray) -> ScoreFunction:
-        calibrator = fit_calibrator(kind, logit[rows], label[rows])
+        calibrator = fit_calibrator(kind, logit[rows], label[rows], None if weight is None else weight[rows])
         return lambda held_out: calibrator.natural_logit(logit[held_out])
 
     return cross_fit(fold, fit)

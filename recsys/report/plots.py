@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import binomtest
 
-from recsys.evaluation.metrics import N_ECE_BINS
+from recsys.evaluation.metrics import N_ECE_BINS, effective_size
 
 matplotlib.use("Agg")  # files only, no window
 
@@ -54,22 +54,34 @@ def plot_sweep(trials: Sequence[tuple[dict[str, str], float]], metric: str, path
     figure.savefig(path, dpi=_DPI)
 
 
-def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
+def plot_reliability(
+    predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path, weight: np.ndarray | None = None
+) -> None:
     """Draws observed against predicted click rates, in bins of equal numbers of rows.
 
     Args:
         predictions: [n] probabilities by name.
         label: [n] 0 / 1.
         path: the PNG to write.
+        weight: [n] weights of the rows; None if they have none.
     """
+    weight = np.ones(len(label)) if weight is None else weight
+    is_counted = weight > 0
+    predictions = {name: p[is_counted] for name, p in predictions.items()}
+    label, weight = label[is_counted], weight[is_counted]
     figure = Figure(figsize=(5, 5), layout="constrained")
     panel = figure.subplots()
     extremes = []
     for (name, p), marker in zip(predictions.items(), "osD^v", strict=False):
         bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
-        predicted = np.array([p[rows].mean() for rows in bins])
-        intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
-        observed = np.array([label[rows].mean() for rows in bins])
+        predicted, observed = (
+            np.array([np.average(values[rows], weights=weight[rows]) for rows in bins]) for values in (p, label)
+        )
+        sizes = [effective_size(weight[rows]) for rows in bins]
+        intervals = [
+            binomtest(round(rate * n), max(1, round(n))).proportion_ci(method="wilson")
+            for rate, n in zip(observed, sizes, strict=True)
+        ]
         errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
         panel.errorbar(predicted, observed, errors, fmt=marker, ms=4, lw=1, alpha=0.8, label=plain_label(name))
         extremes += [*predicted[[0, -1]], *observed[observed > 0][[0, -1]]]

@@ -23,12 +23,12 @@ def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> Calibra
     and chooses no kind.
     """
     joined = join(predictions)
-    if not can_cross_fit(joined.label, joined.fold):
+    if not can_cross_fit(joined.label, joined.fold, joined.weight):
         return CalibrationSummary(chosen=None, figures={})
-    report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold)
+    report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold, joined.weight)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
     p_by_kind = {"raw" if kind == "none" else kind: probability(natural) for kind, natural in natural_by_kind.items()}
-    plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
+    plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE), joined.weight_in_full_log)
     return CalibrationSummary(chosen=report.chosen, figures=report.figures)
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
+from recsys.evaluation.logits import Logits
+from recsys.evaluation.metrics import Metrics, measure
 from recsys.raw.files.open import open_raw
 from recsys.raw.side_tables import read_whole
 from recsys.raw.values import canonical_text
@@ -25,6 +27,12 @@ class Labels:
     label: np.ndarray
     p: np.ndarray | None
     """[n] true probabilities; None if the file has none."""
+    weight: np.ndarray | None = None
+    """[n] weights of the rows; None if they have none."""
+
+    def measure(self, logits: Logits) -> Metrics:
+        """Computes all metrics of predictions of the rows."""
+        return measure(self.label, logits, self.weight)
 
 
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:

@@ -26,6 +26,8 @@ class ScoredRows:
 
     log_pos_weight: float
     """Balanced logit - natural logit."""
+    log_sampling_rate: float = 0.0
+    """ln of the share of negatives that are among the rows."""
     hashes: list[np.ndarray] = field(default_factory=list)
     """Hashes of the ids, one array per block."""
     natural: list[np.ndarray] = field(default_factory=list)
@@ -49,7 +51,7 @@ class ScoredRows:
     @property
     def logits(self) -> Logits:
         """The logits of all rows."""
-        return Logits.of_one_fit(np.concatenate(self.natural), self.log_pos_weight)
+        return Logits.of_one_fit(np.concatenate(self.natural), self.log_pos_weight, self.log_sampling_rate)
 
 
 class ScaleStats(BaseModel):

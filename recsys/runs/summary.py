@@ -12,6 +12,7 @@ from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import METRIC_NAMES, Metrics, format_metric, measure
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary
 from recsys.runs.predictions import Predictions, join
+from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
 _MAX_PRINTED_SEGMENTS = 4
@@ -23,7 +24,7 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)))
+    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
@@ -98,3 +99,5 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
     if metrics.bayes is not None:
         add("best possible", metrics.bayes, "green")
     console.print(table)
+    for note in weight_notes(metrics):
+        console.print(note)

@@ -50,9 +50,10 @@ def split_monitored_rows(
 
 def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> int:
     """Returns the number of positives; raises InputError if a metric is undefined because they have only one class."""
-    n_positive = sum(int(split.store.labels(block).sum()) for block in monitored.blocks())
+    labels = [split.store.counted_labels(block) for block in monitored.blocks()]
+    n_counted, n_positive = sum(map(len, labels)), sum(int(label.sum()) for label in labels)
     undefined = [name for name in stopping.weights if name not in DEFINED_FOR_ONE_CLASS]
-    if n_positive in (0, len(monitored)) and undefined:
+    if n_positive in (0, n_counted) and undefined:
         raise InputError(
             f"split {split.name!r}: {undefined[0]} is undefined on the {len(monitored):,} {kind} rows of early "
             f"stopping ({n_positive:,} positive): {cure}, or set trainer.early_stopping=null"
