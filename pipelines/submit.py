@@ -75,7 +75,8 @@ def submit(
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
-        truth = Labels(test_labels, None, rows.weights())
+        rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
+        truth = Labels(test_labels, None, rows.weights(), float(np.log(rate)))
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 
@@ -84,10 +85,7 @@ def submit(
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
-        is_sampled = isinstance(rows, PreparedRows)  # like the training rows; other files may be the full log
-        scored = ScoredRows(
-            scorer.log_pos_weight, float(np.log(dataset.stats.sampling_rate or 1.0)) if is_sampled else 0.0
-        )
+        scored = ScoredRows(scorer.log_pos_weight)
         with (
             SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer,
             progress_line("scoring", rows.n_rows) as line,

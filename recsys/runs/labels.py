@@ -1,7 +1,7 @@
 """The labels of the rows to score, from a file that has them by id or by row number."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,12 @@ class Labels:
     """[n] true probabilities; None if the file has none."""
     weight: np.ndarray | None = None
     """[n] weights of the rows; None if they have none."""
+    log_sampling_rate: float = 0.0
+    """ln of the share of negatives that are among the rows; a file of labels is taken as the full log."""
 
     def measure(self, logits: Logits) -> Metrics:
         """Computes all metrics of predictions of the rows."""
-        return measure(self.label, logits, self.weight)
+        return measure(self.label, replace(logits, log_sampling_rate=self.log_sampling_rate), self.weight)
 
 
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:

@@ -74,6 +74,11 @@ class Predictions:
         return measure(self.label, self.logits, self.weight)
 
     @property
+    def has_both_classes(self) -> bool:
+        """Whether rows of both classes count: have weights above zero."""
+        return len(np.unique(self.label if self.weight is None else self.label[self.weight > 0])) == 2
+
+    @property
     def weight_in_full_log(self) -> np.ndarray | None:
         """See `Logits.weight_in_full_log`."""
         return self.logits.weight_in_full_log(self.label, self.weight)

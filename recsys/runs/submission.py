@@ -26,8 +26,6 @@ class ScoredRows:
 
     log_pos_weight: float
     """Balanced logit - natural logit."""
-    log_sampling_rate: float = 0.0
-    """ln of the share of negatives that are among the rows."""
     hashes: list[np.ndarray] = field(default_factory=list)
     """Hashes of the ids, one array per block."""
     natural: list[np.ndarray] = field(default_factory=list)
@@ -51,7 +49,7 @@ class ScoredRows:
     @property
     def logits(self) -> Logits:
         """The logits of all rows."""
-        return Logits.of_one_fit(np.concatenate(self.natural), self.log_pos_weight, self.log_sampling_rate)
+        return Logits.of_one_fit(np.concatenate(self.natural), self.log_pos_weight)
 
 
 class ScaleStats(BaseModel):
