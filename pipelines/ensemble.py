@@ -31,6 +31,7 @@ from recsys.runs.layout import OOF_FILE, STACK_FILE
 from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary
 from recsys.runs.predictions import Predictions, RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.summary import spread
+from recsys.runs.weight_notes import weight_notes
 from recsys.system.files import write_json
 from recsys.system.progress import console, progress_line
 
@@ -194,6 +195,8 @@ def print_ensemble(metrics: EnsembleMetrics) -> None:
     for method, figures in metrics.methods.items():
         table.add_row(method, *figures.formatted(), style="bold" if method == metrics.method else None)
     console.print(table)
+    for note in weight_notes(metrics):
+        console.print(note)
     print_differences(metrics.gain.differences, f"{metrics.method} vs. {metrics.gain.over} (baseline)")
 
 

@@ -15,6 +15,6 @@ def weight_notes(metrics: RunMetrics) -> list[str]:
     if rate != 1:
         notes.append(
             f"{100 * rate:.3g} % of the negatives are in the data: p, logloss and ece are those of the full log, but "
-            "ap and pr_auc are those of the sample"
+            "ap, pr_auc and toss_score are those of the sample"
         )
     return notes

@@ -15,7 +15,8 @@ from tests.helpers.commands import Run, read_oof
 from tests.helpers.small import small_table
 
 N = 60_000
-TREES = ("rank", "--model", "gbdt", "--folds", "0,1", "model.n_trees=60", "trainer.trees_per_epoch=20")
+TREES = ("rank", "--model", "gbdt", "--folds", "0,1", "model.n_trees=60", "model.learning_rate=0.2")
+LABELS = ("--labels", "labels.parquet")
 
 
 @pytest.fixture
@@ -63,7 +64,10 @@ def test_p_is_calibrated_on_the_full_log(sampled: tuple[pa.Table, np.ndarray], r
     if kind == "rate_of_each_row":
         assert "of equal weight (effective sample size)" in printed
     else:
-        assert "logloss and ece are those of the full log, but ap and pr_auc are those of the sample" in printed
+        assert (
+            "logloss and ece are those of the full log, but ap, pr_auc and toss_score are those of the sample"
+            in printed
+        )
 
     out = f"{kind}.csv"
     scored = run("submit", "--run", kind, "--test", "test.parquet", "--out", out, "--scale", "natural", *LABELS)
@@ -85,9 +89,6 @@ def test_p_is_calibrated_on_the_full_log(sampled: tuple[pa.Table, np.ndarray], r
         assert overall["logloss"] == pytest.approx(log_loss(y, oof_p, sample_weight=weight), rel=1e-5)
     sample_weight = weight if kind == "rate_of_each_row" else None
     assert overall["ap"] == pytest.approx(average_precision_score(y, oof_p, sample_weight=sample_weight))
-
-
-LABELS = ("--labels", "labels.parquet")
 
 
 def test_weighted_runs_are_compared_and_stacked(project: Path, run: Run) -> None:
