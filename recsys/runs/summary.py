@@ -13,6 +13,7 @@ from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary
 from recsys.runs.predictions import Predictions, join
+from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
 _MAX_PRINTED_SEGMENTS = 4
@@ -24,7 +25,7 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)))
+    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
@@ -105,3 +106,5 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown)), rows))
     else:
         console.print(f"{title}: no rows to evaluate on")
+    for note in weight_notes(metrics):
+        console.print(note)
