@@ -78,7 +78,7 @@ def submit(
             console.print(f"{labels} has no row numbers: its {rows.n_rows:,} rows are matched by their order")
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
         rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
-        truth = Labels(test_labels, None, rows.weights(), float(np.log(rate)))
+        truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 

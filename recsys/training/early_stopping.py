@@ -80,7 +80,7 @@ def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
 
 
 def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> tuple[int, int]:
-    """Returns the numbers of positives and negatives; raises InputError if a metric is undefined without one of them."""
+    """Returns the numbers of positives and negatives; raises InputError if a metric is undefined without one class."""
     n_positive, n_negative = _count_classes(split, monitored)
     undefined = [name for name in stopping.weights if name not in DEFINED_FOR_ONE_CLASS]
     if 0 in (n_positive, n_negative) and undefined:
