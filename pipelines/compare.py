@@ -49,7 +49,13 @@ def compare(
     for run in candidates:
         with progress_line(f"bootstrap {run.name}", replicates, unit="replicates") as line:
             differences[run.name] = paired_bootstrap(
-                baseline.label, baseline.logits, run.logits, replicates, seed=seed, on_replicate=lambda: line.advance(1)
+                baseline.label,
+                baseline.logits,
+                run.logits,
+                replicates,
+                seed=seed,
+                on_replicate=lambda: line.advance(1),
+                weight=baseline.weight,
             )
         print_differences(differences[run.name], f"{run.name} vs. {baseline.name} (baseline)", shown)
     if out is not None:

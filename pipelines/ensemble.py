@@ -32,6 +32,7 @@ from recsys.runs.layout import OOF_FILE, STACK_FILE
 from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary, read_metrics
 from recsys.runs.predictions import Predictions, RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.summary import spread
+from recsys.runs.weight_notes import weight_notes
 from recsys.system.files import write_json
 from recsys.system.progress import console, progress_line
 
@@ -99,11 +100,10 @@ def build_ensemble(
         "bootstrap": {"replicates": replicates, "seed": seed},
     }
     folder = out or Path("runs") / f"ensemble-{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]}"
-    n_positive = int(runs[0].label.sum())
-    if n_positive in (0, len(runs[0].label)):
+    if not runs[0].predictions.has_both_classes:
         raise InputError(
-            f"{', '.join(run.name for run in runs)} share {len(runs[0].label):,} rows, {n_positive:,} of them "
-            "positive: an ensemble needs rows of both classes, pass other runs"
+            f"{', '.join(run.name for run in runs)} share {len(runs[0].label):,} rows, {int(runs[0].label.sum()):,} of "
+            "them positive: an ensemble needs rows of both classes, pass other runs"
         )
     run = RunFolder(folder, config)
     if not run.is_done:
@@ -124,8 +124,9 @@ def stack_members(
     """Fits and evaluates an ensemble, and writes its run folder; `named[0]` is the metric to choose by."""
     metric = named[0]
     first, names = runs[0], [run.name for run in runs]
-    label, fold, natural_NM = first.label, first.fold, natural_logits(runs)
-    can_fit = can_cross_fit(label, fold)
+    label, fold, natural_NM, weight = first.label, first.fold, natural_logits(runs), first.weight
+    fit_weight = first.predictions.weight_in_full_log
+    can_fit = can_cross_fit(label, fold, weight)
     if not can_fit and method not in (None, "logit_mean"):
         folds = ", ".join(repr(str(name)) for name in np.unique(fold))
         raise InputError(
@@ -138,24 +139,31 @@ def stack_members(
     with progress_line("stacking fits", len(methods) + len(names), unit="fits") as line:
         stacked_logits, method_metrics, metrics_without = {}, {}, {}
         for name in methods:
-            natural = cross_fit_stack(name, names, natural_NM, label, fold)
+            natural = cross_fit_stack(name, names, natural_NM, label, fold, fit_weight)
             stacked_logits[name] = first.logits.with_natural(natural)
-            method_metrics[name] = measure(label, stacked_logits[name])
+            method_metrics[name] = measure(label, stacked_logits[name], weight)
             line.advance(1)
         chosen = max(methods, key=lambda name: method_metrics[name].signed(metric))
         for index, member in enumerate(names):
             remaining = [name for name in names if name != member]
-            natural = cross_fit_stack(chosen, remaining, np.delete(natural_NM, index, axis=1), label, fold)
-            metrics_without[member] = measure(label, first.logits.with_natural(natural))
+            members_NM = np.delete(natural_NM, index, axis=1)
+            natural = cross_fit_stack(chosen, remaining, members_NM, label, fold, fit_weight)
+            metrics_without[member] = measure(label, first.logits.with_natural(natural), weight)
             line.advance(1)
     best = max(runs, key=lambda run: member_metrics[run.name].signed(metric))
     with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
         gain = paired_bootstrap(
-            label, best.logits, stacked_logits[chosen], replicates, seed=seed, on_replicate=lambda: line.advance(1)
+            label,
+            best.logits,
+            stacked_logits[chosen],
+            replicates,
+            seed=seed,
+            on_replicate=lambda: line.advance(1),
+            weight=weight,
         )
 
-    predictions = by_fold(label, fold, stacked_logits[chosen])
-    stack = fit_stack(chosen, names, natural_NM, label)
+    predictions = by_fold(label, fold, stacked_logits[chosen], weight)
+    stack = fit_stack(chosen, names, natural_NM, label, fit_weight)
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = EnsembleMetrics(
         overall=method_metrics[chosen],
@@ -184,8 +192,11 @@ def natural_logits(runs: Sequence[RunPredictions]) -> np.ndarray:
 
 def stack_summary(predictions: Sequence[Predictions]) -> StackSummary:
     """The link from an ensemble's logits, which are natural logits, to p and q, by fold."""
-    weights = {fold.name: float(np.exp(fold.logits.log_pos_weight[0])) for fold in predictions}
-    return StackSummary(fits={name: LinkSummary(link=LogitLink(1.0, weight)) for name, weight in weights.items()})
+    links = {
+        fold.name: LogitLink.of_natural(float(fold.logits.log_pos_weight[0]), fold.logits.log_sampling_rate)
+        for fold in predictions
+    }
+    return StackSummary(fits={name: LinkSummary(link=link) for name, link in links.items()})
 
 
 def print_ensemble(metrics: EnsembleMetrics) -> None:
@@ -203,6 +214,8 @@ def print_ensemble(metrics: EnsembleMetrics) -> None:
     columns = ("member / method", *titles(metrics.shown), "weight", f"{TITLES[metric]} without member")
     title = "members and stacking methods; each fold is evaluated with a stack fitted to the other folds"
     console.print(text_table(title, columns, rows))
+    for note in weight_notes(metrics):
+        console.print(note)
     title = f"{metrics.method} vs. {metrics.gain.over} (baseline)"
     print_differences(metrics.gain.differences, title, metrics.shown)
 

@@ -62,8 +62,8 @@ def fit_split(
 def score(trainer: Trainer | GBDTTrainer, split: Split, name: str, rows: Rows) -> Predictions:
     """Predictions of rows by the trained model."""
     model_logit, row_numbers = trainer.predict(rows, f"scoring {name}"), rows.numbers()
-    label = split.store.labels(row_numbers)
-    return Predictions.of_fold(name, row_numbers, label, model_logit, trainer.link.logits(model_logit))
+    label, weight = split.store.labels(row_numbers), split.store.weights(row_numbers)
+    return Predictions.of_fold(name, row_numbers, label, model_logit, trainer.link.logits(model_logit), weight)
 
 
 def share_tree_count(

@@ -15,7 +15,6 @@ from pipelines.common.output import check_file
 from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
-from recsys.evaluation.metrics import measure
 from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.labels import Labels, read_labels
@@ -78,7 +77,8 @@ def submit(
         if truth.is_by_order:
             console.print(f"{labels} has no row numbers: its {rows.n_rows:,} rows are matched by their order")
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
-        truth = Labels(test_labels, None)
+        rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
+        truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
 
@@ -130,9 +130,9 @@ def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Sc
     metrics = {}
     if truth is not None:
         estimate = read_metrics(run)
-        metrics = {"estimated by the run": estimate.overall, "by the labels": measure(truth.label, logits)}
+        metrics = {"estimated by the run": estimate.overall, "by the labels": truth.measure(logits)}
         if truth.p is not None:
-            metrics["best possible"] = measure(truth.label, logits.with_natural(logit_of(truth.p)))
+            metrics["best possible"] = truth.measure(logits.with_natural(logit_of(truth.p)))
         rows = [
             TextRow((row, *format_metrics(figures, estimate.shown, estimate.sd))) for row, figures in metrics.items()
         ]

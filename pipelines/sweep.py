@@ -141,8 +141,9 @@ def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: Metric
     for name in splits:
         rows = next(reversed(dataset.split(name).evaluation_rows.values()), None)
         if rows is not None:
-            n_rows += len(rows)
-            n_positive += sum(int(dataset.store.labels(block).sum()) for block in rows.blocks())
+            for labels in map(dataset.store.counted_labels, rows.blocks()):
+                n_rows += len(labels)
+                n_positive += int(labels.sum())
     if n_rows == 0 or (n_positive in (0, n_rows) and metric not in DEFINED_FOR_ONE_CLASS):
         raise InputError(
             f"--metric {metric} is undefined on the {n_rows:,} evaluation rows of {', '.join(splits)} "

@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 
 from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
-from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.runs.predictions import Predictions, join
 from recsys.system.progress import console
@@ -39,8 +38,8 @@ class LogisticBaseline:
         self._start = np.cumsum([0, *n_ids])[:-1]
         rows = split.fit_rows
         fit_rows = PermutedSlice(rows, Permutation(len(rows), seed), 0, min(MAX_ROWS, len(rows))).numbers()
-        label = split.store.labels(fit_rows)
-        self._model = LogisticRegression(C=_C, solver="liblinear").fit(self._inputs(fit_rows), label)
+        label, weight = split.store.labels(fit_rows), split.training_weights(fit_rows)
+        self._model = LogisticRegression(C=_C, solver="liblinear").fit(self._inputs(fit_rows), label, weight)
 
     def _inputs(self, rows: np.ndarray) -> sparse.csr_matrix:
         """[n, 2^18 + n_numbers] inputs of [n] row numbers; a null number counts as the mean."""
@@ -53,9 +52,10 @@ class LogisticBaseline:
         return sparse.hstack([one_hot, np.nan_to_num(numbers, nan=0.0)], format="csr")
 
     def logits(self, rows: Rows) -> np.ndarray:
-        """[n] float64 logits of the click probability of rows."""
+        """[n] float64 logits of the click probability of rows, at the base rate of the full log."""
         blocks = [self._model.decision_function(self._inputs(block)) for block in rows.blocks()]
-        return np.concatenate(blocks) if blocks else np.zeros(0)
+        model_logit = np.concatenate(blocks) if blocks else np.zeros(0)
+        return model_logit + np.log(self._split.prior.sampling_rate)
 
 
 def measure_baselines(splits: Sequence[Split], reported: Sequence[Predictions]) -> dict[str, Metrics]:
@@ -68,11 +68,11 @@ def measure_baselines(splits: Sequence[Split], reported: Sequence[Predictions]) 
     natural: dict[str, list[np.ndarray]] = {CONSTANT: [], LOGISTIC: []}
     with console.status("fitting the baselines"):
         for split, predictions in zip(splits, reported, strict=True):
-            rate = split.prior.n_positive / (split.prior.n_positive + split.prior.n_negative)
-            natural[CONSTANT].append(logit_of(np.full(len(predictions), rate)))
+            constant = np.log(split.prior.sampling_rate / split.prior.pos_weight)
+            natural[CONSTANT].append(np.full(len(predictions), constant))
             natural[LOGISTIC].append(LogisticBaseline(split).logits(ListedRows(predictions.row)))
     joined = join(reported)
     return {
-        name: measure(joined.label, joined.logits.with_natural(np.concatenate(logits)))
+        name: measure(joined.label, joined.logits.with_natural(np.concatenate(logits)), joined.weight)
         for name, logits in natural.items()
     }

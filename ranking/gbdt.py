@@ -108,11 +108,13 @@ class GBDTTrainer:
         }
 
     def weights(self, label: np.ndarray) -> np.ndarray:
-        """Returns [n] float32 weights: w for positives, 1 for negatives.
+        """Returns [n] float32 weights of the fitted rows: w for positives, 1 for negatives, times those of the data.
 
         `scale_pos_weight` does not replace them: it starts at the unweighted base rate.
         """
-        return np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
+        weights = np.where(label == 1, self.link.trained_weight, 1.0).astype(np.float32)
+        row_weights = self._split.training_weights(self._rows.numbers())
+        return weights if row_weights is None else weights * row_weights
 
     def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
         """Grows the trees and saves those of the best epoch.
@@ -214,7 +216,7 @@ class GBDTTrainer:
 
         booster.eval_valid(store_logits)
         logits = self.link.logits(check_scores(model_logits[0], _LEARNING_RATE))
-        metrics = measure(label, logits)
+        metrics = measure(label, logits, self._split.store.weights(self.monitored_rows.numbers()))
         for name, value in metrics.defined().items():
             self._log.scalar(f"monitor/{name}", value, booster.num_trees())
         self._log.curves("monitor/pr", label, logits.natural, booster.num_trees())

@@ -152,7 +152,8 @@ def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, c
         np.save(cache.with_suffix(".tmp.npy"), np.stack(p))
         cache.with_suffix(".tmp.npy").rename(cache)
     return {
-        name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST)) for name, p in zip(_BASELINES, np.load(cache), strict=True)
+        name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST))
+        for name, p in zip(_BASELINES, np.load(cache, allow_pickle=False), strict=True)
     }
 
 

@@ -190,8 +190,8 @@ def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
         ("prepare", config.prepare, manifest.prepare),
     ):
         if expected != prepared:
-            expected_values, prepared_values = expected.model_dump(), prepared.model_dump()
-            key = next(key for key in expected_values if expected_values[key] != prepared_values[key])
+            fields = type(expected).model_fields
+            key = next(key for key in fields if getattr(expected, key) != getattr(prepared, key))
             raise InputError(
                 f"{dataset.folder} was prepared from config {dataset.name!r} with another {section}.{key} than "
                 f"config {config.name!r} has: pass the --config it was prepared with, or prepare it again"

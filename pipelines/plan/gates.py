@@ -137,7 +137,7 @@ def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str
 def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Differences | None:
     """The differences second - first, by metric; None if the rows have a single class."""
     bootstrap = state.plan.bootstrap
-    if int(first.label.sum()) in (0, len(first.label)):
+    if not first.predictions.has_both_classes:
         return None
     with progress_line(title, bootstrap.replicates, unit="replicates") as line:
         return paired_bootstrap(
@@ -147,6 +147,7 @@ def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, 
             bootstrap.replicates,
             seed=bootstrap.seed,
             on_replicate=lambda: line.advance(1),
+            weight=first.weight,
         )
 
 

@@ -50,7 +50,7 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
             [state.plan.reference, max(names, key=lambda n: runs[n].overall.signed(state.metric)), names[-1]]
         )
         p = {name: logits[name].p for name in selected if name in logits}
-        plot_reliability(p, label, plots / "reliability.png")
+        plot_reliability(p, label, plots / "reliability.png", joined[0].predictions.weight_in_full_log)
         caption = (
             "Reliability before calibration, observed against predicted click rate: the reference, the best and the "
             "last run."

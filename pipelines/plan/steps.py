@@ -184,10 +184,10 @@ def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> 
     folds, holdout = (join_predictions([read_predictions(f) for f in folders[rows]]) for rows in evaluate_on)
     stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
     logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
-    predictions = by_fold(first.label, first.fold, logits)
+    predictions = by_fold(first.label, first.fold, logits, first.weight)
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = HoldoutEnsembleMetrics(
-        overall=measure(first.label, logits),
+        overall=measure(first.label, logits, first.weight),
         folds=fold_metrics,
         spread=spread(list(fold_metrics.values())),
         segments={},
@@ -204,7 +204,8 @@ def stack_of_earlier_rows(method: StackMethod, folds: list[RunPredictions], hold
     """Fits a stack to the out-of-fold rows that are not in the holdout."""
     earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=holdout[0].row_id)))
     fit_runs = [run.take(earlier) for run in folds]
-    return fit_stack(method, [run.name for run in holdout], natural_logits(fit_runs), fit_runs[0].label)
+    weight = fit_runs[0].predictions.weight_in_full_log
+    return fit_stack(method, [run.name for run in holdout], natural_logits(fit_runs), fit_runs[0].label, weight)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:

@@ -36,6 +36,8 @@ class Batch(Pipelineable):
     """[B] bool: False for copies that pad a process's share of a batch. The loss ignores them."""
     n_rows: int
     """Number of rows of the store among the B; the entries after them are items only, see `retrieval.negatives`."""
+    weight: Tensor | None = None
+    """[B] float32 weights of the losses, with a mean of one over the fitting rows; None if rows have no weights."""
 
     def __len__(self) -> int:
         return self.label.shape[0]
@@ -51,6 +53,7 @@ class Batch(Pipelineable):
             row=self.row[rows],
             is_real=self.is_real[rows],
             n_rows=min(max(self.n_rows - start, 0), length),
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def append_items(self, items: "Batch") -> "Batch":
@@ -65,6 +68,7 @@ class Batch(Pipelineable):
             row=torch.cat([self.row, items.row]),
             is_real=torch.cat([self.is_real, items.is_real]),
             n_rows=self.n_rows,
+            weight=None if self.weight is None else torch.cat([self.weight, self.weight.new_ones(len(items))]),
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
@@ -77,8 +81,9 @@ class Batch(Pipelineable):
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keeps the memory until the work queued on a stream has finished."""
-        for tensor in (self.dense, self.sparse, self.sequences, self.label, self.row, self.is_real):
-            tensor.record_stream(stream)
+        for tensor in (self.dense, self.sparse, self.sequences, self.label, self.row, self.is_real, self.weight):
+            if tensor is not None:
+                tensor.record_stream(stream)
 
     def _map(self, move: Callable[[Any], Any]) -> "Batch":
         """Applies a function to every tensor."""
@@ -90,6 +95,7 @@ class Batch(Pipelineable):
             row=move(self.row),
             is_real=move(self.is_real),
             n_rows=self.n_rows,
+            weight=None if self.weight is None else move(self.weight),
         )
 
 

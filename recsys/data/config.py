@@ -43,3 +43,7 @@ class PrepareConfig(StrictModel):
     """Numbers are clipped to the quantiles q and 1 - q before the transform; 0 clips at the minimum and maximum."""
     n_sampled_rows: Annotated[int, Field(ge=1_000)] = 200_000
     """Numeric statistics are taken on about this many training rows, chosen by the hash of their ids."""
+    true_base_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """The click rate of the full log, if negatives were sampled before the log came: p is then at this rate."""

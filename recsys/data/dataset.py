@@ -125,19 +125,31 @@ class PreparedDataset:
             hint = "" if has_folds else f"; its training rows have fewer than {n_folds} distinct ones, of both classes"
             raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{hint}")
         fit_groups = fit_groups_of(self.groups, name)
-        n_rows, n_positive = (
-            sum(getattr(self.groups[index], count) for index in fit_groups) for count in ("n_rows", "n_positive")
-        )
-        if n_positive in (0, n_rows):
+        prior = self._prior(fit_groups)
+        if 0 in (prior.n_positive, prior.n_negative) or 0 in (prior.positive_weight, prior.negative_weight):
+            weighted = " with weights above zero" if prior.mean_weight is not None else ""
             raise InputError(
-                f"split {name!r} of {self.folder} has fitting rows of only one class: add rows of the other class"
+                f"split {name!r} of {self.folder} has fitting rows of only one class{weighted}: add rows of the other "
+                "class"
             )
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name, fit_groups)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
         encoder = FeatureEncoder(
             self.manifest.schema_, features, self.stats.of_split(name), self.vocabularies, fit_groups, extra
         )
-        return Split(name, self.store, encoder, fit_rows, evaluation_rows, Prior(n_positive, n_rows - n_positive))
+        return Split(name, self.store, encoder, fit_rows, evaluation_rows, prior)
+
+    def _prior(self, fit_groups: Sequence[int]) -> Prior:
+        groups = [self.groups[index] for index in fit_groups]
+        n_rows, n_positive = sum(group.n_rows for group in groups), sum(group.n_positive for group in groups)
+        prior = Prior(n_positive, n_rows - n_positive, sampling_rate=self.stats.sampling_rate or 1.0)
+        if self.manifest.schema_.weight is None:
+            return prior
+        return replace(
+            prior,
+            positive_weight=sum(group.positive_weight or 0.0 for group in groups),
+            negative_weight=sum(group.negative_weight or 0.0 for group in groups),
+        )
 
     def _evaluation_rows(self, name: str, fit_groups: Sequence[int]) -> dict[str, Rows]:
         if name == FULL:

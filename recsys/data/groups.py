@@ -29,6 +29,9 @@ class Group(StrictModel):
     """Whether the rows are from the last day."""
     n_rows: int
     n_positive: int
+    positive_weight: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Sum of the weights of the positives; None if rows have no weights."""
+    negative_weight: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 def fit_groups_of(groups: Sequence[Group], split: str) -> list[int]:

@@ -27,6 +27,8 @@ GENERATOR_FILE = "generator.json"
 LABEL, GROUP, SPARSE, DENSE, SEQUENCE_LENGTH, ROW_ID = "label", "group", "sparse", "dense", "seq_length", "row_id"
 DAY = "day"
 """Index of a row's day among the sorted days; -1 for a row without a day."""
+WEIGHT = "weight"
+"""float32 weight of a row; absent if rows have no weights."""
 ITEM = "item"
 """Target item of a row, as a row number in items.arrow; -1 for null."""
 
@@ -83,6 +85,15 @@ class SplitStats:
     """The columns of each missing indicator; these columns are null in the same rows."""
 
 
+class WeightStats(StrictModel):
+    """Weights of the training rows."""
+
+    n_effective: float
+    """Effective sample size, (sum w)^2 / sum w^2."""
+    n_clipped: int
+    """Rows whose weight was clipped to `schema.weight.max`."""
+
+
 class Stats(StrictModel):
     """stats.json."""
 
@@ -90,6 +101,10 @@ class Stats(StrictModel):
     n_sampled_rows: int
     n_copies: int = 0
     """Training rows that equal an earlier one in every column that is read; not counted if rows have ids."""
+    weights: WeightStats | None = Field(default=None, exclude_if=lambda value: value is None)
+    sampling_rate: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The rate at which negatives were kept before the log came, if it is a single one: given, or computed from
+    `prepare.true_base_rate` and the training rows."""
     sequences: dict[str, SequenceStats]
     numeric: dict[str, dict[str, NumericStats]]
     """By split and column, over the split's fitting rows."""

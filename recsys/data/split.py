@@ -4,7 +4,7 @@ Shapes: B rows of a batch, F categorical features, T tokens of a sequence in all
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,15 +27,29 @@ _N_COUNTED = 50_000
 
 @dataclass(frozen=True)
 class Prior:
-    """Class counts of a split's fitting rows."""
+    """Class counts of a split's fitting rows, and the sums of their weights."""
 
     n_positive: int
     n_negative: int
+    positive_weight: float | None = None
+    """Sum of the weights of positives; None if rows have no weights."""
+    negative_weight: float | None = None
+    sampling_rate: float = 1.0
+    """The rate at which negatives were kept before the log came; 1 if rows have weights."""
 
     @property
     def pos_weight(self) -> float:
-        """w = N_neg / N_pos."""
-        return self.n_negative / self.n_positive
+        """w = N_neg / N_pos, of the sums of weights if rows have weights."""
+        if self.positive_weight is None or self.negative_weight is None:
+            return self.n_negative / self.n_positive
+        return self.negative_weight / self.positive_weight
+
+    @property
+    def mean_weight(self) -> float | None:
+        """The mean weight of the rows; None if rows have no weights."""
+        if self.positive_weight is None or self.negative_weight is None:
+            return None
+        return (self.positive_weight + self.negative_weight) / (self.n_positive + self.n_negative)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +101,17 @@ class Split:
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Returns the batch of [B] row numbers with the given sequence features."""
-        return self.encoder.batch(self.store, rows, sequences)
+        batch, weight = self.encoder.batch(self.store, rows, sequences), self.training_weights(rows)
+        return batch if weight is None else replace(batch, weight=torch.from_numpy(weight))
+
+    def training_weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [B] float32 weights of rows, with a mean of one over the fitting rows; None without weights.
+
+        With this mean, the mean loss of a batch is the sum of w times loss over its rows, divided by their number: the
+        sum is that of its micro-batches and of all processes, and the learning rate keeps its meaning.
+        """
+        weights, mean = self.store.weights(rows), self.prior.mean_weight
+        return None if weights is None or mean is None else (weights / mean).astype(np.float32)
 
     def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `FeatureEncoder.table`."""

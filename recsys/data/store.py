@@ -109,6 +109,15 @@ class RowStore:
         values = self.columns[layout.LABEL](rows)
         return np.where(values == NO_LABEL, np.nan, values).astype(np.float32)
 
+    def weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] float32 weights of rows; None if rows have no weights."""
+        return self.columns[layout.WEIGHT](rows) if layout.WEIGHT in self.columns else None
+
+    def counted_labels(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the labels of the rows that count: those with a weight above zero."""
+        labels, weights = self.labels(rows), self.weights(rows)
+        return labels if weights is None else labels[weights > 0]
+
     def row_ids(self, rows: np.ndarray) -> pa.Array:
         """Returns the [n] row ids as text, or the row numbers if the data set has no ids."""
         path = None if self.folder is None else self.folder / layout.IDS_FILE

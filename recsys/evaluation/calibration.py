@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from recsys.config import StrictModel
 from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
-from recsys.evaluation.metrics import Metrics, log_loss_terms, measure, weighted_log_loss
+from recsys.evaluation.metrics import Metrics, effective_size, log_loss_terms, measure, weighted_log_loss
 
 CalibrationKind = Literal["none", "temperature", "isotonic", "centered_isotonic"]
 CALIBRATIONS: tuple[CalibrationKind, ...] = get_args(CalibrationKind)
@@ -49,7 +49,9 @@ class Calibrator(StrictModel):
                 return logit_of(np.interp(logit, self.knots, self.rates)) + _TIE_BREAK * logit
 
 
-def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) -> Calibrator:
+def fit_calibrator(
+    kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None
+) -> Calibrator:
     """Fits a calibration to rows that the model was not trained on.
 
     temperature: the T that minimizes the WLL of the balanced logit / T (Guo et al., "On calibration of modern neural
@@ -64,26 +66,32 @@ def fit_calibrator(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray) 
         kind: the calibration method.
         logit: [n] natural logits.
         label: [n] 0 / 1, both classes present.
+        weight: [n] weights of the rows, of any mean; None if they have none.
     """
+    if weight is not None:
+        is_counted = weight > 0
+        logit, label, weight = logit[is_counted], label[is_counted], weight[is_counted] / weight[is_counted].mean()
     match kind:
         case "none":
             return Calibrator()
         case "temperature":
-            balance = log_pos_weight_of(label)
+            balance = log_pos_weight_of(label, weight)
             balanced = logit + balance
             optimum = minimize_scalar(
-                lambda log_t: weighted_log_loss(label, balanced / np.exp(log_t)),
+                lambda log_t: weighted_log_loss(label, balanced / np.exp(log_t), weight),
                 bounds=_LOG_TEMPERATURES,
                 method="bounded",
                 options={"xatol": 1e-6},
             )
             return Calibrator(kind=kind, temperature=float(np.exp(optimum.x)), balance=balance)
         case "isotonic" | "centered_isotonic":
-            model = IsotonicRegression(out_of_bounds="clip").fit(logit, label)
-            step_rates, step_indices, n_rows = np.unique(model.predict(logit), return_inverse=True, return_counts=True)
-            smoothed = np.maximum.accumulate((step_rates * n_rows + label.mean()) / (n_rows + 1))
+            model = IsotonicRegression(out_of_bounds="clip").fit(logit, label, weight)
+            step_rates, step_indices = np.unique(model.predict(logit), return_inverse=True)
+            row_weight = np.ones(len(logit)) if weight is None else weight
+            n_rows, base_rate = np.bincount(step_indices, weights=row_weight), np.average(label, weights=weight)
+            smoothed = np.maximum.accumulate((step_rates * n_rows + base_rate) / (n_rows + 1))
             if kind == "centered_isotonic":
-                centers = np.bincount(step_indices, weights=logit) / n_rows
+                centers = np.bincount(step_indices, weights=row_weight * logit) / n_rows
                 return Calibrator(kind=kind, knots=tuple(centers.tolist()), rates=tuple(smoothed.tolist()))
             rates = smoothed[np.searchsorted(step_rates, model.y_thresholds_).clip(max=len(step_rates) - 1)]
             return Calibrator(kind=kind, knots=tuple(model.X_thresholds_.tolist()), rates=tuple(rates.tolist()))
@@ -101,7 +109,11 @@ class CalibrationReport(StrictModel):
 
 
 def calibrate(
-    logits: Logits, label: np.ndarray, fold: np.ndarray, kinds: Sequence[CalibrationKind] = CALIBRATIONS
+    logits: Logits,
+    label: np.ndarray,
+    fold: np.ndarray,
+    weight: np.ndarray | None = None,
+    kinds: Sequence[CalibrationKind] = CALIBRATIONS,
 ) -> tuple[CalibrationReport, dict[CalibrationKind, np.ndarray]]:
     """Evaluates kinds of calibration; the second value holds the calibrated natural logits by kind.
 
@@ -109,56 +121,78 @@ def calibrate(
         logits: [n] predictions of models that were not trained on the row.
         label: [n] 0 / 1.
         fold: [n] fold names, at least two different ones.
+        weight: [n] weights of the rows; None if they have none.
         kinds: the kinds to evaluate, including `none`.
     """
+    full_weight = logits.weight_in_full_log(label, weight)
     natural_by_kind: dict[CalibrationKind, np.ndarray] = {
-        kind: cross_calibrate(kind, logits.natural, label, fold) for kind in kinds
+        kind: cross_calibrate(kind, logits.natural, label, fold, full_weight) for kind in kinds
     }
-    figures = {kind: measure(label, logits.with_natural(natural)) for kind, natural in natural_by_kind.items()}
+    figures = {kind: measure(label, logits.with_natural(natural), weight) for kind, natural in natural_by_kind.items()}
     chosen = min(kinds, key=lambda kind: np.inf if (wll := figures[kind].wll) is None else wll)
-    calibrator = fit_calibrator(chosen, logits.natural, label)
+    calibrator = fit_calibrator(chosen, logits.natural, label, full_weight)
     return CalibrationReport(chosen=chosen, calibrator=calibrator, figures=figures), natural_by_kind
 
 
-def calibrate_one_fit(logits: Logits, label: np.ndarray) -> CalibrationReport | None:
+def calibrate_one_fit(logits: Logits, label: np.ndarray, weight: np.ndarray | None = None) -> CalibrationReport | None:
     """Chooses and fits a calibration on held-out rows of one model; None if a class has too few rows.
 
     The kind is chosen by cross-fitting over parts of the rows. These can be few, where the differences between kinds
-    are mostly noise: raw logits are kept unless the lowest WLL is lower by more than its standard error.
+    are mostly noise: raw logits are kept unless the lowest WLL is lower by more than its standard error. Weighted rows
+    of a class are as few as their effective number.
 
     Args:
         logits: [n] predictions of a model that was not trained on the rows.
         label: [n] 0 / 1.
+        weight: [n] weights of the rows; None if they have none.
     """
-    n_rarer = min(label.sum(), len(label) - label.sum())
+    if weight is not None:
+        is_counted = weight > 0
+        logits, label, weight = logits.take(is_counted), label[is_counted], weight[is_counted]
+    n_rarer = min(effective_rows_of_classes(label, weight))
     if n_rarer < MIN_ROWS_OF_A_CLASS:
         return None
     kinds = CALIBRATIONS if n_rarer >= MIN_ROWS_OF_A_CLASS_ISOTONIC else ("none", "temperature")
     part = np.empty(len(label), np.int64)
     for number, (_, rows) in enumerate(StratifiedKFold(_N_PARTS, shuffle=True, random_state=0).split(label, label)):
         part[rows] = number
-    report, natural_by_kind = calibrate(logits, label, part, kinds)
-    gain, standard_error = _wll_gain(logits, logits.with_natural(natural_by_kind[report.chosen]), label)
+    report, natural_by_kind = calibrate(logits, label, part, weight, kinds)
+    gain, standard_error = _wll_gain(logits, logits.with_natural(natural_by_kind[report.chosen]), label, weight)
     if gain <= standard_error:
         return report.model_copy(update={"chosen": "none", "calibrator": Calibrator()})
     return report
 
 
-def _wll_gain(raw: Logits, calibrated: Logits, label: np.ndarray) -> tuple[float, float]:
-    """By how much calibration lowers the WLL of [n] rows, and the standard error of the difference."""
+def effective_rows_of_classes(label: np.ndarray, weight: np.ndarray | None) -> tuple[float, float]:
+    """The numbers of negative and of positive rows; if rows have weights, the effective sample sizes of both."""
+    weight = np.ones(len(label)) if weight is None else weight
+    return effective_size(weight[label == 0]), effective_size(weight[label == 1])
+
+
+def _wll_gain(raw: Logits, calibrated: Logits, label: np.ndarray, weight: np.ndarray | None) -> tuple[float, float]:
+    """By how much calibration lowers the WLL of [n] rows, and the standard error of the difference.
+
+    The variance of a weighted mean is that of a mean of as many rows as the effective sample size.
+    """
     gains = log_loss_terms(label, raw.balanced) - log_loss_terms(label, calibrated.balanced)
-    by_class = [gains[label == 0], gains[label == 1]]
-    variance = sum(0.25 * rows.var(ddof=1) / len(rows) for rows in by_class)
-    return float(0.5 * sum(rows.mean() for rows in by_class)), float(np.sqrt(variance))
+    weight = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    gain, variance = 0.0, 0.0
+    for rows in (label == 0, label == 1):
+        mean, size = np.average(gains[rows], weights=weight[rows]), effective_size(weight[rows])
+        gain += 0.5 * mean
+        variance += 0.25 * np.average((gains[rows] - mean) ** 2, weights=weight[rows]) / (size - 1)
+    return float(gain), float(np.sqrt(variance))
 
 
-def cross_calibrate(kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def cross_calibrate(
+    kind: CalibrationKind, logit: np.ndarray, label: np.ndarray, fold: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
     """[n] calibrated natural logits; the calibrator of a row is fitted to the other folds."""
     if kind == "none":
         return logit
 
     def fit(rows: np.ndarray) -> ScoreFunction:
-        calibrator = fit_calibrator(kind, logit[rows], label[rows])
+        calibrator = fit_calibrator(kind, logit[rows], label[rows], None if weight is None else weight[rows])
         return lambda held_out: calibrator.natural_logit(logit[held_out])
 
     return cross_fit(fold, fit)

@@ -4,6 +4,9 @@ Every replicate draws a Poisson(1) weight for each row, the same for both models
 non-parametric bootstrap samples using Poisson frequencies", 2006). Positives are drawn individually. Negatives affect
 ranking metrics only through the number above each positive, so negatives that share a rank bin in both models are
 drawn together: the sum of k weights is Poisson(k). Ten million rows take some minutes; a few ten thousand are exact.
+
+The weight w of a row multiplies its Poisson draw. Negatives drawn together have the sum s Poisson(sum w / s) with
+s = sum w^2 / sum w, which has the mean and the variance of the sum of their draws, sum w and sum w^2.
 """
 
 from collections.abc import Callable
@@ -41,6 +44,7 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
     on_replicate: Callable[[], None] = lambda: None,
+    weight: np.ndarray | None = None,
 ) -> dict[str, Difference]:
     """Computes the difference second - first, with its interval, of every metric in COMPARED.
 
@@ -52,13 +56,15 @@ def paired_bootstrap(
         level: confidence level; the bounds are quantiles of the replicates.
         seed: seed of the weights.
         on_replicate: called after each replicate, to show progress.
+        weight: [n] weights of the rows; None if they have none.
 
     Raises:
         InputError: if all rows have the same label.
     """
     is_positive = label == 1
-    n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
-    if n_positive == 0 or n_negative == 0:
+    n_positive = int(is_positive.sum())
+    row_weight = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    if not (row_weight[is_positive].any() and row_weight[~is_positive].any()):
         raise InputError(
             f"{len(label):,} rows, {n_positive:,} of them positive: a comparison needs rows of both classes, pass runs "
             "on more rows"
@@ -66,21 +72,25 @@ def paired_bootstrap(
     rng = np.random.default_rng(seed)
     rankings = [_Ranking(is_positive, logits) for logits in (first, second)]
     bin_pairs = rankings[0].bin_of_negative * rankings[1].n_bins + rankings[1].bin_of_negative
-    cells, cell_of_negative, cell_size = np.unique(bin_pairs, return_inverse=True, return_counts=True)
+    cells, cell_of_negative = np.unique(bin_pairs, return_inverse=True)
     bins = (cells // rankings[1].n_bins, cells % rankings[1].n_bins)
+    negative_weight = row_weight[~is_positive]
+    sums, squares = (np.bincount(cell_of_negative, weights=negative_weight**power) for power in (1, 2))
+    scale = squares / np.where(sums > 0, sums, 1.0)
+    n_drawn = sums / np.where(scale > 0, scale, 1.0)
     for ranking, cell_bin in zip(rankings, bins, strict=True):
-        ranking.set_cells(cell_bin, cell_of_negative, cell_size)
+        ranking.set_cells(cell_bin, cell_of_negative, negative_weight)
 
     replicates = np.empty((n_replicates, 2, len(COMPARED)))
     for replicate in range(n_replicates):
-        positive_weight = rng.poisson(1.0, n_positive).astype(np.float64)
-        cell_weight = rng.poisson(cell_size, len(cell_size)).astype(np.float64)
+        positive_weight = rng.poisson(1.0, n_positive) * row_weight[is_positive]
+        cell_weight = rng.poisson(n_drawn, len(n_drawn)) * scale
         for model, ranking in enumerate(rankings):
             replicates[replicate, model] = ranking.metrics(positive_weight, cell_weight)
         on_replicate()
     tail = (1 - level) / 2
     low, high = np.nanquantile(replicates[:, 1] - replicates[:, 0], [tail, 1 - tail], axis=0)
-    exact = [measure(label, logits).model_dump() for logits in (first, second)]
+    exact = [measure(label, logits, weight).model_dump() for logits in (first, second)]
     return {
         name: Difference(
             first=exact[0][name],
@@ -117,16 +127,19 @@ class _Ranking:
         balanced = log_loss_terms(is_positive.astype(np.int8), logits.balanced)
         self.positive_loss = (terms[is_positive], balanced[is_positive])
         self.negative_loss = (terms[~is_positive], balanced[~is_positive])
+        self.full_log_weight = np.exp(-logits.log_sampling_rate)  # of a negative, in the log loss
 
     def _bin_position(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Converts ranks to bin indices and the fractions of those bins that lie above the rank."""
         index = np.minimum(np.searchsorted(self.edges, n_rows, side="right") - 1, self.n_bins - 1)
         return index, (n_rows - self.edges[index]) / np.diff(self.edges)[index]
 
-    def set_cells(self, cell_bin: np.ndarray, cell_of_negative: np.ndarray, cell_size: np.ndarray) -> None:
-        """Sets the bin of each cell, and computes the cells' mean losses from the cell of each negative."""
+    def set_cells(self, cell_bin: np.ndarray, cell_of_negative: np.ndarray, weight: np.ndarray) -> None:
+        """Sets the bin of each cell, and computes the cells' mean losses from the cell and weight of each negative."""
         self._cell_bin = cell_bin
-        self._cell_loss = [np.bincount(cell_of_negative, weights=loss) / cell_size for loss in self.negative_loss]
+        sums = np.bincount(cell_of_negative, weights=weight)
+        losses = [np.bincount(cell_of_negative, weights=weight * loss) for loss in self.negative_loss]
+        self._cell_loss = [loss / np.where(sums > 0, sums, 1.0) for loss in losses]
 
     def _weight_above(self, bin_position: tuple[np.ndarray, np.ndarray], bin_weight: np.ndarray) -> np.ndarray:
         index, fraction = bin_position
@@ -148,7 +161,8 @@ class _Ranking:
             ap = np.sum(np.where(weight > 0, weight * hits / (hits + misses), 0.0)) / n_positive
             mid_rank = (misses + self._weight_above(self.above, bin_weight)) / 2
             roc_auc = 1 - np.sum(weight * mid_rank) / (n_positive * n_negative)
-            logloss = sum(natural) / (n_positive + n_negative)
+            full = self.full_log_weight
+            logloss = (natural[0] + full * natural[1]) / (n_positive + full * n_negative)
             wll = (balanced[0] / n_positive + balanced[1] / n_negative) / 2
         return ap, wll, roc_auc, logloss, toss_score(ap, wll)
 

@@ -7,13 +7,16 @@ import numpy as np
 ScoreFunction = Callable[[np.ndarray], np.ndarray]
 
 
-def can_cross_fit(label: np.ndarray, fold: np.ndarray) -> bool:
+def can_cross_fit(label: np.ndarray, fold: np.ndarray, weight: np.ndarray | None = None) -> bool:
     """Whether there are rows, and the other folds of each fold together have rows of both classes.
 
     Args:
         label: [n] 0 / 1.
         fold: [n] fold names.
+        weight: [n] weights of the rows, of which those of weight zero do not count; None if they have none.
     """
+    if weight is not None:
+        label, fold = label[weight > 0], fold[weight > 0]
     outside = [label[fold != name] for name in np.unique(fold)]
     return bool(outside) and all(len(np.unique(labels)) == 2 for labels in outside)
 

@@ -4,10 +4,14 @@ A model trained with weight w on positives learns the logit at w times the odds 
 logit = logit(p) + ln w (Elkan, "The foundations of cost-sensitive learning", IJCAI 2001, theorem 2). The focal loss is
 not proper: its outputs are not probabilities even after this correction. A closed form maps them to the class posterior
 (Charoenphakdee et al., "On focal loss for class-posterior probability estimation", CVPR 2021).
+
+If only a share r of the negatives came into the log, its odds are those of the full log divided by r, so
+logit(p) = logit in the log + ln r (King and Zeng, "Logistic regression in rare events data", Political Analysis 2001,
+section 4.1). p is always that of the full log; q is the same in both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -18,21 +22,26 @@ class Logits:
     """Logits of [n] rows, at the natural and at the balanced scale."""
 
     natural: np.ndarray
-    """[n] float64 logits of p, the click probability at the base rate of the data."""
+    """[n] float64 logits of p, the click probability at the base rate of the data, or of the full log."""
     log_pos_weight: np.ndarray
-    """[n] float64 ln w, with w = N_neg / N_pos of the rows that the row's model was fitted to."""
+    """[n] float64 ln w, with w = N_neg / N_pos of the rows that the row's model was fitted to, or of the full log."""
+    log_sampling_rate: float = 0.0
+    """ln of the share of negatives that came into the log."""
 
     @classmethod
-    def of_one_fit(cls, natural: np.ndarray, log_pos_weight: float) -> "Logits":
+    def of_one_fit(cls, natural: np.ndarray, log_pos_weight: float, log_sampling_rate: float = 0.0) -> "Logits":
         """Wraps [n] natural logits of models that were fitted to the same rows."""
-        return cls(natural, np.full(len(natural), log_pos_weight))
+        return cls(natural, np.full(len(natural), log_pos_weight), log_sampling_rate)
 
     @classmethod
     def join(cls, chunks: Sequence["Logits"]) -> "Logits":
         """Concatenates logits; an empty sequence gives no rows."""
         empty = np.zeros(0)
         natural = np.concatenate([empty, *(chunk.natural for chunk in chunks)])
-        return cls(natural, np.concatenate([empty, *(chunk.log_pos_weight for chunk in chunks)]))
+        log_pos_weight = np.concatenate([empty, *(chunk.log_pos_weight for chunk in chunks)])
+        rates = {chunk.log_sampling_rate for chunk in chunks} or {0.0}
+        assert len(rates) == 1, "one data set has one sampling rate"
+        return cls(natural, log_pos_weight, rates.pop())
 
     def __len__(self) -> int:
         return len(self.natural)
@@ -54,11 +63,23 @@ class Logits:
 
     def take(self, rows: np.ndarray) -> "Logits":
         """Selects rows by [m] positions or by an [n] mask."""
-        return Logits(self.natural[rows], self.log_pos_weight[rows])
+        return replace(self, natural=self.natural[rows], log_pos_weight=self.log_pos_weight[rows])
 
     def with_natural(self, natural: np.ndarray) -> "Logits":
         """Replaces the [n] natural logits."""
-        return Logits(natural, self.log_pos_weight)
+        return replace(self, natural=natural)
+
+    def weight_in_full_log(self, label: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        """[n] weights with which the rows stand for the full log: a negative for 1 / r; None if all weights are one.
+
+        Args:
+            label: [n] 0 / 1.
+            weight: [n] weights of the rows; None if they have none.
+        """
+        if self.log_sampling_rate == 0:
+            return weight
+        full = np.where(label == 1, 1.0, np.exp(-self.log_sampling_rate))
+        return full if weight is None else full * weight
 
 
 @dataclass(frozen=True)
@@ -69,21 +90,36 @@ class LogitLink:
         trained_weight: the weight of positives in training (1 without weighting).
         balancing_weight: w = N_neg / N_pos of the rows the model was fitted to.
         focal_gamma: the focusing parameter of the focal loss; 0 for the log loss.
+        sampling_rate: the share of negatives that came into the log.
     """
 
     trained_weight: float
     balancing_weight: float
     focal_gamma: float = 0.0
+    sampling_rate: float = 1.0
+
+    @classmethod
+    def of_natural(cls, log_pos_weight: float, log_sampling_rate: float = 0.0) -> "LogitLink":
+        """The link of a model whose logits are natural already."""
+        rate = float(np.exp(log_sampling_rate))
+        return cls(trained_weight=rate, balancing_weight=float(np.exp(log_pos_weight)) * rate, sampling_rate=rate)
+
+    @property
+    def log_sampling_rate(self) -> float:
+        """ln of the sampling rate."""
+        return float(np.log(self.sampling_rate))
 
     @property
     def log_pos_weight(self) -> float:
-        """ln of the balancing weight: balanced logit - natural logit."""
-        return float(np.log(self.balancing_weight))
+        """ln of N_neg / N_pos in the full log: balanced logit - natural logit."""
+        return float(np.log(self.balancing_weight)) - self.log_sampling_rate
 
     def logits(self, model_logit: np.ndarray) -> Logits:
         """Converts [n] logits of the model to natural and balanced logits."""
-        natural = focal_posterior_logit(model_logit, self.focal_gamma) - np.log(self.trained_weight)
-        return Logits.of_one_fit(natural, self.log_pos_weight)
+        natural = focal_posterior_logit(model_logit, self.focal_gamma) - np.log(
+            self.trained_weight / self.sampling_rate
+        )
+        return Logits.of_one_fit(natural, self.log_pos_weight, self.log_sampling_rate)
 
 
 def focal_posterior_logit(logit: np.ndarray, gamma: float) -> np.ndarray:
@@ -118,7 +154,9 @@ def logit_of(probability: np.ndarray) -> np.ndarray:
         return np.log(probability) - np.log1p(-probability)
 
 
-def log_pos_weight_of(label: np.ndarray) -> float:
-    """ln (N_neg / N_pos) of [n] labels: class-balanced logit - natural logit."""
+def log_pos_weight_of(label: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """ln (N_neg / N_pos) of [n] labels, of sums of weights if there are any: class-balanced logit - natural logit."""
+    if weight is not None:
+        return float(np.log(weight[label == 0].sum(dtype=np.float64) / weight[label == 1].sum(dtype=np.float64)))
     n_positive = float(label.sum())
     return float(np.log((len(label) - n_positive) / n_positive))

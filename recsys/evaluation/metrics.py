@@ -26,12 +26,17 @@ LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
 
 
 class Metrics(BaseModel):
-    """Metrics of a set of rows; None if undefined (no rows, or rows of one class)."""
+    """Metrics of a set of rows; None if undefined (no rows, or rows of one class).
+
+    If rows have weights, a row of weight w counts as w rows in every metric; the two counts are still those of rows.
+    """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
     n_rows: int
     n_positive: int
+    n_effective: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Effective sample size, (sum w)^2 / sum w^2; None if rows have no weights."""
     ap: float | None = None
     wll: float | None = None
     roc_auc: float | None = None
@@ -65,30 +70,39 @@ def metric_name(name: Any) -> Any:
     return name
 
 
-def measure(label: np.ndarray, logits: Logits) -> Metrics:
+def measure(label: np.ndarray, logits: Logits, weight: np.ndarray | None = None) -> Metrics:
     """Computes all metrics of a set of rows.
+
+    If negatives were sampled at one rate before the log came, p is that of the full log and so are log loss and ECE,
+    with weights of negatives; AP and PR-AUC depend on the share of positives, and are those of the sample.
 
     Args:
         label: [n] 0 / 1.
         logits: predictions of the same rows.
+        weight: [n] weights of the rows; None if they have none.
     """
     label, natural = label.astype(np.int8), logits.natural
     n_positive = int(label.sum())
-    counts = {"n_rows": len(label), "n_positive": n_positive}
-    if len(label) == 0:
+    counts: dict[str, Any] = {"n_rows": len(label), "n_positive": n_positive}
+    counted = label
+    if weight is not None:
+        weight = weight.astype(np.float64)
+        counts["n_effective"], counted = effective_size(weight), label[weight > 0]
+    if len(counted) == 0:
         return Metrics(**counts)
-    logloss = float(np.mean(log_loss_terms(label, natural)))
-    ece = expected_calibration_error(label, logits.p)
-    if n_positive in (0, len(label)):
+    full_weight = logits.weight_in_full_log(label, weight)
+    logloss = float(np.average(log_loss_terms(label, natural), weights=full_weight))
+    ece = expected_calibration_error(label, logits.p, weight=full_weight)
+    if int(counted.sum()) in (0, len(counted)):
         return Metrics(**counts, logloss=logloss, ece=ece)
-    ap = float(average_precision_score(label, natural))
-    precision, recall, _ = precision_recall_curve(label, natural)
-    wll = weighted_log_loss(label, logits.balanced)
+    ap = float(average_precision_score(label, natural, sample_weight=weight))
+    precision, recall, _ = precision_recall_curve(label, natural, sample_weight=weight)
+    wll = weighted_log_loss(label, logits.balanced, weight)
     return Metrics(
         **counts,
         ap=ap,
         wll=wll,
-        roc_auc=float(roc_auc_score(label, natural)),
+        roc_auc=float(roc_auc_score(label, natural, sample_weight=weight)),
         pr_auc=float(auc(recall, precision)),
         logloss=logloss,
         ece=ece,
@@ -96,15 +110,29 @@ def measure(label: np.ndarray, logits: Logits) -> Metrics:
     )
 
 
+def effective_size(weight: np.ndarray) -> float:
+    """Kish's effective sample size of [n] weights, (sum w)^2 / sum w^2; 0 if all weights are 0."""
+    squares = float(np.sum(np.square(weight, dtype=np.float64)))
+    return float(weight.sum(dtype=np.float64)) ** 2 / squares if squares else 0.0
+
+
 def toss_score(ap: float, wll: float) -> float:
     """AP / 2 + 1 / (2 (1 + WLL))."""
     return 0.5 * ap + 0.5 / (1.0 + wll)
 
 
-def weighted_log_loss(label: np.ndarray, logit: np.ndarray) -> float:
-    """WLL: the mean log loss of each class, averaged over the two classes with equal weight."""
+def weighted_log_loss(label: np.ndarray, logit: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """WLL: the mean log loss of each class, averaged over the two classes with equal weight.
+
+    Args:
+        label: [n] 0 / 1.
+        logit: [n] balanced logits.
+        weight: [n] weights of the rows in the means; None if they have none.
+    """
     terms = log_loss_terms(label, logit)
-    return float(0.5 * terms[label == 1].mean() + 0.5 * terms[label == 0].mean())
+    classes = (label == 1, label == 0)
+    positive, negative = (np.average(terms[c], weights=None if weight is None else weight[c]) for c in classes)
+    return float(0.5 * positive + 0.5 * negative)
 
 
 def log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
@@ -112,7 +140,9 @@ def log_loss_terms(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, np.where(label == 1, -1.0, 1.0) * logit.astype(np.float64))
 
 
-def expected_calibration_error(label: np.ndarray, p: np.ndarray, n_bins: int = N_ECE_BINS) -> float:
+def expected_calibration_error(
+    label: np.ndarray, p: np.ndarray, n_bins: int = N_ECE_BINS, weight: np.ndarray | None = None
+) -> float:
     """Expected calibration error: mean |predicted - observed rate| over bins of equal numbers of rows.
 
     Rows of equal p share a bin, so the row order has no effect. Source: Nguyen and O'Connor, "Posterior
@@ -122,10 +152,15 @@ def expected_calibration_error(label: np.ndarray, p: np.ndarray, n_bins: int = N
         label: [n] 0 / 1.
         p: [n] probabilities.
         n_bins: number of bins, of about n / n_bins rows each.
+        weight: [n] weights of the rows; the bins then have equal sums of weights. None if they have none.
     """
     order = np.argsort(p, kind="stable")
-    sorted_p = p[order]
-    edges = sorted_p[np.linspace(0, len(p), n_bins + 1)[1:-1].astype(np.int64)]
+    sorted_p, gaps = p[order], p[order] - label[order]
+    if weight is None:
+        total, edges = float(len(p)), sorted_p[np.linspace(0, len(p), n_bins + 1)[1:-1].astype(np.int64)]
+    else:
+        cumulative = np.cumsum(weight[order], dtype=np.float64)
+        total, gaps = float(cumulative[-1]), gaps * weight[order]
+        edges = sorted_p[np.searchsorted(cumulative, np.linspace(0, total, n_bins + 1)[1:-1], side="right")]
     bins = np.searchsorted(np.unique(edges), sorted_p, side="right")
-    gap = np.bincount(bins, weights=sorted_p - label[order])
-    return float(np.abs(gap).sum() / len(p))
+    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / total)

@@ -20,7 +20,13 @@ _N_RANKS = 1001
 _LARGEST_RANK_LOGIT = 14.0
 
 
-def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray) -> Stack:
+def fit_stack(
+    method: StackMethod,
+    members: Sequence[str],
+    logit_NM: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> Stack:
     """Fits an ensemble to rows that no member was fitted on.
 
     logit_mean: equal weights, nothing is fitted. weights: the non-negative weights that sum to one and minimize WLL.
@@ -32,10 +38,14 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
         members: M names.
         logit_NM: [N, M] natural logits of the members.
         label: [N] 0 / 1.
+        weight: [N] weights of the rows, of any mean; None if they have none. Ranks are those among all rows.
 
     Raises:
         InputError: if the rows have one class, except for logit_mean.
     """
+    if weight is not None:
+        is_counted = weight > 0
+        logit_NM, label, weight = logit_NM[is_counted], label[is_counted], weight[is_counted]
     if method != "logit_mean" and int(label.sum()) in (0, len(label)):
         raise InputError(
             f"the stack {method} is fitted to {len(label):,} rows, {int(label.sum()):,} of them positive: it needs "
@@ -46,9 +56,9 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
         case "logit_mean":
             return Stack(method=method, members=names, weights=(1 / n_members,) * n_members)
         case "weights":
-            return Stack(method=method, members=names, weights=_simplex_weights(logit_NM, label))
+            return Stack(method=method, members=names, weights=_simplex_weights(logit_NM, label, weight))
         case "logistic":
-            weights, bias = _logistic(logit_NM, label)
+            weights, bias = _logistic(logit_NM, label, weight)
             return Stack(method=method, members=names, weights=weights, bias=bias)
         case "rank_mean":
             rank_logits = np.linspace(-_LARGEST_RANK_LOGIT, _LARGEST_RANK_LOGIT, _N_RANKS)
@@ -60,12 +70,17 @@ def fit_stack(method: StackMethod, members: Sequence[str], logit_NM: np.ndarray,
                 rank_logits=tuple(rank_logits.tolist()),
                 quantiles=tuple(tuple(column) for column in quantiles.T.tolist()),
             )
-            weights, bias = _logistic(unscaled.natural_logit(logit_NM)[:, None], label)
+            weights, bias = _logistic(unscaled.natural_logit(logit_NM)[:, None], label, weight)
             return unscaled.model_copy(update={"weights": weights, "bias": bias})
 
 
 def cross_fit_stack(
-    method: StackMethod, members: Sequence[str], logit_NM: np.ndarray, label: np.ndarray, fold: np.ndarray
+    method: StackMethod,
+    members: Sequence[str],
+    logit_NM: np.ndarray,
+    label: np.ndarray,
+    fold: np.ndarray,
+    weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """[N] natural logits of an ensemble; the stack that scores a row is fitted to the other folds.
 
@@ -75,31 +90,38 @@ def cross_fit_stack(
         logit_NM: [N, M] natural logits of the members.
         label: [N] 0 / 1.
         fold: [N] fold names.
+        weight: [N] weights of the rows; None if they have none.
     """
 
     def fit(rows: np.ndarray) -> ScoreFunction:
-        stack = fit_stack(method, members, logit_NM[rows], label[rows])
+        stack = fit_stack(method, members, logit_NM[rows], label[rows], None if weight is None else weight[rows])
         return lambda held_out: stack.natural_logit(logit_NM[held_out])
 
     return cross_fit(fold, fit)
 
 
-def _logistic(input_NM: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...], float]:
+def _logistic(input_NM: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> tuple[tuple[float, ...], float]:
     """Weights and bias of a class-balanced logistic regression; the bias is shifted back to the natural scale."""
-    scale = input_NM.std(axis=0) + 1e-12
-    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(input_NM / scale, label)
-    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_pos_weight_of(label)
+    scale, log_pos_weight = input_NM.std(axis=0) + 1e-12, log_pos_weight_of(label, weight)
+    model = LogisticRegression(class_weight="balanced" if weight is None else None, max_iter=1000)
+    if weight is not None:  # "balanced" would count rows
+        for positive in (0, 1):
+            weight = np.where(label == positive, weight / weight[label == positive].sum() * len(label) / 2, weight)
+    model.fit(input_NM / scale, label, weight)
+    return tuple((model.coef_[0] / scale).tolist()), float(model.intercept_[0]) - log_pos_weight
 
 
-def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray) -> tuple[float, ...]:
+def _simplex_weights(logit_NM: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> tuple[float, ...]:
     """[M] weights that minimize the WLL of the weighted mean of balanced logits, a convex problem."""
     is_positive = label == 1
-    balanced_NM = logit_NM + log_pos_weight_of(label)
-    row_weight_N = np.where(is_positive, 0.5 / is_positive.sum(), 0.5 / (~is_positive).sum())
+    balanced_NM = logit_NM + log_pos_weight_of(label, weight)
+    counts_N = np.ones(len(label), np.int64) if weight is None else weight
+    positive_share, negative_share = 0.5 / counts_N[is_positive].sum(), 0.5 / counts_N[~is_positive].sum()
+    row_weight_N = np.where(is_positive, positive_share, negative_share) * counts_N
 
     def wll(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logit_N = balanced_NM @ weights
-        return weighted_log_loss(label, logit_N), (row_weight_N * (expit(logit_N) - is_positive)) @ balanced_NM
+        return weighted_log_loss(label, logit_N, weight), (row_weight_N * (expit(logit_N) - is_positive)) @ balanced_NM
 
     n_members = logit_NM.shape[1]
     optimum = minimize(

@@ -64,6 +64,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
     if schema.day is not None:
         columns[layout.DAY] = pa.int16()
+    if scan.weight is not None:
+        columns[layout.WEIGHT] = pa.float32()
     widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
     widths[layout.SEQUENCE_LENGTH] = (pa.int32(), len(schema.token_sequences))
     columns |= {name: pa.list_(dtype, width) for name, (dtype, width) in widths.items() if width}
@@ -90,6 +92,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
             batch |= {layout.DENSE: encoded.measured, layout.SEQUENCE_LENGTH: encoded.sequence_lengths}
             if schema.day is not None:
                 batch[layout.DAY] = scan.day[row_slice]
+            if scan.weight is not None:
+                batch[layout.WEIGHT] = scan.weight[row_slice]
             if encoded.items is not None:
                 batch[layout.ITEM] = items.number(encoded.items)
             add_rows(batch)

@@ -57,7 +57,12 @@ def folds_of_first_copies(content: np.ndarray, fold: np.ndarray, n_folds: int) -
 
 
 def group_rows(
-    label: np.ndarray, split: np.ndarray, fold: np.ndarray, is_holdout: np.ndarray, n_folds: int
+    label: np.ndarray,
+    split: np.ndarray,
+    fold: np.ndarray,
+    is_holdout: np.ndarray,
+    n_folds: int,
+    weight: np.ndarray | None = None,
 ) -> tuple[list[Group], np.ndarray]:
     """Returns the groups, and the [n] uint8 positions of the rows' groups among them.
 
@@ -67,6 +72,7 @@ def group_rows(
         fold: [n] int16.
         is_holdout: [n] bool.
         n_folds: number of folds.
+        weight: [n] float32 weights of the rows, if they have any.
 
     Raises:
         InputError: for more than 255 groups.
@@ -76,7 +82,12 @@ def group_rows(
     if len(keys) > 255:
         raise InputError(f"prepare.n_folds={n_folds} makes {len(keys)} groups of rows, more than 255: lower it")
     n_rows = np.bincount(group_n, minlength=len(keys))
-    n_positive = np.bincount(group_n[label == 1], minlength=len(keys))
+    is_positive = label == 1
+    n_positive = np.bincount(group_n[is_positive], minlength=len(keys))
+    weights: dict[str, np.ndarray] = {}
+    if weight is not None:
+        for name, rows in (("positive_weight", is_positive), ("negative_weight", label == 0)):
+            weights[name] = np.bincount(group_n[rows], weight[rows], len(keys))
     groups = [
         Group(
             partition=PARTITIONS[int(key) // 2 // (n_folds + 1)],
@@ -84,6 +95,7 @@ def group_rows(
             is_holdout=bool(key % 2),
             n_rows=int(n_rows[index]),
             n_positive=int(n_positive[index]),
+            **{name: float(sums[index]) for name, sums in weights.items()},
         )
         for index, key in enumerate(keys)
     ]

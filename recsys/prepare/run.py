@@ -71,6 +71,19 @@ def check_keys_by_column(config: PrepareConfig, schema: Schema) -> None:
                 )
 
 
+def check_one_weight(schema: SchemaConfig, config: PrepareConfig) -> None:
+    """Checks that rows are not weighted twice.
+
+    Raises:
+        InputError: if both the schema and `prepare.true_base_rate` do.
+    """
+    for key in ("weight", "sampling_rate"):
+        if config.true_base_rate is not None and getattr(schema, key) is not None:
+            raise InputError(
+                f"prepare.true_base_rate and schema.{key} are both set, and each changes the click rate: remove one"
+            )
+
+
 def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
     """Returns the splits to fit on: all training rows, all folds but one, all days but the last."""
     folds = sorted({group.fold for group in scan.groups if group.fold >= 0})
@@ -102,6 +115,7 @@ def prepare(
     Raises:
         InputError: for invalid input; the output folder then has no DONE file.
     """
+    check_one_weight(schema_config, config)
     input_hash = fingerprint(schema_config, files, config, folder)
     if is_done(out) and read_json(out / layout.SCHEMA_FILE).get("fingerprint") == input_hash:
         console.print(f"{out} is already prepared from these files with these settings")
@@ -141,6 +155,8 @@ def prepare(
             n_rows={name: sum(g.n_rows for g in scan.groups if g.partition == name) for name in PARTITIONS},
             n_sampled_rows=len(fitted.sample.values),
             n_copies=scan.n_copies,
+            weights=_weight_stats(scan, source.schema),
+            sampling_rate=_sampling_rate(scan, schema_config, config),
             sequences=fitted.lengths,
             numeric=stats,
             missing_indicators={
@@ -165,6 +181,30 @@ def prepare(
     write_json(partial / layout.SCHEMA_FILE, manifest.model_dump(mode="json"))
     finish_folder(out)
     return out
+
+
+def _weight_stats(scan: Scan, schema: Schema) -> layout.WeightStats | None:
+    """Computes and prints the statistics of the training rows' weights."""
+    if scan.weight is None or schema.weight is None:
+        return None
+    weight = scan.weight[scan.split == PARTITIONS.index("train")].astype(np.float64)
+    stats = layout.WeightStats(n_effective=weight.sum() ** 2 / np.sum(weight**2), n_clipped=scan.n_clipped)
+    clipped = "" if schema.weight.max is None else f", {stats.n_clipped:,} weights clipped to {schema.weight.max:g}"
+    console.print(
+        f"weights from column {schema.weight.column!r}: {len(weight):,} training rows count as "
+        f"{stats.n_effective:,.0f} of equal weight (effective sample size){clipped}"
+    )
+    return stats
+
+
+def _sampling_rate(scan: Scan, schema: SchemaConfig, config: PrepareConfig) -> float | None:
+    """The single rate at which negatives were kept: as given, or that which turns the true base rate into the log's."""
+    if config.true_base_rate is None:
+        return schema.sampling_rate if isinstance(schema.sampling_rate, float) else None
+    label = scan.label[scan.split == PARTITIONS.index("train")]
+    n_positive = int(np.sum(label == 1))
+    true_odds = config.true_base_rate / (1 - config.true_base_rate)
+    return (len(label) - n_positive) / n_positive * true_odds
 
 
 def _write_ids(source: Source, scan: Scan, folder: Path) -> None:

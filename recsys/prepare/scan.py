@@ -9,7 +9,7 @@ from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, PARTITIONS, Group, Par
 from recsys.errors import InputError
 from recsys.prepare.folds import assign_folds, folds_of_first_copies, group_rows, n_exact_copies
 from recsys.raw.blocks import Block
-from recsys.raw.ids_and_labels import read_ids, read_label
+from recsys.raw.ids_and_labels import read_ids, read_label, read_weights
 from recsys.raw.logs import read_keys_and_order, read_order
 from recsys.raw.order.last_out import n_later_rows
 from recsys.raw.order.moments import Moments, join_moments
@@ -42,6 +42,10 @@ class Scan:
     """[n] int16: NO_FOLD outside training rows."""
     n_copies: int = 0
     """Training rows that equal an earlier one in every column that is read; not counted if rows have ids."""
+    weight: np.ndarray | None = None
+    """[n] float32; None if rows have no weights."""
+    n_clipped: int = 0
+    """Training rows whose weight was clipped."""
 
 
 def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
@@ -50,11 +54,11 @@ def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def scan_source(source: Source, config: PrepareConfig) -> Scan:
-    """Reads label, id, day and split columns of all files.
+    """Reads label, id, day, split and weight columns of all files.
 
     Raises:
-        InputError: for a label other than 0 / 1, a null or repeated id, an unknown split or a training set without
-            both classes.
+        InputError: for a label other than 0 / 1, a null or repeated id, an unknown split, a value that is no weight, or
+            a training set without both classes.
     """
     schema = source.schema
     columns = _Columns(source)
@@ -84,6 +88,14 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     if len(np.unique(label_n[is_train])) < 2:
         only_label = int(label_n[is_train][0]) if is_train.any() else "absent"
         raise InputError(f"training labels {schema.label!r} are all {only_label}: training needs both 0 and 1")
+    weight_n = None
+    if schema.weight is not None:
+        weight_n = np.concatenate(columns.weights)
+        if any(not weight_n[is_train & (label_n == label)].any() for label in (0, 1)):
+            raise InputError(
+                f"{source.files['train'][0].path}: {schema.weight.role} column {schema.weight.column!r} is 0 in all "
+                "training rows of one class: training needs both classes with weights above 0"
+            )
     fold_n = np.full(len(label_n), NO_FOLD, np.int16)
     fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
     day_n, holdout_day = np.full(len(label_n), NO_DAY, np.int16), None
@@ -93,8 +105,11 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         train_days = np.unique(day_n[is_train])
         holdout_day = days.names[train_days[-1]] if len(train_days) > 1 else None
     is_holdout_n = is_train & (day_n == day_n[is_train].max()) & (holdout_day is not None)
-    groups, group_n = group_rows(label_n, split_n, fold_n, is_holdout_n, config.n_folds)
-    return Scan(label_n, group_n, hash_n, day_n, groups, holdout_day, columns.has_id, split_n, fold_n)
+    groups, group_n = group_rows(label_n, split_n, fold_n, is_holdout_n, config.n_folds, weight_n)
+    scan = Scan(label_n, group_n, hash_n, day_n, groups, holdout_day, columns.has_id, split_n, fold_n)
+    if weight_n is None:
+        return scan
+    return replace(scan, weight=weight_n, n_clipped=int(np.concatenate(columns.is_clipped)[is_train].sum()))
 
 
 def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig) -> Scan:
@@ -114,7 +129,7 @@ def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig)
     fold_n = scan.fold.copy()
     fold_n[is_train] = folds_of_first_copies(train_content, scan.fold[is_train], config.n_folds)
     is_holdout_n = np.array([group.is_holdout for group in scan.groups])[scan.group]
-    groups, group_n = group_rows(scan.label, scan.split, fold_n, is_holdout_n, config.n_folds)
+    groups, group_n = group_rows(scan.label, scan.split, fold_n, is_holdout_n, config.n_folds, scan.weight)
     n_copies = n_exact_copies(train_content, scan.label[is_train])
     return replace(scan, groups=groups, group=group_n, fold=fold_n, n_copies=n_copies)
 
@@ -130,6 +145,8 @@ class _Columns:
         self.times: list[Moments] = []
         self.days: list[Moments] = []
         self.has_id: dict[Partition, bool] = {}
+        self.weights: list[np.ndarray] = []
+        self.is_clipped: list[np.ndarray] = []
 
     def read(self, split: Partition) -> None:
         """Reads the columns of a split's files."""
@@ -139,6 +156,10 @@ class _Columns:
         has_label, is_train = schema.label in available, split == "train"
         optional = {schema.id: self.has_id[split], schema.label: has_label}
         optional |= {schema.day: is_train, schema.split: is_train}
+        weight, has_weight = schema.weight, False
+        if weight is not None:  # rows without labels are not evaluated: their weights are not read
+            has_weight = has_label and weight.column in source.all_columns_of(split)
+            optional[weight.column] = has_weight
         n_before = 0
         for block in source.blocks(split, [c for c, is_read in optional.items() if c is not None and is_read]):
             n = block.table.num_rows
@@ -148,6 +169,12 @@ class _Columns:
                 self.hashes.append(hash_ids(read_ids(block, schema.id)))
             else:
                 self.hashes.append(np.arange(n_before, n_before + n, dtype=np.uint64))
+            if weight is not None:
+                weights, is_clipped = np.ones(n, np.float32), np.zeros(n, bool)
+                if has_weight:
+                    weights, is_clipped = read_weights(block, weight, self.labels[-1])
+                self.weights.append(weights)
+                self.is_clipped.append(is_clipped)
             if is_train and schema.day is not None:
                 self.days += self._moments(block, schema.day, "day")
             if is_train and schema.time_split is not None:

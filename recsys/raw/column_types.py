@@ -67,6 +67,8 @@ def training_roles(schema: Schema) -> list[Role]:
     if schema.last_out is not None:
         roles.append(Role(schema.last_out.key, "the key of the split", SINGLE_KINDS))
         roles.append(Role(schema.last_out.order, "the order of the split", ORDER_KINDS))
+    if schema.weight is not None:
+        roles.append(Role(schema.weight.column, "the weight", ("number",)))
     return roles
 
 
@@ -88,7 +90,8 @@ def reads_as_number(schema: Schema, column: str) -> bool:
     conditions = [schema.label_condition, *(log.where for log in schema.logs.values())]
     is_range = any(c is not None and c.column == column and c.values is None for c in conditions)
     is_label = column == schema.label and schema.label_condition is None
-    return is_range or is_label or column in schema.numbers_as_text or column in numeric_columns(schema)
+    is_weight = schema.weight is not None and column == schema.weight.column
+    return is_range or is_label or is_weight or column in schema.numbers_as_text or column in numeric_columns(schema)
 
 
 def effective_kind(schema: Schema, column: str, dtype: pa.DataType, is_untyped: bool, reference: ColumnType) -> Kind:

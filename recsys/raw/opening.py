@@ -166,8 +166,11 @@ def _check_columns(
 
 
 def _check_optional_columns(schema: Schema, split: Partition, files: Sequence[RawFile]) -> None:
-    """Checks that all files of a split have the id and the label, or none."""
-    for role, column in (("id", schema.id), ("label", schema.label)):
+    """Checks that all files of a split have the id and the label, or none, and so the weight if they have labels."""
+    roles = [("id", schema.id), ("label", schema.label)]
+    if schema.weight is not None and all(schema.label in file.names for file in files):
+        roles.append(("weight", schema.weight.column))
+    for role, column in roles:
         having = [file for file in files if column in file.names]
         lacking = [file for file in files if column not in file.names]
         if having and lacking:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.stats import binomtest
 
-from recsys.evaluation.metrics import N_ECE_BINS
+from recsys.evaluation.metrics import N_ECE_BINS, effective_size
 from recsys.evaluation.shown import format_metric
 
 matplotlib.use("Agg")  # files only, no window
@@ -186,23 +186,35 @@ def _draw_heat_map(
         figure.colorbar(image, label=metric)
 
 
-def plot_reliability(predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path) -> None:
+def plot_reliability(
+    predictions: Mapping[str, np.ndarray], label: np.ndarray, path: Path, weight: np.ndarray | None = None
+) -> None:
     """Draws observed against predicted click rates, in bins of equal numbers of rows: one panel for each method.
 
     Args:
         predictions: [n] probabilities by name.
         label: [n] 0 / 1.
         path: the PNG to write.
+        weight: [n] weights of the rows; None if they have none.
     """
+    weight = np.ones(len(label)) if weight is None else weight
+    is_counted = weight > 0
+    predictions = {name: p[is_counted] for name, p in predictions.items()}
+    label, weight = label[is_counted], weight[is_counted]
     n_columns = min(2, len(predictions)) if len(predictions) <= 4 else 3
     n_rows = -(-len(predictions) // n_columns)
     drawn: list[np.ndarray] = []
     with drawing(path, 3.7 * n_columns, 3.6 * n_rows, n_rows, n_columns) as (_, panels):
         for index, (panel, (name, p)) in enumerate(zip(panels, predictions.items(), strict=False)):
             bins = np.array_split(np.argsort(p, kind="stable"), min(N_ECE_BINS, len(p)))
-            predicted = np.array([p[rows].mean() for rows in bins])
-            intervals = [binomtest(int(label[rows].sum()), len(rows)).proportion_ci(method="wilson") for rows in bins]
-            observed = np.array([label[rows].mean() for rows in bins])
+            predicted, observed = (
+                np.array([np.average(values[rows], weights=weight[rows]) for rows in bins]) for values in (p, label)
+            )
+            sizes = [max(1, round(effective_size(weight[rows]))) for rows in bins]
+            intervals = [
+                binomtest(round(rate * size), size).proportion_ci(method="wilson")
+                for rate, size in zip(observed, sizes, strict=True)
+            ]
             errors = np.abs([[low, high] - rate for (low, high), rate in zip(intervals, observed, strict=True)]).T
             panel.errorbar(predicted, observed, errors, fmt="o", lw=1, color=color_of(index))
             panel.set_title(f"{plain_label(name)}\n{len(p):,} rows, {int(label.sum()):,} clicks")

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from recsys.evaluation.calibration import MIN_ROWS_OF_A_CLASS, CalibrationKind, calibrate, calibrate_one_fit
+from recsys.evaluation.calibration import (
+    MIN_ROWS_OF_A_CLASS,
+    CalibrationKind,
+    calibrate,
+    calibrate_one_fit,
+    effective_rows_of_classes,
+)
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import Logits, probability
 from recsys.evaluation.metrics import measure
@@ -25,12 +31,12 @@ def calibrate_run(run: RunFolder, predictions: Sequence[Predictions]) -> Calibra
     and chooses no kind.
     """
     joined = join(predictions)
-    if not can_cross_fit(joined.label, joined.fold):
+    if not can_cross_fit(joined.label, joined.fold, joined.weight):
         return CalibrationSummary(chosen=None, figures={})
-    report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold)
+    report, natural_by_kind = calibrate(joined.logits, joined.label, joined.fold, joined.weight)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
     p_by_kind = {"raw" if kind == "none" else kind: probability(natural) for kind, natural in natural_by_kind.items()}
-    plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
+    plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE), joined.weight_in_full_log)
     return CalibrationSummary(chosen=report.chosen, figures=report.figures)
 
 
@@ -43,12 +49,13 @@ def calibrate_on_monitored(run: RunFolder, reported: Sequence[Predictions], fit:
     monitored = run.load_monitored(fit)
     if monitored is None:
         return CalibrationSummary(chosen=None, figures={})
-    report = calibrate_one_fit(monitored.logits, monitored.label)
+    report = calibrate_one_fit(monitored.logits, monitored.label, monitored.weight)
     if report is None:
-        n_positive = int(monitored.label.sum())
+        n_negative, n_positive = map(int, effective_rows_of_classes(monitored.label, monitored.weight))
+        have = "have" if monitored.weight is None else "are, with their weights, as many as"
         reason = (
-            f"the {len(monitored):,} rows that early stopping monitored have {n_positive:,} positive and "
-            f"{len(monitored) - n_positive:,} negative ones, calibration needs {MIN_ROWS_OF_A_CLASS} of each"
+            f"the {len(monitored):,} rows that early stopping monitored {have} {n_positive:,} positive and "
+            f"{n_negative:,} negative ones, calibration needs {MIN_ROWS_OF_A_CLASS} of each"
         )
         return CalibrationSummary(chosen=None, fitted_on="monitored rows", figures={}, reason=reason)
     write_json(run.file(CALIBRATION_FILE), report.calibrator.model_dump(mode="json"))
@@ -57,14 +64,14 @@ def calibrate_on_monitored(run: RunFolder, reported: Sequence[Predictions], fit:
         "none": joined.logits,
         report.chosen: joined.logits.with_natural(report.calibrator.natural_logit(joined.logits.natural)),
     }
-    if joined.label.any():  # the plot has logarithmic axes
+    if joined.has_positive:  # the plot has logarithmic axes
         p_by_kind = {"raw" if kind == "none" else kind: logits.p for kind, logits in logits_by_kind.items()}
-        plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE))
-    figures = {kind: measure(joined.label, logits) for kind, logits in logits_by_kind.items()} if len(joined) else {}
+        plot_reliability(p_by_kind, joined.label, run.file(RELIABILITY_FILE), joined.weight_in_full_log)
+    by_kind = {kind: measure(joined.label, logits, joined.weight) for kind, logits in logits_by_kind.items()}
     return CalibrationSummary(
         chosen=report.chosen,
         fitted_on="monitored rows",
-        figures=figures,
+        figures=by_kind if len(joined) else {},
         monitored=report.figures,
     )
 

@@ -155,6 +155,8 @@ class RunFolder:
                 model_logit=fold.model_logit,
                 natural=fold.logits.natural,
                 log_pos_weight=fold.logits.log_pos_weight,
+                log_sampling_rate=fold.logits.log_sampling_rate,
+                weight=np.zeros(0, np.float32) if fold.weight is None else fold.weight,
             )
         saved = {
             "parts": [fold.name for fold in predictions],
@@ -185,12 +187,14 @@ class RunFolder:
         path = self._partial / PARTS / f"{fit}.{name}.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                logits = Logits(arrays["natural"], arrays["log_pos_weight"])
+                log_sampling_rate = float(arrays.get("log_sampling_rate", 0))  # earlier versions saved no rate
+                logits = Logits(arrays["natural"], arrays["log_pos_weight"], log_sampling_rate)
+                weight = arrays.get("weight", np.zeros(0))
                 columns = (arrays["row"], arrays["label"], arrays["model_logit"])
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             summary_path = path.with_name(f"{fit}.json")
             raise InputError(f"{path} is damaged ({error}): remove {summary_path} to fit {fit} again") from error
-        return Predictions.of_fold(name, *columns, logits)
+        return Predictions.of_fold(name, *columns, logits, weight if len(weight) else None)
 
     def load_summary(self, fit: str, kind: type[SummaryT]) -> SummaryT:
         """Loads the saved summary of a fitted model."""

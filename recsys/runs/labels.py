@@ -1,7 +1,7 @@
 """The labels of the rows to score, from a file that has them by id or by row number."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
+from recsys.evaluation.logits import Logits
+from recsys.evaluation.metrics import Metrics, measure
 from recsys.raw.files.open import open_raw
 from recsys.raw.side_tables import read_whole
 from recsys.raw.values import canonical_text
@@ -27,6 +29,14 @@ class Labels:
     """[n] true probabilities; None if the file has none."""
     is_by_order: bool = False
     """Whether the file identifies no rows, so that row k of it is row k to score."""
+    weight: np.ndarray | None = None
+    """[n] weights of the rows; None if they have none."""
+    log_sampling_rate: float = 0.0
+    """ln of the share of negatives that are among the rows; a file of labels is taken as the full log."""
+
+    def measure(self, logits: Logits) -> Metrics:
+        """Computes all metrics of predictions of the rows."""
+        return measure(self.label, replace(logits, log_sampling_rate=self.log_sampling_rate), self.weight)
 
 
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:

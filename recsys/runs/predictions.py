@@ -19,6 +19,8 @@ from recsys.system.seal import verify
 
 _TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit": pa.float32()}
 """The columns of oof.csv that are read; `p` is computed from the logit."""
+_WEIGHT = "weight"
+"""The column of oof.csv with the weights of rows, if they have any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +38,21 @@ class Predictions:
     model_logit: np.ndarray
     """[n] float32 output of the model."""
     logits: Logits
+    weight: np.ndarray | None = None
+    """[n] float32 weights of the rows; None if they have none."""
 
     @classmethod
     def of_fold(
-        cls, name: str, row: np.ndarray, label: np.ndarray, model_logit: np.ndarray, logits: Logits
+        cls,
+        name: str,
+        row: np.ndarray,
+        label: np.ndarray,
+        model_logit: np.ndarray,
+        logits: Logits,
+        weight: np.ndarray | None = None,
     ) -> "Predictions":
         """Builds the predictions of one fold or partition."""
-        return cls(name, row, np.full(len(row), name), label, model_logit, logits)
+        return cls(name, row, np.full(len(row), name), label, model_logit, logits, weight)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -56,11 +66,31 @@ class Predictions:
             self.label[positions],
             self.model_logit[positions],
             self.logits.take(positions),
+            None if self.weight is None else self.weight[positions],
         )
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""
-        return measure(self.label, self.logits)
+        return measure(self.label, self.logits, self.weight)
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether rows of both classes count: have weights above zero."""
+        return len(np.unique(self._counted_label)) == 2
+
+    @property
+    def has_positive(self) -> bool:
+        """Whether a positive row counts."""
+        return bool(self._counted_label.any())
+
+    @property
+    def _counted_label(self) -> np.ndarray:
+        return self.label if self.weight is None else self.label[self.weight > 0]
+
+    @property
+    def weight_in_full_log(self) -> np.ndarray | None:
+        """See `Logits.weight_in_full_log`."""
+        return self.logits.weight_in_full_log(self.label, self.weight)
 
 
 def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
@@ -75,32 +105,38 @@ def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
         label=np.concatenate([fold.label for fold in folds]),
         model_logit=np.concatenate([fold.model_logit for fold in folds]),
         logits=Logits.join([fold.logits for fold in folds]),
+        weight=_join_weights(folds),
     )
 
 
-def by_fold(label: np.ndarray, fold: np.ndarray, logits: Logits) -> list[Predictions]:
+def _join_weights(folds: Sequence[Predictions]) -> np.ndarray | None:
+    weights = [fold.weight for fold in folds if fold.weight is not None]
+    return np.concatenate(weights) if weights else None
+
+
+def by_fold(label: np.ndarray, fold: np.ndarray, logits: Logits, weight: np.ndarray | None = None) -> list[Predictions]:
     """Splits an ensemble's predictions by fold; model logits are the natural logits, rows are positions in `label`."""
     predictions = []
     for name in np.unique(fold):
         row = np.flatnonzero(fold == name)
         fold_logits = logits.take(row)
         model_logit = fold_logits.natural.astype(np.float32)
-        predictions.append(Predictions.of_fold(str(name), row, label[row], model_logit, fold_logits))
+        fold_weight = None if weight is None else weight[row]
+        predictions.append(Predictions.of_fold(str(name), row, label[row], model_logit, fold_logits, fold_weight))
     return predictions
 
 
 def write_oof(path: Path, folds: Sequence[Predictions], row_ids: pa.Array) -> None:
-    """Writes oof.csv: row_id, fold, label, logit (output of the model), p (at the natural base rate)."""
+    """Writes oof.csv: row_id, fold, label, logit (output of the model), p (at the natural base rate), weight if any."""
     joined = join(folds)
-    table = pa.table(
-        {
-            "row_id": row_ids,
-            "fold": pa.array(joined.fold, pa.string()),
-            "label": joined.label.astype(np.int8),
-            "logit": joined.model_logit,
-            "p": joined.logits.p,
-        }
-    )
+    columns = {
+        "row_id": row_ids,
+        "fold": pa.array(joined.fold, pa.string()),
+        "label": joined.label.astype(np.int8),
+        "logit": joined.model_logit,
+        "p": joined.logits.p,
+    }
+    table = pa.table(columns if joined.weight is None else columns | {_WEIGHT: joined.weight})
     pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
 
 
@@ -132,6 +168,11 @@ class RunPredictions:
         """The logits of the [n] rows."""
         return self.predictions.logits
 
+    @property
+    def weight(self) -> np.ndarray | None:
+        """[n] weights of the rows; None if they have none."""
+        return self.predictions.weight
+
     def take(self, positions: np.ndarray) -> "RunPredictions":
         """Selects rows by [m] positions, in their order."""
         return RunPredictions(self.row_id.take(pa.array(positions)), self.predictions.take(positions))
@@ -146,7 +187,9 @@ def read_predictions(run: Path) -> RunPredictions:
     if not is_done(run) or not (run / OOF_FILE).is_file():
         raise InputError(f"{run} is not a finished run: pass the run folder that python -m pipelines.rank prints")
     verify(run, OOF_FILE, METRICS_FILE)
-    convert = pa_csv.ConvertOptions(column_types=_TYPES, include_columns=list(_TYPES), strings_can_be_null=False)
+    names = [*_TYPES, *([_WEIGHT] if _has_weights(run / OOF_FILE) else [])]
+    types = _TYPES | {_WEIGHT: pa.float32()}
+    convert = pa_csv.ConvertOptions(column_types=types, include_columns=names, strings_can_be_null=False)
     parse = pa_csv.ParseOptions(newlines_in_values=True)
     try:
         table = pa_csv.read_csv(run / OOF_FILE, parse_options=parse, convert_options=convert).combine_chunks()
@@ -154,22 +197,29 @@ def read_predictions(run: Path) -> RunPredictions:
         raise InputError(f"{run / OOF_FILE} is not readable ({error}): run it again with another --out") from error
     model_logit = table["logit"].to_numpy().astype(np.float32)
     encoded = table["fold"].combine_chunks().dictionary_encode()
-    codes, names = np.asarray(encoded.indices), encoded.dictionary.to_pylist()
+    codes, folds = np.asarray(encoded.indices), encoded.dictionary.to_pylist()
     natural, log_pos_weight = np.empty(len(model_logit)), np.empty(len(model_logit))
     links = read_metrics(run).links
-    for code, name in enumerate(names):
+    for code, name in enumerate(folds):
         in_fold = codes == code
         logits = _link_of_fold(name, links, run).logits(model_logit[in_fold])
         natural[in_fold], log_pos_weight[in_fold] = logits.natural, logits.log_pos_weight
+    log_sampling_rate = next(iter(links.values())).log_sampling_rate if links else 0.0
     predictions = Predictions(
         name=run.name,
         row=np.arange(len(model_logit)),
-        fold=np.array(names)[codes],
+        fold=np.array(folds)[codes],
         label=table["label"].to_numpy(),
         model_logit=model_logit,
-        logits=Logits(natural, log_pos_weight),
+        logits=Logits(natural, log_pos_weight, log_sampling_rate),
+        weight=table[_WEIGHT].to_numpy() if _WEIGHT in names else None,
     )
     return RunPredictions(table["row_id"].combine_chunks(), predictions)
+
+
+def _has_weights(oof: Path) -> bool:
+    with oof.open(encoding="utf-8") as file:
+        return file.readline().rstrip().endswith(f",{_WEIGHT}")
 
 
 def _link_of_fold(fold: str, links: dict[str, LogitLink], run: Path) -> LogitLink:
@@ -198,4 +248,16 @@ def join_predictions(runs: Sequence[RunPredictions]) -> list[RunPredictions]:
             raise InputError(
                 f"{first.name} and {run.name} have different labels for the same rows: compare runs of one data set"
             )
+        if not _have_equal_weights(joined[0], run):
+            raise InputError(
+                f"{first.name} and {run.name} have different weights or sampling rates for the same rows: compare runs "
+                "of one data set"
+            )
     return joined
+
+
+def _have_equal_weights(first: RunPredictions, second: RunPredictions) -> bool:
+    has_equal_rates = np.isclose(first.logits.log_sampling_rate, second.logits.log_sampling_rate)
+    if (first.weight is None) != (second.weight is None) or not has_equal_rates:
+        return False
+    return first.weight is None or second.weight is None or np.array_equal(first.weight, second.weight)

@@ -118,6 +118,10 @@ class PreparedRows:
         """[n] 0 / 1; None if the raw data has no labels for the test rows."""
         return self._dataset.store.labels(self._row_numbers) if "test" in self._dataset.predefined_splits else None
 
+    def weights(self) -> np.ndarray | None:
+        """[n] float32 weights of the rows; None if they have none."""
+        return self._dataset.store.weights(self._row_numbers)
+
     def _ids(self, block: slice) -> pa.Array:
         has_ids = (self._dataset.folder / IDS_FILE).is_file()
         if not has_ids and self._dataset.manifest.test_files:  # row numbers, as in `FileRows`

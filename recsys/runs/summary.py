@@ -13,6 +13,7 @@ from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary, beaten_by
 from recsys.runs.predictions import Predictions, join
+from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
 _ADVICE = (
@@ -28,7 +29,7 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)))
+    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
@@ -111,3 +112,5 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(f"{title}: no rows to evaluate on")
     if beaten := beaten_by(metrics):
         console.print(f"the model does not beat the {' or the '.join(beaten)}: {_ADVICE}", style="yellow")
+    for note in weight_notes(metrics):
+        console.print(note)

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
+from recsys.schema.weights import SamplingRate, WeightColumn, row_weight
 
 TowerName = Literal["user", "item", "context"]
 
@@ -238,6 +239,17 @@ class SchemaConfig(StrictModel):
     """The categorical column of the candidate item, such as the ad, which behavior sequences are matched against."""
     segments: dict[str, SegmentConfig] = {}
     side_tables: dict[str, SideTable] = {}
+    weight: WeightColumn | str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The column of row weights, which is no feature: in the loss, the metrics and all that is fitted to predictions, a
+    row of weight w counts as w rows. Test files may lack it."""
+    sampling_rate: SamplingRate | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The rate at which negatives were kept before the log came: p is that of the full log."""
+
+    @model_validator(mode="after")
+    def _check_one_weight(self) -> "SchemaConfig":
+        if self.weight is not None and self.sampling_rate is not None:
+            raise ValueError("weight and sampling_rate are both set: multiply them into one column of weights")
+        return self
 
     @field_validator("towers", mode="before")
     @classmethod
@@ -254,6 +266,12 @@ class SchemaConfig(StrictModel):
         return self.label if isinstance(self.label, str) else self.label.column
 
     @property
+    def weight_column(self) -> str | None:
+        """The column that row weights are read from, or None."""
+        weight = row_weight(self.weight, self.sampling_rate)
+        return None if weight is None else weight.column
+
+    @property
     def split_column(self) -> str | None:
         """The column that splits are read from, or None."""
         if isinstance(self.split, LeaveLastOut):
@@ -263,7 +281,8 @@ class SchemaConfig(StrictModel):
     def named_columns(self) -> set[str]:
         """Returns the columns that are named in full, without those matched only by a pattern."""
         names = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
-        names += [c for c in (self.label_column, self.id, self.day, self.split_column) if c is not None]
+        single = (self.label_column, self.id, self.day, self.split_column, self.weight_column)
+        names += [c for c in single if c is not None]
         if isinstance(self.split, LeaveLastOut):
             names += [self.split.key, self.split.order]
         for name, sequence in self.sequences.items():

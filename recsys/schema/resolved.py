@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
@@ -24,6 +24,7 @@ from recsys.schema.config import (
     rename_ad_tower,
 )
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
+from recsys.schema.weights import RowWeight, row_weight
 
 
 class TokenFeature(StrictModel):
@@ -91,6 +92,7 @@ class Schema(StrictModel):
     segments: dict[str, SegmentConfig]
     side_tables: dict[str, SideTable]
     numbers_as_text: tuple[str, ...] = ()
+    weight: RowWeight | None = Field(default=None, exclude_if=lambda value: value is None)
     value_forms: dict[str, ValueForm] = {}
     """How the values of a vocabulary, or of a column that only crosses read, are compared; `AS_WRITTEN` if omitted."""
     key_forms: dict[str, ValueForm] = {}
@@ -163,19 +165,21 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         raise InputError(
             f"schema.label: {origin} has no column {config.label_column!r}{suggestion}: training files need labels"
         )
-    for role, column in (("schema.day", config.day), ("schema.split", config.split_column)):
+    weight = row_weight(config.weight, config.sampling_rate)
+    single = (("schema.day", config.day), ("schema.split", config.split_column))
+    for role, column in (*single, *([(weight.role, weight.column)] if weight else [])):
         if column is not None:
             match_columns([column], names, role)
 
     if isinstance(config.split, LeaveLastOut):
         match_columns([config.split.key, config.split.order], names, "schema.split")
     named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name, names)}
-    reserved = {config.label_column, config.id, config.day, config.split_column} - named
+    reserved = {config.label_column, config.id, config.day, config.split_column, config.weight_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
-    if config.label_column in named:
-        raise InputError(
-            f"schema: {config.label_column!r} is the label and cannot also be a feature: remove one of the roles"
-        )
+    for role, column in (("label", config.label_column), ("weight", config.weight_column)):
+        if column in named or (role == "weight" and column == config.label_column):
+            other = "a feature" if column in named else "the label"
+            raise InputError(f"schema: {column!r} is the {role} and cannot also be {other}: remove one of the roles")
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
         other_role = set(config.numeric if role == "categorical" else config.categorical)
@@ -197,8 +201,9 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             column_sequences.append(ColumnsFeature(name=name, columns=tuple(matched)))
         else:
             token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
+    no_features = {config.label_column, config.weight_column}
     crosses = {
-        name: tuple(match_columns(members, names - {config.label_column}, f"schema.crosses.{name}"))
+        name: tuple(match_columns(members, names - no_features, f"schema.crosses.{name}"))
         for name, members in config.crosses.items()
     }
     statistics = tuple(
@@ -248,6 +253,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         segments=config.segments,
         side_tables=config.side_tables,
         numbers_as_text=tuple(match_columns(config.numbers_as_text, names, "schema.numbers_as_text")),
+        weight=weight,
     )
 
 

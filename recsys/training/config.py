@@ -60,7 +60,7 @@ class LossConfig(StrictModel):
 
     name: Literal["log_loss", "focal"] = "log_loss"
     pos_weight: Annotated[float, Field(gt=0, le=MAX_FLOAT32)] | Literal["auto"] = "auto"
-    """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows."""
+    """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows, or of their sums of weights."""
     gamma: float = Field(default=2.0, ge=0)
     """Focusing parameter of the focal loss."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"

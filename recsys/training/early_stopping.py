@@ -44,8 +44,8 @@ def split_monitored_rows(
             f"split {split.name!r} has no rows left to train on: add rows, or set trainer.early_stopping=null"
         )
     cure = "raise trainer.early_stopping.validation_fraction"
-    n_positive = _check_classes(split, held_out, stopping, "monitored", cure)
-    if split.prior.n_positive == n_positive or split.prior.n_negative == len(held_out) - n_positive:
+    n_positive, n_negative = _check_classes(split, held_out, stopping, "monitored", cure)
+    if split.prior.n_positive == n_positive or split.prior.n_negative == n_negative:
         raise InputError(
             f"split {split.name!r}: early stopping monitors all rows of one class, so that none is left to train on: "
             "add rows of this class, or set trainer.early_stopping=null"
@@ -68,8 +68,8 @@ def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
     """What to say of monitored rows whose rarer class is too small to choose an epoch by; None if it is not."""
     if monitored is None:
         return None
-    n_positive = _count_positives(split, monitored)
-    n_rarer = min(n_positive, len(monitored) - n_positive)
+    n_positive, n_negative = _count_classes(split, monitored)
+    n_rarer = min(n_positive, n_negative)
     if n_rarer >= ENOUGH_CLICKS:
         return None
     kind = "clicks" if n_rarer == n_positive else "rows without a click"
@@ -79,20 +79,23 @@ def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
     )
 
 
-def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> int:
-    """Returns the number of positives; raises InputError if a metric is undefined because they have only one class."""
-    n_positive = _count_positives(split, monitored)
+def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> tuple[int, int]:
+    """Returns the numbers of positives and negatives; raises InputError if a metric is undefined without one class."""
+    n_positive, n_negative = _count_classes(split, monitored)
     undefined = [name for name in stopping.weights if name not in DEFINED_FOR_ONE_CLASS]
-    if n_positive in (0, len(monitored)) and undefined:
+    if 0 in (n_positive, n_negative) and undefined:
         raise InputError(
             f"split {split.name!r}: {undefined[0]} is undefined on the {len(monitored):,} {kind} rows of early "
             f"stopping ({n_positive:,} positive): {cure}, or set trainer.early_stopping=null"
         )
-    return n_positive
+    return n_positive, n_negative
 
 
-def _count_positives(split: Split, rows: Rows) -> int:
-    return sum(int(split.store.labels(block).sum()) for block in rows.blocks())
+def _count_classes(split: Split, rows: Rows) -> tuple[int, int]:
+    """Returns the numbers of positives and negatives with a weight above zero."""
+    labels = [split.store.counted_labels(block) for block in rows.blocks()]
+    n_positive = sum(int(label.sum()) for label in labels)
+    return n_positive, sum(map(len, labels)) - n_positive
 
 
 def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:

@@ -60,6 +60,7 @@ def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:
     balanced_weight = prior.pos_weight
     if config.name == "focal":
         alpha = balanced_weight / (1 + balanced_weight) if config.alpha == "auto" else config.alpha
-        return FocalLoss(config.gamma, alpha), LogitLink(alpha / (1 - alpha), balanced_weight, config.gamma)
+        link = LogitLink(alpha / (1 - alpha), balanced_weight, config.gamma, prior.sampling_rate)
+        return FocalLoss(config.gamma, alpha), link
     weight = balanced_weight if config.pos_weight == "auto" else config.pos_weight
-    return WeightedLogLoss(weight), LogitLink(weight, balanced_weight)
+    return WeightedLogLoss(weight), LogitLink(weight, balanced_weight, sampling_rate=prior.sampling_rate)

@@ -62,5 +62,5 @@ def predict(
 
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:
     """Metrics of rows, given [n] model logits."""
-    label = split.store.labels(rows.numbers())
-    return measure(label, link.logits(logits))
+    numbers = rows.numbers()
+    return measure(split.store.labels(numbers), link.logits(logits), split.store.weights(numbers))

@@ -159,8 +159,10 @@ class _ForwardBackward(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """Sum of the losses of real rows, divided by `n_rows`; accumulates gradients."""
+        """Sum of the weighted losses of real rows, divided by `n_rows`; accumulates gradients."""
         losses = self.objective(batch)
+        if batch.weight is not None:
+            losses = losses * batch.weight
         loss: Tensor = torch.where(batch.is_real, losses, 0.0).sum() / n_rows
         loss.backward()
         return loss.detach()

@@ -12,7 +12,7 @@ import pytest
 
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
-from tests.helpers.small import prepare_small, small_table
+from tests.helpers.small import prepare_small, small_schema, small_table
 from tests.recsys.training import sharded_fits
 from tests.recsys.training.sharded_fits import LAYOUTS
 
@@ -27,7 +27,9 @@ def read(path: Path) -> Any:
 def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """one/ and two/: the outputs of one and of two processes by task; each resumes the other's checkpoint."""
     folder = tmp_path_factory.mktemp("fits")
-    prepare_small(small_table(), folder / "raw", folder / "prepared")
+    weight = np.random.default_rng(0).exponential(size=2000)  # losses are weighted means over all processes
+    table, schema = small_table().append_column("weight", [weight]), small_schema(weight="weight")
+    prepare_small(table, folder / "raw", folder / "prepared", schema)
     dataset, world = PreparedDataset.open(folder / "prepared"), join_world()
     for task in ("fit", "kill", "resume"):
         for size in ("one", "two"):
