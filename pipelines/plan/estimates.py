@@ -36,7 +36,7 @@ METRICS_ROW_S = 2e-5
 """Seconds for all metrics and calibrations of an evaluated row."""
 _START_S, _SPEEDUP_OF_SCORING = 1.0, 3.0
 """For finished runs, which do not record them: seconds to start a fit, and rows scored in the time of one trained."""
-_EPOCHS_SHARE, _TREES_SHARE = 0.8, 0.35
+_EPOCHS_SHARE, _TREES_SHARE = 0.8, 0.2
 """Expected share of the maximum epochs and trees with early stopping: deep models run most of their few epochs, trees
 stop long before their maximum."""
 _TRIAL_BATCHES, _CPU_BATCH, _TRIAL_ROWS, _TRIAL_TREES, _TRIAL_REPLICATES = 10, 1024, 20_000, 10, 5
