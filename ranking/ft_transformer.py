@@ -7,7 +7,7 @@ D width of a token, X width of the readout.
 """
 
 from dataclasses import asdict
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,8 @@ from recsys.schema.resolved import Schema
 
 class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
+
+    learning_rate_factor: ClassVar[float] = 0.5
 
     name: Literal["ft_transformer"] = "ft_transformer"
     d_model: Auto[Width] = AUTO

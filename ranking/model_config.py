@@ -1,7 +1,7 @@
 """The base class of the configs of deep ranking models."""
 
 from collections.abc import Collection
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -30,6 +30,9 @@ class DeepModelConfig(StrictModel):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    learning_rate_factor: ClassVar[float] = 1.0
+    """The model's learning rate as a multiple of the default."""
 
     name: str
 

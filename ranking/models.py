@@ -18,7 +18,7 @@ from ranking.model_config import DeepModelConfig
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
-from recsys.defaults import DataSize
+from recsys.defaults import AUTO, DataSize
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
@@ -100,7 +100,11 @@ def resolve(
     model: ModelConfig, trainer: TrainerConfig | GBDTTrainerConfig, size: DataSize
 ) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
-    return model.resolved(size), trainer.resolved(size)
+    resolved = trainer.resolved(size)
+    if isinstance(model, DeepModelConfig) and isinstance(trainer, TrainerConfig) and trainer.learning_rate == AUTO:
+        rate = resolved.learning_rate * model.learning_rate_factor
+        resolved = resolved.model_copy(update={"learning_rate": rate})
+    return model.resolved(size), resolved
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:

@@ -151,10 +151,8 @@ def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, c
             p = [out_of_fold(columns, label, fold, fit) for fit in _BASELINES.values()]
         np.save(cache.with_suffix(".tmp.npy"), np.stack(p))
         cache.with_suffix(".tmp.npy").rename(cache)
-    return {
-        name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST))
-        for name, p in zip(_BASELINES, np.load(cache, allow_pickle=False), strict=True)
-    }
+    cached = np.load(cache, allow_pickle=False)
+    return {name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST)) for name, p in zip(_BASELINES, cached, strict=True)}
 
 
 def _fit(config: Path, model: str, dataset: PreparedDataset, splits: list[str], folder: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pipelines.common.auto import resolve_settings
 from pipelines.common.config import RankConfig
 from pipelines.plan.config import (
     EnsembleStep,
@@ -32,12 +33,13 @@ from pipelines.plan.steps import FOLDS
 from pipelines.rank import choose_splits
 from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
+from recsys.data.split import FULL
 from recsys.evaluation.gates import CalibrationGate, DistributionGate, SegmentGate
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import read_metrics
 from recsys.system.files import is_done, partial_folder
 from recsys.system.progress import console
-from recsys.system.world import World
+from recsys.system.world import World, join_world
 
 
 @dataclass
@@ -55,7 +57,7 @@ class _Work:
 
 def print_dry_run(state: PlanState, dataset: PreparedDataset, world: World) -> None:
     """Prints the table of steps; measures the speed of models without a finished run in short trials."""
-    speeds, total, rows = finished_speeds(state), 0.0, []
+    speeds, total, rows = finished_speeds(state, dataset), 0.0, []
     for step in state.plan.steps:
         if (reason := state.why_not_applicable(step)) is not None:
             name = f"gate {step.gate}" if isinstance(step, GateStep) else step.name
@@ -132,7 +134,9 @@ def _gate_work(state: PlanState, step: GateStep, dataset: PreparedDataset) -> _W
 
 
 def _fits(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> list[Fit]:
-    fits = []
+    if not splits:
+        return []
+    settings, fits = resolve_settings(settings, dataset, splits, join_world()), []
     for name in splits:
         split = dataset.split(name)
         n_evaluated = sum(len(rows) for rows in split.evaluation_rows.values())
@@ -182,25 +186,27 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
         candidate = state.plan.named(name)
         names.update(dict.fromkeys(candidate.members if isinstance(candidate, EnsembleStep) else (name,)))
     n_test = sum(group.n_rows for group in dataset.groups if group.partition == "test")
-    n_rows, fits = len(dataset.split("full").fit_rows), []
+    n_rows, fits = len(dataset.split(FULL).fit_rows), []
     for name in names:
         rank_step = state.plan.named(name)
         is_applicable = name not in state.not_applicable.steps
         if isinstance(rank_step, RankStep) and is_applicable and state.is_required(name):
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
+            settings = resolve_settings(settings, dataset, [FULL], join_world())
             settings = settings if metrics is None else fixed_length(settings, metrics)
             fits.append(Fit(settings, n_rows, n_test))
     return fits
 
 
-def finished_speeds(state: PlanState) -> dict[str, Speed]:
+def finished_speeds(state: PlanState, dataset: PreparedDataset) -> dict[str, Speed]:
     """The speed of each model in the plan's finished runs, by the key of its settings."""
     speeds: dict[str, Speed] = {}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
-            for _, folder in state.fits(step):
+            for evaluate_on, folder in state.fits(step):
                 if not is_done(folder):
                     continue
-                settings, train = state.rank_config(step), read_metrics(folder).train_summary
+                splits, train = choose_splits(dataset, FOLDS[evaluate_on]), read_metrics(folder).train_summary
+                settings = resolve_settings(state.rank_config(step), dataset, splits, join_world())
                 speeds.setdefault(speed_key(settings), finished_speed(settings, train, folder.name))
     return speeds
