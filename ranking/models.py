@@ -101,10 +101,14 @@ def resolve(
 ) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
     resolved = trainer.resolved(size)
-    if isinstance(model, DeepModelConfig) and isinstance(trainer, TrainerConfig) and trainer.learning_rate == AUTO:
+    if isinstance(model, DeepModelConfig) and isinstance(resolved, TrainerConfig) and _has_auto_rate(trainer):
         rate = resolved.learning_rate * model.learning_rate_factor
         resolved = resolved.model_copy(update={"learning_rate": rate})
     return model.resolved(size), resolved
+
+
+def _has_auto_rate(trainer: TrainerConfig | GBDTTrainerConfig) -> bool:
+    return isinstance(trainer, TrainerConfig) and trainer.learning_rate == AUTO
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
