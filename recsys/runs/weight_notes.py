@@ -1,6 +1,11 @@
 """What a table of metrics says about weights and about the sampling of negatives."""
 
+from recsys.evaluation.metrics import MetricName
+from recsys.evaluation.shown import titles
 from recsys.runs.metrics import RunMetrics
+
+_OF_THE_SAMPLE: frozenset[MetricName] = frozenset({"ap", "pr_auc", "toss_score"})
+"""Metrics that depend on the share of positives among the rows, and are not weighted by the rate of sampling."""
 
 
 def weight_notes(metrics: RunMetrics) -> list[str]:
@@ -13,8 +18,9 @@ def weight_notes(metrics: RunMetrics) -> list[str]:
         )
     rate = next((link.sampling_rate for link in metrics.links.values()), 1.0)
     if rate != 1:
+        of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
         notes.append(
-            f"{100 * rate:.3g} % of the negatives are in the data: p, logloss and ece are those of the full log, but "
-            "ap, pr_auc and toss_score are those of the sample"
+            f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
+            f"the sample: {of_the_sample}"
         )
     return notes

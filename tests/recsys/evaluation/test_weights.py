@@ -8,7 +8,7 @@ from sklearn.metrics import auc, average_precision_score, log_loss, precision_re
 
 import recsys.evaluation.comparison
 from recsys.errors import InputError
-from recsys.evaluation.calibration import CalibrationKind, calibrate, fit_calibrator
+from recsys.evaluation.calibration import CalibrationKind, calibrate, calibrate_one_fit, fit_calibrator
 from recsys.evaluation.comparison import COMPARED, paired_bootstrap
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
@@ -210,3 +210,25 @@ def test_bootstrap_without_weight_in_a_class_is_refused() -> None:
     logits = Logits.of_one_fit(natural, SHIFT)
     with pytest.raises(InputError, match="a comparison needs rows of both classes"):
         paired_bootstrap(label, logits, logits, weight=(label == 0).astype(np.float32))
+
+
+def test_one_fit_is_calibrated_by_the_rows_that_count_at_any_scale_of_weights() -> None:
+    natural, label, _ = draw(1500)
+    logits = Logits.of_one_fit(2 * natural, SHIFT)
+    expected = calibrate_one_fit(logits, label)
+    assert expected is not None
+    assert expected.chosen != "none"
+    doubled = calibrate_one_fit(logits, label, np.full(1500, 2, np.float32))
+    more = Logits.of_one_fit(np.append(logits.natural, -logits.natural[:500]), SHIFT)
+    with_zeros = calibrate_one_fit(more, np.append(label, label[:500]), np.repeat([1, 0], [1500, 500]))
+    for found in (doubled, with_zeros):
+        assert found is not None
+        assert found.chosen == expected.chosen
+        assert found.calibrator.natural_logit(natural) == pytest.approx(expected.calibrator.natural_logit(natural))
+
+
+def test_few_rows_with_most_of_the_weight_are_too_few_to_calibrate_one_fit() -> None:
+    natural, label, _ = draw(1500)
+    weight = np.ones(1500)
+    weight[np.flatnonzero(label == 1)[:15]] = 1e5  # 15 positives of any effect
+    assert calibrate_one_fit(Logits.of_one_fit(natural, SHIFT), label, weight) is None

@@ -56,6 +56,15 @@ def test_whole_weights_equal_repeated_rows(weighted: PreparedDataset, micro_batc
     assert abs(unweighted - loss) > 1e-3  # so that the test can fail
 
 
+def test_items_appended_to_a_batch_weigh_one(weighted: PreparedDataset) -> None:
+    batch = weighted.split("full").batch(np.arange(5), ["seen"])
+    items = replace(batch.narrow(0, 2), n_rows=0, weight=None)
+    weight = batch.append_items(items).weight
+    assert batch.weight is not None
+    assert weight is not None
+    assert weight.tolist() == [*batch.weight.tolist(), 1, 1]
+
+
 def test_classes_are_balanced_by_sums_of_weights() -> None:
     prior = Prior(n_positive=2, n_negative=8, positive_weight=10.0, negative_weight=30.0)
     loss, link = build_loss(LossConfig(), prior)
