@@ -5,6 +5,7 @@ python -m pipelines.retrieval
 Shapes: B rows of requests, I items of the catalog, D embedding width.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import find_prepared, recorded_data
 from pipelines.rank import default_folder, describe_data
 from pipelines.reranking import check_reranker, rerank
+from pipelines.retrieval_defaults import describe_training, n_rows_to_train, resolve
 from pipelines.tower_fits import check_score_parts, fit_towers, score_rows
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
@@ -31,8 +33,9 @@ from recsys.system.world import World, join_world
 from retrieval.candidates import CANDIDATES_FILE, write_candidates
 from retrieval.catalog import build_catalog
 from retrieval.evaluation.baselines import Popularity, Random
+from retrieval.evaluation.history_baselines import Histories, WithoutSeen, history_baselines, item_histories
 from retrieval.evaluation.plots import plot_recall, plot_segments
-from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
+from retrieval.evaluation.ranks import N_HEAD, Scores, ks_within, rank_all
 from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
 from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import positives_among
@@ -93,6 +96,9 @@ def retrieval(
         reranker = Path(settings.run.reranker)
         if not reranker.is_dir():
             raise InputError(f"{reranker}, the --reranker of {config}, is missing: pass its new place with --reranker")
+    chosen = dataset.split(name)
+    tuned = resolve(settings.retrieval, chosen, evaluation_rows(chosen)[1], world.device.type)
+    settings = replace(settings, retrieval=tuned)
     resolved = describe(settings, dataset, name)
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker.resolve())
@@ -101,7 +107,13 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
-        execute(run, settings, dataset, name, world, reranker)
+        console.print(describe_training(tuned, n_rows_to_train(tuned, chosen)))
+        try:
+            execute(run, settings, dataset, name, world, reranker)
+        except InputError:
+            if world.is_main:
+                run.discard_if_empty()
+            raise
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")
@@ -181,11 +193,22 @@ def execute(
         scores["truth"] = truth
     if config.half_life_days is not None:
         scores["recent"] = Popularity(catalog.recent)
+    elif catalog.trending is not None:
+        scores["recent"] = Popularity(catalog.trending)
+    if config.positives == "clicked":
+        scores["popular_positives"] = Popularity(catalog.n_positives)
+    histories = Histories(split, catalog) if item_histories(split.schema) else None
+    if histories is not None:
+        fit_positives = positives_among(split, split.fit_rows, config.positives)
+        scores |= history_baselines(histories, split, fit_positives, requests, catalog, config.trainer.seed)
+    seen = histories if config.exclude_seen else None
+    if seen is not None:
+        scores = {name: WithoutSeen(score, seen, requests) for name, score in scores.items()}
     rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
     index = build_index(item_ID, config.index, config.trainer.seed, query_BD)
     index.save(run.file("."), towers.identity)
     write_candidates(
-        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale
+        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale, seen
     )
     reranked = rerank(run, reranker, dataset, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
@@ -213,7 +236,8 @@ def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str
             for segmentation, segments in metrics.segments.items()
             for label, segment in segments.items()
         }
-        plot_segments(by_label, "recall@100", run.file(SEGMENTS_PLOT))
+        k = max((k for k in ks_within(metrics.data.n_items) if k <= N_HEAD), default=None)
+        plot_segments(by_label, "mrr" if k is None else f"recall@{k}", run.file(SEGMENTS_PLOT))
 
 
 def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:

@@ -83,6 +83,7 @@ def submit(
         if out.exists():  # another process wrote it after the first check
             raise InputError(f"{out} exists: choose another --out, or remove it")
         partial = out.with_name(out.name + ".partial")
+        assert schema.label is not None, "ranking runs have a label"
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
         with (

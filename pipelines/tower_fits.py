@@ -36,7 +36,18 @@ def fit_towers(
     if not world.broadcast(run.has_fit(name)):
         log = Log(run.tensorboard(name) if world.is_main else None)
         trainer = build_retrieval_trainer(
-            config.model, config.trainer, config.positives, split, rows, catalog, monitor, weights, log, world, name
+            config.model,
+            config.trainer,
+            config.positives,
+            split,
+            rows,
+            catalog,
+            monitor,
+            config.exclude_seen,
+            weights,
+            log,
+            world,
+            name,
         )
         report = trainer.fit()
         log.close()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
 
-from recsys.config import StrictModel
+from recsys.config import AutoModel
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
@@ -30,8 +30,12 @@ from retrieval.pooling import CausalConfig, CausalEncoder, pool_sequence
 Pooling = Literal["mean", "attention", "last", "causal"]
 
 
-class TwoTowerConfig(StrictModel):
-    """Hyperparameters of a two-tower model."""
+class TwoTowerConfig(AutoModel):
+    """Hyperparameters of a two-tower model; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+
+    auto_keys: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "embedding_dim", "user_hidden_dims", "item_hidden_dims"}
+    )
 
     model_config = ConfigDict(allow_inf_nan=False)
 

@@ -128,7 +128,7 @@ class PreparedDataset:
         n_rows, n_positive = (
             sum(getattr(self.groups[index], count) for index in fit_groups) for count in ("n_rows", "n_positive")
         )
-        if n_positive in (0, n_rows):
+        if self.manifest.schema_.label is not None and n_positive in (0, n_rows):
             raise InputError(
                 f"split {name!r} of {self.folder} has fitting rows of only one class: add rows of the other class"
             )

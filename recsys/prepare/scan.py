@@ -81,7 +81,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
             )
 
     is_train = split_n == PARTITIONS.index("train")
-    if len(np.unique(label_n[is_train])) < 2:
+    if schema.label is not None and len(np.unique(label_n[is_train])) < 2:
         only_label = int(label_n[is_train][0]) if is_train.any() else "absent"
         raise InputError(f"training labels {schema.label!r} are all {only_label}: training needs both 0 and 1")
     fold_n = np.full(len(label_n), NO_FOLD, np.int16)
@@ -136,7 +136,8 @@ class _Columns:
         source, schema = self._source, self._source.schema
         available = source.columns_of(split)
         self.has_id[split] = schema.id is not None and schema.id in available
-        has_label, is_train = schema.label in available, split == "train"
+        is_train = split == "train"
+        has_label = schema.label is None or schema.label in available
         optional = {schema.id: self.has_id[split], schema.label: has_label}
         optional |= {schema.day: is_train, schema.split: is_train}
         n_before = 0

@@ -154,7 +154,9 @@ def _check_columns(
     side_types = {column: side.types[column] for column, side in file_of_side_column.items()}
     side_untyped = {column for column, side in file_of_side_column.items() if column in side.untyped}
     roles = feature_roles(schema) + (training_roles(schema) if split == "train" else [])
-    needed = [role.column for role in roles] + ([schema.label] if split == "train" else [])
+    needed = [role.column for role in roles]
+    if split == "train" and schema.label is not None:
+        needed.append(schema.label)
     check_names(file.names, [column for column in dict.fromkeys(needed) if column not in side_types], file.path)
     types = side_types | {name: file.types[name] for name in file.names}
     check_kinds(schema, roles, types, file.untyped | side_untyped, references, file.path)

@@ -17,7 +17,10 @@ _COLORS = {
     "reranked": "tab:purple",
     "popularity": "tab:orange",
     "random": "tab:grey",
+    "popular_positives": "tab:olive",
     "recent": "tab:red",
+    "transitions": "tab:brown",
+    "item_knn": "tab:cyan",
     "reranked_jointly": "tab:pink",
     "truth": "tab:green",
 }
@@ -38,7 +41,8 @@ def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path:
             ks = [k for k in KS if f"recall@{k}" in metrics]
             axes.plot(ks, [metrics[f"recall@{k}"] for k in ks], "o-", ms=4, label=name, color=_COLORS.get(name))
         axes.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
-        axes.set_xticks(KS, [str(k) for k in KS])
+        shown = [k for k in KS if any(f"recall@{k}" in metrics for metrics in rankings.values())]
+        axes.set_xticks(shown, [str(k) for k in shown])
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=_DPI)
