@@ -30,7 +30,7 @@ from recsys.runs.metrics import TowersFitSummary
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
-from retrieval.candidates import CANDIDATES_FILE, write_candidates
+from retrieval.candidates import CANDIDATES_FILE, RANKS_FILE, write_candidates, write_ranks
 from retrieval.catalog import build_catalog
 from retrieval.evaluation.baselines import Popularity, Random
 from retrieval.evaluation.history_baselines import Histories, WithoutSeen, history_baselines, item_histories
@@ -205,6 +205,7 @@ def execute(
     if seen is not None:
         scores = {name: WithoutSeen(score, seen, requests) for name, score in scores.items()}
     rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
+    write_ranks(run.file(RANKS_FILE), split, requests, rankings)
     index = build_index(item_ID, config.index, config.trainer.seed, query_BD)
     index.save(run.file("."), towers.identity)
     write_candidates(

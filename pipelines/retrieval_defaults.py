@@ -14,7 +14,8 @@ from retrieval import defaults
 from retrieval.config import RetrievalLoss, RetrievalStopping, RetrievalTrainerConfig
 from retrieval.evaluation.history_baselines import item_histories
 from retrieval.fit import positives_among, rows_to_train
-from retrieval.two_tower import Pooling, TwoTowerConfig
+from retrieval.pooling import Pooling
+from retrieval.two_tower import TwoTowerConfig
 from retrieval.windows import windows
 
 _LEAST_STEPS = 2.0
@@ -155,7 +156,7 @@ def _resolve_trainer(
         values["weight_average"] = defaults.retrieval_weight_average(epochs * -(-n_rows // batch_size))
     if is_auto("eval_batch_size"):
         longest = max((s.max_length for s in split.schema.token_sequences), default=1)
-        values["eval_batch_size"] = defaults.retrieval_eval_batch_size(longest, device)
+        values["eval_batch_size"] = defaults.retrieval_eval_batch_size(pooling, longest, device)
     return config.model_copy(update=values)
 
 

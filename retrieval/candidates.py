@@ -1,5 +1,6 @@
-"""Writes the retrieved candidates to a file for reranking."""
+"""Writes the retrieved candidates to a file for reranking, and the ranks of the requests' items."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,17 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from retrieval.catalog import Catalog
 from retrieval.evaluation.history_baselines import Histories
+from retrieval.evaluation.ranks import Ranking
 from retrieval.index import ItemIndex
 
-CANDIDATES_FILE = "candidates.parquet"
+CANDIDATES_FILE, RANKS_FILE = "candidates.parquet", "ranks.parquet"
+
+
+def write_ranks(path: Path, split: Split, requests: Rows, rankings: Mapping[str, Ranking]) -> None:
+    """Writes the rank of each request's item, from 1, to a parquet file: row_id, and a column for each ranking."""
+    ranks = {name: ranking.rank.astype(np.int32) for name, ranking in rankings.items()}
+    ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
+    pq.write_table(pa.table({"row_id": ids, **ranks}), path, compression="zstd")
 
 
 def write_candidates(

@@ -3,7 +3,7 @@
 The figures behind them are in docs/retrieval.md.
 """
 
-from typing import Literal
+from retrieval.pooling import Pooling
 
 MAX_CAUSAL_CATALOG = 20_000
 """Items up to which causal pooling is chosen: it contrasts each step of a history with all items."""
@@ -58,7 +58,7 @@ def retrieval_epochs(n_positives: int, batch_size: int, has_monitor: bool) -> in
     return min(_MAX_EPOCHS, max(3, round(n_updates / per_epoch)))
 
 
-def retrieval_learning_rate(pooling: Literal["mean", "attention", "last", "causal"]) -> float:
+def retrieval_learning_rate(pooling: Pooling) -> float:
     """Returns the peak learning rate: lower for a Transformer, which diverges at the rate of embeddings."""
     return 0.002 if pooling == "causal" else 0.003
 
@@ -73,10 +73,15 @@ def retrieval_patience(n_monitored: int) -> int:
     return 3 if n_monitored >= 5000 else 5
 
 
-def retrieval_eval_batch_size(max_history: int, device: str) -> int:
-    """Returns the requests per batch of evaluation: about 50,000 events of histories, or 1,000,000 on a GPU."""
-    n_events = 1_000_000 if device == "cuda" else 50_000
-    return max(64, min(16_384, _power_of_2(n_events / max(1, max_history))))
+def retrieval_eval_batch_size(pooling: Pooling, max_history: int, device: str) -> int:
+    """Returns the requests per batch of evaluation.
+
+    Causal pooling holds several vectors of each step: about 200,000 steps fit beside the data, 2,000,000 on a GPU.
+    """
+    if pooling != "causal":
+        return 16_384
+    n_steps = 2_000_000 if device == "cuda" else 200_000
+    return max(64, min(16_384, _power_of_2(n_steps / max(1, max_history))))
 
 
 def uniform_negatives(n_items: int, batch_size: int) -> int:

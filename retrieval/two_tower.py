@@ -25,9 +25,7 @@ from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
 from recsys.schema.config import TowerName
 from recsys.schema.resolved import Schema
-from retrieval.pooling import CausalConfig, CausalEncoder, pool_sequence
-
-Pooling = Literal["mean", "attention", "last", "causal"]
+from retrieval.pooling import CausalConfig, CausalEncoder, Pooling, pool_sequence
 
 
 class TwoTowerConfig(AutoModel):

@@ -59,7 +59,7 @@ def find_prepared(config: DataConfig, data: Path | None) -> PreparedDataset:
         dataset = PreparedDataset.open(data)
         _check_config(config, dataset)
         return dataset
-    folder = data or _default_folder(config)
+    folder = data or default_folder(config)
     digest = fingerprint(config.schema_, config.files, config.prepare, folder)
     out = PREPARED_ROOT / f"{config.name}-{digest[:8]}"
     if not is_done(out):
@@ -102,7 +102,12 @@ def recorded_data(run: RunSection) -> Path | None:
     return folder
 
 
-def _default_folder(config: DataConfig) -> Path:
+def default_folder(config: DataConfig) -> Path:
+    """The folder of a config's raw files; data that can be generated is generated once.
+
+    Raises:
+        InputError: when it does not exist.
+    """
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):

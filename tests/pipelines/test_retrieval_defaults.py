@@ -99,8 +99,8 @@ def test_default_training_beats_the_baselines(films: Path, run: Run) -> None:
     outcome = run(*GIVEN, "--out", "found")
     assert outcome.code == 0, outcome.err
     metrics = json.loads((films / "found/metrics.json").read_text())
-    print(metrics["two_tower"], metrics["item_knn"], metrics["transitions"])
-    assert 0
+    assert metrics["two_tower"]["recall@1"] > metrics["item_knn"]["recall@1"] + 0.2
+    assert metrics["two_tower"]["recall@1"] > metrics["transitions"]["recall@1"] - 0.03  # all that can be known
 
 
 def test_ranking_needs_a_label(films: Path, run: Run) -> None:

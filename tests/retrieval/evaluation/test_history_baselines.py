@@ -142,7 +142,7 @@ def test_rare_values_are_no_item(tmp_path: Path) -> None:
         target_item="item",
         towers={"user": ["past"], "item": ["item"]},
     )
-    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "prepared", schema, min_count=3)
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "prepared", schema, min_count=5)
     split = dataset.split("full")
     catalog = build_catalog(split, split.fit_rows, [], False)
     matrix = Histories(split, catalog).matrix(np.array([7, 9]))
