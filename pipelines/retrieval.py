@@ -5,7 +5,6 @@ python -m pipelines.retrieval
 Shapes: B rows of requests, I items of the catalog, D embedding width.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +16,10 @@ from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import find_prepared, recorded_data
 from pipelines.rank import default_folder, describe_data
 from pipelines.reranking import check_reranker, rerank
-from pipelines.retrieval_defaults import describe_training, n_rows_to_train, resolve
-from pipelines.tower_fits import check_score_parts, fit_towers, score_rows
+from pipelines.retrieval_defaults import describe_training, with_defaults
+from pipelines.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import Rows
-from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
@@ -97,8 +94,7 @@ def retrieval(
         if not reranker.is_dir():
             raise InputError(f"{reranker}, the --reranker of {config}, is missing: pass its new place with --reranker")
     chosen = dataset.split(name)
-    tuned = resolve(settings.retrieval, chosen, evaluation_rows(chosen)[1], world.device.type)
-    settings = replace(settings, retrieval=tuned)
+    settings = with_defaults(settings, chosen, world.device.type)
     resolved = describe(settings, dataset, name)
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker.resolve())
@@ -107,7 +103,7 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
-        console.print(describe_training(tuned, n_rows_to_train(tuned, chosen)))
+        console.print(describe_training(settings.retrieval, chosen))
         try:
             execute(run, settings, dataset, name, world, reranker)
         except InputError:
@@ -239,12 +235,6 @@ def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str
         }
         k = max((k for k in ks_within(metrics.data.n_items) if k <= N_HEAD), default=None)
         plot_segments(by_label, "mrr" if k is None else f"recall@{k}", run.file(SEGMENTS_PLOT))
-
-
-def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
-    """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
-    *monitored, reported = split.evaluation_rows.values()
-    return reported, monitored[0] if monitored else None
 
 
 def index_metrics(index: ItemIndex, query_BD: np.ndarray, item_ID: np.ndarray, n_bytes: int) -> IndexMetrics:

@@ -1,10 +1,12 @@
 """Chooses the settings of a retrieval run that its config leaves out, by the functions of `retrieval.defaults`."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pipelines.common.config import RetrievalSettings
+from pipelines.common.config import RetrievalConfig, RetrievalSettings
+from pipelines.tower_fits import evaluation_rows
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -15,7 +17,7 @@ from retrieval.config import RetrievalLoss, RetrievalStopping, RetrievalTrainerC
 from retrieval.evaluation.history_baselines import item_histories
 from retrieval.fit import positives_among, rows_to_train
 from retrieval.pooling import Pooling
-from retrieval.two_tower import TwoTowerConfig
+from retrieval.two_tower import TwoTowerConfig, causal_sequence, check_target, tower_features
 from retrieval.windows import windows
 
 _LEAST_STEPS = 2.0
@@ -24,6 +26,11 @@ _LEAST_HELD_OUT = 100
 """Positives from which a part of them is held out for early stopping."""
 _REPEATED_SHARE = 0.01
 _N_CHECKED_ROWS = 100_000
+
+
+def with_defaults(config: RetrievalConfig, split: Split, device: str) -> RetrievalConfig:
+    """Returns the config with `resolve`d settings, for a split to fit on and a type of device."""
+    return replace(config, retrieval=resolve(config.retrieval, split, evaluation_rows(split)[1], device))
 
 
 def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, device: str) -> RetrievalSettings:
@@ -36,10 +43,11 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
         device: type of the device, `cpu` or `cuda`.
 
     Raises:
-        InputError: when the split has no positives.
+        InputError: when the split has no positives, or the schema does not fit the towers.
     """
     if split.schema.label is None:
         settings = settings.model_copy(update={"positives": "all"})
+    check_target(split.schema, tower_features(split.schema, ("user", "context")))
     rows = positives_among(split, split.fit_rows, settings.positives)
     if len(rows) == 0:
         raise InputError(f"split {split.name!r} has no positives to train retrieval on: add rows to it")
@@ -55,9 +63,12 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
     return settings.model_copy(update=updates)
 
 
-def describe_training(settings: RetrievalSettings, n_rows: int) -> str:
+def describe_training(settings: RetrievalSettings, split: Split) -> str:
     """Returns one line on what is trained, for the start of a run."""
     config, loss = settings.trainer, settings.trainer.loss
+    rows = rows_to_train(split, split.fit_rows, settings.positives, loss, config.seed)
+    is_causal = settings.model.pooling == "causal"
+    n_rows = len(windows(split, rows, _causal_sequence(split.schema))[0]) if is_causal else len(rows)
     negatives = "all items" if loss.full_catalog else f"the batch and {loss.uniform_negatives:,} random items"
     stopping = config.early_stopping
     parts = [
@@ -72,13 +83,6 @@ def describe_training(settings: RetrievalSettings, n_rows: int) -> str:
     return ", ".join(parts)
 
 
-def n_rows_to_train(settings: RetrievalSettings, split: Split) -> int:
-    """Returns the rows of an epoch: positives, histories, or also impressions."""
-    rows = rows_to_train(split, split.fit_rows, settings.positives, settings.trainer.loss, settings.trainer.seed)
-    sequences = item_histories(split.schema)
-    return len(windows(split, rows, sequences[0])[0]) if settings.model.pooling == "causal" else len(rows)
-
-
 def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tuple[TwoTowerConfig, float]:
     """Returns the towers' config, and the mean steps of a row with causal pooling, else 1."""
     model, steps = settings.model, 1.0
@@ -87,10 +91,14 @@ def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tup
         pooling: Pooling = "causal" if causal_steps >= _LEAST_STEPS else "mean"
         model = model.model_copy(update={"pooling": pooling})
     if model.pooling == "causal":
-        steps = windows(split, rows, item_histories(split.schema)[0])[1] if item_histories(split.schema) else 1.0
+        steps = windows(split, rows, _causal_sequence(split.schema))[1]
         wide: dict[str, Any] = {"embedding_dim": 64, "user_hidden_dims": (), "item_hidden_dims": ()}
         model = model.model_copy(update={key: value for key, value in wide.items() if model.is_auto(key)})
     return model, steps
+
+
+def _causal_sequence(schema: Schema) -> str:
+    return causal_sequence(schema, tower_features(schema, ("user", "context")))
 
 
 def _causal_steps(settings: RetrievalSettings, split: Split, rows: Rows) -> float:

@@ -21,6 +21,12 @@ from retrieval.catalog import Catalog, build_catalog
 from retrieval.fit import Towers, build_retrieval_trainer, load_towers, positives_among
 
 
+def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
+    """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
+    *monitored, reported = split.evaluation_rows.values()
+    return reported, monitored[0] if monitored else None
+
+
 def fit_towers(
     run: RunFolder,
     settings: RetrievalConfig,
