@@ -41,23 +41,6 @@ class StrictModel(BaseModel):
         return {_new_name(key, cls.renamed_keys): value for key, value in values.items()}
 
 
-class AutoModel(StrictModel):
-    """A model in which `auto` leaves a key of `auto_keys` unset, for a default that depends on the data."""
-
-    auto_keys: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_auto(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        return {key: value for key, value in values.items() if not (key in cls.auto_keys and value == "auto")}
-
-    def is_auto(self, key: str) -> bool:
-        """Whether a key is not set."""
-        return key not in self.model_fields_set
-
-
 def _new_name(name: Any, renamed: Mapping[str, str]) -> Any:
     if not isinstance(name, str) or name not in renamed:
         return name

@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from recsys.config import AutoModel, StrictModel
+from recsys.config import StrictModel
 from recsys.training.config import FitConfig
+from retrieval.auto import AutoModel
 
 PositivesOf = Literal["clicked", "all"]
 """The rows that count as positives: clicked rows, or all rows regardless of the label."""

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
 
-from recsys.config import AutoModel
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
@@ -25,6 +24,7 @@ from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
 from recsys.schema.config import TowerName
 from recsys.schema.resolved import Schema
+from retrieval.auto import AutoModel
 from retrieval.pooling import CausalConfig, CausalEncoder, Pooling, pool_sequence
 
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ranking.gbdt import GBDTTrainerConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
-from recsys.config import AutoModel, StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
+from recsys.config import StrictModel, Values, load_yaml, merge, parse_overrides, validate, warn_of_new_name
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.patterns import nearest
@@ -18,6 +18,7 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
+from retrieval.auto import AutoModel
 from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
 

@@ -178,7 +178,10 @@ def test_killed_run_resumes_without_training_again(project: Path, run: Run, monk
         (("--split", "fold_9"), "--split fold_9: "),
         (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
         (("models.dcnv2.trainer.epochs=1",), "'models' is not a setting of a retrieval run"),
-        (("trainer.early_stopping={}", "model.pooling=causal"), "needs a valid split"),
+        (
+            ("model.pooling=causal", "score_parts=null"),
+            "needs one sequence of towers.user that shares the table of 'shop'",
+        ),
         (("trainer.loss.full_catalog=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
         (("model.pooling=causal", "score_parts=2"), "set score_parts=null"),
         (("positives=all", "trainer.loss={name: logistic, impressions: ignore}"), "set positives=clicked"),

@@ -146,9 +146,11 @@ def test_positives_are_held_out_without_a_valid_split(
         ("trainer.loss={name: logistic}", "positives=all", "model.pooling=mean", "score_parts=null"),
         ("index={kind: ivf_flat, n_lists: 900}",),
         ("score_parts=9", "model.pooling=mean"),
+        ("--split", "fold_0", "trainer.early_stopping={}"),
     ],
 )
 def test_a_refused_run_leaves_no_folder(films: Path, run: Run, arguments: tuple[str, ...]) -> None:
     outcome = run(*GIVEN, "--out", "found", *arguments)
     assert outcome.code == 2, outcome.out
+    assert outcome.err.count("\n") == 1
     assert not list(films.glob("found*"))
