@@ -140,8 +140,14 @@ class _Columns:
         has_label = schema.label is None or schema.label in available
         optional = {schema.id: self.has_id[split], schema.label: has_label}
         optional |= {schema.day: is_train, schema.split: is_train}
+        columns = [c for c, is_read in optional.items() if c is not None and is_read]
+        if not columns:  # tables without columns cannot be joined to blocks
+            n = source.n_rows(split)
+            self.labels.append(np.full(n, 1 if has_label else NO_LABEL, np.uint8))
+            self.hashes.append(np.arange(n, dtype=np.uint64))
+            return
         n_before = 0
-        for block in source.blocks(split, [c for c, is_read in optional.items() if c is not None and is_read]):
+        for block in source.blocks(split, columns):
             n = block.table.num_rows
             self.labels.append(read_label(block, schema) if has_label else np.full(n, NO_LABEL, np.uint8))
             if self.has_id[split]:
