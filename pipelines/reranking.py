@@ -20,7 +20,7 @@ from recsys.runs.metrics import read_metrics
 from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalog import Catalog
-from retrieval.evaluation.ranks import measure_ranks, ranks_among
+from retrieval.evaluation.ranks import ks_within, measure_ranks, ranks_among
 from retrieval.evaluation.summary import Figures
 
 RERANKED_FILE = "reranked.parquet"
@@ -83,5 +83,6 @@ def rerank(
     logit = table["logit"].to_numpy().astype(np.float64)
     scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
     return {
-        name: measure_ranks(ranks_among(request_indices, item_indices, score, target)) for name, score in scores.items()
+        name: measure_ranks(ranks_among(request_indices, item_indices, score, target), ks_within(len(catalog)))
+        for name, score in scores.items()
     }

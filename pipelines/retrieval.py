@@ -16,11 +16,10 @@ from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.rank import default_folder, describe_data
 from pipelines.reranking import check_reranker, rerank
-from pipelines.tower_fits import check_score_parts, fit_towers, score_rows
+from pipelines.retrieval_defaults import describe_training, with_defaults
+from pipelines.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import Rows
-from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
@@ -28,11 +27,12 @@ from recsys.runs.metrics import TowersFitSummary
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
-from retrieval.candidates import CANDIDATES_FILE, write_candidates
+from retrieval.candidates import CANDIDATES_FILE, RANKS_FILE, write_candidates, write_ranks
 from retrieval.catalog import build_catalog
 from retrieval.evaluation.baselines import Popularity, Random
+from retrieval.evaluation.history_baselines import Histories, WithoutSeen, history_baselines, item_histories
 from retrieval.evaluation.plots import plot_recall, plot_segments
-from retrieval.evaluation.ranks import N_HEAD, Scores, rank_all
+from retrieval.evaluation.ranks import N_HEAD, Scores, ks_within, rank_all
 from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
 from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import positives_among
@@ -96,6 +96,8 @@ def retrieval(
         reranker = Path(settings.run.reranker)
         if not reranker.is_dir():
             raise InputError(f"{reranker}, the --reranker of {config}, is missing: pass its new place with --reranker")
+    chosen = dataset.split(name)
+    settings = with_defaults(settings, chosen, world.device.type)
     resolved = describe(settings, dataset, name)
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker.resolve())
@@ -104,6 +106,7 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
+        console.print(describe_training(settings.retrieval, chosen))
         with run.removed_if_refused():
             execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
@@ -185,11 +188,23 @@ def execute(
         scores["truth"] = truth
     if config.half_life_days is not None:
         scores["recent"] = Popularity(catalog.recent)
+    elif catalog.trending is not None:
+        scores["recent"] = Popularity(catalog.trending)
+    if config.positives == "clicked":
+        scores["popular_positives"] = Popularity(catalog.n_positives)
+    histories = Histories(split, catalog) if item_histories(split.schema) else None
+    if histories is not None:
+        fit_positives = positives_among(split, split.fit_rows, config.positives)
+        scores |= history_baselines(histories, split, fit_positives, requests, catalog, config.trainer.seed)
+    seen = histories if config.exclude_seen else None
+    if seen is not None:
+        scores = {name: WithoutSeen(score, seen, requests) for name, score in scores.items()}
     rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
+    write_ranks(run.file(RANKS_FILE), split, requests, rankings)
     index = build_index(item_ID, config.index, config.trainer.seed, query_BD)
     index.save(run.file("."), towers.identity)
     write_candidates(
-        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale
+        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale, seen
     )
     reranked = rerank(run, reranker, dataset, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
@@ -217,13 +232,8 @@ def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str
             for segmentation, segments in metrics.segments.items()
             for label, segment in segments.items()
         }
-        plot_segments(by_label, "recall@100", run.file(SEGMENTS_PLOT))
-
-
-def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
-    """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
-    *monitored, reported = split.evaluation_rows.values()
-    return reported, monitored[0] if monitored else None
+        k = max((k for k in ks_within(metrics.data.n_items) if k <= N_HEAD), default=None)
+        plot_segments(by_label, "mrr" if k is None else f"recall@{k}", run.file(SEGMENTS_PLOT))
 
 
 def index_metrics(index: ItemIndex, query_BD: np.ndarray, item_ID: np.ndarray, n_bytes: int) -> IndexMetrics:

@@ -86,6 +86,7 @@ def submit(
     with new_folder(out.parent), held(out), removed_if_refused(partial):
         if out.exists():  # another process wrote it after the first check
             raise InputError(f"{out} exists: choose another --out, or remove it")
+        assert schema.label is not None, "ranking runs have a label"
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
         with (

@@ -21,6 +21,12 @@ from retrieval.catalog import Catalog, build_catalog
 from retrieval.fit import Towers, build_retrieval_trainer, load_towers, positives_among
 
 
+def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
+    """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
+    *monitored, reported = split.evaluation_rows.values()
+    return reported, monitored[0] if monitored else None
+
+
 def fit_towers(
     run: RunFolder,
     settings: RetrievalConfig,
@@ -36,7 +42,18 @@ def fit_towers(
     if not world.broadcast(run.has_fit(name)):
         log = Log(run.tensorboard(name) if world.is_main else None)
         trainer = build_retrieval_trainer(
-            config.model, config.trainer, config.positives, split, rows, catalog, monitor, weights, log, world, name
+            config.model,
+            config.trainer,
+            config.positives,
+            split,
+            rows,
+            catalog,
+            monitor,
+            config.exclude_seen,
+            weights,
+            log,
+            world,
+            name,
         )
         report = trainer.fit()
         log.close()

@@ -1,5 +1,6 @@
-"""Writes the retrieved candidates to a file for reranking."""
+"""Writes the retrieved candidates to a file for reranking, and the ranks of the requests' items."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,18 @@ import pyarrow.parquet as pq
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from retrieval.catalog import Catalog
+from retrieval.evaluation.history_baselines import Histories
+from retrieval.evaluation.ranks import Ranking
 from retrieval.index import ItemIndex
 
-CANDIDATES_FILE = "candidates.parquet"
+CANDIDATES_FILE, RANKS_FILE = "candidates.parquet", "ranks.parquet"
+
+
+def write_ranks(path: Path, split: Split, requests: Rows, rankings: Mapping[str, Ranking]) -> None:
+    """Writes the rank of each request's item, from 1, to a parquet file: row_id, and a column for each ranking."""
+    ranks = {name: ranking.rank.astype(np.int32) for name, ranking in rankings.items()}
+    ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
+    pq.write_table(pa.table({"row_id": ids, **ranks}), path, compression="zstd")
 
 
 def write_candidates(
@@ -24,21 +34,42 @@ def write_candidates(
     user: np.ndarray,
     n_candidates: int,
     scale: float,
+    seen: Histories | None = None,
 ) -> None:
     """Writes the best items of each request to a parquet file.
 
     Columns: row_id, rank (from 1), item, score (the towers' logit).
+
+    Args:
+        path: the file to write.
+        split: provides the row ids.
+        requests: the rows of the requests.
+        catalog: the items.
+        index: the items' vectors.
+        user: [n, d] vectors of the requests.
+        n_candidates: items of a request.
+        scale: the factor from inner products to logits.
+        seen: reads histories, whose items are no candidates; None excludes no items.
     """
-    scores, item_indices = index.search(user, min(n_candidates, len(catalog)))
+    rows = requests.numbers()
+    history = seen.matrix(rows) if seen is not None else None
+    longest = 0 if history is None or len(rows) == 0 else int(np.diff(history.indptr).max())
+    scores, item_indices = index.search(user, min(n_candidates + longest, len(catalog)))
     n, k = item_indices.shape
-    is_found = item_indices.reshape(-1) >= 0
-    ids = pc.cast(split.store.row_ids(requests(np.arange(n))), pa.string())
+    is_kept = item_indices >= 0
+    if history is not None:
+        pairs = np.repeat(np.arange(n), k) * len(catalog) + item_indices.reshape(-1)
+        seen_rows, seen_items = history.nonzero()
+        is_kept &= ~np.isin(pairs, seen_rows.astype(np.int64) * len(catalog) + seen_items).reshape(n, k)
+    rank = np.cumsum(is_kept, axis=1, dtype=np.int32)
+    is_kept &= rank <= n_candidates
+    ids = pc.cast(split.store.row_ids(rows), pa.string())
     table = pa.table(
         {
-            "row_id": ids.take(pa.array(np.repeat(np.arange(n), k)[is_found])),
-            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), n)[is_found],
-            "item": catalog.names.take(pa.array(item_indices.reshape(-1)[is_found])),
-            "score": (scale * scores).reshape(-1)[is_found],
+            "row_id": ids.take(pa.array(np.nonzero(is_kept)[0])),
+            "rank": rank[is_kept],
+            "item": catalog.names.take(pa.array(item_indices[is_kept])),
+            "score": scale * scores[is_kept],
         }
     )
     pq.write_table(table, path, compression="zstd")

@@ -1,6 +1,6 @@
 """The catalog: each distinct target item, with a row that provides its item columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,10 @@ class Catalog:
     """[I] int64 positives of each item among the fitting rows: clicks, or all rows."""
     recent: np.ndarray
     """[I] float64 fitting rows of each item, weighted less the earlier their day."""
+    recent_positives: np.ndarray
+    """[I] float64 positives of each item among the fitting rows, weighted likewise."""
+    trending: np.ndarray | None
+    """[I] float64 positives, with an eighth of the days as the half-life if none is set; None without days."""
     catalog_index_of_item: np.ndarray
     """[items] int32: the catalog index of each item of the data set; -1 for an item without a row."""
 
@@ -62,27 +66,29 @@ def build_catalog(
     store = split.store
     n_items = len(store.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
-    n_impressions, n_positives = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
-    by_day: dict[int, np.ndarray] = {}
+    by_day: dict[int, np.ndarray] = {}  # [2, items] rows and positives
     for source in (rows, *evaluation_rows):
         for numbers in source.blocks():
             items = store.items(numbers)
             numbers, items = numbers[items >= 0], items[items >= 0]
             np.minimum.at(first, items, numbers)
             if source is rows:
-                n_impressions += np.bincount(items, minlength=n_items)
+                is_positive = store.labels(numbers) == 1 if is_clicked_only else np.ones(len(items), bool)
                 days = store.days(numbers)
                 for day in np.unique(days).tolist():
-                    counts = np.bincount(items[days == day], minlength=n_items)
+                    selections = (days == day, (days == day) & is_positive)
+                    counts = np.stack([np.bincount(items[selection], minlength=n_items) for selection in selections])
                     by_day[day] = by_day.get(day, 0) + counts
-                positives = items if not is_clicked_only else items[store.labels(numbers) == 1]
-                n_positives += np.bincount(positives, minlength=n_items)
     codes = np.flatnonzero(first < np.iinfo(np.int64).max)
     if len(codes) == 0:
         raise InputError(f"{store.folder}: no row has a target item: fill the column of schema.target_item")
+    n_impressions, n_positives = sum(by_day.values(), np.zeros((2, n_items), np.int64))
     codes = codes[np.lexsort((codes, -n_positives[codes], -n_impressions[codes]))]
-    age = {day: (max(by_day) - day) / half_life_days if half_life_days else 0.0 for day in by_day}
-    recent = sum((0.5 ** age[day] * counts for day, counts in by_day.items()), np.zeros(n_items))
+    recent, recent_positives = _weighted_by_age(by_day, half_life_days or np.inf, n_items)
+    trending = None
+    if len(by_day) > 1:
+        default_half_life = max(1.0, (max(by_day) - min(by_day)) / 8)
+        trending = _weighted_by_age(by_day, half_life_days or default_half_life, n_items)[1][codes]
     catalog_index_of_item = np.full(n_items, -1, np.int32)
     catalog_index_of_item[codes] = np.arange(len(codes))
     return Catalog(
@@ -91,8 +97,16 @@ def build_catalog(
         n_impressions=n_impressions[codes],
         n_positives=n_positives[codes],
         recent=recent[codes],
+        recent_positives=recent_positives[codes],
+        trending=trending,
         catalog_index_of_item=catalog_index_of_item,
     )
+
+
+def _weighted_by_age(by_day: Mapping[int, np.ndarray], half_life_days: float, n_items: int) -> np.ndarray:
+    """Returns [2, I] sums of the counts by day, halved every `half_life_days` before the last day."""
+    weighted = (0.5 ** ((max(by_day) - day) / half_life_days) * counts for day, counts in by_day.items())
+    return sum(weighted, np.zeros((2, n_items)))
 
 
 def item_batch(split: Split, rows: np.ndarray, sequences: Sequence[str], item_sequences: Sequence[str]) -> Batch:

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from recsys.config import StrictModel
 from recsys.training.config import FitConfig
+from retrieval.auto import AutoModel
 
 PositivesOf = Literal["clicked", "all"]
 """The rows that count as positives: clicked rows, or all rows regardless of the label."""
@@ -45,6 +46,11 @@ class RetrievalLoss(StrictModel):
     impression_weight: float = Field(default=1.0, gt=0)
     """Weight of an impression's loss; the weight of a positive is 1."""
 
+    @property
+    def ignores_impressions(self) -> bool:
+        """Whether only positives are trained on."""
+        return self.name == "sampled_softmax" and self.impressions == "ignore"
+
     @model_validator(mode="after")
     def _check_unused_settings(self) -> "RetrievalLoss":
         unused: tuple[str, ...] = ()
@@ -69,12 +75,19 @@ class RetrievalStopping(StrictModel):
     """Epochs without improvement before training stops."""
 
 
-class RetrievalTrainerConfig(FitConfig):
-    """Training settings of two towers."""
+class RetrievalTrainerConfig(AutoModel, FitConfig):
+    """Training settings of two towers; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+
+    auto_keys: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "epochs", "learning_rate", "eval_batch_size", "weight_average", "loss", "early_stopping"}
+    )
 
     loss: RetrievalLoss = RetrievalLoss()
     early_stopping: RetrievalStopping | None = None
-    """Needs a valid split in the data set; null trains all epochs and keeps the last weights."""
+    """Monitors the valid split, or held-out positives if there is none; null trains all epochs and keeps the last
+    weights."""
+    validation_fraction: float = Field(default=0.05, gt=0, lt=0.5)
+    """Fraction of the positives held out for early stopping if the data has no valid split."""
 
 
 class IndexConfig(StrictModel):

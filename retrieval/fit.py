@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recsys.data.rows import ListedRows, Rows
+from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.system.world import World
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import LossConfig
+from recsys.training.early_stopping import HOLDOUT_STREAM
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.predict import predict
@@ -21,7 +22,8 @@ from recsys.training.task import Objective, RowLoss, Task, Validation
 from recsys.training.trainer import Trainer
 from retrieval.catalog import Catalog
 from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
-from retrieval.evaluation.ranks import measure_ranks, rank_all
+from retrieval.evaluation.history_baselines import Histories, WithoutSeen
+from retrieval.evaluation.ranks import Scores, measure_ranks, rank_all
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
 from retrieval.two_tower import TwoTower, TwoTowerConfig
@@ -41,7 +43,7 @@ def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: Retrie
     is_positive = labels == 1
     if not is_positive.any():
         raise InputError(f"split {split.name!r} has no clicks to train retrieval on: add rows to it")
-    if loss.name == "sampled_softmax" and loss.impressions == "ignore":
+    if loss.ignores_impressions:
         is_selected = is_positive
     elif loss.impressions_per_positive is None:
         return rows
@@ -60,6 +62,22 @@ def positives_among(split: Split, rows: Rows, positives: PositivesOf) -> Rows:
     return ListedRows(numbers[is_positive])
 
 
+def hold_out(split: Split, rows: Rows, positives: PositivesOf, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Returns the rows without a random part of their positives, and this part.
+
+    Raises:
+        InputError: when no positive is left.
+    """
+    numbers, held_out = rows.numbers(), positives_among(split, rows, positives).numbers()
+    if len(held_out) < 2:
+        raise InputError(
+            f"split {split.name!r} has too few positives to hold out some: add rows, or set trainer.early_stopping=null"
+        )
+    order = Permutation(len(held_out), seed, HOLDOUT_STREAM)(np.arange(max(1, round(fraction * len(held_out)))))
+    held_out = np.sort(held_out[order])
+    return ListedRows(numbers[~np.isin(numbers, held_out)]), ListedRows(held_out)
+
+
 def build_retrieval_trainer(
     model_config: TwoTowerConfig,
     config: RetrievalTrainerConfig,
@@ -68,6 +86,7 @@ def build_retrieval_trainer(
     rows: Rows,
     catalog: Catalog,
     monitor: Rows | None,
+    exclude_seen: bool,
     weights: Path,
     log: Log,
     world: World,
@@ -82,7 +101,8 @@ def build_retrieval_trainer(
         split: encodes rows.
         rows: the fitting rows to train on.
         catalog: the items.
-        monitor: validation rows for early stopping.
+        monitor: validation rows for early stopping; None holds out some of the positives if early stopping is on.
+        exclude_seen: whether early stopping ranks the items of a request's history last.
         weights: the folder that the best epoch's weights are saved in.
         log: receives training metrics.
         world: the processes.
@@ -93,13 +113,16 @@ def build_retrieval_trainer(
     """
     torch.manual_seed(config.seed)
     model, loss = TwoTower(model_config, split.schema), config.loss
+    if config.early_stopping is not None and monitor is None:
+        if model.causal_over is not None:
+            raise InputError(
+                f"trainer.early_stopping needs a valid split with model.pooling=causal, split {split.name!r} has none: "
+                "set it to null"
+            )
+        rows, monitor = hold_out(split, rows, positives, config.validation_fraction, config.seed)
     train_rows = rows_to_train(split, rows, positives, loss, config.seed)
     link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
-    counts = (
-        catalog.n_positives
-        if loss.name == "sampled_softmax" and loss.impressions == "ignore"
-        else catalog.n_impressions
-    )
+    counts = catalog.n_positives if loss.ignores_impressions else catalog.n_impressions
     share_V = share_by_id(split, catalog, counts)
     model.set_popularity(share_V)
     objective: Objective
@@ -128,10 +151,7 @@ def build_retrieval_trainer(
         objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
     validation = None
     if config.early_stopping is not None:
-        if monitor is None:
-            raise InputError(
-                f"trainer.early_stopping needs a valid split, split {split.name!r} has none: set it to null"
-            )
+        assert monitor is not None
         requests = positives_among(split, monitor, positives)
         if len(requests) == 0:
             raise InputError(
@@ -139,12 +159,15 @@ def build_retrieval_trainer(
                 "set it to null"
             )
         target = catalog.entries(split, requests.numbers())
+        seen = Histories(split, catalog) if exclude_seen else None
 
         def measure() -> dict[str, float]:
             batch_size, precision = config.eval_batch_size, config.precision
             user = request_vectors(model, split, requests, batch_size, precision, world)
             items = item_vectors(model, split, catalog, batch_size, precision, world)
-            return measure_ranks(rank_all(InnerProducts(user, items), target, len(catalog)).rank)
+            scores: Scores = InnerProducts(user, items)
+            scores = scores if seen is None else WithoutSeen(scores, seen, requests)
+            return measure_ranks(rank_all(scores, target, len(catalog)).rank)
 
         validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
     task = Task(train_rows, batches, objective, link, validation)
@@ -199,12 +222,13 @@ def load_towers(
     weights: Path,
     world: World,
 ) -> Towers:
-    """Loads trained towers from a folder of weights; the popularity prior is the recent popularity."""
+    """Loads trained towers from a folder of weights; the prior is the recent popularity of the rows trained on."""
     model = TwoTower(model_config, split.schema)
     batch_size = min(config.batch_size, split.store.n_rows)
     sharded = shard(model, config.embeddings, config.seed, -(-batch_size // world.size), world)
     load_tensors(weights, sharded.state_dict())
-    model.set_popularity(share_by_id(split, catalog, catalog.recent))
+    counts = catalog.recent_positives if config.loss.ignores_impressions else catalog.recent
+    model.set_popularity(share_by_id(split, catalog, counts))
     digest = hashlib.sha256()
     for path in sorted(weights.glob("*.distcp")):
         digest.update(path.read_bytes())

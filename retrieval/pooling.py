@@ -14,10 +14,10 @@ from recsys.config import StrictModel
 from recsys.nn.jagged import PaddedRows, equal_weights, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import Dropout
 
+Pooling = Literal["mean", "attention", "last", "causal"]
 
-def pool_sequence(
-    event_TD: Tensor, length_B: Tensor, pooling: Literal["mean", "attention", "last", "causal"], query_D: Tensor | None
-) -> Tensor:
+
+def pool_sequence(event_TD: Tensor, length_B: Tensor, pooling: Pooling, query_D: Tensor | None) -> Tensor:
     """Pools the [T, D] events of each row to [B, D]; zeros for a row without events.
 
     Args:

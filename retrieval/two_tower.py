@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
 
-from recsys.config import StrictModel
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
@@ -25,13 +24,16 @@ from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
 from recsys.schema.config import TowerName
 from recsys.schema.resolved import Schema
-from retrieval.pooling import CausalConfig, CausalEncoder, pool_sequence
+from retrieval.auto import AutoModel
+from retrieval.pooling import CausalConfig, CausalEncoder, Pooling, pool_sequence
 
-Pooling = Literal["mean", "attention", "last", "causal"]
 
+class TwoTowerConfig(AutoModel):
+    """Hyperparameters of a two-tower model; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
 
-class TwoTowerConfig(StrictModel):
-    """Hyperparameters of a two-tower model."""
+    auto_keys: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "embedding_dim", "user_hidden_dims", "item_hidden_dims"}
+    )
 
     model_config = ConfigDict(allow_inf_nan=False)
 

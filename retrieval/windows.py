@@ -4,6 +4,7 @@ import numpy as np
 
 from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split
+from recsys.data.vocabulary import N_RESERVED
 from recsys.errors import InputError
 
 
@@ -35,7 +36,7 @@ def windows(split: Split, rows: Rows, sequence: str) -> tuple[Rows, float]:
     column = schema.categorical.index(log.key)
     numbers = rows.numbers()
     key = np.concatenate([store.read_sparse(block)[:, column] for block in rows.blocks()])
-    if np.any(key < 2):
+    if np.any(key < N_RESERVED):
         raise InputError(
             f"model.pooling=causal needs an id for every {log.key}: set prepare.min_count_by_column.{log.key}=1"
         )

@@ -23,6 +23,7 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
+from retrieval.auto import AutoModel
 from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
 
@@ -51,11 +52,16 @@ class DataConfig(StrictModel):
 def data_section(values: Values, origin: str) -> DataConfig:
     """The data part of a config.
 
+    Of a log of positives each value counts unless `prepare.min_count` is set: an item below it could not be retrieved.
+
     Raises:
         InputError: for an unknown section or a wrong value.
     """
     check_places(values, _sections(), origin)
-    return validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
+    data = validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
+    if data.schema_.label is None and "min_count" not in data.prepare.model_fields_set:
+        return data.model_copy(update={"prepare": data.prepare.model_copy(update={"min_count": 1})})
+    return data
 
 
 def load_data_config(path: Path, overrides: Sequence[str]) -> DataConfig:
@@ -177,8 +183,11 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         file_values["trainer"] = {key: value for key, value in shared_trainer.items() if key in allowed}
     values = merge(file_values, model_section, override_values)
     origin = str(path) if not overrides else f"{path} with overrides"
+    data = data_section(values, origin)
+    if data.schema_.label is None:
+        raise InputError(f"{path}: ranking needs a label, a column of 0 and 1: name it in schema.label")
     return RankConfig(
-        data=data_section(values, origin),
+        data=data,
         model=validate(model_class, values.get("model") or {}, origin, "model."),
         trainer=validate(trainer_config, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),
@@ -197,13 +206,18 @@ def _model_name(file_values: Values, path: Path) -> str:
     return str(name)
 
 
-class RetrievalSettings(StrictModel):
-    """The `retrieval` section of a config."""
+class RetrievalSettings(AutoModel):
+    """The `retrieval` section of a config; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+
+    auto_keys: ClassVar[frozenset[str]] = frozenset({"exclude_seen", "score_parts"})
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives"}
 
     positives: PositivesOf = "clicked"
-    """Which rows are positives, whose item should be retrieved."""
+    """Which rows are positives, whose item should be retrieved; all rows of data without a label."""
+    exclude_seen: bool = False
+    """Whether the items of a request's history are ranked last and are no candidates; auto: if rows never have an item
+    of their own history."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
     """Half-life in days of a row's weight in the popularity that the towers start from; null: equal weights."""
     model: TwoTowerConfig = TwoTowerConfig()
@@ -218,7 +232,8 @@ class RetrievalSettings(StrictModel):
 
     @model_validator(mode="after")
     def _check_score_parts(self) -> "RetrievalSettings":
-        if self.model.pooling == "causal" and self.score_parts is not None:
+        is_set = "score_parts" in self.model_fields_set and self.score_parts is not None
+        if self.model.pooling == "causal" and is_set:
             raise ValueError(
                 "model.pooling=causal trains on every step of a history, so that no part of the rows is unseen: "
                 "set score_parts=null"

@@ -80,7 +80,7 @@ def prepare_config_files(config: DataConfig, out: Path, engine: Engine, sections
     Raises:
         InputError: when the config names no files, or they do not exist.
     """
-    return _prepare(config, config.files, _default_folder(config, "--train FILE"), out, engine, sections)
+    return _prepare(config, config.files, default_folder(config, "--train FILE"), out, engine, sections)
 
 
 def _prepare(
@@ -121,7 +121,7 @@ def find_prepared(config: DataConfig, data: Path | None, sections: Values | None
         dataset = PreparedDataset.open(data)
         _check_config(config, dataset)
         return dataset
-    folder = data or _default_folder(config)
+    folder = data or default_folder(config)
     digest = fingerprint(config.schema_, config.files, config.prepare, folder)
     out = PREPARED_ROOT / f"{config.name}-{digest[:8]}"
     if not is_done(out):
@@ -164,8 +164,16 @@ def recorded_data(run: RunSection) -> Path | None:
     return folder
 
 
-def _default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
-    """The folder of the config's files, or of the data of its generator; `option` is what errors advise to pass."""
+def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
+    """The folder of a config's raw files; data that can be generated is generated once.
+
+    Args:
+        config: the data config.
+        option: what errors advise to pass.
+
+    Raises:
+        InputError: when it does not exist.
+    """
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):

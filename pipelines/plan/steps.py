@@ -24,6 +24,7 @@ from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
+from pipelines.retrieval_defaults import with_defaults
 from pipelines.submit import submit
 from pipelines.sweep import has_trials, run_sweep
 from recsys.data.dataset import PreparedDataset
@@ -119,7 +120,7 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
 
 def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
     """Trains towers on all days but the last, evaluates them on it, and reranks with the reranker's holdout run."""
-    settings = state.retrieval_config(step)
+    settings = with_defaults(state.retrieval_config(step), dataset.split(HOLDOUT), world.device.type)
     resolved = describe_retrieval(settings, dataset, HOLDOUT)
     has_reranker = step.reranker is not None and step.reranker not in state.not_applicable.steps
     reranker = state.folder(step.reranker, "holdout") if step.reranker is not None and has_reranker else None

@@ -126,7 +126,8 @@ class PreparedDataset:
             raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{hint}")
         fit_groups = fit_groups_of(self.groups, name)
         prior = self._prior(fit_groups)
-        if 0 in (prior.n_positive, prior.n_negative) or 0 in (prior.positive_weight, prior.negative_weight):
+        has_one_class = 0 in (prior.n_positive, prior.n_negative) or 0 in (prior.positive_weight, prior.negative_weight)
+        if self.manifest.schema_.label is not None and has_one_class:
             weighted = " with weights above zero" if prior.mean_weight is not None else ""
             raise InputError(
                 f"split {name!r} of {self.folder} has fitting rows of only one class{weighted}: add rows of the other "

@@ -85,7 +85,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
             )
 
     is_train = split_n == PARTITIONS.index("train")
-    if len(np.unique(label_n[is_train])) < 2:
+    if schema.label is not None and len(np.unique(label_n[is_train])) < 2:
         only_label = int(label_n[is_train][0]) if is_train.any() else "absent"
         raise InputError(f"training labels {schema.label!r} are all {only_label}: training needs both 0 and 1")
     weight_n = None
@@ -153,15 +153,22 @@ class _Columns:
         source, schema = self._source, self._source.schema
         available = source.columns_of(split)
         self.has_id[split] = schema.id is not None and schema.id in available
-        has_label, is_train = schema.label in available, split == "train"
+        is_train = split == "train"
+        has_label = schema.label is None or schema.label in available
         optional = {schema.id: self.has_id[split], schema.label: has_label}
         optional |= {schema.day: is_train, schema.split: is_train}
         weight, has_weight = schema.weight, False
         if weight is not None:  # rows without labels are not evaluated: their weights are not read
             has_weight = has_label and weight.column in source.all_columns_of(split)
             optional[weight.column] = has_weight
+        columns = [c for c, is_read in optional.items() if c is not None and is_read]
+        if not columns:  # tables without columns cannot be joined to blocks
+            n = source.n_rows(split)
+            self.labels.append(np.full(n, 1 if has_label else NO_LABEL, np.uint8))
+            self.hashes.append(np.arange(n, dtype=np.uint64))
+            return
         n_before = 0
-        for block in source.blocks(split, [c for c, is_read in optional.items() if c is not None and is_read]):
+        for block in source.blocks(split, columns):
             n = block.table.num_rows
             self.labels.append(read_label(block, schema) if has_label else np.full(n, NO_LABEL, np.uint8))
             if self.has_id[split]:

@@ -29,12 +29,14 @@ def read_ids(block: Block, column: str) -> pa.Array:
 
 
 def read_label(block: Block, schema: Schema) -> np.ndarray:
-    """Returns the [n] uint8 labels of a block, 0 or 1.
+    """Returns the [n] uint8 labels of a block, 0 or 1; all 1 if the schema has no label.
 
     Raises:
         InputError: for a null or another label.
     """
     column, condition = schema.label, schema.label_condition
+    if column is None:
+        return np.ones(block.table.num_rows, np.uint8)
     values = null_for_nan(as_array(block.table[column]))
     if values.null_count:
         path, row = block.place(int(np.flatnonzero(np.asarray(pc.is_null(values)))[0]))

@@ -158,7 +158,9 @@ def _check_columns(
     side_columns = _files_of_side_column(side_tables)
     roles = feature_roles(schema) + (training_roles(schema) if split == "train" else [])
     roles = [role for role in roles if role.column not in side_columns]
-    needed = [role.column for role in roles] + ([schema.label] if split == "train" else [])
+    needed = [role.column for role in roles]
+    if split == "train" and schema.label is not None:
+        needed.append(schema.label)
     check_names(file.names, [column for column in dict.fromkeys(needed) if column not in side_columns], file.path)
     check_kinds(schema, roles, file.types, file.untyped, references, file.path)
     if schema.id is not None and schema.id in file.types:

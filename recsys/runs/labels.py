@@ -53,6 +53,7 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
     Raises:
         InputError: if the file does not have exactly the rows to score.
     """
+    assert schema.label is not None, "ranking runs have a label"
     table = _read_columns(path, schema)
     if "split" in table.column_names:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))

@@ -216,8 +216,8 @@ class SideTable(StrictModel):
 class SchemaConfig(StrictModel):
     """The roles as a user writes them. Lists take names and patterns; a name takes precedence over a pattern."""
 
-    label: str | Condition
-    """The column of 0 and 1, or a condition that positives meet."""
+    label: str | Condition | None = None
+    """The column of 0 and 1, or a condition that positives meet; none for a log of positives only, for retrieval."""
     id: str | None = None
     """The column of row ids. Training files may lack it: the ids are then row numbers over all files."""
     day: str | None = None
@@ -261,9 +261,9 @@ class SchemaConfig(StrictModel):
         return rename_ad_tower(towers)
 
     @property
-    def label_column(self) -> str:
-        """The column that the label is read from."""
-        return self.label if isinstance(self.label, str) else self.label.column
+    def label_column(self) -> str | None:
+        """The column that the label is read from; None without a label."""
+        return self.label.column if isinstance(self.label, Condition) else self.label
 
     @property
     def weight_column(self) -> str | None:

@@ -69,7 +69,8 @@ class Schema(StrictModel):
     statistics and log sequences.
     """
 
-    label: str
+    label: str | None
+    """None: every row is a positive."""
     label_condition: Condition | None = None
     """The condition that positives meet; None if the label column contains 0 and 1."""
     id: str | None
@@ -160,7 +161,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         InputError: for a role without a matching column, a column with two roles, or a derived name that is in use.
     """
     names = set(columns)
-    if config.label_column not in names:
+    if config.label_column is not None and config.label_column not in names:
         suggestion = nearest(config.label_column, names)
         raise InputError(
             f"schema.label: {origin} has no column {config.label_column!r}{suggestion}: training files need labels"

@@ -13,11 +13,13 @@ _COLORS = {
     "reranked": COLORS[4],
     "popularity": COLORS[1],
     "random": GREY,
+    "popular_positives": COLORS[8],
     "recent": COLORS[3],
+    "transitions": COLORS[5],
+    "item_knn": COLORS[9],
     "reranked_jointly": COLORS[6],
     "truth": COLORS[2],
 }
-_OTHER_COLORS = (COLORS[5], COLORS[8], COLORS[9])
 
 
 def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
@@ -29,13 +31,13 @@ def plot_recall(by_panel: Mapping[str, Mapping[str, Mapping[str, float]]], path:
     """
     with drawing(path, 4.4 * len(by_panel), 3.8, n_columns=len(by_panel)) as (figure, panels):
         for panel, (title, rankings) in zip(panels, by_panel.items(), strict=True):
-            others = dict(zip([name for name in rankings if name not in _COLORS], _OTHER_COLORS, strict=False))
             for name, metrics in rankings.items():
                 ks = [k for k in KS if f"recall@{k}" in metrics]
                 recalls = [metrics[f"recall@{k}"] for k in ks]
-                panel.plot(ks, recalls, "o-", label=_label(name), color=(_COLORS | others).get(name))
+                panel.plot(ks, recalls, "o-", label=_label(name), color=_COLORS.get(name))
             panel.set(xscale="log", xlabel="K", ylabel="recall@K", title=title, ylim=(0, None))
-            panel.set_xticks(KS, [str(k) for k in KS])
+            shown = [k for k in KS if any(f"recall@{k}" in metrics for metrics in rankings.values())]
+            panel.set_xticks(shown, [str(k) for k in shown])
             panel.set_xticks([], minor=True)
         add_legend(figure, panels[0])
 

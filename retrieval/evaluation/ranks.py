@@ -3,7 +3,7 @@
 Shapes: I items of the catalog, K best items of a request; n requests, b requests of a block, m candidates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,20 +58,26 @@ def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
 
 
-def measure_ranks(rank: np.ndarray) -> dict[str, float]:
+def ks_within(n_items: int) -> tuple[int, ...]:
+    """Returns the K below the size of the catalog: the recall of all items says nothing."""
+    return tuple(k for k in KS if k < n_items)
+
+
+def measure_ranks(rank: np.ndarray, ks: Sequence[int] = KS) -> dict[str, float]:
     """Returns recall@K, NDCG@K and MRR of requests with one target item each, from its ranks; empty for no request."""
     if len(rank) == 0:
         return {}
     gain = 1 / np.log2(1.0 + rank)
-    metrics = {f"recall@{k}": float(np.mean(rank <= k)) for k in KS}
-    metrics |= {f"ndcg@{k}": float(np.mean(np.where(rank <= k, gain, 0.0))) for k in KS}
+    metrics = {f"recall@{k}": float(np.mean(rank <= k)) for k in ks}
+    metrics |= {f"ndcg@{k}": float(np.mean(np.where(rank <= k, gain, 0.0))) for k in ks}
     return metrics | {"mrr": float(np.mean(1.0 / rank))}
 
 
 def measure_ranking(ranking: Ranking, n_items: int) -> dict[str, float]:
     """Returns `measure_ranks` and coverage@K, the share of the catalog that is among the K best of any request."""
-    metrics = measure_ranks(ranking.rank)
-    for k in KS:
+    ks = ks_within(n_items)
+    metrics = measure_ranks(ranking.rank, ks)
+    for k in ks:
         metrics[f"coverage@{k}"] = len(np.unique(ranking.top[:, :k])) / n_items
     return metrics
 

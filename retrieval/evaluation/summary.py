@@ -1,6 +1,6 @@
 """The metrics of a retrieval run, and their printed table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,15 @@ from rich.table import Table
 from recsys.config import Values
 from recsys.runs.metrics import TowersFitSummary
 from recsys.system.progress import console
-from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, measure_ranking, measure_ranks
+from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, ks_within, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
 
 _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _CLOSED_AT = (10, 100)
+_COMPARED_AT = 10
+HISTORY_BASELINES = ("transitions", "item_knn")
+BASELINES = ("popularity", "popular_positives", "recent", *HISTORY_BASELINES)
+"""The rankings that the towers have to beat."""
 
 Figures = dict[str, float]
 """Metrics by name: recall@K, ndcg@K, coverage@K and mrr; empty without requests."""
@@ -28,8 +32,14 @@ class RankingMetrics(BaseModel):
 
     random: Figures | None = None
     popularity: Figures | None = None
+    popular_positives: Figures | None = None
+    """Popularity among positives, if not all rows are positives."""
     recent: Figures | None = None
     """Popularity in which earlier days have lower weights."""
+    transitions: Figures | None = None
+    """Items that came directly after the last item of the history."""
+    item_knn: Figures | None = None
+    """Items that are often in one history with the most recent items."""
     two_tower: Figures | None = None
     reranked: Figures | None = None
     reranked_jointly: Figures | None = None
@@ -123,15 +133,15 @@ def summarize(
     if "truth" in metrics:
         closed = {
             f"recall@{k}": closed_share(metrics["two_tower"], metrics["popularity"], metrics["truth"], f"recall@{k}")
-            for k in KS
+            for k in ks_within(n_items)
         }
     return RetrievalMetrics(
         **metrics,
         **reranked,
-        tail=_measure_subset(rankings, target >= N_HEAD),  # the catalog is sorted by popularity
+        tail=_measure_subset(rankings, target >= N_HEAD, ks_within(n_items)),  # the catalog is sorted by popularity
         segments={
             name: {
-                label: _measure_subset(rankings, np.asarray(pc.equal(labels, pa.scalar(label))))
+                label: _measure_subset(rankings, np.asarray(pc.equal(labels, pa.scalar(label))), ks_within(n_items))
                 for label in sorted(pc.unique(labels).to_pylist())
             }
             for name, labels in segments.items()
@@ -143,9 +153,30 @@ def summarize(
     )
 
 
-def _measure_subset(rankings: Mapping[str, Ranking], is_member: np.ndarray) -> SubsetMetrics:
-    metrics = {name: measure_ranks(ranking.rank[is_member]) for name, ranking in rankings.items()}
+def _measure_subset(rankings: Mapping[str, Ranking], is_member: np.ndarray, ks: Sequence[int]) -> SubsetMetrics:
+    metrics = {name: measure_ranks(ranking.rank[is_member], ks) for name, ranking in rankings.items()}
     return SubsetMetrics(n_requests=int(is_member.sum()), **metrics)
+
+
+def verdict(metrics: RetrievalMetrics) -> str | None:
+    """Returns one line if the towers are not above the strongest baseline, with what to try; None if they are."""
+    k = max((k for k in ks_within(metrics.data.n_items) if k <= _COMPARED_AT), default=None)
+    assert metrics.two_tower is not None
+    baselines = {name: figures for name in BASELINES if (figures := getattr(metrics, name)) is not None}
+    if k is None or not baselines:
+        return None
+    metric = f"recall@{k}"
+    strongest = max(baselines, key=lambda name: baselines[name][metric])
+    ours, theirs = metrics.two_tower[metric], baselines[strongest][metric]
+    if ours > theirs:
+        return None
+    cures = ["more epochs (trainer.epochs)", "a higher trainer.learning_rate", "more columns in schema.towers"]
+    if strongest in HISTORY_BASELINES:
+        cures.insert(0, "model.pooling=causal, which reads the order of the history")
+    return (
+        f"two_tower's {metric} of {ours:.4f} is not above {theirs:.4f} of the baseline {strongest}: "
+        f"use the baseline, or try {', '.join(cures)}"
+    )
 
 
 def closed_share(figures: Figures, popularity: Figures, bound: Figures, metric: str) -> float | None:
@@ -158,18 +189,22 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     """Prints the metrics as a table."""
     data, index, tail = metrics.data, metrics.index, metrics.tail
     table = Table(title=f"{title}: {data.n_requests:,} requests, {data.n_items:,} items", title_justify="left")
-    for column in ("ranking", *_COLUMNS):
+    columns = [name for name in _COLUMNS if any(name in figures for figures in metrics.rankings.values())]
+    for column in ("ranking", *columns):
         table.add_column(column, justify="left" if column == "ranking" else "right")
     styles = {"two_tower": "bold", "truth": "green"}
     for name, figures in metrics.rankings.items():
-        table.add_row(name, *_cells(figures), style=styles.get(name))
+        table.add_row(name, *_cells(figures, columns), style=styles.get(name))
     for name, figures in tail.rankings.items():
         if figures:
-            table.add_row(f"tail: {name}", *_cells(figures), style="dim")
+            table.add_row(f"tail: {name}", *_cells(figures, columns), style="dim")
     console.print(table)
-    console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
+    if tail.n_requests:
+        console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
+    if (warning := verdict(metrics)) is not None:
+        console.print(warning, style="yellow")
     if metrics.closed is not None:
-        shares = [f"K={k} {share:.0%}" for k in _CLOSED_AT if (share := metrics.closed[f"recall@{k}"])]
+        shares = [f"K={k} {share:.0%}" for k in _CLOSED_AT if (share := metrics.closed.get(f"recall@{k}"))]
         console.print(f"share of the recall gap from popularity to true preferences closed: {', '.join(shares)}")
     console.print(
         f"index {index.kind} {index.parameters}: recall@{N_RECALLED} against exact search {index.ann_recall:.4f}, "
@@ -178,5 +213,5 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
 
 
-def _cells(figures: Figures) -> list[str]:
-    return [f"{figures[key]:.4f}" if key in figures else "-" for key in _COLUMNS]
+def _cells(figures: Figures, columns: Sequence[str]) -> list[str]:
+    return [f"{figures[key]:.4f}" if key in figures else "-" for key in columns]

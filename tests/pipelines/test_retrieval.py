@@ -50,7 +50,7 @@ def test_a_run_from_end_to_end(project: Path, run: Run) -> None:
     assert "run folder: found" in outcome.out
     files = {path.name for path in (project / "found").iterdir()}
     assert {"config.yaml", "metrics.json", "ckpt", "tensorboard", "index.faiss", "index.json", "candidates.parquet",
-            "scores.parquet", "recall.png", "segments.png", "DONE"} == files  # fmt: skip
+            "ranks.parquet", "scores.parquet", "recall.png", "segments.png", "DONE"} == files  # fmt: skip
 
     metrics = json.loads((project / "found/metrics.json").read_text())
     ours, popularity, random = (metrics[name] for name in ("two_tower", "popularity", "random"))
@@ -178,9 +178,12 @@ def test_killed_run_resumes_without_training_again(project: Path, run: Run, monk
         (("--split", "fold_9"), "--split fold_9: "),
         (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
         (("models.dcnv2.trainer.epochs=1",), "'models' is not a setting of a retrieval run"),
-        (("trainer.early_stopping={}",), "needs a valid split"),
+        (
+            ("model.pooling=causal", "score_parts=null"),
+            "needs one sequence of towers.user that shares the table of 'shop'",
+        ),
         (("trainer.loss.full_catalog=true", "trainer.loss.uniform_negatives=3"), "'uniform_negatives' has no effect"),
-        (("model.pooling=causal",), "set score_parts=null"),
+        (("model.pooling=causal", "score_parts=2"), "set score_parts=null"),
         (("positives=all", "trainer.loss={name: logistic, impressions: ignore}"), "set positives=clicked"),
         (("--reranker", "nothing"), "nothing is not a finished run"),
     ],

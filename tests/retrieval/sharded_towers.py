@@ -38,7 +38,7 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
         )
         assert len(split.fit_rows) % config.batch_size % 2 == 1
         trainer = build_retrieval_trainer(
-            model, config, "all", split, split.fit_rows, catalog, None, out / layout, Log(), world, layout
+            model, config, "all", split, split.fit_rows, catalog, None, False, out / layout, Log(), world, layout
         )
         report = trainer.fit()
         towers = load_towers(model, config, split, catalog, out / layout, world)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from retrieval.evaluation.ranks import measure_ranking, measure_ranks, rank_all, ranks_among
+from retrieval.evaluation.ranks import ks_within, measure_ranking, measure_ranks, rank_all, ranks_among
 
 SCORES = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]], np.float32)
 
@@ -41,7 +41,16 @@ def test_metrics_by_hand() -> None:
 def test_coverage_counts_items_that_are_in_any_list() -> None:
     ranking = rank_all(lambda places: SCORES[places], np.array([3, 1]), 4)
     assert measure_ranking(ranking, 4)["coverage@1"] == 0.5
-    assert measure_ranking(ranking, 4)["coverage@10"] == 1.0
+    assert measure_ranking(ranking, 11)["coverage@10"] == 4 / 11
+
+
+def test_no_k_reaches_the_size_of_the_catalog() -> None:
+    """recall@K of K items would be 1 for any ranking."""
+    ranking = rank_all(lambda places: SCORES[places], np.array([3, 1]), 4)
+    assert set(measure_ranking(ranking, 4)) == {"recall@1", "ndcg@1", "coverage@1", "mrr"}
+    assert ks_within(50) == (1, 10)
+    assert ks_within(51) == (1, 10, 50)
+    assert ks_within(1) == ()
 
 
 def test_ranks_among_candidates() -> None:
