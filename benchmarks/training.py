@@ -24,10 +24,10 @@ import typer
 from rich.table import Table
 
 from benchmarks.speed.contest import Score, Task
-from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
 from pipelines.common.config import load_rank_config, load_retrieval_config
 from pipelines.common.data import find_prepared
+from pipelines.parts.ranking_defaults import resolve_settings
 from recsys.system.progress import console
 from recsys.system.world import join_world
 from retrieval.config import RetrievalLoss

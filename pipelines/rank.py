@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from pipelines.common.auto import plan_of_training, resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
-from pipelines.fits import fit_split, share_tree_count
-from pipelines.sharding_plan import print_sharding_plan
+from pipelines.parts.fits import fit_split, share_tree_count
+from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
+from pipelines.parts.sharding_plan import print_sharding_plan
 from ranking.baselines import measure_baselines
 from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names

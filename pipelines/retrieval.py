@@ -14,10 +14,10 @@ import typer
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
+from pipelines.parts.reranking import check_reranker, rerank
+from pipelines.parts.retrieval_defaults import describe_training, with_defaults
+from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
-from pipelines.reranking import check_reranker, rerank
-from pipelines.retrieval_defaults import describe_training, with_defaults
-from pipelines.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError

@@ -14,12 +14,12 @@ import typer
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines.common.auto import resolve_settings
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
 from pipelines.common.config import load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
+from pipelines.parts.ranking_defaults import resolve_settings
+from pipelines.parts.search_space import Point, SearchSpace, parse_space
 from pipelines.rank import RUNS, choose_splits, describe, execute
-from pipelines.search_space import Point, SearchSpace, parse_space
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError

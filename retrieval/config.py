@@ -76,7 +76,7 @@ class RetrievalStopping(StrictModel):
 
 
 class RetrievalTrainerConfig(AutoModel, FitConfig):
-    """Training settings of two towers; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+    """Training settings of two towers; `pipelines.parts.retrieval_defaults` chooses `auto_keys` that are not set."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset(
         {"batch_size", "epochs", "learning_rate", "eval_batch_size", "weight_average", "loss", "early_stopping"}

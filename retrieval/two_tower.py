@@ -29,7 +29,7 @@ from retrieval.pooling import CausalConfig, CausalEncoder, Pooling, pool_sequenc
 
 
 class TwoTowerConfig(AutoModel):
-    """Hyperparameters of a two-tower model; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+    """Hyperparameters of two towers; `pipelines.parts.retrieval_defaults` chooses `auto_keys` that are not set."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset(
         {"pooling", "embedding_dim", "user_hidden_dims", "item_hidden_dims"}

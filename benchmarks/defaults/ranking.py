@@ -18,9 +18,9 @@ from benchmarks.defaults.baselines import (
     out_of_fold,
 )
 from benchmarks.defaults.source import Source
-from pipelines.common.auto import resolve_settings
 from pipelines.common.config import load_rank_config
 from pipelines.common.data import prepare_raw
+from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.rank import describe, execute
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset

@@ -207,7 +207,7 @@ def _model_name(file_values: Values, path: Path) -> str:
 
 
 class RetrievalSettings(AutoModel):
-    """The `retrieval` section of a config; `pipelines.retrieval_defaults` chooses `auto_keys` that are not set."""
+    """The `retrieval` section of a config; `pipelines.parts.retrieval_defaults` chooses `auto_keys` without a value."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset({"exclude_seen", "score_parts"})
 

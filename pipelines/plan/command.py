@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.common.cli import CONFIGS, Overrides
 from pipelines.common.data import find_prepared, stored_config
+from pipelines.parts.search_space import parse_space
 from pipelines.plan.applicable import find_not_applicable
 from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep, load_plan
 from pipelines.plan.dry_run import print_dry_run
@@ -22,7 +23,6 @@ from pipelines.plan.report import write_report
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import DATA_FILE, FOLDS, SUBMISSION_FILE, run_step
 from pipelines.rank import choose_splits
-from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate

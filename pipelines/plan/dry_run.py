@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from pipelines.common.auto import resolve_settings
 from pipelines.common.config import RankConfig
+from pipelines.parts.ranking_defaults import resolve_settings
+from pipelines.parts.search_space import parse_space
 from pipelines.plan.config import (
     EnsembleStep,
     FinalStep,
@@ -31,7 +32,6 @@ from pipelines.plan.retrieval_estimate import retrieval_seconds
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import FOLDS
 from pipelines.rank import choose_splits
-from pipelines.search_space import parse_space
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL
 from recsys.evaluation.gates import CalibrationGate, DistributionGate, SegmentGate

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.common.auto import resolve_settings
 from pipelines.common.config import RankConfig
+from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.plan.config import FinalStep, RankStep
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute

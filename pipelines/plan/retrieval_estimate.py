@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from pipelines.common.config import RetrievalConfig
+from pipelines.parts.retrieval_defaults import with_defaults
+from pipelines.parts.tower_fits import evaluation_rows
 from pipelines.plan.estimates import quiet, sample_rows
-from pipelines.retrieval import evaluation_rows
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
@@ -20,7 +21,8 @@ _TRIAL_ROWS = 20_000
 
 def retrieval_seconds(settings: RetrievalConfig, dataset: PreparedDataset, world: World) -> float | None:
     """The time of the fits of the towers and of their scores; None if a sample of the rows cannot be fitted."""
-    config, split = settings.retrieval, dataset.split(HOLDOUT)
+    split = dataset.split(HOLDOUT)
+    config = with_defaults(settings, split, world.device.type).retrieval
     reported, _ = evaluation_rows(split)
     sample = sample_rows(split.fit_rows, _TRIAL_ROWS)
     trainer_config = config.trainer.model_copy(update={"epochs": 1, "stop_after": None, "early_stopping": None})
@@ -36,6 +38,7 @@ def retrieval_seconds(settings: RetrievalConfig, dataset: PreparedDataset, world
                 sample,
                 catalog,
                 None,
+                config.exclude_seen,
                 Path(folder) / "ckpt",
                 Log(None),
                 world,

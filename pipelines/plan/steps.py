@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.common.auto import resolve_settings
 from pipelines.ensemble import build_ensemble, natural_logits, print_ensemble, stack_summary
+from pipelines.parts.ranking_defaults import resolve_settings
+from pipelines.parts.retrieval_defaults import with_defaults
 from pipelines.plan.config import (
     EnsembleStep,
     FinalStep,
@@ -24,7 +25,6 @@ from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
-from pipelines.retrieval_defaults import with_defaults
 from pipelines.submit import submit
 from pipelines.sweep import has_trials, run_sweep
 from recsys.data.dataset import PreparedDataset

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.common.config import RetrievalSettings
-from pipelines.retrieval_defaults import describe_training, resolve
+from pipelines.parts.retrieval_defaults import describe_training, resolve
 from recsys.data.split import Split
 from recsys.errors import InputError
 from tests.helpers.small import prepare_small, small_schema

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.common.config import load_rank_config
-from pipelines.sharding_plan import assume_schema
+from pipelines.parts.sharding_plan import assume_schema
 from ranking.models import build_model
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pipelines.sweep
-from pipelines.search_space import Grid, Range, parse_space
+from pipelines.parts.search_space import Grid, Range, parse_space
 from recsys.errors import InputError
 from recsys.system.world import World
 from tests.helpers.commands import Run

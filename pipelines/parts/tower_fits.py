@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.common.config import RetrievalConfig, RetrievalSettings
-from pipelines.fits import fit_figures
+from pipelines.parts.fits import fit_figures
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split

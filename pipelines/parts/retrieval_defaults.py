@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.common.config import RetrievalConfig, RetrievalSettings
-from pipelines.tower_fits import evaluation_rows
+from pipelines.parts.tower_fits import evaluation_rows
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
