@@ -1,7 +1,7 @@
 """Sections of a YAML config, and how a pipeline merges the config and the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -95,7 +95,7 @@ class RankConfig:
     show_sharding: ShowShardingConfig
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
-    sections: Values
+    sections: Values = field(compare=False)
     """All sections as the file and the overrides of the data set them; stored with the data if it is prepared now."""
 
     def check_roles(self) -> None:
@@ -249,7 +249,7 @@ class RetrievalConfig:
     retrieval: RetrievalSettings
     run: RunSection
     """The section `run` of a run folder's config; empty for other configs."""
-    sections: Values
+    sections: Values = field(compare=False)
     """As in `RankConfig`."""
 
     @property
