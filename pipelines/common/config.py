@@ -1,14 +1,15 @@
 """Sections of a YAML config, and how a pipeline merges the config and the command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from pipelines.common.keys import Sections, check_places
 from pipelines.common.layers import load_sections, override_sections, read_layers
+from pipelines.common.retrieval_settings import RetrievalSettings
 from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import ModelConfig, config_class, model_names, trainer_class
@@ -23,8 +24,7 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
 from recsys.training.config import TrainerConfig
-from retrieval.auto import AutoModel
-from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
+from retrieval.config import IndexConfig, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", EVALUATION_SECTION, RUN_SECTION)
@@ -204,41 +204,6 @@ def _model_name(file_values: Values, path: Path) -> str:
     if name is None:
         raise InputError(f"{path} does not set model.name: pass --model, one of {', '.join(model_names())}")
     return str(name)
-
-
-class RetrievalSettings(AutoModel):
-    """The `retrieval` section of a config; `pipelines.parts.retrieval_defaults` chooses `auto_keys` without a value."""
-
-    auto_keys: ClassVar[frozenset[str]] = frozenset({"exclude_seen", "score_parts"})
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives"}
-
-    positives: PositivesOf = "clicked"
-    """Which rows are positives, whose item should be retrieved; all rows of data without a label."""
-    exclude_seen: bool = False
-    """Whether the items of a request's history are ranked last and are no candidates; auto: if rows never have an item
-    of their own history."""
-    half_life_days: Annotated[float, Field(gt=0)] | None = None
-    """Half-life in days of a row's weight in the popularity that the towers start from; null: equal weights."""
-    model: TwoTowerConfig = TwoTowerConfig()
-    trainer: RetrievalTrainerConfig = RetrievalTrainerConfig()
-    index: IndexConfig = IndexConfig()
-    score_parts: Annotated[int, Field(ge=2)] | None = 2
-    """Number of parts for cross-fitted scores. scores.parquet holds the logit of each row's own pair, computed for a
-    fitting row by towers that are fitted without its part, so that a ranking model can use the score as a feature.
-    null skips these fits and the file."""
-    candidates: Annotated[int, Field(ge=1, le=500)] = 100
-    """Candidates of each request in candidates.parquet, which ranking models score."""
-
-    @model_validator(mode="after")
-    def _check_score_parts(self) -> "RetrievalSettings":
-        is_set = "score_parts" in self.model_fields_set and self.score_parts is not None
-        if self.model.pooling == "causal" and is_set:
-            raise ValueError(
-                "model.pooling=causal trains on every step of a history, so that no part of the rows is unseen: "
-                "set score_parts=null"
-            )
-        return self
 
 
 @dataclass(frozen=True)

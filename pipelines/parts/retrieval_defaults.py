@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.common.config import RetrievalConfig, RetrievalSettings
+from pipelines.common.config import RetrievalConfig
+from pipelines.common.retrieval_settings import RetrievalSettings
 from pipelines.parts.tower_fits import evaluation_rows
 from recsys.data.rows import Rows
 from recsys.data.split import Split

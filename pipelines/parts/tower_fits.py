@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.common.config import RetrievalConfig, RetrievalSettings
+from pipelines.common.config import RetrievalConfig
+from pipelines.common.retrieval_settings import RetrievalSettings
 from pipelines.parts.fits import fit_figures
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows

@@ -41,8 +41,8 @@ def plan(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file with the steps and gates. Default: configs/plan.yaml, with the config that a prepared "
-            "--data was prepared with."
+            help="YAML file with the steps and gates. Default: configs/plan_own.yaml for a prepared --data, with the "
+            "config it was prepared with; else configs/plan.yaml."
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Data of all steps, as in pipelines.rank.")] = None,
@@ -86,9 +86,9 @@ def choose_plan(config: Path | None, data: Path | None, overrides: tuple[str, ..
     Raises:
         InputError: for an invalid plan, and for a plan without a config on data that stores none.
     """
-    path = config or CONFIGS / "plan.yaml"
-    chosen = load_plan(path, overrides)
     stored = None if data is None else stored_config(data)
+    path = config or CONFIGS / ("plan.yaml" if stored is None else "plan_own.yaml")
+    chosen = load_plan(path, overrides)
     names_config = config is not None or any(override.startswith("config=") for override in overrides)
     if stored is not None and (chosen.config is None or not names_config):
         chosen = chosen.model_copy(update={"config": str(stored.resolve())})

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.common.config import RetrievalSettings
+from pipelines.common.retrieval_settings import RetrievalSettings
 from pipelines.parts.retrieval_defaults import describe_training, resolve
 from recsys.data.split import Split
 from recsys.errors import InputError
