@@ -63,8 +63,10 @@ def measure_baselines(splits: Sequence[Split], reported: Sequence[Predictions]) 
 
     Args:
         splits: the splits of a run.
-        reported: the run's predictions, one for each split.
+        reported: the run's predictions, one for each split; none of a run on all rows without labelled test rows.
     """
+    if not reported:
+        return {}
     natural: dict[str, list[np.ndarray]] = {CONSTANT: [], LOGISTIC: []}
     with console.status("fitting the baselines"):
         for split, predictions in zip(splits, reported, strict=True):

@@ -45,10 +45,11 @@ class Task:
     """ROC-AUC to stop at; None trains all epochs."""
 
     def settings(self) -> tuple[DeepModelConfig, TrainerConfig]:
-        """The configs of the model and of the trainer."""
+        """The configs of the model and of the trainer, with values for settings that are `auto`."""
         model = config_class(self.model["name"]).model_validate(self.model)
         assert not isinstance(model, GBDTConfig)
-        return model, TrainerConfig.model_validate(self.trainer)
+        size = self.open()[0].size("cpu")
+        return model.resolved(size), TrainerConfig.model_validate(self.trainer).resolved(size)
 
     def open(self) -> tuple[Split, Rows]:
         """The split, and the evaluation rows."""

@@ -178,7 +178,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     reserved = {config.label_column, config.id, config.day, config.split_column, config.weight_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
     for role, column in (("label", config.label_column), ("weight", config.weight_column)):
-        if column in named or (role == "weight" and column == config.label_column):
+        if column in named or (role == "weight" and column is not None and column == config.label_column):
             other = "a feature" if column in named else "the label"
             raise InputError(f"schema: {column!r} is the {role} and cannot also be {other}: remove one of the roles")
 

@@ -154,7 +154,7 @@ def test_a_run_killed_after_its_fit_is_calibrated_when_it_resumes(
     assert not Path("earlier/calibration.json").exists()
 
 
-@pytest.mark.parametrize(("is_click", "n_positive"), [(False, 0), (True, 34)])
+@pytest.mark.parametrize(("is_click", "n_positive"), [(False, 0), (True, 67)])
 def test_monitored_rows_of_one_class_are_not_calibrated_on(
     project: Path, run: Run, is_click: bool, n_positive: int
 ) -> None:

@@ -105,6 +105,7 @@ def test_text_that_looks_like_a_number_is_stored_as_text(own_data: Path, run: Ru
 
 
 def test_prepare_takes_the_files_of_the_config(own_data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATECTR_DATA", raising=False)
     assert "does not set files.folder: pass --train FILE" in run(*PREPARE[:3]).err
     change("mine.yaml", files={"folder": "logs"})
     Path("elsewhere/logs").mkdir(parents=True)

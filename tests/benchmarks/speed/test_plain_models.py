@@ -1,5 +1,7 @@
 """The plain models of the speed contest give logits and gradients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ MODELS = {
 def test_logits_and_gradients(with_target: PreparedDataset, name: str) -> None:
     torch.manual_seed(0)
     split = with_target.split("full")
-    config = config_class(name).model_validate(MODELS[name]).resolved(split.size("cpu"))
+    config = config_class(name).model_validate(MODELS[name]).resolved(replace(split.size("cuda"), n_rows=10_000_000))
     arrays = load(split, split.fit_rows, sequences_of(config, split))
     model = plain_model(config, split.schema)
     ids, dense, *sequences = (torch.from_numpy(a[:200]) for a in (arrays.ids, arrays.dense, *arrays.sequences))
