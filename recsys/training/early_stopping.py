@@ -1,6 +1,6 @@
 """Early stopping: selects the monitored rows and computes the composite metric."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,8 @@ def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
 def _check_classes(split: Split, monitored: Rows, stopping: EarlyStopping, kind: str, cure: str) -> tuple[int, int]:
     """Returns the numbers of positives and negatives; raises InputError if a metric is undefined without one class."""
     n_positive, n_negative = _count_classes(split, monitored)
-    undefined = [name for name in stopping.weights if name not in DEFINED_FOR_ONE_CLASS]
+    defined: Collection[str] = DEFINED_FOR_ONE_CLASS if n_positive + n_negative else ()
+    undefined = [name for name in stopping.weights if name not in defined]
     if 0 in (n_positive, n_negative) and undefined:
         raise InputError(
             f"split {split.name!r}: {undefined[0]} is undefined on the {len(monitored):,} {kind} rows of early "

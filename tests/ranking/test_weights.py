@@ -13,6 +13,7 @@ from tests.helpers.small import prepare_small, small_schema, small_table
 
 EXACT = GBDTConfig(
     n_trees=20,
+    learning_rate=0.1,
     num_leaves=7,
     min_data_in_leaf=1,
     feature_fraction=1,
@@ -24,7 +25,7 @@ EXACT = GBDTConfig(
 
 
 def fit(dataset: PreparedDataset, folder: Path) -> GBDTTrainer:
-    trainer = GBDTTrainerConfig.model_validate({"early_stopping": None, "trees_per_epoch": 20})
+    trainer = GBDTTrainerConfig.model_validate({"early_stopping": None, "trees_per_epoch": 20, "unseen_share": 0})
     gbdt = GBDTTrainer(EXACT, dataset.split("full"), None, trainer, folder, Log(), "full")
     gbdt.fit()
     return gbdt

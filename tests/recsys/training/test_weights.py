@@ -103,8 +103,9 @@ def test_monitored_rows_need_weight_in_both_classes(tmp_path: Path) -> None:
     dataset = prepare_small(
         table.append_column("w", [weight]), tmp_path / "raw", tmp_path / "out", small_schema(weight="w")
     )
-    with pytest.raises(InputError, match=r"undefined on the 15 monitored rows .* \(0 positive\)"):
-        trainer_of(dataset, "full", quick(), tmp_path)
+    stopping = {"weights": {"ap": 1}, "validation_fraction": 0.05}
+    with pytest.raises(InputError, match=r"ap is undefined on the 15 monitored rows .* \(0 positive\)"):
+        trainer_of(dataset, "full", quick(early_stopping=stopping), tmp_path)
     fold = next(group.fold for group in dataset.groups if group.positive_weight)
     with pytest.raises(InputError, match="has fitting rows of only one class with weights above zero"):
         dataset.split(f"fold_{fold}")
