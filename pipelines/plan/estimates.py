@@ -223,7 +223,8 @@ def stacking_seconds(n_rows: int, n_members: int, n_folds: int) -> float:
 def _random_predictions(n_rows: int) -> tuple[np.ndarray, list[Logits]]:
     """Labels and the logits of two models for at most `_TRIAL_ROWS` rows."""
     rng, n = np.random.default_rng(0), max(100, min(n_rows, _TRIAL_ROWS))
-    label = (np.arange(n) % 20 == 0).astype(np.int8)
+    label = np.zeros(n, np.int8)
+    label[rng.permutation(n)[: max(10, n // 20)]] = 1  # in random folds
     return label, [Logits(rng.normal(-3.0, 1.0, n) + label, np.full(n, 3.0)) for _ in range(2)]
 
 

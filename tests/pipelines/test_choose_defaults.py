@@ -64,7 +64,7 @@ def test_settings_of_the_config_stay(tmp_path: Path) -> None:
     found = chosen(log_split(tmp_path), trainer=trainer, model={"embedding_dim": 8}, exclude_seen=False)
     assert (found.trainer.epochs, found.trainer.batch_size, found.trainer.learning_rate) == (3, 7, 0.1)
     assert found.trainer.early_stopping is None
-    assert found.trainer.weight_average == 0  # it belongs to the chosen number of epochs
+    assert found.trainer.weight_average == 0.99  # it belongs to the chosen number of epochs
     assert not found.exclude_seen
     assert found.model.pooling == "mean"  # the loss of the config has no full catalog
     assert found.model.embedding_dim == 8

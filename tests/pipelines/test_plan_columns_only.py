@@ -63,7 +63,7 @@ def test_a_plan_of_categorical_columns_runs_from_end_to_end(prepared: Path, run:
 
 
 def test_what_the_plan_of_the_product_cannot_run(prepared: Path) -> None:
-    state = PlanState(choose_plan(None, prepared, ()), Path("out"))
+    state = PlanState(choose_plan(CONFIGS / "plan.yaml", prepared, ("config=null",)), Path("out"))
     assert state.config == prepared.resolve() / "config.yaml"
     found = find_not_applicable(state, PreparedDataset.open(prepared))
     assert found.holdout == "the schema has no day"
