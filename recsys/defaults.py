@@ -19,6 +19,8 @@ FEW_CLICKS = 2_000
 """Rows of the rarer class below which models are smaller."""
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 3e-4, 1e-2
 """Bounds of the rule: beyond them AdamW learns too slowly, or diverges."""
+EMBEDDING_L2 = 0.005
+"""L2 penalty of the embeddings of click models: most rare ids have too few rows to learn more than their mean."""
 AUTO: Any = "auto"
 """The value of a setting that follows the size of the data."""
 

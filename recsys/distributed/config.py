@@ -37,11 +37,11 @@ class EmbeddingTraining(StrictModel):
     """Tables with at least this many rows use a fused optimizer (row-wise Adagrad), smaller tables AdamW."""
     fused_learning_rate: float = Field(default=0.02, gt=0)
     """Peak learning rate of the fused optimizers; it follows the schedule of the dense learning rate."""
-    l2: float = Field(default=0.0, ge=0)
+    l2: Auto[Annotated[float, Field(ge=0)]] = AUTO
     """L2 penalty l2 / 2 |row|^2 on the rows that a batch touches."""
     tables: dict[str, TableOptions] = {}
     """Options by table name or pattern; the last match applies."""
 
-    def resolved(self, device: str) -> "EmbeddingTraining":
-        """Replaces the settings that are `auto` by those for a type of device."""
-        return filled(self, {"fused_from_rows": defaults.fused_from_rows(device)})
+    def resolved(self, device: str, l2: float = 0.0) -> "EmbeddingTraining":
+        """Replaces the settings that are `auto` by those for a type of device, and by a penalty."""
+        return filled(self, {"fused_from_rows": defaults.fused_from_rows(device), "l2": l2})

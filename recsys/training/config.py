@@ -140,4 +140,6 @@ class TrainerConfig(FitConfig):
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
         stopping = self.early_stopping and self.early_stopping.resolved(size)
-        return super().resolved(size).model_copy(update={"early_stopping": stopping})
+        embeddings = self.embeddings.resolved(size.device, defaults.EMBEDDING_L2)
+        changes = {"early_stopping": stopping, "embeddings": embeddings}
+        return super().resolved(size).model_copy(update=changes)
