@@ -106,8 +106,12 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
+<<<<<<< HEAD
         console.print(describe_training(settings.retrieval, chosen))
         with run.removed_if_refused():
+=======
+        try:
+>>>>>>> retrieval
             execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
@@ -171,6 +175,7 @@ def execute(
         raise InputError(f"split {split_name!r} has no positives among its evaluation rows: pass another --split")
     choose_kind(config.index, len(catalog), config.model.width)  # its errors come before the training
     check_score_parts(config, dataset, split)
+    console.print(describe_training(config, split))
     towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name)
     query_BD, item_ID = towers.request_vectors(requests), towers.item_vectors(catalog)
     if config.score_parts is not None:

@@ -26,7 +26,7 @@ from recsys.schema.resolved import Schema
 class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
 
-    learning_rate_factor: ClassVar[float] = 0.5
+    max_learning_rate: ClassVar[float] = 0.0015
 
     name: Literal["ft_transformer"] = "ft_transformer"
     d_model: Auto[Width] = AUTO

@@ -1,5 +1,6 @@
 """The base class of the configs of deep ranking models."""
 
+import math
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -31,8 +32,8 @@ class DeepModelConfig(StrictModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    learning_rate_factor: ClassVar[float] = 1.0
-    """The model's learning rate as a multiple of the default."""
+    max_learning_rate: ClassVar[float] = math.inf
+    """Bound of the default learning rate for this kind of model."""
 
     name: str
 

@@ -102,7 +102,7 @@ def resolve(
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
     resolved = trainer.resolved(size)
     if isinstance(model, DeepModelConfig) and isinstance(resolved, TrainerConfig) and _has_auto_rate(trainer):
-        rate = resolved.learning_rate * model.learning_rate_factor
+        rate = min(resolved.learning_rate, model.max_learning_rate)
         resolved = resolved.model_copy(update={"learning_rate": rate})
     return model.resolved(size), resolved
 

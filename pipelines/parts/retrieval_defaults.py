@@ -74,7 +74,7 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
     stopping = config.early_stopping
     parts = [
         f"batch {config.batch_size:,}",
-        f"{config.epochs} epochs of {-(-n_rows // config.batch_size):,} steps",
+        f"{_count(config.epochs, 'epoch')} of {_count(-(-n_rows // config.batch_size), 'step')}",
         f"learning rate {config.learning_rate:g}",
         f"{settings.model.pooling} pooling",
         *([f"negatives: {negatives}"] if loss.name == "sampled_softmax" else []),
@@ -82,6 +82,11 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
         *(["items of the history are excluded"] if settings.exclude_seen else []),
     ]
     return ", ".join(parts)
+
+
+def _count(n: int, noun: str) -> str:
+    """Returns a number with its noun."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tuple[TwoTowerConfig, float]:

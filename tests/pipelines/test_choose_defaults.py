@@ -54,7 +54,7 @@ def test_a_log_of_positives_gets_causal_pooling(tmp_path: Path) -> None:
     assert found.trainer.batch_size == 85  # 512 steps, 6 of them in each of the 60 histories
     assert found.trainer.epochs == 40
     assert found.trainer.early_stopping is not None
-    assert "batch 85, 40 epochs of 1 steps" in describe_training(found, split)
+    assert "batch 85, 40 epochs of 1 step, learning rate 0.002, causal pooling" in describe_training(found, split)
     again = resolve(found, split, split.evaluation_rows["valid"], "cpu")
     assert again == found  # a resolved config, as config.yaml has it
 
