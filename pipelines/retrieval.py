@@ -106,12 +106,7 @@ def retrieval(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         console.print(f"retrieval on {dataset.name} ({dataset.folder}), split: {name}")
-<<<<<<< HEAD
-        console.print(describe_training(settings.retrieval, chosen))
         with run.removed_if_refused():
-=======
-        try:
->>>>>>> retrieval
             execute(run, settings, dataset, name, world, reranker)
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")

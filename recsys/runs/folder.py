@@ -30,7 +30,6 @@ from recsys.system.files import (
     rename_partial,
     write_json,
 )
-from recsys.system.lock import release
 from recsys.system.seal import PARTS, seal
 
 SummaryT = TypeVar("SummaryT", bound=FitSummary)
@@ -92,13 +91,6 @@ class RunFolder:
                 "choose another --out to run it again"
             )
         return identity(values) if isinstance(values, dict) else {}
-
-    def discard_if_empty(self) -> None:
-        """Removes the unfinished folder if no fit has saved anything: the run was refused before it began."""
-        saved = (path for name in (PARTS, CHECKPOINTS) for path in (self._partial / name).rglob("*"))
-        if self._partial.is_dir() and next(saved, None) is None:
-            release(self._partial)
-            shutil.rmtree(self._partial)
 
     @property
     def is_done(self) -> bool:
