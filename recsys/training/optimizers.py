@@ -30,6 +30,7 @@ class Optimizers:
     """
 
     def __init__(self, model: DistributedModelParallel, config: FitConfig, n_steps: int) -> None:
+        config = config.model_copy(update={"embeddings": config.embeddings.resolved("cpu")})
         self._config, self._n_steps = config, n_steps
         tables = {id(p) for m in model.modules() if isinstance(m, Embeddings) for p in m.parameters()}
         sharded = sharded_parameter_names(model)

@@ -61,6 +61,6 @@ def prepare_small(
 ) -> PreparedDataset:
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / "train.parquet", row_group_size=300)
-    config = PrepareConfig.model_validate({"min_count": 3, "numeric_transform": "standardize"} | settings)
+    config = PrepareConfig.model_validate({"min_count": 3} | settings)
     prepare(schema or small_schema(), RawFiles(train=("train.parquet",)), config, folder, out, "small")
     return PreparedDataset.open(out)

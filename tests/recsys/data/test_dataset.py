@@ -40,8 +40,9 @@ def test_batch_has_the_values_of_the_raw_rows(small: PreparedDataset) -> None:
     assert small.store.row_ids(rows).to_pylist() == [f"row-{row}" for row in rows]
 
 
-def test_dense_is_standardized_with_nulls_at_zero_and_one_indicator(small: PreparedDataset) -> None:
-    split, raw = small.split("full"), small_table()
+def test_dense_is_standardized_with_nulls_at_zero_and_one_indicator(tmp_path: Path) -> None:
+    raw = small_table()
+    split = prepare_small(raw, tmp_path / "raw", tmp_path / "out", numeric_transform="standardize").split("full")
     dense = split.batch(np.arange(2000), []).dense.numpy()
     assert split.schema.dense == ("x_1", "x_2", "x_10", "isnull(x_1+1)")
     null = raw["x_1"].is_null().to_numpy()

@@ -7,11 +7,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ranking.dcnv2 import DCNv2, DCNv2Config
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import UnseenIds
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from tests.helpers.small import prepare_small, small_table
 from tests.helpers.training import quick, trainer_of
+
+WIDE_START = DCNv2Config(embedding_dim=4, hidden_dims=(16,), embedding_init_std=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +84,9 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
         gaps = []
         for seed in range(4):
             ids_FB[color] = seen
-            trainer = trainer_of(
-                dataset,
-                "fold_0",
-                quick(seed=seed, unseen_share=share, early_stopping=None),
-                tmp_path / f"{share}{seed}",
-            )
+            model = DCNv2(WIDE_START, split.schema)
+            config = quick(seed=seed, unseen_share=share, early_stopping=None)
+            trainer = trainer_of(dataset, "fold_0", config, tmp_path / f"{share}-{seed}", model)
             trainer.fit()
             trainer.model.eval()
             with torch.no_grad():
@@ -96,5 +96,5 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
         spread[share] = float(np.std(gaps))
         ids_FB[color] = seen
         if share:
-            assert max(map(abs, gaps)) < 0.05
-    assert spread[0.01] < spread[0.0]
+            assert max(map(abs, gaps)) < 0.1
+    assert spread[0.01] < 0.5 * spread[0.0]

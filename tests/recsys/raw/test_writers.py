@@ -268,7 +268,9 @@ def test_numbers_of_any_size(tmp_path: Path) -> None:
     huge = np.array([1e300, 1.0, 2.0, 3.0] * 5)
     table = pa.table({"tiny": tiny, "huge": huge, "click": [0, 1] * 10})
     schema = SchemaConfig(label="click", numeric=("tiny", "huge"))
-    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema, clip_quantile=0.0)
+    dataset = prepare_small(
+        table, tmp_path / "raw", tmp_path / "out", schema, clip_quantile=0.0, numeric_transform="standardize"
+    )
     dense = dataset.split("full").batch(np.arange(4), []).dense.numpy()
     assert dense[:, 0] == pytest.approx((tiny[:4] - tiny.mean()) / tiny.std(), rel=1e-5)
     assert dense[0, 1] == dense[3, 1]
