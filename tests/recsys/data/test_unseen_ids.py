@@ -80,12 +80,13 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
     ids_FB = batch.sparse.values().view(-1, len(batch))
     seen = ids_FB[color].clone()
     spread = {}
-    for share in (0.0, 0.01):
+    for share in (0.0, 0.05):
         gaps = []
         for seed in range(4):
             ids_FB[color] = seen
+            torch.manual_seed(seed)
             model = DCNv2(WIDE_START, split.schema)
-            config = quick(seed=seed, unseen_share=share, early_stopping=None)
+            config = quick(seed=seed, epochs=6, unseen_share=share, early_stopping=None)
             trainer = trainer_of(dataset, "fold_0", config, tmp_path / f"{share}-{seed}", model)
             trainer.fit()
             trainer.model.eval()
@@ -97,4 +98,4 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
         ids_FB[color] = seen
         if share:
             assert max(map(abs, gaps)) < 0.1
-    assert spread[0.01] < 0.5 * spread[0.0]
+    assert spread[0.05] < 0.5 * spread[0.0]
