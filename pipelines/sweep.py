@@ -145,9 +145,10 @@ def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: Metric
                 n_rows += len(labels)
                 n_positive += int(labels.sum())
     if n_rows == 0 or (n_positive in (0, n_rows) and metric not in DEFINED_FOR_ONE_CLASS):
+        other_metric = "" if metric == "logloss" else ", or --metric logloss"
         raise InputError(
             f"--metric {metric} is undefined on the {n_rows:,} evaluation rows of {', '.join(splits)} "
-            f"({n_positive:,} positive): pass other --folds, or --metric logloss"
+            f"({n_positive:,} positive): pass other --folds{other_metric}"
         )
 
 

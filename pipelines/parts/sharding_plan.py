@@ -9,14 +9,19 @@ from rich.table import Table
 from pipelines.common.config import RankConfig
 from pipelines.common.data import find_prepared
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
-from ranking.models import build_model
+from ranking.model_config import DeepModelConfig
+from ranking.models import build_model, resolve
+from recsys.defaults import DataSize
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.schema.resolved import Schema, resolve_schema
 from recsys.system.progress import console
+from recsys.training.config import TrainerConfig
 
 GPUS_PER_MACHINE = 8
+OF_A_CLUSTER = DataSize(n_rows=10**9, n_positive=2 * 10**7, n_features=100, device="cuda")
+"""The data that settings which are `auto` follow: a plan for a cluster needs no data."""
 
 
 def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int, hbm_gib: float) -> None:
@@ -32,10 +37,13 @@ def print_sharding_plan(settings: RankConfig, data: Path | None, world_size: int
         raise InputError("--show-sharding plans embedding tables, and gbdt has none: pass another --model")
     schema = assume_schema(settings, data)
     cluster = Cluster(world_size, GPUS_PER_MACHINE, "cuda", int(hbm_gib * 2**30))
-    rows = -(-settings.trainer.batch_size // world_size)
+    config, trainer = resolve(settings.model, settings.trainer, OF_A_CLUSTER)
+    assert isinstance(config, DeepModelConfig)
+    assert isinstance(trainer, TrainerConfig)
+    rows = -(-trainer.batch_size // world_size)
     lengths = {s.name: float(s.max_length) for s in schema.token_sequences} | settings.show_sharding.sequence_lengths
-    model = build_model(settings.model, schema)
-    print_estimate(estimate_plan(model, settings.trainer.embeddings, cluster, rows, lengths), cluster, rows)
+    model = build_model(config, schema)
+    print_estimate(estimate_plan(model, trainer.embeddings, cluster, rows, lengths), cluster, rows)
 
 
 def assume_schema(settings: RankConfig, data: Path | None) -> Schema:

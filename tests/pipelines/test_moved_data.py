@@ -56,8 +56,9 @@ def test_a_missing_source_of_scores_is_named(moved: Path, run: Run) -> None:
         "gone, the retrieval run of c.yaml, is missing: pass its new place with --score-feature",
     )
     Path("c.yaml").write_text(text + "  reranker: gone\n")
+    roles = ("schema.target_item=shop", "schema.towers={user: [seen], item: [shop]}")
     refused(
-        run("retrieval", "--config", "c.yaml", "--data", "q", "--split", "fold_0", "--out", "b"),
+        run("retrieval", "--config", "c.yaml", "--data", "raw", "--split", "fold_0", "--out", "b", *roles),
         "gone, the --reranker of c.yaml, is missing: pass its new place with --reranker",
     )
 

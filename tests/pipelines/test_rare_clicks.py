@@ -31,7 +31,8 @@ def rare(project: Path) -> Path:
 
 @pytest.mark.parametrize("model", ["dcnv2", "gbdt"])
 def test_early_stopping_without_a_click(rare: Path, run: Run, model: str) -> None:
-    outcome = run(*RANK, "--model", model, "--out", "a")
+    stopping = "trainer.early_stopping={weights: {toss_score: 1}, validation_fraction: 0.05}"
+    outcome = run(*RANK, "--model", model, "--out", "a", stopping)
     refused(outcome, "toss_score is undefined on the 13 monitored rows of early stopping (0 positive): raise trainer.")
     assert "epoch" not in outcome.out
 
@@ -75,7 +76,7 @@ def test_clicks_in_one_of_the_folds_only(project: Path, run: Run) -> None:
 def test_a_sweep_whose_metric_is_undefined(rare: Path, run: Run) -> None:
     sweep = ("sweep", "--config", "config.yaml", "--data", "raw", "--model", "gbdt", "trainer.early_stopping=null")
     outcome = run(*sweep, "--folds", "full", "--out", "s", "model.n_trees=2,3")
-    refused(outcome, "--metric toss_score is undefined on the 0 evaluation rows of full (0 positive): pass other")
+    refused(outcome, "--metric logloss is undefined on the 0 evaluation rows of full (0 positive): pass other --folds")
     assert not Path("s").exists()
 
 

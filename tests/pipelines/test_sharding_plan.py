@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.common.config import load_rank_config
-from pipelines.parts.sharding_plan import assume_schema
-from ranking.models import build_model
+from pipelines.parts.sharding_plan import OF_A_CLUSTER, assume_schema
+from ranking.models import build_model, resolve
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError
 from tests.helpers.commands import Run
@@ -17,9 +17,10 @@ PLAN_ONLY = ("rank", "--model", "dcnv2", "--show-sharding")
 
 def plan_billions(world_size: int, *overrides: str) -> PlanEstimate:
     settings = load_rank_config(BILLION, "dcnv2", overrides)
-    model = build_model(settings.model, assume_schema(settings, None))
+    config, trainer = resolve(settings.model, settings.trainer, OF_A_CLUSTER)
+    model = build_model(config, assume_schema(settings, None))
     cluster = Cluster(world_size, 8, "cuda", 80 * 2**30)
-    return estimate_plan(model, settings.trainer.embeddings, cluster, 8192, {})
+    return estimate_plan(model, trainer.embeddings, cluster, 8192, {})
 
 
 def test_tables_of_billions_of_rows_are_sharded_over_all_ranks() -> None:

@@ -70,10 +70,10 @@ def test_grid_is_complete_and_an_interrupted_sweep_resumes(
         ("8", "1"),
         ("8", "2"),
     ]
-    scores = [trial["metrics"]["toss_score"] for trial in swept["trials"]]
-    assert scores == sorted(scores, reverse=True)
+    losses = [trial["metrics"]["logloss"] for trial in swept["trials"]]
+    assert losses == sorted(losses)
     best = Path(swept["trials"][0]["run"])
-    assert json.loads((best / "metrics.json").read_text())["overall"]["toss_score"] == scores[0]
+    assert json.loads((best / "metrics.json").read_text())["overall"]["logloss"] == losses[0]
     assert Path("swept/sweep.png").stat().st_size > 10_000
     assert run(*SWEEP, *GRID).code == 0
     assert len(started) == 5
