@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.defaults_retrieval import CASES, CONFIGS, Case, cluster_error, columns_only, measure
+from benchmarks.defaults.retrieval import CASES, CONFIGS, Case, cluster_error, columns_only, measure
 
 
 def test_the_error_of_independent_values_is_that_of_the_mean() -> None:

@@ -1,6 +1,6 @@
 """Compares default retrieval with the baselines on public data: recall@10 with its standard error by user.
 
-python -m benchmarks.defaults_retrieval
+python -m benchmarks.defaults.retrieval
 
 Each config names columns only: settings of models and training that a config of the repository has are left out.
 """
@@ -28,7 +28,7 @@ from recsys.system.progress import console
 from retrieval.candidates import RANKS_FILE
 from retrieval.evaluation.summary import BASELINES
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 K = 10
 _SETTINGS = ("model", "models", "trainer", "features")
 
