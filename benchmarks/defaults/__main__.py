@@ -2,6 +2,7 @@
 
 python -m benchmarks.defaults
 python -m benchmarks.defaults --data criteo --data generated --max-rows 20000
+python -m benchmarks.defaults --retrieval
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.defaults.datasets import SOURCES
 from benchmarks.defaults.ranking import Result, compare
+from benchmarks.defaults.retrieval import defaults_retrieval
 from pipelines.common.cli import run_pipeline
 from ranking.models import GBDT, model_names
 from recsys.errors import InputError
@@ -23,6 +25,9 @@ MIN_ROWS = 2_000
 def defaults(
     data: Annotated[list[str] | None, typer.Option(help="Data sets. Default: all.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Models. Default: all.")] = None,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="Compares default retrieval with its baselines instead.")
+    ] = False,
     max_rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Leaves out larger sizes.")] = 10_000_000,
     out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are not repeated.")] = Path(
         "runs/defaults"
@@ -34,6 +39,9 @@ def defaults(
     ROC-AUC is worse than the logistic regression's by more than two standard
     errors, and the best model if it is not worse than LightGBM.
     """
+    if retrieval:
+        defaults_retrieval(out / "retrieval", data)
+        return
     names = [source.name for source in SOURCES]
     if unknown := sorted({*(data or ())} - {*names}):
         raise InputError(f"--data {unknown[0]}: unknown data set, choose from {', '.join(names)}")

@@ -155,7 +155,7 @@ def defaults_retrieval(
     """Print recall@10 of default retrieval and of its baselines."""
     names = [case.name for case in CASES]
     if unknown := sorted(set(only or []) - set(names)):
-        raise InputError(f"--only {unknown[0]}: unknown data set: choose from {', '.join(names)}")
+        raise InputError(f"--data {unknown[0]}: unknown data set: choose from {', '.join(names)}")
     cases = [case for case in CASES if not only or case.name in only]
     results = {case.name: run_case(case, out) for case in cases}
     print_table(results, [case.name for case in cases if case.chose])
