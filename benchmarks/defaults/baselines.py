@@ -64,11 +64,20 @@ def out_of_fold(columns: Columns, label: np.ndarray, fold: np.ndarray, fit: Call
     return p
 
 
-def logistic_regression(columns: Columns, label: np.ndarray, fitting: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Probabilities of the held-out rows by scikit-learn's default logistic regression."""
+def logistic_regression(
+    columns: Columns, label: np.ndarray, fitting: np.ndarray, held_out: np.ndarray, c: float = 1.0
+) -> np.ndarray:
+    """Probabilities of the held-out rows by scikit-learn's logistic regression, by default with its own strength."""
     x = sparse.hstack([columns.hashed(), columns.standardized(fitting)], format="csr")
-    model = LogisticRegression(solver="liblinear", C=0.1).fit(x[fitting], label[fitting])
+    model = LogisticRegression(solver="liblinear", C=c).fit(x[fitting], label[fitting])
     return model.predict_proba(x[held_out])[:, 1]
+
+
+def tuned_logistic_regression(
+    columns: Columns, label: np.ndarray, fitting: np.ndarray, held_out: np.ndarray
+) -> np.ndarray:
+    """The same with a tenfold L2 penalty, which is better on nearly all of these data sets."""
+    return logistic_regression(columns, label, fitting, held_out, 0.1)
 
 
 def default_lightgbm(columns: Columns, label: np.ndarray, fitting: np.ndarray, held_out: np.ndarray) -> np.ndarray:

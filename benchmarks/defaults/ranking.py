@@ -16,6 +16,7 @@ from benchmarks.defaults.baselines import (
     default_lightgbm,
     logistic_regression,
     out_of_fold,
+    tuned_logistic_regression,
 )
 from benchmarks.defaults.source import Source
 from pipelines.common.config import load_rank_config
@@ -38,6 +39,7 @@ N_BASELINE_FOLDS_FROM = 100_000
 _BASELINES = {
     "constant": constant_rate,
     "logistic regression": logistic_regression,
+    "logistic, C = 0.1": tuned_logistic_regression,
     "LightGBM": default_lightgbm,
 }
 _N_REPLICATES = 300
