@@ -27,6 +27,7 @@ class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
 
     max_learning_rate: ClassVar[float] = 0.0015
+    min_epochs: ClassVar[int] = 8
 
     name: Literal["ft_transformer"] = "ft_transformer"
     d_model: Auto[Width] = AUTO

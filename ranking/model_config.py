@@ -34,6 +34,8 @@ class DeepModelConfig(StrictModel):
 
     max_learning_rate: ClassVar[float] = math.inf
     """Bound of the default learning rate for this kind of model."""
+    min_epochs: ClassVar[int] = 1
+    """The same of the default number of epochs."""
 
     name: str
 

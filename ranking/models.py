@@ -101,14 +101,15 @@ def resolve(
 ) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
     resolved = trainer.resolved(size)
-    if isinstance(model, DeepModelConfig) and isinstance(resolved, TrainerConfig) and _has_auto_rate(trainer):
-        rate = min(resolved.learning_rate, model.max_learning_rate)
-        resolved = resolved.model_copy(update={"learning_rate": rate})
+    if isinstance(model, DeepModelConfig) and isinstance(trainer, TrainerConfig):
+        assert isinstance(resolved, TrainerConfig)
+        changes: dict[str, Any] = {}
+        if trainer.learning_rate == AUTO:
+            changes["learning_rate"] = min(resolved.learning_rate, model.max_learning_rate)
+        if trainer.epochs == AUTO:
+            changes["epochs"] = max(resolved.epochs, model.min_epochs)
+        resolved = resolved.model_copy(update=changes)
     return model.resolved(size), resolved
-
-
-def _has_auto_rate(trainer: TrainerConfig | GBDTTrainerConfig) -> bool:
-    return isinstance(trainer, TrainerConfig) and trainer.learning_rate == AUTO
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:

@@ -157,8 +157,8 @@ def ft_transformer(size: DataSize) -> FTTransformerSize:
     if size.device == "cuda" and size.n_rows >= 1_000_000:
         return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None)
     if size.n_rarer >= FEW_CLICKS:
-        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.02)
-    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.02)
+        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.1)
+    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.1)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Shapes: n rows of a table.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from recsys.system.world import join_world
 
 N_BASELINE_FOLDS_FROM = 100_000
 """From this many rows on, one fold of five is evaluated: its rows are many enough, and five fits take long."""
-_BASELINES = {
+_BASELINES: dict[str, Callable[..., np.ndarray]] = {
     "constant": constant_rate,
     "logistic regression": logistic_regression,
     "logistic, C = 0.1": tuned_logistic_regression,
