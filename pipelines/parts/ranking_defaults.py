@@ -30,8 +30,9 @@ def plan_of_training(settings: RankConfig, split: Split) -> str:
     if stopping is not None and split.validation_rows is None:
         n_rows -= round(stopping.validation_fraction * n_rows)
     n_steps = -(-n_rows // trainer.batch_size)
+    epochs = "epoch" if trainer.epochs == 1 else "epochs"
     stops = "" if stopping is None else f", stops by {' and '.join(stopping.weights)}"
     return (
-        f"batch {trainer.batch_size:,}, {trainer.epochs} epochs of {n_steps:,} steps, "
+        f"batch {trainer.batch_size:,}, {trainer.epochs} {epochs} of {n_steps:,} steps, "
         f"learning rate {trainer.learning_rate:g}{stops}"
     )
