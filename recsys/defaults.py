@@ -15,6 +15,8 @@ from pydantic import BaseModel, PlainSerializer, ValidatorFunctionWrapHandler, W
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+ENOUGH_CLICKS = 500
+"""Monitored rows of the rarer class from which on a metric tells epochs apart."""
 FEW_CLICKS = 2_000
 """Rows of the rarer class below which models are smaller."""
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 3e-4, 1e-2
@@ -113,8 +115,8 @@ def fused_from_rows(device: str) -> int:
 
 
 def patience(size: DataSize) -> int:
-    """Epochs without improvement: the fewer clicks are monitored, the more the metric moves by chance."""
-    return 2
+    """Epochs without improvement: one more if few monitored rows of the rarer class let the metric move by chance."""
+    return 2 if validation_fraction(size) * size.n_rarer >= ENOUGH_CLICKS else 3
 
 
 def validation_fraction(size: DataSize) -> float:
@@ -122,7 +124,7 @@ def validation_fraction(size: DataSize) -> float:
 
     More than a tenth costs small data more than the better choice of the epoch gains.
     """
-    return min(0.1, max(0.05, 500 / max(1, size.n_rarer)))
+    return min(0.1, max(0.05, ENOUGH_CLICKS / max(1, size.n_rarer)))
 
 
 def hidden_dims(size: DataSize) -> tuple[int, ...]:
@@ -151,8 +153,8 @@ class FTTransformerSize:
 def ft_transformer(size: DataSize) -> FTTransformerSize:
     """The plan's size on a GPU with a million rows or more; elsewhere a small one, which learns faster and better.
 
-    Below a million rows an MLP over all last states learns more than the state of [CLS] alone, linear tokens more than
-    Fourier tokens of quantile-normal columns, and small initial embeddings keep rare ids from adding noise.
+    Below a million rows an MLP over all last states learns more than the state of [CLS] alone, and linear tokens more
+    than Fourier tokens of quantile-normal columns.
     """
     if size.device == "cuda" and size.n_rows >= 1_000_000:
         return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None)

@@ -7,13 +7,12 @@ import numpy as np
 
 from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
+from recsys.defaults import ENOUGH_CLICKS
 from recsys.errors import InputError
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, MetricName, Metrics
 from recsys.training.config import EarlyStopping
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
-ENOUGH_CLICKS = 500
-"""Rows of the rarer class from which on the monitored metric tells epochs apart."""
 
 
 def split_monitored_rows(
