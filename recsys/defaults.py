@@ -65,6 +65,14 @@ class DataSize:
         return min(self.n_positive, self.n_rows - self.n_positive)
 
 
+def min_count(n_rows: int) -> int:
+    """Occurrences in the training rows that a value needs for an id of its own.
+
+    In a small log nearly all values are rare, and together they say much; in a large one rare values cost memory alone.
+    """
+    return 2 if n_rows < 10_000 else 5 if n_rows < 100_000 else 10
+
+
 def batch_size(size: DataSize) -> int:
     """Rows of an update: 200 updates an epoch, so that small data is learned from at all.
 

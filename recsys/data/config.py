@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config import StrictModel
+from recsys.defaults import AUTO, Auto
 
 NumericTransform = Literal["standardize", "log", "quantile_normal", "none"]
 Paths = tuple[str, ...]
@@ -34,7 +35,7 @@ class PrepareConfig(StrictModel):
     stratify: Literal["hash", "exact"] = "hash"
     """`hash`: a row's fold depends only on the seed and its id, so classes are balanced in expectation. `exact`: the
     rows of a class are assigned to the folds in turn, in hash order, so folds differ by at most one row per class."""
-    min_count: Annotated[int, Field(ge=1)] = 10
+    min_count: Auto[Annotated[int, Field(ge=1)]] = AUTO
     """Frequency threshold: values with fewer occurrences in the training rows share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
     numeric_transform: NumericTransform = "quantile_normal"

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from recsys import defaults
 from recsys.data.config import PrepareConfig
 from recsys.data.groups import Group
 from recsys.data.layout import SequenceStats
 from recsys.data.vocabulary import Codes, Vocabulary
+from recsys.defaults import filled
 from recsys.errors import InputError
 from recsys.patterns import by_column
 from recsys.prepare.digest import categorical_codes, content_hashes, measured, sequence_lengths, token_codes
@@ -100,7 +102,7 @@ class Counts:
         Raises:
             InputError: for a column without any value.
         """
-        config, vocabularies = self._config, {}
+        config, vocabularies = filled(self._config, {"min_count": defaults.min_count(self._n_train)}), {}
         for name, counter in self._values.items():
             vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name, self._values))
             if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in self._schema.categorical:

@@ -82,3 +82,7 @@ def test_fewer_clicks_are_fitted_less_closely() -> None:
     assert defaults.validation_fraction(few) == 0.1
     assert defaults.validation_fraction(MILLIONS) == 0.05
     assert round(defaults.validation_fraction(DataSize(50_000, 7_000, 4)) * 7_000) == 500
+
+
+def test_rare_values_of_a_small_log_have_ids() -> None:
+    assert [defaults.min_count(n) for n in (2_000, 50_000, 10_000_000)] == [2, 5, 10]
