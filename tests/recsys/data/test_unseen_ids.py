@@ -82,7 +82,7 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
     spread = {}
     for share in (0.0, 0.05):
         gaps = []
-        for seed in range(4):
+        for seed in range(3):
             ids_FB[color] = seen
             torch.manual_seed(seed)
             model = DCNv2(WIDE_START, split.schema)
