@@ -14,15 +14,15 @@ from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from tests.helpers.small import prepare_small, small_table
 from tests.helpers.training import quick, trainer_of
 
-WIDE_START = DCNv2Config(embedding_dim=4, hidden_dims=(16,), embedding_init_std=0.5)
+WIDE_START = DCNv2Config(embedding_dim=4, hidden_dims=(16,), embedding_init_std=1.0)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     """Colors without a missing or a rare value; shops with many rare ones."""
     folder = tmp_path_factory.mktemp("unseen")
-    table = small_table(4000)
-    color = np.random.default_rng(1).choice(["red", "green", "blue"], 4000)
+    table = small_table(3000)
+    color = np.random.default_rng(1).choice(["red", "green", "blue"], 3000)
     table = table.set_column(table.column_names.index("color"), "color", pa.array(color))
     return prepare_small(table, folder / "raw", folder / "prepared", min_count=20)
 
@@ -80,13 +80,13 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
     ids_FB = batch.sparse.values().view(-1, len(batch))
     seen = ids_FB[color].clone()
     spread = {}
-    for share in (0.0, 0.05):
+    for share in (0.0, 0.1):
         gaps = []
-        for seed in range(3):
+        for seed in range(5):
             ids_FB[color] = seen
             torch.manual_seed(seed)
             model = DCNv2(WIDE_START, split.schema)
-            config = quick(seed=seed, epochs=6, unseen_share=share, early_stopping=None)
+            config = quick(seed=seed, unseen_share=share, early_stopping=None)
             trainer = trainer_of(dataset, "fold_0", config, tmp_path / f"{share}-{seed}", model)
             trainer.fit()
             trainer.model.eval()
@@ -98,4 +98,4 @@ def test_an_unseen_value_scores_like_an_average_one_for_every_seed(dataset: Prep
         ids_FB[color] = seen
         if share:
             assert max(map(abs, gaps)) < 0.1
-    assert spread[0.05] < 0.5 * spread[0.0]
+    assert spread[0.1] < 0.75 * spread[0.0]
