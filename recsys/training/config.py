@@ -123,8 +123,8 @@ class FitConfig(StrictModel):
 
 
 UnseenShare = Annotated[float, Field(ge=0, lt=0.5)]
-UNSEEN_SHARE = 0.01
-"""One percent trains an id, and costs the other values next to nothing."""
+UNSEEN_SHARE = 0.005
+"""Enough to train an id on some ten thousand rows; on Frappe 1 % costs DCN V2 .0012 of its ROC-AUC."""
 
 
 class TrainerConfig(FitConfig):
