@@ -59,7 +59,6 @@ SOURCES = (
             *(f"C{i}" for i in range(14, 22)),
         ),
         label="click",
-        chose=False,
     ),
     Source(
         "ipinyou",
@@ -84,7 +83,6 @@ SOURCES = (
         ),
         ("slotprice",),
         label="click",
-        chose=False,
     ),
     Source(
         "frappe",
@@ -92,7 +90,6 @@ SOURCES = (
         (2_000, 20_000, 202_027),
         ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"),
         target_item="item",
-        chose=False,
     ),
     Source(
         "kuairand",
@@ -106,7 +103,6 @@ SOURCES = (
             ("liked", {"kind": "list", "column": "like_seq", "vocabulary": "video_id"}),
         ),
         "video_id",
-        chose=False,
     ),
     Source(
         "movielens-100k",
@@ -125,7 +121,6 @@ SOURCES = (
         label={"column": "rating", "min": 4},
         sequences=_MOVIELENS_SEQUENCES,
         target_item="movie_id",
-        chose=False,
     ),
     Source(
         "generated",
@@ -157,7 +152,6 @@ SOURCES = (
                 },
             ),
         ),
-        chose=False,
     ),
     Source(
         "fair",
@@ -172,7 +166,6 @@ SOURCES = (
         (2_000, 20_190),
         (),
         ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"),
-        chose=False,
     ),
     Source(
         "caravan",
@@ -181,6 +174,6 @@ SOURCES = (
         _CARAVAN_TYPES,
         ("MA*", "MG*", "MR*", "MF*", "MOP*", "MB*", "MS*", "MH*", "MZ*", "MI*", "MK*", "A*", *_CARAVAN_P),
     ),
-    Source("default", readers.default, (2_000, 10_000), ("student",), ("balance", "income"), chose=False),
+    Source("default", readers.default, (2_000, 10_000), ("student",), ("balance", "income")),
     Source("hastie", readers.hastie, (2_000, 20_000), (), tuple(f"x{i}" for i in range(10))),
 )

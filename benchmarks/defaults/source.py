@@ -21,8 +21,6 @@ class Source:
     label: Any = "label"
     sequences: tuple[tuple[str, dict[str, Any]], ...] = ()
     target_item: str | None = None
-    chose: bool = True
-    """Whether the defaults were chosen on it; the others only verify them."""
 
     def schema(self) -> dict[str, Any]:
         """The section `schema` of a config."""
