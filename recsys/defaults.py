@@ -54,8 +54,6 @@ class DataSize:
 
     n_rows: int
     n_positive: int
-    n_features: int
-    """Categorical features, dense columns and sequences."""
     device: str = "cpu"
     """Type of the torch device."""
 

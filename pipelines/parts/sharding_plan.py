@@ -20,7 +20,7 @@ from recsys.system.progress import console
 from recsys.training.config import TrainerConfig
 
 GPUS_PER_MACHINE = 8
-OF_A_CLUSTER = DataSize(n_rows=10**9, n_positive=2 * 10**7, n_features=100, device="cuda")
+OF_A_CLUSTER = DataSize(n_rows=10**9, n_positive=2 * 10**7, device="cuda")
 """The data that settings which are `auto` follow: a plan for a cluster needs no data."""
 
 

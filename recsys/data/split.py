@@ -72,9 +72,7 @@ class Split:
 
     def size(self, device: str) -> DataSize:
         """What settings that are `auto` depend on."""
-        schema = self.schema
-        n_features = len(schema.categorical) + len(schema.dense) + len(schema.token_sequences)
-        return DataSize(len(self.fit_rows), self.prior.n_positive, n_features, device)
+        return DataSize(len(self.fit_rows), self.prior.n_positive, device)
 
     @property
     def schema(self) -> Schema:

@@ -43,7 +43,7 @@ MODELS = {
 def model(request: pytest.FixtureRequest, with_target: PreparedDataset) -> nn.Module:
     torch.manual_seed(0)
     kind = config_class(request.param.split("-")[0])
-    size = DataSize(n_rows=10_000_000, n_positive=200_000, n_features=50, device="cuda")
+    size = DataSize(n_rows=10_000_000, n_positive=200_000, device="cuda")
     common = {"embedding_dim": 4, "embedding_init_std": 0.5}
     own = {key: value for key, value in common.items() if key in kind.model_fields}
     config = kind.model_validate(own | MODELS[request.param])

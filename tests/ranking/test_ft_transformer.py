@@ -10,7 +10,7 @@ from recsys.nn.layers import TokenDropout
 from tests.helpers.sharded import with_tables
 from tests.helpers.training import quick, trainer_of
 
-OF_A_GPU = DataSize(n_rows=10_000_000, n_positive=200_000, n_features=50, device="cuda")  # the paper's, but for sizes
+OF_A_GPU = DataSize(n_rows=10_000_000, n_positive=200_000, device="cuda")  # the paper's, but for sizes
 SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3).resolved(OF_A_GPU)
 
 

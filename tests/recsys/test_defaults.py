@@ -11,9 +11,9 @@ from recsys import defaults
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.training.config import EarlyStopping, TrainerConfig
 
-SMALL = DataSize(n_rows=6_000, n_positive=1_200, n_features=40)
-MILLIONS = DataSize(n_rows=8_000_000, n_positive=160_000, n_features=110)
-MILLIONS_ON_A_GPU = DataSize(n_rows=8_000_000, n_positive=160_000, n_features=110, device="cuda")
+SMALL = DataSize(n_rows=6_000, n_positive=1_200)
+MILLIONS = DataSize(n_rows=8_000_000, n_positive=160_000)
+MILLIONS_ON_A_GPU = DataSize(n_rows=8_000_000, n_positive=160_000, device="cuda")
 
 
 class Settings(BaseModel):
@@ -63,7 +63,7 @@ def test_small_data_is_trained_on_in_many_steps() -> None:
 
 def test_a_batch_has_rows_of_the_rarer_class() -> None:
     for n_rows, rate in ((5_000, 0.05), (100_000, 0.02), (50_000, 0.99)):
-        size = DataSize(n_rows, round(n_rows * rate), 10)
+        size = DataSize(n_rows, round(n_rows * rate))
         assert defaults.batch_size(size) * min(rate, 1 - rate) > 5  # the nearest power of two to eight rows
 
 
@@ -76,12 +76,12 @@ def test_sizes_of_millions_of_rows() -> None:
 
 
 def test_fewer_clicks_are_fitted_less_closely() -> None:
-    few = DataSize(n_rows=6_000, n_positive=200, n_features=40)
+    few = DataSize(n_rows=6_000, n_positive=200)
     assert defaults.learning_rate(few) < defaults.learning_rate(SMALL) == 0.003
     assert defaults.trees(few).num_leaves < defaults.trees(MILLIONS).num_leaves
     assert defaults.validation_fraction(few) == 0.1
     assert defaults.validation_fraction(MILLIONS) == 0.05
-    assert round(defaults.validation_fraction(DataSize(50_000, 7_000, 4)) * 7_000) == 500
+    assert round(defaults.validation_fraction(DataSize(50_000, 7_000)) * 7_000) == 500
 
 
 def test_rare_values_of_a_small_log_have_ids() -> None:
