@@ -53,9 +53,9 @@ class FeatureEncoder:
         extra: ExtraStats | None = None,
     ) -> None:
         schema = features.select(stored)
-        self._transformer = NumericTransformer([stats.numeric[column] for column in schema.measured])
-        self._indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
-        self._n_numeric, self._extra = len(schema.numeric), extra
+        self.transformer = NumericTransformer([stats.numeric[column] for column in schema.measured])
+        self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
+        self.n_numeric, self.extra = len(schema.numeric), extra
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
@@ -63,10 +63,10 @@ class FeatureEncoder:
         }
         starts = np.cumsum([0, *(len(ids) for ids, _ in tables.values())])[:-1]
         start_of = dict(zip(tables, starts.tolist(), strict=True))
-        self._ids = np.concatenate([ids for ids, _ in tables.values()]) if tables else np.zeros(0, np.int32)
-        self._sparse_columns = np.array([stored.categorical.index(column) for column in schema.categorical], np.int64)
-        self._sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
-        self._token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
+        self.ids = np.concatenate([ids for ids, _ in tables.values()]) if tables else np.zeros(0, np.int32)
+        self.sparse_columns = np.array([stored.categorical.index(column) for column in schema.categorical], np.int64)
+        self.sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
+        self.token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
         indicator_names = [_indicator_name(columns) for columns in stats.missing_indicators]
         self.schema = schema.model_copy(
             update={
@@ -103,21 +103,21 @@ class FeatureEncoder:
             null), then missing indicators, then any extra column.
         """
         dense, values = self._dense(store, rows)
-        return self._sparse_ids(store, rows), np.concatenate([values, dense[:, self._n_numeric :]], axis=1)
+        return self._sparse_ids(store, rows), np.concatenate([values, dense[:, self.n_numeric :]], axis=1)
 
     def _dense(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns [B, N] model inputs and [B, n_measured] transformed values, NaN for null."""
         extra = []
-        if self._extra is not None:
+        if self.extra is not None:
             assert store.extra is not None
-            standardized = (store.extra.values[rows] - self._extra.mean) / self._extra.std
+            standardized = (store.extra.values[rows] - self.extra.mean) / self.extra.std
             extra = [standardized.astype(np.float32)[:, None]]
         if not self.schema.measured:
             empty = np.zeros((len(rows), 0), np.float32)
             return np.concatenate([empty, *extra], axis=1), empty
-        values = self._transformer(store.read_measured(rows))
-        indicators = np.isnan(values[:, self._indicator_columns]).astype(np.float32)
-        numeric = np.nan_to_num(values[:, : self._n_numeric], nan=0.0)
+        values = self.transformer(store.read_measured(rows))
+        indicators = np.isnan(values[:, self.indicator_columns]).astype(np.float32)
+        numeric = np.nan_to_num(values[:, : self.n_numeric], nan=0.0)
         return np.concatenate([numeric, indicators, *extra], axis=1), values
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
@@ -137,7 +137,7 @@ class FeatureEncoder:
         """Returns [B, n_categorical] int32 ids."""
         if not self.schema.categorical:
             return np.zeros((len(rows), 0), np.int32)
-        return self._ids[store.read_sparse(rows)[:, self._sparse_columns] + self._sparse_start]
+        return self.ids[store.read_sparse(rows)[:, self.sparse_columns] + self.sparse_start]
 
     def _sequences(
         self, store: RowStore, rows: np.ndarray, names: Sequence[str], measured: np.ndarray
@@ -156,7 +156,7 @@ class FeatureEncoder:
                 weights.append(measured[:, columns][is_present])
             else:
                 codes, n_tokens = store.read_tokens(name, rows)
-                ids.append(self._ids[codes + self._token_start[name]])
+                ids.append(self.ids[codes + self.token_start[name]])
                 lengths.append(n_tokens)
                 weights.append(np.ones(len(codes), np.float32))
         return KeyedJaggedTensor(

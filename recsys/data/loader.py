@@ -27,7 +27,41 @@ class Batches(Protocol):
         ...
 
 
-class Loader:
+class BatchOrder:
+    """Divides rows into batches, and each batch over the processes.
+
+    Args:
+        rows: the rows to read.
+        batch_size: rows per batch over all processes; the last batch may be smaller.
+        world: the processes that share each batch; None for a single process.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, world: World | None = None) -> None:
+        self._rows, self._batch_size = rows, batch_size
+        self._rank, self._n_ranks = (world.rank, world.size) if world is not None else (0, 1)
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def n_rows(self, index: int) -> int:
+        """Returns the number of rows of a batch, summed over all processes."""
+        return min(self._batch_size, len(self._rows) - index * self._batch_size)
+
+    def positions(self, index: int) -> range:
+        """Returns this process's share of a batch as positions in the reading order; may be empty in the last batch."""
+        first, n = index * self._batch_size, self.n_rows(index)
+        share = -(-n // self._n_ranks)
+        return range(first + min(n, share * self._rank), first + min(n, share * (self._rank + 1)))
+
+    def n_padding(self, index: int) -> int:
+        """Returns the number of copies that fill this process's share of a batch up to the size of the largest share.
+
+        TorchRec exchanges embeddings of equally many rows. The copies are of the batch's first row, and not real.
+        """
+        return -(-self.n_rows(index) // self._n_ranks) - len(self.positions(index))
+
+
+class Loader(BatchOrder):
     """Iterates over rows once, in batches.
 
     Args:
@@ -50,33 +84,15 @@ class Loader:
         first: int = 0,
         world: World | None = None,
     ) -> None:
-        self._split, self._rows, self._batch_size = split, rows, batch_size
-        self._sequences, self._shuffle, self._first = tuple(sequences), shuffle, first
-        self._rank, self._n_ranks = (world.rank, world.size) if world is not None else (0, 1)
+        super().__init__(rows, batch_size, world)
+        self._split, self._sequences, self._shuffle, self._first = split, tuple(sequences), shuffle, first
         self.waited_s = 0.0
         """Seconds that the consumer waited for batches in the last pass."""
 
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def n_rows(self, index: int) -> int:
-        """Returns the number of rows of a batch, summed over all processes."""
-        return min(self._batch_size, len(self._rows) - index * self._batch_size)
-
-    def positions(self, index: int) -> range:
-        """Returns this process's share of a batch as positions in the reading order; may be empty in the last batch."""
-        first, n = index * self._batch_size, self.n_rows(index)
-        share = -(-n // self._n_ranks)
-        return range(first + min(n, share * self._rank), first + min(n, share * (self._rank + 1)))
-
     def make(self, index: int) -> Batch:
-        """Makes this process's share of a batch; the rows depend only on the batch's index.
-
-        TorchRec exchanges embeddings of equally many rows. If this process has fewer rows than the others, copies of
-        the batch's first row pad its share and are marked as not real.
-        """
+        """Makes this process's share of a batch; the rows depend only on the batch's index."""
         share, first = self.positions(index), index * self._batch_size
-        n_missing = -(-self.n_rows(index) // self._n_ranks) - len(share)
+        n_missing = self.n_padding(index)
         rows = self._row_numbers(np.arange(share.start, share.stop))
         if not n_missing:
             return self._split.batch(rows, self._sequences)

@@ -8,8 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from recsys.system.hashing import GOLDEN
+
 BLOCK_ROWS = 65_536
 _N_ROUNDS = 6
+MIXER = np.uint64(0xBF58476D1CE4E5B9)
+"""An odd factor that spreads bits."""
 
 
 class Rows(ABC):
@@ -103,9 +107,9 @@ class Permutation:
 
     def __init__(self, n: int, *seed: int) -> None:
         self.n = n
-        self._half_bits = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
-        self._mask = np.uint64((1 << int(self._half_bits)) - 1)
-        self._keys = np.random.SeedSequence(seed).generate_state(_N_ROUNDS, np.uint64)
+        self.half_bits = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
+        self.mask = np.uint64((1 << int(self.half_bits)) - 1)
+        self.keys = np.random.SeedSequence(seed).generate_state(_N_ROUNDS, np.uint64)
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """Returns the [b] int64 values of the permutation at [b] positions in 0 .. n - 1."""
@@ -117,14 +121,14 @@ class Permutation:
         return values.astype(np.int64)
 
     def _encrypt(self, x: np.ndarray) -> np.ndarray:
-        left, right = x >> self._half_bits, x & self._mask
+        left, right = x >> self.half_bits, x & self.mask
         with np.errstate(over="ignore"):
-            for key in self._keys:
-                mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
+            for key in self.keys:
+                mixed = (right + key) * GOLDEN
                 mixed ^= mixed >> np.uint64(29)
-                mixed *= np.uint64(0xBF58476D1CE4E5B9)
-                left, right = right, left ^ ((mixed >> np.uint64(32)) & self._mask)
-        return (left << self._half_bits) | right
+                mixed *= MIXER
+                left, right = right, left ^ ((mixed >> np.uint64(32)) & self.mask)
+        return (left << self.half_bits) | right
 
 
 class PermutedSlice(Rows):

@@ -131,34 +131,34 @@ class UnseenIds:
     """
 
     def __init__(self, split: Split, share: float, seed: int) -> None:
-        self._split, self._seed = split, seed
+        self.split, self.seed = split, seed
         rows = split.fit_rows
         n_counted = min(_N_COUNTED, len(rows))
         counted = np.sort(rows(np.linspace(0, len(rows) - 1, n_counted).astype(np.int64)))
         ids, _ = split.table(counted)
-        self._shares = np.stack([_needed(ids == reserved, share) for reserved in (MISSING_ID, RARE_ID)])
+        self.shares = np.stack([_needed(ids == reserved, share) for reserved in (MISSING_ID, RARE_ID)])
         """[2, F]: shares of a feature's ids that become the missing and the rare id."""
         tokens = {sequence.name: split.batch(counted, [sequence.name]) for sequence in split.schema.token_sequences}
-        self._token_shares = {
+        self.token_shares = {
             name: float(_needed((batch.sequences.values().numpy() == RARE_ID)[:, None], share)[0])
             for name, batch in tokens.items()
         }
 
     def table(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `FeatureEncoder.table`."""
-        ids, numbers = self._split.table(rows)
+        ids, numbers = self.split.table(rows)
         return self._replaced(ids, rows), numbers
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Returns the batch of [B] row numbers with the given sequence features."""
-        batch = self._split.batch(rows, sequences)
-        if self._shares.any():
+        batch = self.split.batch(rows, sequences)
+        if self.shares.any():
             ids_FB = batch.sparse.values().view(-1, len(rows))
             ids_FB.copy_(torch.from_numpy(self._replaced(ids_FB.numpy().T, rows).T))
         for number, name in enumerate(sequences):
-            if self._token_shares.get(name):
+            if self.token_shares.get(name):
                 jagged = batch.sequences[name]
-                is_replaced = self._draw(rows, jagged.lengths().numpy(), number) < self._token_shares[name]
+                is_replaced = self._draw(rows, jagged.lengths().numpy(), number) < self.token_shares[name]
                 jagged.values()[torch.from_numpy(is_replaced)] = RARE_ID
         return batch
 
@@ -166,7 +166,7 @@ class UnseenIds:
         """Returns [B, F] ids of the rows after the replacement."""
         n_features = ids_BF.shape[1]
         draw = self._draw(rows, np.full(len(rows), n_features), 0).reshape(ids_BF.shape)
-        missing, rare = self._shares
+        missing, rare = self.shares
         reserved = np.where(draw < missing, MISSING_ID, RARE_ID)
         return np.where(draw < missing + rare, reserved, ids_BF).astype(ids_BF.dtype)
 
@@ -174,7 +174,7 @@ class UnseenIds:
         """Returns [T] uniform numbers in [0, 1) for the entries of rows, end to end."""
         starts = np.cumsum(lengths) - lengths
         position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-        row_hash = mix(rows.astype(np.uint64), self._seed)
+        row_hash = mix(rows.astype(np.uint64), self.seed)
         return as_fraction(mix(np.repeat(row_hash, lengths) + position.astype(np.uint64), stream))
 
 

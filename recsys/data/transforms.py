@@ -81,21 +81,21 @@ class QuantileNormal:
     """
 
     def __init__(self, knots: Mapping[int, tuple[float, ...]]) -> None:
-        self._columns = np.array(list(knots), np.int64)
+        self.columns = np.array(list(knots), np.int64)
         shape = (len(knots), _N_INTERVALS)
-        self._start, self._width = np.full(shape, np.inf), np.ones(shape)
-        self._score, self._rise = np.zeros(shape), np.zeros(shape)
-        self._ends = np.zeros((len(knots), 2))
+        self.start, self.width = np.full(shape, np.inf), np.ones(shape)
+        self.score, self.rise = np.zeros(shape), np.zeros(shape)
+        self.ends = np.zeros((len(knots), 2))
         for row, column_knots in enumerate(knots.values()):
             values, scores = quantile_grid(column_knots)
             n = max(1, len(values) - 1)
-            self._start[row, :n], self._score[row, :n], self._ends[row] = values[:n], scores[:n], values[[0, -1]]
-            self._width[row, : len(values) - 1], self._rise[row, : len(values) - 1] = np.diff(values), np.diff(scores)
+            self.start[row, :n], self.score[row, :n], self.ends[row] = values[:n], scores[:n], values[[0, -1]]
+            self.width[row, : len(values) - 1], self.rise[row, : len(values) - 1] = np.diff(values), np.diff(scores)
 
     def __call__(self, values: np.ndarray) -> None:
         """Transforms [n, n_columns] float32 values in place; values beyond the knots count as the outermost knot."""
-        if len(self._columns):
-            _interpolate(values, self._columns, self._start, self._width, self._score, self._rise, self._ends)
+        if len(self.columns):
+            _interpolate(values, self.columns, self.start, self.width, self.score, self.rise, self.ends)
 
 
 def quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:

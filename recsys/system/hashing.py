@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FINALIZER = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""Shifts and factors of SplitMix64's finalizer, before its last shift by 31."""
 _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 
@@ -20,9 +22,9 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
         [n] uint64, a bijection of the input.
     """
     with np.errstate(over="ignore"):
-        z = hashes + _GOLDEN * np.uint64((seed + 1) % 2**64)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = hashes + GOLDEN * np.uint64((seed + 1) % 2**64)
+        for shift, factor in FINALIZER:
+            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
     return z ^ (z >> np.uint64(31))
 
 
