@@ -33,7 +33,7 @@ from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import check_free, is_done, partial_folder, removed_if_refused, write_json
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
-from recsys.training.step import DivergenceError
+from recsys.training.update.finite import DivergenceError
 
 SWEEP_FILE = "sweep.json"
 _SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -15,7 +15,7 @@ from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
-from recsys.nn.layers import MLP, LogitHead, StochasticDepth, checkpointed, concat
+from recsys.nn.layers import MLP, Linear, LogitHead, StochasticDepth, checkpointed, concat_aligned
 from recsys.schema.resolved import Schema
 
 
@@ -71,16 +71,16 @@ class CrossNet(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Linear(width, width)
+            Linear(width, width)
             if rank is None
-            else nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
+            else nn.Sequential(Linear(width, rank, bias=False), Linear(rank, width))
             for _ in range(depth)
         )
         self.skip = StochasticDepth(stochastic_depth)
         self._checkpointing = gradient_checkpointing
 
     def forward(self, x_BX: Tensor) -> Tensor:
-        """[B, X] to [B, X]."""
+        """[B, X] to [B, X]; columns of zeros after the X stay zeros."""
         x0_BX = x_BX
         for layer in self.layers:
             x_BX = self.skip(checkpointed(self._cross, layer, x0_BX, x_BX, is_on=self._checkpointing)) + x_BX
@@ -88,7 +88,10 @@ class CrossNet(nn.Module):
 
     @staticmethod
     def _cross(layer: nn.Module, x0_BX: Tensor, x_BX: Tensor) -> Tensor:
-        return x0_BX * layer(x_BX)
+        if isinstance(layer, nn.Sequential):
+            first, layer = layer
+            x_BX = first(x_BX)
+        return x0_BX * layer(x_BX, x0_BX.shape[1])
 
 
 class DCNv2(nn.Module):
@@ -104,6 +107,8 @@ class DCNv2(nn.Module):
         schema: features and table sizes.
     """
 
+    fixed_shapes = True
+
     def __init__(self, config: DCNv2Config, schema: Schema) -> None:
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
@@ -117,7 +122,7 @@ class DCNv2(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
-        x0_BX = concat([self.embeddings(batch), batch.dense])
+        x0_BX = concat_aligned([self.embeddings(batch), batch.dense])
         cross_BX = self.cross(x0_BX)
         if self.is_parallel:
             return self.head(cross_BX, self.mlp(x0_BX))

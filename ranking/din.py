@@ -20,7 +20,7 @@ from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.nn.jagged import equal_weights, mean_by_row, row_of_event, softmax_by_row, sum_by_row
-from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat
+from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
 from recsys.schema.resolved import Schema
 
 
@@ -215,7 +215,7 @@ class DIN(nn.Module):
                 scores.append(match_B1)
             if self.matching is not None:
                 means.append(mean_by_row(behaviour_TD, jagged.lengths()))
-        x0_BX = concat([self.features(batch), *target_embeddings, *pooled, batch.dense])
+        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, batch.dense])
         head_inputs = [self.cross(x0_BX)] if self.cross else []
         vectors = None
         if self.matching is not None:

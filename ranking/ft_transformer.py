@@ -19,7 +19,17 @@ from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
-from recsys.nn.layers import MLP, BatchNorm, Dropout, LogitHead, StochasticDepth, TokenDropout, checkpointed
+from recsys.nn.layers import (
+    MLP,
+    BatchNorm,
+    Dropout,
+    Linear,
+    LogitHead,
+    StochasticDepth,
+    TokenDropout,
+    aligned,
+    checkpointed,
+)
 from recsys.schema.resolved import Schema
 
 
@@ -138,7 +148,7 @@ class Block(nn.Module):
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
         self.ffn_norm = nn.LayerNorm(width)
-        self.ffn_in, self.ffn_out = nn.Linear(width, 2 * d_ffn), nn.Linear(d_ffn, width)
+        self.ffn_in, self.ffn_out = Linear(width, 2 * d_ffn), Linear(d_ffn, width)
         self.dropout, self.skip = Dropout(config.ffn_dropout), StochasticDepth(stochastic_depth)
 
     def forward(self, x_BFD: Tensor, n_queries: int | None = None) -> Tensor:
@@ -165,7 +175,13 @@ class Block(nn.Module):
 
     def feed_forward(self, x_BQD: Tensor) -> Tensor:
         """The ReGLU feed-forward layer: W_2 dropout(a * ReLU(b)) with [a, b] = W_1 x; [B, Q, D] to [B, Q, D]."""
-        value, gate = self.ffn_in(x_BQD).chunk(2, dim=2)
+        d_ffn = self.ffn_out.in_features
+        n_missing = aligned(d_ffn, x_BQD.device.type) - d_ffn
+        weight, bias = self.ffn_in.weight, self.ffn_in.bias
+        if n_missing:  # units of zeros after each half
+            weight = functional.pad(weight.view(2, d_ffn, -1), (0, 0, 0, n_missing)).flatten(0, 1)
+            bias = functional.pad(bias.view(2, d_ffn), (0, n_missing)).flatten()
+        value, gate = functional.linear(x_BQD, weight, bias).chunk(2, dim=2)
         return self.ffn_out(self.dropout(value * functional.relu(gate)))
 
 
@@ -179,6 +195,8 @@ class FTTransformer(nn.Module):
         config: hyperparameters.
         schema: features and table sizes.
     """
+
+    fixed_shapes = True
 
     def __init__(self, config: FTTransformerConfig, schema: Schema) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from recsys.training.early_stopping import composite, few_clicks_warning, monito
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
-from recsys.training.step import check_scores
+from recsys.training.update.finite import check_scores
 
 MODEL_FILE = "model.txt"
 _ALL_TREES_FILE = "all_trees.txt"

@@ -25,8 +25,8 @@ from recsys.schema.resolved import Schema
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
-from recsys.training.step import explained_out_of_memory
 from recsys.training.trainer import Trainer
+from recsys.training.update.step import explained_out_of_memory
 
 GBDT = "gbdt"
 

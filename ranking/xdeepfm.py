@@ -19,7 +19,7 @@ from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
-from recsys.nn.layers import MLP, LogitHead, concat
+from recsys.nn.layers import MLP, LogitHead, aligned, concat, concat_aligned
 from recsys.schema.resolved import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; the weight of an id is their mean
@@ -111,8 +111,11 @@ class _CINLayer(nn.Linear):
         n_computed = self.n_next if uses_inner_products else n_maps
         maps_OBD = self._maps(x_HBD, x0_FBD, n_computed) if n_computed else x_HBD[:0]
         if uses_inner_products:
-            inner_BHF = torch.bmm(x_HBD.transpose(0, 1), x0_FBD.permute(1, 2, 0))
-            out_BO = functional.linear(inner_BHF.flatten(1), weight[n_computed:], bias[n_computed:] * x_HBD.shape[2])
+            inner_BX = torch.bmm(x_HBD.transpose(0, 1), x0_FBD.permute(1, 2, 0)).flatten(1)
+            n_missing = aligned(inner_BX.shape[1], weight.device.type) - inner_BX.shape[1]
+            if n_missing:
+                inner_BX, weight = (functional.pad(x, (0, n_missing)) for x in (inner_BX, weight))
+            out_BO = functional.linear(inner_BX, weight[n_computed:], bias[n_computed:] * x_HBD.shape[2])
         else:
             out_BO = maps_OBD[n_maps - self.n_out :].sum(2).T
         return out_BO, maps_OBD[: self.n_next]
@@ -123,12 +126,20 @@ class _CINLayer(nn.Linear):
         if x_HBD is x0_FBD:  # x_i x_j equals x_j x_i: compute each product once
             first, second = torch.triu_indices(n_fields, n_fields, device=weight.device)
             weight = weight[:, first * n_fields + second] + (first != second) * weight[:, second * n_fields + first]
-            products_PBD = x0_FBD[first] * x0_FBD[second]
+            n_missing = aligned(len(first), weight.device.type) - len(first)
+            if n_missing:  # pairs without a weight
+                weight, first, second = (functional.pad(x, (0, n_missing)) for x in (weight, first, second))
+            products_PBD = _pick(x0_FBD, first) * _pick(x0_FBD, second)
         else:
             products_PBD = (x_HBD.unsqueeze(1) * x0_FBD.unsqueeze(0)).view(n_in * n_fields, *x0_FBD.shape[1:])
         flat_maps = weight @ products_PBD.flatten(1)
         maps_OBD = flat_maps.view(n_maps, *x0_FBD.shape[1:]) + self.bias[:n_maps, None, None].to(flat_maps.dtype)
         return maps_OBD if self.is_linear else maps_OBD.relu()
+
+
+def _pick(x0_FBD: Tensor, index_P: Tensor) -> Tensor:
+    """The [P, B, D] fields of an index. On a GPU, indexing would sort the index in the backward pass."""
+    return x0_FBD.index_select(0, index_P) if x0_FBD.device.type == "cuda" else x0_FBD[index_P]
 
 
 class XDeepFM(nn.Module):
@@ -142,6 +153,8 @@ class XDeepFM(nn.Module):
         config: hyperparameters.
         schema: features and table sizes.
     """
+
+    fixed_shapes = True
 
     def __init__(self, config: XDeepFMConfig, schema: Schema) -> None:
         super().__init__()
@@ -160,5 +173,5 @@ class XDeepFM(nn.Module):
         x_BX = concat([self.embeddings(batch)])
         x_BFD = x_BX.unflatten(1, (-1, self.embeddings.embedding_dim))
         linear_B = self.id_weights(batch).float().sum(1) / _FIRST_ORDER_WIDTH
-        deep_BX = self.mlp(concat([x_BX, batch.dense]))
+        deep_BX = self.mlp(concat_aligned([x_BX, batch.dense]))
         return linear_B + self.head(self.cin(x_BFD), deep_BX, batch.dense)

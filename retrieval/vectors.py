@@ -9,7 +9,7 @@ from recsys.data.split import Split
 from recsys.nn.precision import Precision, autocast
 from recsys.system.progress import progress_line
 from recsys.system.world import World
-from recsys.training.step import check_scores
+from recsys.training.update.finite import check_scores
 from retrieval.catalog import Catalog, item_batch
 from retrieval.two_tower import TwoTower
 

@@ -13,8 +13,11 @@ import numpy as np
 
 from recsys.data.batch import Batch
 from recsys.data.rows import Permutation, Rows
+from recsys.system.threads import in_threads, n_cores
 from recsys.system.world import World
 
+MAX_THREADS = 8
+"""Threads that make batches for a GPU; for a CPU, which they would take from the model, there is one."""
 N_READY = 3
 """Maximum number of batches in the queue."""
 
@@ -86,6 +89,8 @@ class Loader(BatchOrder):
     ) -> None:
         super().__init__(rows, batch_size, world)
         self._split, self._sequences, self._shuffle, self._first = split, tuple(sequences), shuffle, first
+        self._is_for_gpu = world is not None and world.device.type == "cuda"
+        self._n_threads = max(1, min(MAX_THREADS, n_cores() // 2)) if self._is_for_gpu else 1
         self.waited_s = 0.0
         """Seconds that the consumer waited for batches in the last pass."""
 
@@ -100,6 +105,14 @@ class Loader(BatchOrder):
         batch = self._split.batch(np.concatenate([rows, padding]), self._sequences)
         batch.is_real[len(share) : len(share) + n_missing] = False
         return batch
+
+    def _one_by_one(self) -> Iterator[tuple[int, Batch]]:
+        for index in range(self._first, len(self)):
+            yield index, self._make_ready(index)
+
+    def _make_ready(self, index: int) -> Batch:
+        batch = self.make(index)
+        return batch.pin_memory() if self._is_for_gpu else batch
 
     def _row_numbers(self, positions: np.ndarray) -> np.ndarray:
         """Returns the row numbers at positions in the reading order."""
@@ -135,10 +148,11 @@ class Loader(BatchOrder):
 
     def _fill(self, ready: "queue.Queue[Batch | Exception | None]", stopped: threading.Event) -> None:
         try:
-            for index in range(self._first, len(self)):
+            made = in_threads(self._make_ready, range(self._first, len(self)), self._n_threads)
+            for _, batch in made if self._n_threads > 1 else self._one_by_one():
                 if stopped.is_set():
                     return
-                ready.put(self.make(index))
+                ready.put(batch)
             ready.put(None)
         except Exception as error:  # raised again in the consumer
             ready.put(error)

@@ -49,8 +49,12 @@ class RowL2:
             self._lookups.append((kernel, kwargs["indices"], kwargs["offsets"]))
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Applies the penalty to the rows looked up since the last step; call it after the update of the tables."""
+    def step(self, is_finite: Tensor | None = None) -> None:
+        """Applies the penalty to the rows looked up since the last step; call it after the update of the tables.
+
+        Args:
+            is_finite: [] bool; if it is false, the penalty is zero.
+        """
         for kernel, ids, offsets in self._lookups:
             weights, states = kernel.split_embedding_weights(), kernel.split_optimizer_states()
             n_rows = (len(offsets) - 1) // len(kernel.feature_table_map)
@@ -65,5 +69,6 @@ class RowL2:
                     * self._l2
                     / (states[table][0][touched].sqrt() + kernel.optimizer_args.eps)
                 )
-                weights[table].index_add_(0, touched, weights[table][touched] * -rate.view(-1, 1).clamp(max=1.0))
+                rate = rate.clamp(max=1.0) if is_finite is None else rate.clamp(max=1.0) * is_finite
+                weights[table].index_add_(0, touched, weights[table][touched] * -rate.view(-1, 1))
         self._lookups = []

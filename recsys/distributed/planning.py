@@ -156,6 +156,8 @@ def attach_optimizers(
     for table in tables:
         n_rows, embedding_dim = table.weight.shape
         options = table_options(table.name, n_rows, config)
+        if world_size == 1 and options.sharding == _FUSED_SHARDINGS:
+            options = options.model_copy(update={"sharding": ("table_wise",)})  # row-wise would only add work
         min_width = None
         if options.sharding == ("column_wise",):  # one shard per process instead of the planner's minimum width of 128
             min_width = max(4, embedding_dim // world_size // 4 * 4)

@@ -7,6 +7,7 @@ it: a table may be larger than the memory of one machine.
 Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
 """
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
@@ -191,11 +192,14 @@ def _select_unweighted(jagged: KeyedJaggedTensor, names: list[str]) -> KeyedJagg
     if list(jagged.keys()) == names and jagged.weights_or_none() is None:
         return jagged
     features = [jagged[name] for name in names]
+    sizes = [len(feature.values()) for feature in features]
     return KeyedJaggedTensor(
         keys=names,
         values=torch.cat([feature.values() for feature in features]),
         lengths=torch.cat([feature.lengths() for feature in features]),
         stride=jagged.stride(),
+        length_per_key=sizes,
+        offset_per_key=[0, *itertools.accumulate(sizes)],
     )
 
 
@@ -208,7 +212,20 @@ def _select(
 ) -> KeyedJaggedTensor:
     sources = ((sparse, categorical), (sequences, names))
     selected = [_select_unweighted(jagged, keys) for jagged, keys in sources if keys]
-    return selected[0] if len(selected) == 1 else KeyedJaggedTensor.concat(selected)
+    return selected[0] if len(selected) == 1 else _concat(selected)
+
+
+def _concat(parts: Sequence[KeyedJaggedTensor]) -> KeyedJaggedTensor:
+    """Concatenates the keys and keeps the known numbers of ids, which TorchRec's function makes the device count."""
+    sizes = [size for part in parts for size in part.length_per_key()]
+    return KeyedJaggedTensor(
+        keys=[key for part in parts for key in part.keys()],  # noqa: SIM118 (a KeyedJaggedTensor does not iterate)
+        values=torch.cat([part.values() for part in parts]),
+        lengths=torch.cat([part.lengths() for part in parts]),
+        stride=parts[0].stride(),
+        length_per_key=sizes,
+        offset_per_key=[0, *itertools.accumulate(sizes)],
+    )
 
 
 @torch.fx.wrap

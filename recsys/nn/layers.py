@@ -27,6 +27,39 @@ def concat(inputs_BD: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(inputs_BD), dim=1)
 
 
+ALIGNMENT = {"cuda": 8}
+"""Numbers to a multiple of which the width of a product's input is filled up, by type of device: a GPU's kernels for
+16-bit matrices read eight numbers at a time, and those for other widths take twice as long."""
+
+
+def aligned(width: int, device: str) -> int:
+    """The next width that suits the matrix products of a type of device."""
+    multiple = ALIGNMENT.get(device, 1)
+    return -(-width // multiple) * multiple
+
+
+def concat_aligned(inputs_BD: Sequence[Tensor]) -> Tensor:
+    """Like `concat`, with columns of zeros up to an aligned width. `Linear` has no weights for them."""
+    first, width = inputs_BD[0], sum(x_BD.shape[1] for x_BD in inputs_BD)
+    n_missing = aligned(width, first.device.type) - width
+    return concat([*inputs_BD, first.new_zeros(len(first), n_missing)] if n_missing else inputs_BD)
+
+
+class Linear(nn.Linear):
+    """A linear layer whose input may have columns of zeros after its own, and whose output may get some.
+
+    The weights, and so the checkpoints, have the true widths.
+    """
+
+    def forward(self, x_BD: Tensor, d_out: int | None = None) -> Tensor:
+        """[..., d_in or more] to [..., d_out], by default the layer's own output width."""
+        n_in, n_out = x_BD.shape[-1] - self.in_features, (d_out or self.out_features) - self.out_features
+        if not n_in and not n_out:
+            return functional.linear(x_BD, self.weight, self.bias)
+        bias = None if self.bias is None else functional.pad(self.bias, (0, n_out))
+        return functional.linear(x_BD, functional.pad(self.weight, (0, n_in, 0, n_out)), bias)
+
+
 class Dropout(nn.Module):
     """Dropout: zeros units at random and scales up the rest.
 
@@ -175,7 +208,7 @@ class MLP(nn.Module):
         for d, d_out in zip([d_in, *hidden_dims], hidden_dims, strict=False):
             normalization = [BatchNorm(d_out)] if batch_norm else []
             nonlinearity = build_activation(activation, d_out)
-            self.layers.append(nn.Sequential(nn.Linear(d, d_out), *normalization, nonlinearity, Dropout(dropout)))
+            self.layers.append(nn.Sequential(Linear(d, d_out), *normalization, nonlinearity, Dropout(dropout)))
         self.d_out = hidden_dims[-1] if hidden_dims else d_in
         self._checkpointing = gradient_checkpointing
 
@@ -204,5 +237,7 @@ class LogitHead(nn.Module):
         """[B, d_in[0]], [B, d_in[1]], ... to [B]."""
         with torch.autocast(inputs_BD[0].device.type, enabled=False):
             weights = self.linear.weight[0].split(self.d_in)
-            terms = [x.float() @ w for x, w in zip(inputs_BD, weights, strict=True)]
+            terms = [
+                x.float() @ functional.pad(w, (0, x.shape[1] - len(w))) for x, w in zip(inputs_BD, weights, strict=True)
+            ]
             return torch.stack(terms).sum(0) + self.linear.bias

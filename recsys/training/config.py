@@ -103,6 +103,12 @@ class FitConfig(StrictModel):
     """Decay per step of a moving average of the weights, which is validated and saved in their place; 0 disables it.
     It rises to this value over the first steps. Tables with fused optimizers are not averaged."""
     embeddings: EmbeddingTraining = EmbeddingTraining()
+    data: Literal["auto", "resident", "host"] = "auto"
+    """Where batches are made. resident: on the device, from a copy of all rows there; host: by a thread, from the
+    memory-mapped rows; auto: on a GPU in whose free memory the rows fit, else on the host. The batches are the same."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compiled kernels for the dense part, and on a GPU CUDA graphs of them for models whose shapes only the number of
+    rows determines. Compilation takes a minute: auto compiles on a GPU where training reads at least 5,000,000 rows."""
     precision: Precision = "bf16"
     """Precision of the matrix products; weights and the loss are always float32. Training falls back from bf16 to fp32
     if the device does not support it or the loss is not finite."""
@@ -118,6 +124,8 @@ class FitConfig(StrictModel):
                 "batch_size": defaults.batch_size(size),
                 "eval_batch_size": defaults.eval_batch_size(size),
                 "learning_rate": defaults.learning_rate(size, self.batch_size),
+                "data": self.data,  # depends on the memory that is free when training starts
+                "compile": self.compile,  # depends on the model
             },
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recsys.data.loader import Loader
+from recsys.data.resident.loader import AnyBatches, open_loader
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.evaluation.logits import LogitLink
@@ -27,7 +27,7 @@ def sequences_of(model: nn.Module) -> tuple[str, ...]:
 @torch.no_grad()
 def predict(
     model: nn.Module,
-    split: Split,
+    batches: AnyBatches,
     rows: Rows,
     batch_size: int,
     precision: Precision,
@@ -39,7 +39,7 @@ def predict(
 
     Args:
         model: `forward(batch) -> [B] logits`, with sharded tables; attribute `sequences` lists its sequence features.
-        split: encodes the rows.
+        batches: makes batches of the rows: a split, or its rows on the device.
         rows: the rows to score.
         batch_size: rows per batch, over all processes.
         precision: precision of the matrix products.
@@ -48,16 +48,16 @@ def predict(
         is_shown: whether to show the progress line.
     """
     model.eval()
-    loader = Loader(split, rows, batch_size, sequences_of(model), world=world)
-    logits = torch.zeros(len(rows))
+    loader = open_loader(batches, rows, batch_size, sequences_of(model), world=world)
+    logits = torch.zeros(len(rows), device=world.device)
     with progress_line(name, len(rows), world.is_main and is_shown) as line:
         for index, batch in enumerate(loader):
             share = loader.positions(index)
             with autocast(world.device, precision):
-                batch_logits = model(batch.to(world.device)).float().cpu()
+                batch_logits = model(batch.to(world.device)).float()
             logits[share.start : share.stop] = batch_logits[: len(share)]
             line.advance(len(batch) * world.size)
-    return world.all_reduce(logits).numpy()
+    return world.all_reduce(logits).cpu().numpy()
 
 
 def evaluate(logits: np.ndarray, split: Split, rows: Rows, link: LogitLink) -> Metrics:

@@ -41,6 +41,8 @@ class Progress:
     """Waiting time of the current epoch so far."""
     precision: Precision = "bf16"
     fell_back_at_step: int | None = None
+    n_skipped: int = 0
+    """Batches whose loss or gradients were not finite; they changed no weight."""
     micro_batches: int = 1
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torchrec.distributed.planner.types import PlannerError
 
 from recsys.data.batch import Batch
-from recsys.data.loader import Loader
+from recsys.data.resident.encoder import ResidentBatches
+from recsys.data.resident.loader import AnyBatches, AnyLoader, open_loader, resident_batches
+from recsys.data.resident.rows import ResidentRows, fits_on
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.fused import set_fused_step
@@ -25,20 +27,23 @@ from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
 from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
-from recsys.training.averaging import WeightAverage, averaged_tensors
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning, monitored_text
 from recsys.training.log import Log
-from recsys.training.mixout import Mixout
-from recsys.training.optimizers import Optimizers, dense_state
-from recsys.training.pipeline import Pipeline
 from recsys.training.predict import evaluate, predict, sequences_of
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
-from recsys.training.step import Step, check_scores, check_weights
 from recsys.training.task import Task, click_task
+from recsys.training.update.averaging import WeightAverage, averaged_tensors
+from recsys.training.update.compiled import n_compiled_rows
+from recsys.training.update.finite import check_scores, check_weights
+from recsys.training.update.mixout import Mixout
+from recsys.training.update.optimizers import Optimizers, dense_state
+from recsys.training.update.pipeline import build_pipeline
+from recsys.training.update.step import Step
 
-_LOG_EVERY = 10
+_REPORT_EVERY = {"cpu": 10, "cuda": 50}
+"""Steps between reports, for which the host waits for the device."""
 
 
 class Trainer:
@@ -94,10 +99,14 @@ class Trainer:
         if config.precision == "bf16" and not supports_bf16(world.device):
             console.print("this device does not support bf16: training in fp32", style="yellow")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
-        self._step = Step(task.objective, self._mixout, self._progress.precision, config.micro_batches, world)
-        self._pipeline = Pipeline(self._step, self._optimizers, world.device)
+        n_compiled = n_compiled_rows(config, model, len(self._rows), world)
+        precision = self._progress.precision
+        self._step = Step(task.objective, self._mixout, precision, config.micro_batches, world, n_compiled)
+        self._batches, self._evaluated = self._readers()
+        self._pipeline = build_pipeline(self._step, self._optimizers, world)
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
+        self._report_every = _REPORT_EVERY.get(world.device.type, 10)
 
     def fit(self, on_epoch: OnEpoch = ignore_epoch) -> FitReport:
         """Trains; the model and the weights folder then have the best epoch's weights.
@@ -148,7 +157,22 @@ class Trainer:
             DivergenceError: if one is not finite.
         """
         size, precision = self._config.eval_batch_size, self._progress.precision
-        return check_scores(predict(self.model, self._split, rows, size, precision, self._world, name))
+        return check_scores(predict(self.model, self._evaluated, rows, size, precision, self._world, name))
+
+    def _readers(self) -> tuple[AnyBatches, AnyBatches]:
+        """Makes what reads batches for training and for evaluation: of rows on the device if they fit there."""
+        task, split, wanted = self._task, self._split, self._config.data
+        device = self._world.device
+        if wanted == "host" or (wanted == "auto" and not fits_on(device, split.store)):
+            return task.batches, split
+        rows = ResidentRows.of(split.store, device)
+        return resident_batches(task.batches, rows) or task.batches, ResidentBatches(split, rows)
+
+    def loader(self, epoch: int, first: int = 0) -> AnyLoader:
+        """Returns the loader of an epoch's batches, from batch number `first` on."""
+        config, sequences = self._config, sequences_of(self.model)
+        shuffle = Permutation(len(self._rows), config.seed, EPOCH_STREAM, epoch)
+        return open_loader(self._batches, self._rows, config.batch_size, sequences, shuffle, first, self._world)
 
     def _shard(self, model: nn.Module) -> nn.Module:
         """Shards the tables; a batch has at most all rows."""
@@ -163,27 +187,25 @@ class Trainer:
 
     def _run_epoch(self) -> Epoch:
         config, progress, start = self._config, self._progress, time.perf_counter()
-        shuffle = Permutation(len(self._rows), config.seed, EPOCH_STREAM, progress.epoch)
-        sequences = sequences_of(self.model)
-        loader = Loader(
-            self._task.batches, self._rows, config.batch_size, sequences, shuffle, progress.batch, self._world
-        )
+        loader = self.loader(progress.epoch, progress.batch)
         at_start = (progress.seconds, progress.waited_s)
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._world.device)
         self.model.train()
+        n_since_report = 0
         title = f"{self._name} epoch {progress.epoch + 1}/{config.epochs}"
         with progress_line(title, len(self._rows), self._world.is_main) as line:
             line.advance(progress.batch * config.batch_size)
             batches = iter(loader)
             while progress.batch < self._n_batches:
                 n_rows = loader.n_rows(progress.batch)
-                loss, rates = self._train_step(batches, n_rows)
-                loss_sum += loss.double() * n_rows
+                loss, rates = self.update(batches, n_rows)
+                loss_sum += torch.where(self._step.finite.is_finite, loss.double() * n_rows, 0.0)
                 progress.batch += 1
-                line.advance(n_rows)
-                if progress.step % _LOG_EVERY == 0 or progress.batch == self._n_batches:
-                    self._report_step(loss, rates, line)
-                    progress.loss_sum = float(loss_sum)
+                n_since_report += n_rows
+                if progress.step % self._report_every == 0 or progress.batch == self._n_batches:
+                    line.advance(n_since_report)
+                    n_since_report = 0
+                    progress.loss_sum = self._report_step(loss, loss_sum, rates, line)
                     progress.seconds = at_start[0] + time.perf_counter() - start
                     progress.waited_s = at_start[1] + loader.waited_s
                     if progress.batch < self._n_batches:
@@ -196,25 +218,40 @@ class Trainer:
         self._log.scalar("train/epoch_loss", mean_loss, progress.step)
         return Epoch(mean_loss, progress.seconds, progress.waited_s)
 
-    def _train_step(self, batches: Iterator[Batch], n_rows: int) -> tuple[Tensor, dict[str, float]]:
-        """Runs one update and returns the loss and the learning rates."""
+    def update(self, batches: Iterator[Batch], n_rows: int) -> tuple[Tensor, dict[str, float]]:
+        """Runs one update with the next batch; returns its loss and the learning rates.
+
+        Args:
+            batches: this process's batches; some are read ahead.
+            n_rows: rows of this batch over all processes.
+        """
         progress = self._progress
         rates = self._optimizers.set_rates(progress.step)
         loss = self._pipeline.run(batches, n_rows)
-        if self._step.precision != progress.precision:
-            progress.precision, progress.fell_back_at_step = self._step.precision, progress.step
         progress.micro_batches = self._step.micro_batches
         progress.step += 1
         self._average.update(progress.step)
         return loss, rates
 
-    def _report_step(self, loss: Tensor, rates: dict[str, float], line: ProgressLine) -> None:
-        step, value = self._progress.step, float(loss)
+    def _report_step(self, loss: Tensor, loss_sum: Tensor, rates: dict[str, float], line: ProgressLine) -> float:
+        """Reports the last step; returns the sum of the losses of the epoch so far.
+
+        Raises:
+            DivergenceError: if a batch since the last report was not finite in fp32.
+        """
+        progress, step = self._progress, self._progress.step
+        on_device = [loss, self._optimizers.norm, loss_sum, self._step.finite.count()]
+        value, norm, total, n_bad = torch.stack([tensor.double() for tensor in on_device]).tolist()  # the host waits
+        progress.n_skipped += int(n_bad)
+        self._step.settle(int(n_bad))
+        if self._step.precision != progress.precision:
+            progress.precision, progress.fell_back_at_step = self._step.precision, step
         self._log.scalar("train/loss", value, step)
-        self._log.scalar("train/gradient_norm", float(self._optimizers.norm), step)
+        self._log.scalar("train/gradient_norm", norm, step)
         for optimizer, rate in rates.items():
             self._log.scalar(f"train/learning_rate/{optimizer}", rate, step)
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
+        return float(total)
 
     def _validate(self, epoch: Epoch) -> None:
         """Evaluates the current model and saves its weights if they are the best so far."""

@@ -10,11 +10,11 @@ from recsys.distributed.sharding import shard
 from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
 from recsys.training.losses import WeightedLogLoss
-from recsys.training.mixout import Mixout
-from recsys.training.optimizers import Optimizers
-from recsys.training.pipeline import Pipeline
-from recsys.training.step import Step
 from recsys.training.task import RowLoss
+from recsys.training.update.mixout import Mixout
+from recsys.training.update.optimizers import Optimizers
+from recsys.training.update.pipeline import build_pipeline
+from recsys.training.update.step import Step
 from tests.helpers.jagged_model import Jagged
 
 N_ROWS = 90
@@ -34,7 +34,7 @@ class Setup:
         mixout = Mixout(self.model, self.optimizers.matrices, self.config.mixout)
         precision, n_micro_batches = self.config.precision, self.config.micro_batches
         self.step = Step(RowLoss(self.model, WeightedLogLoss(3.0)), mixout, precision, n_micro_batches, world)
-        self.pipeline = Pipeline(self.step, self.optimizers, world.device)
+        self.pipeline = build_pipeline(self.step, self.optimizers, world)
         self.batches = [split.batch(np.arange(i * N_ROWS, (i + 1) * N_ROWS), self.model.sequences) for i in range(3)]
 
     def run(self) -> dict[str, Tensor]:

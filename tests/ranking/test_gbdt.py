@@ -18,7 +18,7 @@ from recsys.errors import InputError
 from recsys.system.world import World
 from recsys.training.config import EarlyStopping, LossConfig
 from recsys.training.log import Log
-from recsys.training.step import DivergenceError
+from recsys.training.update.finite import DivergenceError
 from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 
 SIZES = {"n_trees": 20, "num_leaves": 7, "min_data_in_leaf": 20, "min_data_per_group": 20}

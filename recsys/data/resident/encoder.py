@@ -14,7 +14,6 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.batch import Batch
-from recsys.data.encoder import FeatureEncoder
 from recsys.data.resident.draws import as_fraction, mix
 from recsys.data.resident.rows import ResidentRows
 from recsys.data.split import Split, UnseenIds
@@ -87,7 +86,8 @@ class ResidentBatches:
         parts = [numeric, measured.index_select(1, self._indicators).isnan().to(numeric.dtype)]
         if (extra := self._encoder.extra) is not None:
             assert self.rows.extra is not None
-            parts.append(((self.rows.extra.index_select(0, row).double() - extra.mean) / extra.std).float().unsqueeze(1))
+            values = self.rows.extra.index_select(0, row).double()
+            parts.append(((values - extra.mean) / extra.std).float().unsqueeze(1))
         return torch.cat(parts, dim=1)
 
     def _sparse(self, row: Tensor) -> KeyedJaggedTensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.batch import Batch
-from recsys.data.loader import BatchOrder, Batches
+from recsys.data.loader import Batches, BatchOrder, Loader
 from recsys.data.resident.draws import permuted
 from recsys.data.resident.encoder import ResidentBatches
 from recsys.data.resident.rows import ResidentRows
@@ -26,6 +26,25 @@ def resident_batches(batches: Batches, rows: ResidentRows) -> ResidentBatches | 
         case UnseenIds():
             return ResidentBatches(batches.split, rows, batches)
     return None
+
+
+AnyBatches = Batches | ResidentBatches
+"""What makes batches, on the host or on the device."""
+
+
+def open_loader(
+    batches: AnyBatches,
+    rows: Rows,
+    batch_size: int,
+    sequences: Sequence[str] = (),
+    shuffle: Permutation | None = None,
+    first: int = 0,
+    world: World | None = None,
+) -> "AnyLoader":
+    """Returns the loader for what makes the batches; the arguments are those of `Loader`."""
+    if isinstance(batches, ResidentBatches):
+        return ResidentLoader(batches, rows, batch_size, sequences, shuffle, first, world)
+    return Loader(batches, rows, batch_size, sequences, shuffle, first, world)
 
 
 class ResidentLoader(BatchOrder):
@@ -98,3 +117,4 @@ class ResidentLoader(BatchOrder):
 
 
 _COUNTED_AT_ONCE = 1 << 20
+AnyLoader = Loader | ResidentLoader

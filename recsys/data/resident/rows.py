@@ -87,6 +87,22 @@ def resident_bytes(store: RowStore) -> int:
     return int(fixed + n * (8 * len(names) + 4 * lengths))
 
 
+def fits_on(device: torch.device, store: RowStore) -> bool:
+    """Whether the rows of a store fit on a GPU beside the model that is there; always false for a CPU.
+
+    On a CPU the rows are in the page cache already, and a copy of them is no faster.
+    """
+    if device.type != "cuda":
+        return False
+    held = _LOADED.get(store)
+    free, _ = torch.cuda.mem_get_info(device)
+    return (held is not None and held.device == device) or resident_bytes(store) <= _SHARE_OF_FREE * free
+
+
+_SHARE_OF_FREE = 0.6
+"""The rest is for activations, gradients and optimizer states."""
+
+
 def _to_device(blocks: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.device) -> tuple[Tensor, Tensor]:
     codes, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return torch.from_numpy(offsets_of(lengths)).to(device), torch.from_numpy(codes).to(device)

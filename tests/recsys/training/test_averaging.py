@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recsys.data.dataset import PreparedDataset
-from recsys.training.averaging import WeightAverage
+from recsys.training.update.averaging import WeightAverage
 from tests.helpers.training import assert_same, quick, trainer_of, weights_of
 
 

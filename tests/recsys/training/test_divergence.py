@@ -9,7 +9,7 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.system.files import is_done
 from recsys.system.world import World, join_world
-from recsys.training.step import DivergenceError, check_scores, check_weights
+from recsys.training.update.finite import DivergenceError, check_scores, check_weights
 from tests.helpers.training import quick, trainer_of
 
 FUSED = {"tables": {"*": {"optimizer": "rowwise_adagrad"}}}

@@ -7,7 +7,7 @@ from ranking.dcnv2 import DCNv2, DCNv2Config
 from recsys.data.dataset import PreparedDataset
 from recsys.distributed.fused import fused_kernels
 from recsys.training.config import TrainerConfig
-from recsys.training.optimizers import schedule
+from recsys.training.update.optimizers import schedule
 from tests.helpers.step import Setup
 from tests.helpers.training import quick, trainer_of
 

@@ -13,7 +13,8 @@ from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.system.world import join_world
-from recsys.training.step import OutOfMemoryError
+from recsys.training.update.finite import FiniteBatches
+from recsys.training.update.step import OutOfMemoryError
 from tests.helpers.jagged_model import Jagged
 from tests.helpers.step import Setup
 
@@ -136,7 +137,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 def test_non_finite_loss_switches_from_bf16_to_fp32(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch, tables: dict[str, object]
 ) -> None:
-    """Trains on the batch that overflowed again in fp32; the failed attempt has no effect."""
+    """Batches that overflow in bf16 have no effect: training in fp32 goes on as if they had never come."""
     expected = Setup(small, precision="fp32", embeddings={"tables": tables}).run()
     setup = Setup(small, precision="bf16", embeddings={"tables": tables})
     forward = Jagged.forward
@@ -146,20 +147,40 @@ def test_non_finite_loss_switches_from_bf16_to_fp32(
         return forward(model, batch) * factor
 
     monkeypatch.setattr(Jagged, "forward", overflows)
-    assert_close(expected, setup.run())
+    before = setup.weights()
+    assert_close(before, setup.run(), atol=0)
+    assert int(setup.step.finite.count()) == 3
+    setup.step.settle(3)
     assert setup.step.precision == "fp32"
+    assert_close(expected, setup.run())
+    assert int(setup.step.finite.count()) == 0
 
 
 def test_loss_not_finite_in_fp32_does_not_change_the_tables(
     small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = Setup(small, embeddings={"tables": ALL_FUSED})
+    setup = Setup(small, precision="fp32", embeddings={"tables": ALL_FUSED})
     before = setup.weights()
     forward = Jagged.forward
     monkeypatch.setattr(Jagged, "forward", lambda model, batch: forward(model, batch) * float("nan"))
-    with pytest.raises(InputError, match="even in fp32"):
-        setup.run()
+    setup.run()
     assert_close(before, setup.weights(), atol=0)
+    with pytest.raises(InputError, match="the loss or a gradient of 3 batches is not finite, even in fp32"):
+        setup.step.settle(int(setup.step.finite.count()))
+
+
+def test_running_statistics_return_to_those_before_a_bad_batch() -> None:
+    norm = nn.BatchNorm1d(2)
+    finite = FiniteBatches(norm, torch.device("cpu"))
+    norm(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    finite.settle(0)
+    good = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    norm(torch.full((2, 2), torch.nan))
+    finite.judge(torch.tensor(torch.nan))
+    assert norm.running_mean is not None
+    assert norm.running_mean.isnan().all()
+    finite.settle(int(finite.count()))
+    assert torch.equal(norm.running_mean, good["running_mean"])
 
 
 def test_l2_applies_only_to_looked_up_rows(small: PreparedDataset) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from recsys.training.optimizers import Optimizers
+from recsys.training.update.optimizers import Optimizers
 
 
 def averaged_tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[tuple[str, Tensor]]:

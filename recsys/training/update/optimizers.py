@@ -51,6 +51,8 @@ class Optimizers:
         self.parameters = [*decayed, *undecayed]
         self.norm = torch.zeros(())
         """Gradient norm of the last step, before clipping."""
+        self.is_finite: torch.Tensor | None = None
+        """[] bool: whether the gradients are finite; `step` changes no weight if they are not. None if they are."""
 
     def set_rates(self, step: int) -> dict[str, float]:
         """Sets and returns the learning rates of a step; call it before the backward pass."""
@@ -76,8 +78,10 @@ class Optimizers:
             for table in self._tables:
                 add_l2_of_touched_rows(table, l2)
         self.norm = nn.utils.clip_grad_norm_(self.parameters, self._config.gradient_clip or math.inf)
+        if self.is_finite is not None:
+            self.dense.found_inf = (~self.is_finite).float()  # the fused kernel then leaves weights and moments alone
         self.dense.step()
-        self._row_l2.step()
+        self._row_l2.step(self.is_finite)
 
 
 def sharded_parameter_names(model: DistributedModelParallel) -> set[str]:

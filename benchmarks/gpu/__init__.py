@@ -1,0 +1,1 @@
+"""What a GPU does with our training, and what it could do."""

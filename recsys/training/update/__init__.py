@@ -1,0 +1,1 @@
+"""One update of the weights: gradients of a batch, optimizers, averages."""

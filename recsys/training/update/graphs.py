@@ -1,0 +1,117 @@
+"""CUDA graphs of the dense part: the host starts hundreds of kernels at once, for batches of a size that repeats.
+
+Shapes: B rows of a batch, F features, D embedding width.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchrec import KeyedJaggedTensor
+
+from recsys.data.batch import Batch
+from recsys.system.progress import console
+from recsys.training.update.lookups import DetachedEmbeddings
+
+_RUNS_BEFORE_CAPTURE = 3
+Key = tuple[object, ...]
+Compute = Callable[[Batch, Callable[[], AbstractContextManager[None]], int], Tensor]
+"""Forward and backward pass: (batch, context with its embeddings, rows of the batch over all processes) to the loss."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A recorded forward and backward pass, which reads and writes the same memory in every run."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    leaves: list[Tensor]
+    """[B, F * D] embeddings; their `grad` is written."""
+    gradients: list[Tensor | None]
+    """Of the dense parameters."""
+    loss: Tensor
+
+
+class DenseGraphs:
+    """Runs the forward and backward pass of a batch as a CUDA graph, from the fourth batch of the same size on.
+
+    A graph's kernels have fixed shapes. The embeddings are looked up outside of it, and the tables are updated outside:
+    fbgemm takes the learning rate of fused tables from the host.
+
+    Args:
+        compute: the forward and backward pass of a batch.
+        dense: the parameters whose gradients it computes.
+    """
+
+    def __init__(self, compute: Compute, dense: Sequence[nn.Parameter]) -> None:
+        self._compute, self._dense = compute, list(dense)
+        self._n_runs: dict[Key, int] = {}
+        self._graphs: dict[Key, _Graph] = {}
+        self._is_on = True
+
+    def run(self, batch: Batch, looked_up: DetachedEmbeddings, n_rows: int, *settings: object) -> Tensor | None:
+        """Computes loss and gradients of a batch; None if the caller is to compute them, without a graph.
+
+        Args:
+            batch: this process's rows.
+            looked_up: their embeddings.
+            n_rows: rows of the batch over all processes.
+            settings: what else the kernels depend on.
+        """
+        pooled = looked_up.pooled
+        if not self._is_on or pooled is None:
+            return None
+        key = (len(batch), n_rows, batch.weight is None, *settings)
+        self._n_runs[key] = self._n_runs.get(key, 0) + 1
+        if self._n_runs[key] <= _RUNS_BEFORE_CAPTURE:
+            return None
+        if key not in self._graphs:
+            try:
+                self._graphs[key] = self._record(batch, pooled, looked_up, n_rows)
+            except RuntimeError as error:
+                console.print(f"training without CUDA graphs: {str(error).splitlines()[0]}", style="yellow")
+                self._is_on, self._graphs = False, {}
+                torch.cuda.synchronize()
+                return None
+        graph = self._graphs[key]
+        _copy(batch, graph.batch)
+        torch._foreach_copy_([leaf.detach() for leaf in graph.leaves], [output.detach() for output in pooled])
+        graph.graph.replay()
+        for parameter, gradient in zip(self._dense, graph.gradients, strict=True):
+            parameter.grad = gradient
+        looked_up.use_leaves(graph.leaves)
+        return graph.loss
+
+    def _record(self, batch: Batch, pooled: list[Tensor], looked_up: DetachedEmbeddings, n_rows: int) -> _Graph:
+        none = KeyedJaggedTensor.empty(torch.int32, lengths_dtype=torch.int32, device=batch.dense.device)
+        static = Batch(
+            dense=batch.dense.clone(),
+            sparse=none,  # the look-ups have read them
+            sequences=none,
+            label=batch.label.clone(),
+            row=batch.row.clone(),
+            is_real=batch.is_real.clone(),
+            n_rows=batch.n_rows,
+            weight=None if batch.weight is None else batch.weight.clone(),
+        )
+        leaves = [output.detach().clone().requires_grad_() for output in pooled]
+        for parameter in self._dense:
+            parameter.grad = None
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            loss = self._compute(static, lambda: looked_up.given_leaves(leaves), n_rows)
+        return _Graph(graph, static, leaves, [parameter.grad for parameter in self._dense], loss)
+
+
+def _copy(batch: Batch, static: Batch) -> None:
+    """Copies a batch to the memory that a graph reads."""
+    pairs = [(batch.dense, static.dense), (batch.label, static.label)]
+    if batch.weight is not None and static.weight is not None:
+        pairs.append((batch.weight, static.weight))
+    sources, targets = (list(tensors) for tensors in zip(*pairs, strict=True))
+    torch._foreach_copy_(targets, sources)
+    static.is_real.copy_(batch.is_real)
+    static.row.copy_(batch.row)

@@ -1,0 +1,137 @@
+"""The embedding look-ups of a batch, apart from the rest of the model, which may run in micro-batches.
+
+Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchrec import JaggedTensor
+
+from recsys.data.batch import Batch
+from recsys.nn.embeddings import Embeddings
+
+Output = Tensor | dict[str, JaggedTensor]
+
+
+class EmbeddingLookups(nn.Module):
+    """The embedding look-ups of a model, without the rest of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(module for module in model.modules() if isinstance(module, Embeddings))
+
+    def forward(self, batch: Batch) -> list[Output]:
+        """Outputs of the model's `Embeddings` for a batch: [B, F * D] tensors or jagged [T, D] tensors by feature."""
+        return [cast(Embeddings[Any], module).look_up(batch) for module in self.embeddings]
+
+
+class DetachedEmbeddings:
+    """The embeddings of a batch, detached from the tables, so that the rest of the model can run in micro-batches."""
+
+    def __init__(self, look_ups: EmbeddingLookups, batch: Batch) -> None:
+        self._modules = [cast(Embeddings[Any], module) for module in look_ups.embeddings]
+        self._n_rows = len(batch)
+        self._outputs: list[Output] = look_ups(batch)
+        self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
+        self._leaves: list[list[Tensor]] = []  # detached embeddings of each micro-batch
+
+    @property
+    def pooled(self) -> list[Tensor] | None:
+        """The outputs, if each is a [B, F * D] tensor: then the number of rows determines every shape."""
+        outputs = [output for output in self._outputs if isinstance(output, Tensor)]
+        return outputs if len(outputs) == len(self._outputs) else None
+
+    def clear(self) -> None:
+        """Discards the gradients so far."""
+        self._leaves = []
+
+    @contextmanager
+    def given(self, start: int, length: int) -> Iterator[None]:
+        """Context manager in which the modules return the embeddings of the rows start .. start + length."""
+        leaves: list[Tensor] = []
+        is_whole = length == self._n_rows
+        outputs = [_as_leaves(o if is_whole else _narrow(o, start, length), leaves) for o in self._outputs]
+        with self._in_modules(outputs, leaves):
+            yield
+
+    @contextmanager
+    def given_leaves(self, leaves: list[Tensor]) -> Iterator[None]:
+        """Context manager in which the modules return the given leaves, one for each output of `pooled`."""
+        with self._in_modules(leaves, leaves):
+            yield
+
+    def use_leaves(self, leaves: list[Tensor]) -> None:
+        """Takes the gradients of the whole batch from leaves that have them."""
+        self._leaves = [leaves]
+
+    @contextmanager
+    def _in_modules(self, outputs: list[Any], leaves: list[Tensor]) -> Iterator[None]:
+        for module, output in zip(self._modules, outputs, strict=True):
+            module.given = output
+        self._leaves.append(leaves)
+        try:
+            yield
+        finally:
+            for module in self._modules:
+                module.given = None
+
+    def backward(self, n_processes: int, is_finite: Tensor) -> None:
+        """Propagates the gradients of all micro-batches to the tables, which divide them by the number of processes.
+
+        Args:
+            n_processes: number of processes.
+            is_finite: [] bool; if it is false, the tables get gradients of zero.
+        """
+        embeddings, gradients = [], []
+        for tensor, *leaves in zip(self._tensors, *self._leaves, strict=True):
+            if not tensor.requires_grad:  # output of a module without features
+                continue
+            embeddings.append(tensor)
+            leaf_gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+            gradient = leaf_gradients[0] if len(leaf_gradients) == 1 else torch.cat(leaf_gradients)
+            gradient = _zeros_unless(is_finite, gradient)
+            gradients.append(gradient if n_processes == 1 else gradient * n_processes)
+        if embeddings:
+            torch.autograd.backward(embeddings, gradients)
+
+
+def _zeros_unless(is_finite: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient, or zeros; only a CPU, which has nothing to wait for, looks before it writes."""
+    if gradient.device.type == "cpu":
+        return gradient if is_finite else torch.zeros_like(gradient)
+    return gradient.masked_fill_(~is_finite, 0.0)
+
+
+def _tensors(output: Output) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else [jagged.values() for jagged in output.values()]
+
+
+def _narrow(output: Output, start: int, length: int) -> Output:
+    """The rows start .. start + length of an output."""
+    if isinstance(output, Tensor):
+        return output[start : start + length]
+    narrowed = {}
+    for name, jagged in output.items():
+        offsets = jagged.offsets()
+        values = jagged.values()[int(offsets[start]) : int(offsets[start + length])]
+        narrowed[name] = JaggedTensor(values=values, lengths=jagged.lengths()[start : start + length])
+    return narrowed
+
+
+def _as_leaves(output: Output, leaves: list[Tensor]) -> Output:
+    """The same values as new autograd leaves, which are appended to `leaves`."""
+
+    def new_leaf(tensor: Tensor) -> Tensor:
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1]
+
+    if isinstance(output, Tensor):
+        return new_leaf(output)
+    return {
+        name: JaggedTensor(values=new_leaf(jagged.values()), lengths=jagged.lengths())
+        for name, jagged in output.items()
+    }
