@@ -19,7 +19,7 @@ from ranking.model_config import DeepModelConfig, Role, Width
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
-from recsys.nn.jagged import equal_weights, mean_by_row, row_of_event, softmax_by_row, sum_by_row
+from recsys.nn.jagged import EventRows, equal_weights, mean_by_row, softmax_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
 from recsys.schema.resolved import Schema
 
@@ -93,17 +93,17 @@ class AttentionUnit(nn.Module):
         self.rest = MLP(hidden_dims[0], hidden_dims[1:], dropout=0.0, activation=activation)
         self.last = nn.Linear(self.rest.d_out, 1, bias=has_bias)
 
-    def forward(self, behaviour_TD: Tensor, target_BD: Tensor, row_T: Tensor) -> Tensor:
-        """Returns [T, 1] weights of [T, D] behaviours for the [B, D] targets of their rows, row_T.
+    def forward(self, behaviour_TD: Tensor, target_BD: Tensor, rows: EventRows) -> Tensor:
+        """Returns [T, 1] weights of [T, D] behaviours for the [B, D] targets of their rows.
 
         The first layer's term of the target is computed once per row, not once per behaviour:
         W [h, t, h - t, h * t] = (W_1 + W_3) h + (W_2 - W_3) t + W_4 (h * t).
         """
         w_behaviour, w_target, w_difference, w_product = self.first.weight.chunk(4, dim=1)
         target_term_BU = functional.linear(target_BD, w_target - w_difference, self.first.bias)
-        inputs_TX = concat([behaviour_TD, behaviour_TD * target_BD.index_select(0, row_T)])
+        inputs_TX = concat([behaviour_TD, behaviour_TD * rows.spread(target_BD)])
         behaviour_term_TU = functional.linear(inputs_TX, torch.cat([w_behaviour + w_difference, w_product], dim=1))
-        return self.last(self.rest(self.activation(behaviour_term_TU + target_term_BU.index_select(0, row_T))))
+        return self.last(self.rest(self.activation(behaviour_term_TU + rows.spread(target_term_BU))))
 
 
 class NumericSteps(nn.Module):
@@ -153,6 +153,7 @@ class DIN(nn.Module):
             )
         dim, std = config.embedding_dim, config.embedding_init_std
         tokens = [name for name in self.sequences if name not in n_steps]
+        self.max_lengths = n_steps | {s.name: s.max_length for s in schema.token_sequences}
         if unknown := [name for name in config.target_with if name not in schema.categorical or name == self.target]:
             raise InputError(
                 f"model.target_with: {unknown[0]!r} must be a categorical feature other than {self.target!r}"
@@ -209,7 +210,8 @@ class DIN(nn.Module):
             else:
                 jagged = events[name]
                 behaviour_TD = jagged.values()
-            sum_BD, match_B1 = self.pool(key, behaviour_TD, jagged.lengths(), target_BD)
+            rows = EventRows(jagged.lengths(), len(behaviour_TD), self.max_lengths[name])
+            sum_BD, match_B1 = self.pool(key, behaviour_TD, rows, target_BD)
             pooled.append(sum_BD)
             if self.has_match_scores:
                 scores.append(match_B1)
@@ -225,18 +227,16 @@ class DIN(nn.Module):
             head_inputs.append(torch.cat([score.float() for score in scores], dim=1))
         return self.head(self.mlp(x0_BX), *head_inputs), vectors
 
-    def pool(self, unit: str, behaviour_TD: Tensor, length_B: Tensor, target_BD: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, unit: str, behaviour_TD: Tensor, rows: EventRows, target_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the [B, D] weighted sums and the [B, 1] mean scores of the [T, D] behaviours of each row."""
-        n_rows = len(length_B)
-        row_T = row_of_event(length_B, len(behaviour_TD))
-        equal_weight_B1 = equal_weights(length_B, behaviour_TD.dtype).unsqueeze(1)
-        match_B1 = equal_weight_B1.new_zeros(n_rows, 1)
+        equal_weight_B1 = equal_weights(rows.length_B, behaviour_TD.dtype).unsqueeze(1)
+        match_B1 = equal_weight_B1.new_zeros(rows.n_rows, 1)
         if unit not in self.units:
-            weight_T1 = equal_weight_B1.index_select(0, row_T)
+            weight_T1 = rows.spread(equal_weight_B1)
         else:
-            weight_T1 = self.units[unit](behaviour_TD, target_BD, row_T).to(behaviour_TD.dtype)
+            weight_T1 = self.units[unit](behaviour_TD, target_BD, rows).to(behaviour_TD.dtype)
             if self.has_match_scores:
-                match_B1 = equal_weight_B1 * sum_by_row(weight_T1, row_T, n_rows)
+                match_B1 = equal_weight_B1 * rows.sum(weight_T1)
             if self.has_softmax:
-                weight_T1 = softmax_by_row(weight_T1.squeeze(1), row_T, n_rows).unsqueeze(1)
-        return sum_by_row(weight_T1 * behaviour_TD, row_T, n_rows), match_B1
+                weight_T1 = softmax_by_row(weight_T1.squeeze(1), rows.row_T, rows.n_rows).unsqueeze(1)
+        return rows.sum(weight_T1 * behaviour_TD), match_B1

@@ -237,10 +237,14 @@ class FTTransformer(nn.Module):
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
         embedded = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
         x_BFD = torch.cat([embedded, self.numeric(batch.dense)], dim=1)
+        if x_BFD.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+            x_BFD = x_BFD.to(torch.get_autocast_dtype("cuda"))  # a GPU's layers wait for memory more than for products
         if self.token_norm is not None:
             x_BFD = self.token_norm(x_BFD.flatten(1)).view_as(x_BFD)
         x_BFD = self.token_dropout(x_BFD)
-        return x_BFD if self.cls is None else torch.cat([self.cls.value.expand(len(batch), 1, -1), x_BFD], dim=1)
+        if self.cls is None:
+            return x_BFD
+        return torch.cat([self.cls.value.to(x_BFD.dtype).expand(len(batch), 1, -1), x_BFD], dim=1)
 
 
 class _Bias(nn.Module):

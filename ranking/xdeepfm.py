@@ -111,10 +111,11 @@ class _CINLayer(nn.Linear):
         n_computed = self.n_next if uses_inner_products else n_maps
         maps_OBD = self._maps(x_HBD, x0_FBD, n_computed) if n_computed else x_HBD[:0]
         if uses_inner_products:
-            inner_BX = torch.bmm(x_HBD.transpose(0, 1), x0_FBD.permute(1, 2, 0)).flatten(1)
-            n_missing = aligned(inner_BX.shape[1], weight.device.type) - inner_BX.shape[1]
-            if n_missing:
-                inner_BX, weight = (functional.pad(x, (0, n_missing)) for x in (inner_BX, weight))
+            fields_FBD = _filled(x0_FBD)
+            inner_BX = torch.bmm(x_HBD.transpose(0, 1), fields_FBD.permute(1, 2, 0)).flatten(1)
+            if len(fields_FBD) > len(x0_FBD):
+                pairs_OHF = weight.view(n_maps, len(x_HBD), len(x0_FBD))
+                weight = functional.pad(pairs_OHF, (0, len(fields_FBD) - len(x0_FBD))).flatten(1)
             out_BO = functional.linear(inner_BX, weight[n_computed:], bias[n_computed:] * x_HBD.shape[2])
         else:
             out_BO = maps_OBD[n_maps - self.n_out :].sum(2).T
@@ -126,10 +127,8 @@ class _CINLayer(nn.Linear):
         if x_HBD is x0_FBD:  # x_i x_j equals x_j x_i: compute each product once
             first, second = torch.triu_indices(n_fields, n_fields, device=weight.device)
             weight = weight[:, first * n_fields + second] + (first != second) * weight[:, second * n_fields + first]
-            n_missing = aligned(len(first), weight.device.type) - len(first)
-            if n_missing:  # pairs without a weight
-                weight, first, second = (functional.pad(x, (0, n_missing)) for x in (weight, first, second))
-            products_PBD = _pick(x0_FBD, first) * _pick(x0_FBD, second)
+            products_PBD = _pairs(x0_FBD, first, second)
+            weight = functional.pad(weight, (0, len(products_PBD) - len(first)))
         else:
             products_PBD = (x_HBD.unsqueeze(1) * x0_FBD.unsqueeze(0)).view(n_in * n_fields, *x0_FBD.shape[1:])
         flat_maps = weight @ products_PBD.flatten(1)
@@ -137,9 +136,20 @@ class _CINLayer(nn.Linear):
         return maps_OBD if self.is_linear else maps_OBD.relu()
 
 
-def _pick(x0_FBD: Tensor, index_P: Tensor) -> Tensor:
-    """The [P, B, D] fields of an index. On a GPU, indexing would sort the index in the backward pass."""
-    return x0_FBD.index_select(0, index_P) if x0_FBD.device.type == "cuda" else x0_FBD[index_P]
+def _pairs(x0_FBD: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The [P, B, D] products of the fields `first` and `second`, the upper triangle; on a GPU an aligned number of
+    them, the last ones zero, and by slices, because the gradient of an index adds up slowly there."""
+    if x0_FBD.device.type != "cuda":
+        return x0_FBD[first] * x0_FBD[second]
+    rows = [x0_FBD[number : number + 1] * x0_FBD[number:] for number in range(len(x0_FBD))]
+    n_missing = aligned(len(first), x0_FBD.device.type) - len(first)
+    return torch.cat([*rows, x0_FBD.new_zeros(n_missing, *x0_FBD.shape[1:])])
+
+
+def _filled(x0_FBD: Tensor) -> Tensor:
+    """The fields, and fields of zeros up to an aligned number of them."""
+    n_missing = aligned(len(x0_FBD), x0_FBD.device.type) - len(x0_FBD)
+    return torch.cat([x0_FBD, x0_FBD.new_zeros(n_missing, *x0_FBD.shape[1:])]) if n_missing else x0_FBD
 
 
 class XDeepFM(nn.Module):

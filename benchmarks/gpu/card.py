@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 _SIDE = {"cuda": 8192, "cpu": 512}
@@ -70,10 +71,11 @@ def profiled(work: Callable[[], object], n: int, device: torch.device) -> Profil
         wait(device)
     events = profiler.key_averages()
     counts = Counter({event.key: event.count for event in events})
-    kernels = sorted(events, key=lambda event: -event.self_device_time_total)
+    kernels = [e for e in events if e.device_type == DeviceType.CUDA and not getattr(e, "is_user_annotation", False)]
+    kernels.sort(key=lambda event: -event.self_device_time_total)
     return Profile(
         launches=sum(counts[name] for name in _LAUNCHES) / n,
         waits=(sum(counts[name] for name in _WAITS) - 1) / n,  # the last one is that of this function
-        busy_ms=sum(event.self_device_time_total for event in events) / 1e3 / n,
+        busy_ms=sum(kernel.self_device_time_total for kernel in kernels) / 1e3 / n,
         longest=[(e.key[:80], round(e.self_device_time_total / 1e3 / n, 4), e.count / n) for e in kernels[:14]],
     )

@@ -1,11 +1,13 @@
-"""Look-ups of a single process: its ids are where its tables are, so they are not exchanged.
+"""Look-ups of a single process: its ids are where its tables are, and its gradients are those of all processes.
 
-TorchRec's exchange asks the device how many ids each process gets, and the host waits for the answer in every step.
+TorchRec's exchange asks the device how many ids each process gets, and the host waits for the answer in every step. Its
+replicated tables are in a DistributedDataParallel, which copies and sums their gradients.
 """
 
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torchrec import KeyedJaggedTensor
 from torchrec.distributed.sharding.tw_sharding import TwSparseFeaturesDist
 from torchrec.distributed.types import NoWait, ShardedModule
@@ -19,11 +21,14 @@ class _Stay(nn.Module):
         return NoWait(NoWait(ids))
 
 
-def keep_ids_local(model: nn.Module) -> None:
-    """Removes the exchange of ids from the table-wise sharded modules of a model in a single process."""
+def keep_local(model: nn.Module) -> None:
+    """Removes the exchange of ids and of gradients from the sharded modules of a model in a single process."""
     for module in model.modules():
         if isinstance(module, ShardedModule):
             _replace_on_creation(module)
+            for number, lookup in enumerate(module._lookups):
+                if isinstance(lookup, DistributedDataParallel):
+                    module._lookups[number] = lookup.module
 
 
 def _replace_on_creation(module: Any) -> None:

@@ -11,7 +11,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardedModule
 
 from recsys.distributed.config import EmbeddingTraining
-from recsys.distributed.local import keep_ids_local
+from recsys.distributed.local import keep_local
 from recsys.distributed.planning import Cluster, attach_optimizers, find_tables, make_planner, sharders
 from recsys.nn.embeddings import Embeddings
 from recsys.system.world import World
@@ -45,7 +45,7 @@ def shard(model: nn.Module, config: EmbeddingTraining, seed: int, batch_size: in
         model, device=world.device, plan=plan, sharders=sharders(), init_data_parallel=False, init_parameters=False
     )
     if world.size == 1:
-        keep_ids_local(sharded)
+        keep_local(sharded)
     _move_dense(sharded, world.device)
     initialize_tables(model, seed)
     return sharded

@@ -3,8 +3,12 @@
 Shapes: B rows of a batch, T events of all rows, L events of the longest row, D width.
 """
 
+from typing import Any, cast
+
+import fbgemm_gpu  # noqa: F401 (registers its operators)
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def row_of_event(length_B: Tensor, n_events: int) -> Tensor:
@@ -16,6 +20,72 @@ def row_of_event(length_B: Tensor, n_events: int) -> Tensor:
 def sum_by_row(x_TD: Tensor, row_T: Tensor, n_rows: int) -> Tensor:
     """[T, D] to [B, D]: the sum over each row's events; zeros for a row without events."""
     return x_TD.new_zeros(n_rows, *x_TD.shape[1:]).index_add(0, row_T, x_TD)
+
+
+class EventRows:
+    """The rows of jagged events: spreads vectors of rows to their events, and sums events by row.
+
+    On a GPU, sums of gathered vectors would be atomic additions; there the sums go through padded rows.
+
+    Args:
+        length_B: number of events of each row.
+        n_events: T.
+        max_length: most events that a row may have.
+    """
+
+    def __init__(self, length_B: Tensor, n_events: int, max_length: int) -> None:
+        self.length_B, self.n_rows = length_B, len(length_B)
+        self.row_T = row_of_event(length_B, n_events)
+        self._max_length = max_length
+        self._offsets = functional.pad(length_B.cumsum(0), (1, 0)) if length_B.device.type == "cuda" else None
+
+    def spread(self, x_BD: Tensor) -> Tensor:
+        """[B, D] to [T, D]: the vector of each event's row."""
+        if self._offsets is None:
+            return x_BD.index_select(0, self.row_T)
+        return cast(Tensor, _Spread.apply(x_BD, self.row_T, self._offsets, self._max_length))
+
+    def sum(self, x_TD: Tensor) -> Tensor:
+        """[T, D] to [B, D]: the sum over each row's events; zeros for a row without events."""
+        if self._offsets is None:
+            return sum_by_row(x_TD, self.row_T, self.n_rows)
+        return cast(Tensor, _Sum.apply(x_TD, self.row_T, self._offsets, self._max_length))
+
+
+def _padded_sum(x_TD: Tensor, offsets: Tensor, max_length: int) -> Tensor:
+    """[T, D] to [B, D]: sums by row in float32."""
+    padded_BLD = torch.ops.fbgemm.jagged_to_padded_dense(x_TD, [offsets], [max_length], 0.0)
+    sum_BD: Tensor = padded_BLD.sum(dim=1, dtype=torch.float32).to(x_TD.dtype)
+    return sum_BD
+
+
+class _Spread(torch.autograd.Function):
+    """The autograd function of `EventRows.spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor, row_T: Tensor, offsets: Tensor, max_length: int) -> Tensor:
+        ctx.save_for_backward(offsets)
+        ctx.max_length = max_length
+        return x_BD.index_select(0, row_T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (offsets,) = ctx.saved_tensors
+        return _padded_sum(gradients[0].contiguous(), offsets, ctx.max_length), None, None, None
+
+
+class _Sum(torch.autograd.Function):
+    """The autograd function of `EventRows.sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, row_T: Tensor, offsets: Tensor, max_length: int) -> Tensor:
+        ctx.save_for_backward(row_T)
+        return _padded_sum(x_TD.contiguous(), offsets, max_length)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (row_T,) = ctx.saved_tensors
+        return gradients[0].index_select(0, row_T), None, None, None
 
 
 def mean_by_row(x_TD: Tensor, length_B: Tensor) -> Tensor:

@@ -100,6 +100,8 @@ class Trainer:
             console.print("this device does not support bf16: training in fp32", style="yellow")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
         n_compiled = n_compiled_rows(config, model, len(self._rows), world)
+        if n_compiled is not None and world.device.type == "cuda":
+            self._optimizers.use_graph()
         precision = self._progress.precision
         self._step = Step(task.objective, self._mixout, precision, config.micro_batches, world, n_compiled)
         self._batches, self._evaluated = self._readers()

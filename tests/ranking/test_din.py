@@ -6,6 +6,7 @@ from ranking.din import DIN, AttentionUnit, DINConfig, NumericSteps
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.nn.dice import Dice
+from recsys.nn.jagged import EventRows
 from tests.helpers.din import forward
 from tests.helpers.sharded import with_tables
 
@@ -15,7 +16,7 @@ def test_attention_weights_by_numpy() -> None:
     torch.manual_seed(0)
     unit = AttentionUnit(3, (5, 4), "relu")
     behaviour, target, row = torch.randn(6, 3), torch.randn(2, 3), torch.tensor([0, 0, 1, 1, 1, 1])
-    found = unit(behaviour, target, row).detach().numpy()
+    found = unit(behaviour, target, EventRows(torch.tensor([2, 4]), 6, 5)).detach().numpy()
     w = {name: value.detach().numpy() for name, value in unit.named_parameters()}
     for k in range(6):
         h, t = behaviour[k].numpy(), target[row[k]].numpy()
@@ -72,14 +73,16 @@ def test_pooling_row_by_row(with_target: PreparedDataset, pooling: str) -> None:
     with torch.no_grad():
         events = model.events(batch)
         target, seen = events["shop"].values(), events["seen"]
-        found, _ = model.pool("seen", seen.values(), seen.lengths(), target)
+        found, _ = model.pool("seen", seen.values(), EventRows(seen.lengths(), len(seen.values()), 5), target)
         for row, own in enumerate(seen.to_dense()):
             if len(own) == 0:
                 expected = torch.zeros(4)
             elif pooling == "mean":
                 expected = own.mean(0)
             else:
-                weights = model.units["seen"](own, target[row : row + 1], torch.zeros(len(own), dtype=torch.long))
+                weights = model.units["seen"](
+                    own, target[row : row + 1], EventRows(torch.tensor([len(own)]), len(own), 5)
+                )
                 expected = (weights * own).sum(0)
             assert torch.allclose(found[row], expected, atol=1e-5)
 
@@ -121,12 +124,13 @@ def test_match_scores_bypass_the_mlp(with_target: PreparedDataset, softmax: bool
     with torch.no_grad():
         scores = torch.zeros(30, 2)
         for row, own in enumerate(found.events["seen"].to_dense()):
-            target, own_rows = target_BD[row : row + 1], torch.zeros(len(own), dtype=torch.long)
+            target, own_rows = target_BD[row : row + 1], EventRows(torch.tensor([len(own)]), len(own), 5)
             scores[row, 0] = model.units["seen"](own, target, own_rows).mean() if len(own) else 0.0
         steps = found.batch.sequences["steps"]
         place, value = steps.values().long(), steps.weights()
         row_T = torch.repeat_interleave(torch.arange(30), steps.lengths().long())
-        weights = model.units["steps"](model.steps["steps"](place, value), target_BD, row_T)
+        rows = EventRows(steps.lengths(), len(place), 3)
+        weights = model.units["steps"](model.steps["steps"](place, value), target_BD, rows)
         for row in range(30):
             scores[row, 1] = weights[row_T == row].mean()
         assert (scores[:, 0] == 0).any()

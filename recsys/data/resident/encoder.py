@@ -7,6 +7,7 @@ T tokens of a sequence in all rows.
 """
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch
 from recsys.data.resident.draws import as_fraction, mix
 from recsys.data.resident.rows import ResidentRows
+from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
 from recsys.data.transforms import NumericTransformer, QuantileNormal
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
@@ -47,9 +49,16 @@ class ResidentBatches:
             feature.name: torch.tensor([measured[name] for name in feature.columns], device=device)
             for feature in self._schema.column_sequences
         }
+        self._numbers: WeakKeyDictionary[Rows, Tensor] = WeakKeyDictionary()
         self._shares = None if unseen is None else torch.from_numpy(unseen.shares).to(device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other streams read them
+
+    def numbers(self, rows: Rows) -> Tensor:
+        """Returns the [n] int64 row numbers of a set of rows on the device; the first call computes them."""
+        if rows not in self._numbers:
+            self._numbers[rows] = torch.from_numpy(rows.numbers()).to(self.rows.device)
+        return self._numbers[rows]
 
     def lengths(self, row: Tensor, sequence: str) -> Tensor:
         """Returns the [B] int64 lengths of a sequence of [B] rows."""

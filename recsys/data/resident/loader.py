@@ -81,7 +81,7 @@ class ResidentLoader(BatchOrder):
     @torch.no_grad()
     def __iter__(self) -> Iterator[Batch]:
         device, shuffle = self._batches.rows.device, self._shuffle
-        row = torch.from_numpy(self._rows.numbers()).to(device)
+        row = self._batches.numbers(self._rows)
         if shuffle is not None:
             row = row.index_select(0, permuted(shuffle, device))
         counts = {name: self._count(row, name) for name in self._sequences}

@@ -48,7 +48,7 @@ class Compiled:
 
     def __init__(self, objective: Objective, n_rows: int) -> None:
         self._objective, self._n_rows = objective, n_rows
-        self._compiled = torch.compile(objective, dynamic=False if has_fixed_shapes(objective.model) else None)
+        self._compiled = torch.compile(objective, dynamic=not has_fixed_shapes(objective.model))
         self._is_on = True
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -101,7 +101,7 @@ class DenseGraphs:
             parameter.grad = None
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may pin batches
             loss = self._compute(static, lambda: looked_up.given_leaves(leaves), n_rows)
         return _Graph(graph, static, leaves, [parameter.grad for parameter in self._dense], loss)
 
@@ -115,3 +115,45 @@ def _copy(batch: Batch, static: Batch) -> None:
     torch._foreach_copy_(targets, sources)
     static.is_real.copy_(batch.is_real)
     static.row.copy_(batch.row)
+
+
+class UpdateGraph:
+    """Runs the update of the weights as a CUDA graph, from the fourth step on.
+
+    Args:
+        update: updates tensors by their gradients; leaves them as they are if the [] bool it gets is false. It returns
+            the [] norm of the gradients.
+        tensors: what it updates.
+    """
+
+    def __init__(self, update: Callable[[Tensor | None], Tensor], tensors: Sequence[Tensor]) -> None:
+        self._update, self._tensors = update, list(tensors)
+        self._n_runs = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._gradients: list[Tensor] = []
+        self._norm = torch.zeros((), device=self._tensors[0].device)
+        self._is_finite = torch.ones((), dtype=torch.bool, device=self._tensors[0].device)
+
+    def run(self, is_finite: Tensor | None) -> Tensor:
+        """Updates the tensors; returns the [] norm of the gradients."""
+        gradients = [tensor.grad for tensor in self._tensors if tensor.grad is not None]
+        self._n_runs += 1
+        if self._n_runs <= _RUNS_BEFORE_CAPTURE or len(gradients) < len(self._tensors):
+            return self._update(is_finite)
+        if self._graph is None:
+            self._graph = self._record(gradients)
+        torch._foreach_copy_(self._gradients, gradients)
+        if is_finite is not None:
+            self._is_finite.copy_(is_finite)
+        self._graph.replay()
+        return self._norm
+
+    def _record(self, gradients: list[Tensor]) -> torch.cuda.CUDAGraph:
+        self._gradients = [gradient.clone() for gradient in gradients]
+        for tensor, gradient in zip(self._tensors, self._gradients, strict=True):
+            tensor.grad = gradient
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._norm.copy_(self._update(self._is_finite))
+        return graph

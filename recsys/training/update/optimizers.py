@@ -4,13 +4,14 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 
 from recsys.distributed.fused import RowL2
 from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
 from recsys.training.config import MAX_FLOAT32, FitConfig
+from recsys.training.update.graphs import UpdateGraph
 
 
 class Optimizers:
@@ -41,25 +42,45 @@ class Optimizers:
         no_decay = {id(p) for m in model.modules() if getattr(m, "no_decay", False) for p in m.parameters()}
         decayed = [p for p in dense if p.ndim >= 2 and id(p) not in no_decay]
         self.matrices = [self.names[id(p)] for p in decayed]
-        undecayed = [p for p in dense if p.ndim < 2 or id(p) in no_decay] + self._tables
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+        undecayed = [p for p in dense if p.ndim < 2 or id(p) in no_decay]
+        batches = {id(batch): (batch, table.shape[1]) for table in self._tables for batch in [_batch_of(table)]}
+        self._table_batches = list(batches.values())
+        """The tables that fbgemm looks up at once as one tensor, and their width."""
+        self.updated = [*decayed, *undecayed, *(batch for batch, _ in self._table_batches)]
+        """The tensors that AdamW updates."""
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": self.updated[len(decayed) :], "weight_decay": 0.0},
+        ]
         self.dense = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.fused = model.fused_optimizer
         if config.embeddings.l2 > MAX_FLOAT32:
             raise InputError(f"trainer.embeddings.l2 must be at most {MAX_FLOAT32:g}, got {config.embeddings.l2:g}")
         self._row_l2 = RowL2(model, config.embeddings.l2)
-        self.parameters = [*decayed, *undecayed]
+        self.parameters = [*decayed, *undecayed, *self._tables]
+        """All parameters that AdamW updates, each table by itself."""
         self.norm = torch.zeros(())
         """Gradient norm of the last step, before clipping."""
+        self._graph: UpdateGraph | None = None
         self.is_finite: torch.Tensor | None = None
         """[] bool: whether the gradients are finite; `step` changes no weight if they are not. None if they are."""
+
+    def use_graph(self) -> None:
+        """Runs AdamW's update as a CUDA graph."""
+        rate = torch.tensor(self._config.learning_rate, device=self.updated[0].device)
+        for group in self.dense.param_groups:
+            group["lr"], group["capturable"] = rate, True
+        self._graph = UpdateGraph(self._update, self.updated)
 
     def set_rates(self, step: int) -> dict[str, float]:
         """Sets and returns the learning rates of a step; call it before the backward pass."""
         factor = schedule(step, self._n_steps, self._config)
         rates = {"dense": self._config.learning_rate * factor}
         for group in self.dense.param_groups:
-            group["lr"] = rates["dense"]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rates["dense"])
+            else:
+                group["lr"] = rates["dense"]
         if self.fused.param_groups:
             rates["fused"] = self._config.embeddings.fused_learning_rate * factor
             for group in self.fused.param_groups:
@@ -73,15 +94,22 @@ class Optimizers:
 
     def step(self) -> None:
         """Updates the parameters, except fused tables, which the backward pass updates."""
+        update = self._update if self._graph is None else self._graph.run
+        self.norm = update(self.is_finite)
+        self._row_l2.step(self.is_finite)
+
+    def _update(self, is_finite: Tensor | None) -> Tensor:
+        """AdamW's update, after the penalty and the limit of the gradients; returns their norm before the limit."""
         l2 = self._config.embeddings.l2
         if l2:
-            for table in self._tables:
-                add_l2_of_touched_rows(table, l2)
-        self.norm = nn.utils.clip_grad_norm_(self.parameters, self._config.gradient_clip or math.inf)
-        if self.is_finite is not None:
-            self.dense.found_inf = (~self.is_finite).float()  # the fused kernel then leaves weights and moments alone
+            for tables, width in self._table_batches:
+                if tables.grad is not None:
+                    add_l2_of_touched_rows(tables.view(-1, width), tables.grad.view(-1, width), l2)
+        norm = nn.utils.clip_grad_norm_(self.updated, self._config.gradient_clip or math.inf)
+        if is_finite is not None:
+            self.dense.found_inf = (~is_finite).float()  # the fused kernel then leaves weights and moments alone
         self.dense.step()
-        self._row_l2.step(self.is_finite)
+        return norm
 
 
 def sharded_parameter_names(model: DistributedModelParallel) -> set[str]:
@@ -95,11 +123,21 @@ def sharded_parameter_names(model: DistributedModelParallel) -> set[str]:
 
 
 @torch.no_grad()
-def add_l2_of_touched_rows(table: nn.Parameter, l2: float) -> None:
-    """Adds l2 w to the nonzero rows of the gradient, which is already summed over all processes."""
-    if table.grad is not None:
-        touched = (table.grad != 0).any(dim=1, keepdim=True)
-        table.grad.addcmul_(table, touched.to(table.dtype), value=l2)
+def add_l2_of_touched_rows(rows: Tensor, gradient: Tensor, l2: float) -> None:
+    """Adds l2 w to the nonzero rows of a gradient, which is already summed over all processes.
+
+    Args:
+        rows: [n, D] rows w of tables.
+        gradient: [n, D], changed in place.
+        l2: factor of the penalty.
+    """
+    touched = (gradient != 0).any(dim=1, keepdim=True)
+    gradient.addcmul_(rows, touched.to(rows.dtype), value=l2)
+
+
+def _batch_of(table: Tensor) -> Tensor:
+    """The tensor of all tables that fbgemm looks up at once, of which a table is a slice; else the table itself."""
+    return getattr(table, "_original_tensor", table)
 
 
 def schedule(step: int, n_steps: int, config: FitConfig) -> float:
@@ -124,11 +162,22 @@ def schedule(step: int, n_steps: int, config: FitConfig) -> float:
 def dense_state(optimizers: Optimizers) -> dict[str, Any]:
     """AdamW's state by parameter name, the same on every process; initialized if no step was made yet."""
     state: dict[str, Any] = {}
-    for parameter in optimizers.parameters:
-        moments = optimizers.dense.state[parameter]
+    for tensor in optimizers.updated:
+        moments = optimizers.dense.state[tensor]
         if not moments:
-            moments["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            moments["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            moments["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        state[optimizers.names[id(parameter)]] = {key: moments[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments["step"] = torch.zeros((), dtype=torch.float32, device=tensor.device)
+            moments["exp_avg"] = torch.zeros_like(tensor, memory_format=torch.preserve_format)
+            moments["exp_avg_sq"] = torch.zeros_like(tensor, memory_format=torch.preserve_format)
+    for parameter in optimizers.parameters:
+        moments = optimizers.dense.state[_batch_of(parameter)]
+        means = {key: _slice_of(moments[key], parameter) for key in ("exp_avg", "exp_avg_sq")}
+        state[optimizers.names[id(parameter)]] = {"step": moments["step"], **means}
     return state
+
+
+def _slice_of(whole: Tensor, table: Tensor) -> Tensor:
+    """The part of a tensor like `_batch_of(table)` that belongs to a table."""
+    if whole.shape == table.shape:
+        return whole
+    start = table.storage_offset() - _batch_of(table).storage_offset()
+    return whole[start : start + table.numel()].view(table.shape)

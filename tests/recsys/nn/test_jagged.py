@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from recsys.nn.jagged import PaddedRows, mean_by_row, row_of_event, softmax_by_row, sum_by_row
+from recsys.nn.jagged import EventRows, PaddedRows, mean_by_row, row_of_event, softmax_by_row, sum_by_row
 
 LENGTHS = torch.tensor([2, 0, 3, 0])
 EVENTS = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0], [9.0, 1.0]])
@@ -29,3 +30,19 @@ def test_unpad_inverts_pad() -> None:
     assert x[1].tolist() == [[0, 0], [0, 0], [0, 0]]
     assert x[0].tolist() == [[1, 2], [3, 4], [0, 0]]
     assert torch.equal(padded.unpad(x), EVENTS)
+
+
+@pytest.mark.parametrize("name", ["spread", "sum"])
+def test_sums_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
+    """Through padded rows, with gradients."""
+    lengths = torch.tensor([2, 0, 3, 1])
+    results = []
+    for is_padded in (False, True):
+        rows = EventRows(lengths, 6, 4)
+        rows._offsets = torch.tensor([0, 2, 2, 5, 6]) if is_padded else None
+        x = torch.arange(24.0).view(-1, 3 if name == "spread" else 4)[: 4 if name == "spread" else 6].requires_grad_()
+        y = getattr(rows, name)(x)
+        (y * torch.arange(y.numel()).view_as(y)).sum().backward()
+        results.append((y.detach(), x.grad))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)

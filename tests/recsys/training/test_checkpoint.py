@@ -49,6 +49,7 @@ def test_resumed_fit_starts_at_the_last_checkpoint(
 ) -> None:
     config = quick(checkpoint_every_s=1e-9)
     killed = trainer_of(small, "fold_0", config, tmp_path)
+    killed._report_every = 10
     kill_at(killed, 44)
     with pytest.raises(Killed):
         killed.fit()
