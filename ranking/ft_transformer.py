@@ -179,9 +179,11 @@ class Block(nn.Module):
         n_missing = aligned(d_ffn, x_BQD.device.type) - d_ffn
         weight, bias = self.ffn_in.weight, self.ffn_in.bias
         if n_missing:  # units of zeros after each half
-            weight = functional.pad(weight.view(2, d_ffn, -1), (0, 0, 0, n_missing)).flatten(0, 1)
-            bias = functional.pad(bias.view(2, d_ffn), (0, n_missing)).flatten()
-        value, gate = functional.linear(x_BQD, weight, bias).chunk(2, dim=2)
+            filled = functional.pad(weight.view(2, d_ffn, -1), (0, 0, 0, n_missing)).flatten(0, 1)
+            filled_bias = functional.pad(bias.view(2, d_ffn), (0, n_missing)).flatten()
+            value, gate = functional.linear(x_BQD, filled, filled_bias).chunk(2, dim=2)
+        else:
+            value, gate = self.ffn_in(x_BQD).chunk(2, dim=2)
         return self.ffn_out(self.dropout(value * functional.relu(gate)))
 
 

@@ -1,11 +1,15 @@
 """Progress and report of a fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.precision import Precision
+from recsys.system.world import World
 
 OnEpoch = Callable[[float | None], None]
 """Called after each epoch with the monitored value, or None without one; it may raise to end the fit."""
@@ -57,6 +61,23 @@ class Progress:
     def n_epochs_since_best(self) -> int:
         """Number of epochs since the best epoch."""
         return len(self.epochs) - 1 - self.best_epoch
+
+
+def random_state(world: World) -> dict[str, Tensor]:
+    """The states of this process's random number generators, by names that differ between processes."""
+    states = {f"{world.rank}/cpu": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        states[f"{world.rank}/cuda"] = torch.cuda.get_rng_state(world.device)
+    return {f"of_{world.size}/{key}": value for key, value in states.items()}
+
+
+def set_random_state(states: Mapping[str, Tensor], world: World) -> None:
+    """Sets this process's random number generators to `random_state` or to a part of it."""
+    for key, value in states.items():
+        if key.endswith("cpu"):
+            torch.set_rng_state(value)
+        else:
+            torch.cuda.set_rng_state(value, world.device)
 
 
 @dataclass

@@ -12,16 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchrec.distributed.planner.types import PlannerError
 
 from recsys.data.batch import Batch
-from recsys.data.resident.encoder import ResidentBatches
-from recsys.data.resident.loader import AnyBatches, AnyLoader, open_loader, resident_batches
-from recsys.data.resident.rows import ResidentRows, fits_on
+from recsys.data.resident.loader import AnyLoader, choose_readers, open_loader
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
-from recsys.distributed.fused import set_fused_step
-from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
@@ -32,15 +27,18 @@ from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning, monitored_text
 from recsys.training.log import Log
 from recsys.training.predict import evaluate, predict, sequences_of
-from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
+from recsys.training.state import (
+    Epoch,
+    FitReport,
+    OnEpoch,
+    Progress,
+    ignore_epoch,
+    random_state,
+    set_random_state,
+)
 from recsys.training.task import Task, click_task
-from recsys.training.update.averaging import WeightAverage, averaged_tensors
-from recsys.training.update.compiled import n_compiled_rows
 from recsys.training.update.finite import check_scores, check_weights
-from recsys.training.update.mixout import Mixout
-from recsys.training.update.optimizers import Optimizers, dense_state
-from recsys.training.update.pipeline import build_pipeline
-from recsys.training.update.step import Step
+from recsys.training.update.updater import Updater
 
 _REPORT_EVERY = {"cpu": 10, "cuda": 50}
 """Steps between reports, for which the host waits for the device."""
@@ -90,22 +88,13 @@ class Trainer:
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows to train on: add rows")
         self._n_batches = -(-len(self._rows) // config.batch_size)
-        self._sharded = self._shard(model)
         self.model = model
-        self._optimizers = Optimizers(self._sharded, config, self._n_batches * config.epochs)
-        self._mixout = Mixout(model, self._optimizers.matrices, config.mixout)
-        self._average = WeightAverage(averaged_tensors(model, self._optimizers), config.weight_average)
         self._progress = Progress(precision=config.precision, micro_batches=config.micro_batches)
         if config.precision == "bf16" and not supports_bf16(world.device):
             console.print("this device does not support bf16: training in fp32", style="yellow")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
-        n_compiled = n_compiled_rows(config, model, len(self._rows), world)
-        if n_compiled is not None and world.device.type == "cuda":
-            self._optimizers.use_graph()
-        precision = self._progress.precision
-        self._step = Step(task.objective, self._mixout, precision, config.micro_batches, world, n_compiled)
-        self._batches, self._evaluated = self._readers()
-        self._pipeline = build_pipeline(self._step, self._optimizers, world)
+        self._updater = Updater(task.objective, config, self._progress.precision, len(self._rows), world)
+        self._batches, self._evaluated = choose_readers(task.batches, split, config.data, world.device)
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
         self._report_every = _REPORT_EVERY.get(world.device.type, 10)
@@ -125,8 +114,8 @@ class Trainer:
         while progress.epoch < n_epochs:
             epoch = self._run_epoch()
             progress.epochs.append(epoch)
-            with self._average.in_place():
-                check_weights(self._sharded.state_dict(), self._world)
+            with self._updater.average.in_place():
+                check_weights(self._updater.sharded.state_dict(), self._world)
                 if patience is None:
                     progress.best_epoch = progress.epoch
                 else:
@@ -140,12 +129,12 @@ class Trainer:
             if progress.epoch < n_epochs:
                 self._save_if_due()
         if patience is None:
-            with self._average.in_place():
+            with self._updater.average.in_place():
                 first_batch = self._rows(np.arange(min(len(self._rows), self._config.batch_size)))
                 self.predict(ListedRows(first_batch), "checking")  # finite weights may give infinite scores
-                save_tensors(self._weights, self._sharded.state_dict(), self._world)
-        if progress.n_epochs_since_best or self._average.means:
-            load_tensors(self._weights, self._sharded.state_dict())
+                save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
+        if progress.n_epochs_since_best or self._updater.average.means:
+            load_tensors(self._weights, self._updater.sharded.state_dict())
         return FitReport(self.link, len(self._rows), progress)
 
     def clean_up(self) -> None:
@@ -161,31 +150,11 @@ class Trainer:
         size, precision = self._config.eval_batch_size, self._progress.precision
         return check_scores(predict(self.model, self._evaluated, rows, size, precision, self._world, name))
 
-    def _readers(self) -> tuple[AnyBatches, AnyBatches]:
-        """Makes what reads batches for training and for evaluation: of rows on the device if they fit there."""
-        task, split, wanted = self._task, self._split, self._config.data
-        device = self._world.device
-        if wanted == "host" or (wanted == "auto" and not fits_on(device, split.store)):
-            return task.batches, split
-        rows = ResidentRows.of(split.store, device)
-        return resident_batches(task.batches, rows) or task.batches, ResidentBatches(split, rows)
-
     def loader(self, epoch: int, first: int = 0) -> AnyLoader:
         """Returns the loader of an epoch's batches, from batch number `first` on."""
         config, sequences = self._config, sequences_of(self.model)
         shuffle = Permutation(len(self._rows), config.seed, EPOCH_STREAM, epoch)
         return open_loader(self._batches, self._rows, config.batch_size, sequences, shuffle, first, self._world)
-
-    def _shard(self, model: nn.Module) -> nn.Module:
-        """Shards the tables; a batch has at most all rows."""
-        config, batch_size = self._config, min(self._config.batch_size, len(self._rows))
-        try:
-            return shard(model, config.embeddings, config.seed, -(-batch_size // self._world.size), self._world)
-        except PlannerError as error:
-            raise InputError(
-                "the embedding tables do not fit in memory: lower model.embedding_dim or trainer.batch_size, raise "
-                "prepare.min_count, or use more processes"
-            ) from error
 
     def _run_epoch(self) -> Epoch:
         config, progress, start = self._config, self._progress, time.perf_counter()
@@ -201,7 +170,7 @@ class Trainer:
             while progress.batch < self._n_batches:
                 n_rows = loader.n_rows(progress.batch)
                 loss, rates = self.update(batches, n_rows)
-                loss_sum += torch.where(self._step.finite.is_finite, loss.double() * n_rows, 0.0)
+                loss_sum += torch.where(self._updater.step.finite.is_finite, loss.double() * n_rows, 0.0)
                 progress.batch += 1
                 n_since_report += n_rows
                 if progress.step % self._report_every == 0 or progress.batch == self._n_batches:
@@ -212,10 +181,7 @@ class Trainer:
                     progress.waited_s = at_start[1] + loader.waited_s
                     if progress.batch < self._n_batches:
                         self._save_if_due()
-        self._pipeline.detach()
-        for tensor in (*self.model.buffers(), *self._average.means.values()):
-            if tensor.is_floating_point():  # each process has running statistics of its own rows
-                self._world.all_reduce(tensor).div_(self._world.size)
+        self._updater.end_epoch()
         mean_loss = progress.loss_sum / len(self._rows)
         self._log.scalar("train/epoch_loss", mean_loss, progress.step)
         return Epoch(mean_loss, progress.seconds, progress.waited_s)
@@ -228,11 +194,9 @@ class Trainer:
             n_rows: rows of this batch over all processes.
         """
         progress = self._progress
-        rates = self._optimizers.set_rates(progress.step)
-        loss = self._pipeline.run(batches, n_rows)
-        progress.micro_batches = self._step.micro_batches
+        loss, rates = self._updater.run(batches, n_rows, progress.step)
+        progress.micro_batches = self._updater.step.micro_batches
         progress.step += 1
-        self._average.update(progress.step)
         return loss, rates
 
     def _report_step(self, loss: Tensor, loss_sum: Tensor, rates: dict[str, float], line: ProgressLine) -> float:
@@ -242,12 +206,12 @@ class Trainer:
             DivergenceError: if a batch since the last report was not finite in fp32.
         """
         progress, step = self._progress, self._progress.step
-        on_device = [loss, self._optimizers.norm, loss_sum, self._step.finite.count()]
+        on_device = [loss, self._updater.optimizers.norm, loss_sum, self._updater.step.finite.count()]
         value, norm, total, n_bad = torch.stack([tensor.double() for tensor in on_device]).tolist()  # the host waits
         progress.n_skipped += int(n_bad)
-        self._step.settle(int(n_bad))
-        if self._step.precision != progress.precision:
-            progress.precision, progress.fell_back_at_step = self._step.precision, step
+        self._updater.step.settle(int(n_bad))
+        if self._updater.step.precision != progress.precision:
+            progress.precision, progress.fell_back_at_step = self._updater.step.precision, step
         self._log.scalar("train/loss", value, step)
         self._log.scalar("train/gradient_norm", norm, step)
         for optimizer, rate in rates.items():
@@ -271,7 +235,7 @@ class Trainer:
                 self._log.table_norms(name, module.state_dict(), progress.step)
         if progress.best_value is None or epoch.monitored > progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
-            save_tensors(self._weights, self._sharded.state_dict(), self._world)
+            save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
 
     def _measure_clicks(self, epoch: Epoch) -> Mapping[str, float]:
         """Computes the click metrics of the monitored rows; stores their composite in the epoch."""
@@ -286,29 +250,17 @@ class Trainer:
         return metrics.defined()
 
     def _print(self, epoch: Epoch) -> None:
-        speed = len(self._rows) / epoch.seconds
-        monitored = (
+        number = f"epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
+        watched = (
             "" if epoch.monitored is None else f"  monitored {monitored_text(epoch.monitored, self._metrics or {})}"
         )
-        number = f"epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
-        console.print(
-            f"{self._name}  {number}  loss {epoch.loss:.4f}{monitored}"
-            f"  {speed:,.0f} rows/s  data wait {100 * epoch.waited_s / epoch.seconds:.1f} %"
-        )
+        speed, waited = len(self._rows) / epoch.seconds, epoch.waited_s / epoch.seconds
+        text = f"{self._name}  {number}  loss {epoch.loss:.4f}{watched}  {speed:,.0f} rows/s"
+        console.print(f"{text}  data wait {waited:.1%}".replace("%", " %"))
 
     def _state(self) -> dict[str, Any]:
         """Every tensor that training changes; loading a checkpoint into them resumes training."""
-        rng = {f"{self._world.rank}/cpu": torch.get_rng_state()}
-        if self._world.device.type == "cuda":
-            rng[f"{self._world.rank}/cuda"] = torch.cuda.get_rng_state(self._world.device)
-        state = {
-            "model": self._sharded.state_dict(),
-            "dense_optimizer": dense_state(self._optimizers),
-            "fused_optimizer": self._optimizers.fused.state_dict()["state"],
-            "mixout": self._mixout.anchors,
-            "average": self._average.means,
-            "rng": {f"of_{self._world.size}/{key}": value for key, value in rng.items()},
-        }
+        state = self._updater.state() | {"rng": random_state(self._world)}
         return {name: tensors for name, tensors in state.items() if tensors}
 
     def _save_if_due(self) -> None:
@@ -327,13 +279,8 @@ class Trainer:
         if all(f"rng.{key}" in tensor_names(folder) for key in rng):
             state["rng"] = rng
         load_tensors(folder, state)
-        for key, value in state.get("rng", {}).items():
-            if key.endswith("cpu"):
-                torch.set_rng_state(value)
-            else:
-                torch.cuda.set_rng_state(value, self._world.device)
+        set_random_state(state.get("rng", {}), self._world)
         self._progress = Progress.from_json(progress)
-        self._step.precision, self._step.micro_batches = self._progress.precision, self._progress.micro_batches
-        set_fused_step(self._sharded, self._progress.step)
+        self._updater.resume(self._progress.step, self._progress.precision, self._progress.micro_batches)
         self._log.purge_after(self._progress.step)
         console.print(f"{self._name}  resumes at step {self._progress.step} of {self._n_batches * self._config.epochs}")

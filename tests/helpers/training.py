@@ -50,11 +50,11 @@ class Killed(BaseException):
 
 def kill_at(trainer: Trainer, step: int) -> None:
     """Makes the trainer raise Killed during the update of step number `step`."""
-    update = trainer._optimizers.step
+    update = trainer._updater.optimizers.step
 
     def update_or_raise() -> None:
         if trainer._progress.step == step:
             raise Killed
         update()
 
-    trainer._optimizers.step = update_or_raise  # type: ignore[method-assign]
+    trainer._updater.optimizers.step = update_or_raise  # type: ignore[method-assign]

@@ -118,7 +118,7 @@ def test_weight_decay_applies_to_transformer_matrices(small: PreparedDataset, tm
     model = FTTransformer(SMALL, small.split("full").schema)
     trainer = trainer_of(small, "full", quick(), tmp_path, model)  # type: ignore[arg-type]
     names = {id(p): name for name, p in model.named_parameters()}
-    decayed = {names[id(p)] for p in trainer._optimizers.dense.param_groups[0]["params"]}
+    decayed = {names[id(p)] for p in trainer._updater.optimizers.dense.param_groups[0]["params"]}
     kinds = ("query", "key_value", "out", "ffn_in", "ffn_out")
     expected = {f"blocks.{k}.{kind}.weight" for k in range(3) for kind in kinds} | {"head.linear.weight"}
     assert decayed == expected

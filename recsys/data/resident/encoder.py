@@ -2,11 +2,13 @@
 
 No step waits for the device: the number of tokens of a batch, which sizes its tensors, comes from the caller.
 
-Shapes: n rows of the store, B rows of a batch, F categorical features, N dense columns, C columns of one transform,
-T tokens of a sequence in all rows.
+Shapes: n rows of the store, B rows of a batch, R rows of several batches, F categorical features, C columns of one
+transform, T tokens of a sequence in all rows.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -50,6 +52,7 @@ class ResidentBatches:
             for feature in self._schema.column_sequences
         }
         self._numbers: WeakKeyDictionary[Rows, Tensor] = WeakKeyDictionary()
+        self._constants: dict[tuple[str, int], Tensor] = {}
         self._shares = None if unseen is None else torch.from_numpy(unseen.shares).to(device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other streams read them
@@ -67,28 +70,53 @@ class ResidentBatches:
         offsets, _ = self.rows.tokens[sequence]
         return offsets[row + 1] - offsets[row]
 
-    def batch(self, row: Tensor, sequences: Sequence[str], n_tokens: Mapping[str, int]) -> Batch:
-        """Returns the batch of [B] int64 row numbers.
+    def batches(
+        self, row: Tensor, sizes: Sequence[int], sequences: Sequence[str], n_tokens: Sequence[Mapping[str, int]]
+    ) -> Iterator[Batch]:
+        """Yields the batches of consecutive rows; encoding several batches at once starts few kernels for each.
 
         Args:
-            row: row numbers on the device.
+            row: [R] int64 row numbers on the device, batch after batch.
+            sizes: rows of each batch.
             sequences: sequence features to read.
-            n_tokens: T of each of them.
+            n_tokens: for each batch, its tokens of each of them.
         """
+        ends = list(itertools.accumulate(sizes))
         measured = self._transformer(self.rows.measured.index_select(0, row))
-        weight = None
-        if self.rows.weight is not None and self._mean_weight is not None:
-            weight = self.rows.weight.index_select(0, row) / self._mean_weight
-        return Batch(
-            dense=self._dense(row, measured),
-            sparse=self._sparse(row),
-            sequences=self._sequences(row, measured, sequences, n_tokens),
-            label=self.rows.label.index_select(0, row),
-            row=row,
-            is_real=torch.ones(len(row), dtype=torch.bool, device=row.device),
-            n_rows=len(row),
-            weight=weight,
-        )
+        dense, label, weight = self._dense(row, measured), self.rows.label.index_select(0, row), self._weights(row)
+        ids_FR = self._sparse_ids(row)
+        totals = {name: sum(of_batch[name] for of_batch in n_tokens) for name in sequences}
+        parts = {
+            name: self._present_steps(measured[:, self._steps[name]], totals[name])
+            if name in self._steps
+            else self._tokens(row, name, number, totals[name])
+            for number, name in enumerate(sequences)
+        }
+        starts = dict.fromkeys(sequences, 0)
+        for end, size, of_batch in zip(ends, sizes, n_tokens, strict=True):
+            place = slice(end - size, end)
+            yield Batch(
+                dense=dense[place],
+                sparse=self._sparse(ids_FR[:, place]),
+                sequences=self._sequences(parts, starts, of_batch, place),
+                label=label[place],
+                row=row[place],
+                is_real=self._constant("real", size, lambda n: torch.ones(n, dtype=torch.bool, device=row.device)),
+                n_rows=size,
+                weight=None if weight is None else weight[place],
+            )
+            starts = {name: start + of_batch[name] for name, start in starts.items()}
+
+    def _constant(self, name: str, n: int, make: Callable[[int], Tensor]) -> Tensor:
+        """A tensor that is the same in every batch of n rows or ids."""
+        if (name, n) not in self._constants:
+            self._constants[name, n] = make(n)
+        return self._constants[name, n]
+
+    def _weights(self, row: Tensor) -> Tensor | None:
+        if self.rows.weight is None or self._mean_weight is None:
+            return None
+        return self.rows.weight.index_select(0, row) / self._mean_weight
 
     def _dense(self, row: Tensor, measured: Tensor) -> Tensor:
         numeric = measured[:, : self._encoder.n_numeric].nan_to_num(nan=0.0)
@@ -99,62 +127,63 @@ class ResidentBatches:
             parts.append(((values - extra.mean) / extra.std).float().unsqueeze(1))
         return torch.cat(parts, dim=1)
 
-    def _sparse(self, row: Tensor) -> KeyedJaggedTensor:
-        keys, n = list(self._schema.categorical), len(row)
-        if not keys:
-            return KeyedJaggedTensor.empty(torch.int32, lengths_dtype=torch.int32, device=row.device)
-        codes_FB = self.rows.sparse.index_select(0, row).T
+    def _sparse_ids(self, row: Tensor) -> Tensor:
+        """Returns [F, R] int32 ids."""
+        codes_FR = self.rows.sparse.index_select(0, row).T
         if self._columns is not None:
-            codes_FB = codes_FB.index_select(0, self._columns)
-        ids_FB = self._ids[(codes_FB + self._starts_F1).long()]
-        if self._unseen is not None and self._unseen.shares.any():
-            ids_FB = self._replaced(ids_FB, row)
+            codes_FR = codes_FR.index_select(0, self._columns)
+        ids_FR = self._ids[(codes_FR + self._starts_F1).long()]
+        if self._unseen is None or not self._unseen.shares.any():
+            return ids_FR
+        assert self._shares is not None
+        feature_F1 = torch.arange(len(ids_FR), device=row.device).unsqueeze(1)
+        draw_FR = as_fraction(mix(mix(row, self._unseen.seed) + feature_F1, 0))
+        missing_F1, rare_F1 = self._shares.unsqueeze(2)
+        ids_FR = ids_FR.masked_fill(draw_FR < missing_F1 + rare_F1, RARE_ID)
+        return ids_FR.masked_fill(draw_FR < missing_F1, MISSING_ID)
+
+    def _sparse(self, ids_FB: Tensor) -> KeyedJaggedTensor:
+        keys, n, device = list(self._schema.categorical), ids_FB.shape[1], ids_FB.device
+        if not keys:
+            return KeyedJaggedTensor.empty(torch.int32, lengths_dtype=torch.int32, device=device)
         n_ids = len(keys) * n
         return KeyedJaggedTensor(
             keys=keys,
             values=ids_FB.reshape(-1),
-            lengths=torch.ones(n_ids, dtype=torch.int32, device=row.device),
-            offsets=torch.arange(n_ids + 1, dtype=torch.int32, device=row.device),
+            lengths=self._constant("lengths", n_ids, lambda n: torch.ones(n, dtype=torch.int32, device=device)),
+            offsets=self._constant("offsets", n_ids, lambda n: torch.arange(n + 1, dtype=torch.int32, device=device)),
             stride=n,
             length_per_key=[n] * len(keys),
             offset_per_key=[n * key for key in range(len(keys) + 1)],
         )
 
-    def _replaced(self, ids_FB: Tensor, row: Tensor) -> Tensor:
-        assert self._unseen is not None
-        assert self._shares is not None
-        feature_F1 = torch.arange(len(ids_FB), device=row.device).unsqueeze(1)
-        draw_FB = as_fraction(mix(mix(row, self._unseen.seed) + feature_F1, 0))
-        missing_F1, rare_F1 = self._shares.unsqueeze(2)
-        ids_FB = ids_FB.masked_fill(draw_FB < missing_F1 + rare_F1, RARE_ID)
-        return ids_FB.masked_fill(draw_FB < missing_F1, MISSING_ID)
-
     def _sequences(
-        self, row: Tensor, measured: Tensor, names: Sequence[str], n_tokens: Mapping[str, int]
+        self, parts: Mapping[str, "_Part"], starts: Mapping[str, int], n_tokens: Mapping[str, int], place: slice
     ) -> KeyedJaggedTensor:
-        if not names:
-            return KeyedJaggedTensor.empty(torch.int32, lengths_dtype=torch.int32, device=row.device)
-        parts = [
-            self._present_steps(measured[:, self._steps[name]], n_tokens[name])
-            if name in self._steps
-            else self._tokens(row, name, number, n_tokens[name])
-            for number, name in enumerate(names)
+        """Returns the sequences of the rows at a place, whose tokens begin at `starts`."""
+        device = self.rows.device
+        if not parts:
+            return KeyedJaggedTensor.empty(torch.int32, lengths_dtype=torch.int32, device=device)
+        tokens = {name: slice(start, start + n_tokens[name]) for name, start in starts.items()}
+        has_values = any(part.values is not None for part in parts.values())
+        weights = [
+            torch.ones(n_tokens[name], device=device) if part.values is None else part.values[tokens[name]]
+            for name, part in parts.items()
+            if has_values
         ]
-        ids, lengths, values = zip(*parts, strict=True)
-        sizes = [n_tokens[name] for name in names]
-        weights = [torch.ones(n, device=row.device) if v is None else v for v, n in zip(values, sizes, strict=True)]
+        sizes = [n_tokens[name] for name in parts]
         return KeyedJaggedTensor(
-            keys=list(names),
-            values=torch.cat(ids),
-            lengths=torch.cat(lengths).int(),
-            weights=torch.cat(weights) if any(value is not None for value in values) else None,
-            stride=len(row),
+            keys=list(parts),
+            values=torch.cat([part.ids[tokens[name]] for name, part in parts.items()]),
+            lengths=torch.cat([part.lengths[place] for part in parts.values()]),
+            weights=torch.cat(weights) if has_values else None,
+            stride=place.stop - place.start,
             length_per_key=sizes,
-            offset_per_key=np.cumsum([0, *sizes]).tolist(),
+            offset_per_key=[0, *itertools.accumulate(sizes)],
         )
 
-    def _tokens(self, row: Tensor, name: str, number: int, n: int) -> tuple[Tensor, Tensor, None]:
-        """Returns the [T] ids of a token sequence and its [B] lengths."""
+    def _tokens(self, row: Tensor, name: str, number: int, n: int) -> "_Part":
+        """Reads a token sequence, number `number` of the batch, with n tokens in all rows."""
         offsets, codes = self.rows.tokens[name]
         start = offsets.index_select(0, row)
         lengths = offsets.index_select(0, row + 1) - start
@@ -168,18 +197,30 @@ class ResidentBatches:
             assert self._unseen is not None
             draw = as_fraction(mix(mix(row, self._unseen.seed).index_select(0, owner) + position, number))
             ids = ids.masked_fill(draw < share, RARE_ID)
-        return ids, lengths, None
+        return _Part(ids, lengths.int(), None)
 
     @staticmethod
-    def _present_steps(values_BS: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the [T] numbers of the steps that are not null, their [B] lengths and their [T] values."""
-        is_present_BS = ~values_BS.isnan()
-        is_present = is_present_BS.view(-1)
+    def _present_steps(values_RS: Tensor, n: int) -> "_Part":
+        """Reads the steps of a group of columns that are not null, n in all rows."""
+        is_present_RS = ~values_RS.isnan()
+        is_present = is_present_RS.view(-1)
         place = torch.where(is_present, is_present.cumsum(0) - 1, n)  # the others share one place after the last
-        step_BS = torch.arange(values_BS.shape[1], dtype=torch.int32, device=values_BS.device).expand_as(values_BS)
-        steps = step_BS.new_empty(n + 1).scatter_(0, place, step_BS.reshape(-1))
-        values = values_BS.new_empty(n + 1).scatter_(0, place, values_BS.reshape(-1))
-        return steps[:n], is_present_BS.sum(1), values[:n]
+        step_RS = torch.arange(values_RS.shape[1], dtype=torch.int32, device=values_RS.device).expand_as(values_RS)
+        steps = step_RS.new_empty(n + 1).scatter_(0, place, step_RS.reshape(-1))
+        values = values_RS.new_empty(n + 1).scatter_(0, place, values_RS.reshape(-1))
+        return _Part(steps[:n], is_present_RS.sum(1, dtype=torch.int32), values[:n])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A sequence of some rows."""
+
+    ids: Tensor
+    """[T] int32, row after row."""
+    lengths: Tensor
+    """[R] int32."""
+    values: Tensor | None
+    """[T] values of steps; None for tokens."""
 
 
 class _Transformer:

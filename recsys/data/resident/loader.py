@@ -4,6 +4,7 @@ Shapes: n positions of the reading order, B rows of a batch.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from recsys.data.batch import Batch
 from recsys.data.loader import Batches, BatchOrder, Loader
 from recsys.data.resident.draws import permuted
 from recsys.data.resident.encoder import ResidentBatches
-from recsys.data.resident.rows import ResidentRows
+from recsys.data.resident.rows import ResidentRows, fits_on
 from recsys.data.rows import Permutation, Rows
 from recsys.data.split import Split, UnseenIds
 from recsys.system.world import World
@@ -30,6 +31,23 @@ def resident_batches(batches: Batches, rows: ResidentRows) -> ResidentBatches | 
 
 AnyBatches = Batches | ResidentBatches
 """What makes batches, on the host or on the device."""
+
+
+def choose_readers(
+    batches: Batches, split: Split, wanted: Literal["auto", "resident", "host"], device: torch.device
+) -> tuple[AnyBatches, AnyBatches]:
+    """Returns what makes the batches for training and those of the split for evaluation.
+
+    Args:
+        batches: makes the batches for training on the host.
+        split: encodes the rows.
+        wanted: resident: rows on the device; host: rows of the host; auto: on the device, a GPU, if they fit there.
+        device: the device of the model.
+    """
+    if wanted == "host" or (wanted == "auto" and not fits_on(device, split.store)):
+        return batches, split
+    rows = ResidentRows.of(split.store, device)
+    return resident_batches(batches, rows) or batches, ResidentBatches(split, rows)
 
 
 def open_loader(
@@ -87,18 +105,26 @@ class ResidentLoader(BatchOrder):
         counts = {name: self._count(row, name) for name in self._sequences}
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # batches may be made on another stream
-        for index in range(self._first, len(self)):
-            share, start = self.positions(index), index * self._batch_size
-            mine = row[share.start : share.stop]
-            if shuffle is not None:
-                mine = mine.sort().values
-            if n_missing := self.n_padding(index):
-                mine = torch.cat([mine, row[start].expand(n_missing)])
-            n_tokens = {name: int(totals[index]) for name, totals in counts.items()}
-            batch = self._batches.batch(mine, self._sequences, n_tokens)
-            if n_missing:
-                batch.is_real[len(share) :] = False
-            yield batch
+        n_at_once = max(1, _ENCODED_AT_ONCE // max(1, self._batch_size // self._n_ranks))
+        for first in range(self._first, len(self), n_at_once):
+            indices = range(first, min(first + n_at_once, len(self)))
+            rows = [self._rows_of(index, row) for index in indices]
+            n_tokens = [{name: totals[index] for name, totals in counts.items()} for index in indices]
+            batches = self._batches.batches(torch.cat(rows), [len(r) for r in rows], self._sequences, n_tokens)
+            for index, batch in zip(indices, batches, strict=True):
+                if n_missing := self.n_padding(index):
+                    batch.is_real = batch.is_real.clone()
+                    batch.is_real[len(batch) - n_missing :] = False
+                yield batch
+
+    def _rows_of(self, index: int, row: Tensor) -> Tensor:
+        """Returns the [B] row numbers of this process's share of a batch, given all in the reading order."""
+        share = self.positions(index)
+        mine = row[share.start : share.stop]
+        if self._shuffle is not None:
+            mine = mine.sort().values  # as on the host, where reading rows in file order is faster
+        n_missing = self.n_padding(index)
+        return torch.cat([mine, row[index * self._batch_size].expand(n_missing)]) if n_missing else mine
 
     def _count(self, row: Tensor, sequence: str) -> list[int]:
         """Returns the number of tokens of a sequence in this process's share of every batch."""
@@ -116,5 +142,7 @@ class ResidentLoader(BatchOrder):
         return (stops - starts + padding).tolist()
 
 
+_ENCODED_AT_ONCE = 1 << 18
+"""Rows of the batches that are encoded together."""
 _COUNTED_AT_ONCE = 1 << 20
 AnyLoader = Loader | ResidentLoader

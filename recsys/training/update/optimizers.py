@@ -107,7 +107,7 @@ class Optimizers:
                     add_l2_of_touched_rows(tables.view(-1, width), tables.grad.view(-1, width), l2)
         norm = nn.utils.clip_grad_norm_(self.updated, self._config.gradient_clip or math.inf)
         if is_finite is not None:
-            self.dense.found_inf = (~is_finite).float()  # the fused kernel then leaves weights and moments alone
+            self.dense.found_inf = (~is_finite).float()  # noqa: B010; the fused kernel then leaves weights and moments alone
         self.dense.step()
         return norm
 

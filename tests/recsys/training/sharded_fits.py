@@ -67,7 +67,7 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
         results[layout] = result(trainer, trainer.fit(), dataset)
         plans[layout] = {
             f"{path}.{table}": sharding.sharding_type
-            for path, tables in trainer._sharded.plan.plan.items()
+            for path, tables in trainer._updater.sharded.plan.plan.items()
             for table, sharding in tables.items()
         }
     if world.is_main:

@@ -55,8 +55,8 @@ def test_resumed_fit_starts_at_the_last_checkpoint(
         killed.fit()
     again = trainer_of(small, "fold_0", config, tmp_path)
     steps = []
-    run = again._pipeline.run
-    monkeypatch.setattr(again._pipeline, "run", lambda *given: (steps.append(1), run(*given))[1])
+    run = again._updater.pipeline.run
+    monkeypatch.setattr(again._updater.pipeline, "run", lambda *given: (steps.append(1), run(*given))[1])
     report = again.fit()
     assert report.progress.step - len(steps) == 40  # the last reported step
 

@@ -37,7 +37,7 @@ def test_dense_and_fused_rates_follow_one_schedule(small: PreparedDataset) -> No
 def test_weight_decay_applies_only_to_dense_matrices(small: PreparedDataset) -> None:
     model = DCNv2(DCNv2Config(hidden_dims=(8,), batch_norm=True), small.split("full").schema)
     trainer = trainer_of(small, "full", quick(weight_decay=0.1), Path("unused"), model)
-    decayed, free = trainer._optimizers.dense.param_groups
+    decayed, free = trainer._updater.optimizers.dense.param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert decayed["weight_decay"] == 0.1
     assert free["weight_decay"] == 0
@@ -53,7 +53,7 @@ def test_large_tables_are_fused_by_default(small: PreparedDataset, tmp_path: Pat
     trainer = trainer_of(small, "full", quick(embeddings=embeddings), tmp_path)
     rows = small.split("full").schema.num_embeddings
     assert rows["color"] < 30 <= min(rows["shop"], rows["seen"])
-    kinds = {name: s.sharding_type for name, s in trainer._sharded.plan.plan["embeddings.collection"].items()}
+    kinds = {name: s.sharding_type for name, s in trainer._updater.sharded.plan.plan["embeddings.collection"].items()}
     assert kinds["color"] == kinds["seen"] == "data_parallel"
     assert kinds["shop"] in ("table_wise", "row_wise")
 
