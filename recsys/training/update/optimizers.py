@@ -1,7 +1,7 @@
 """Optimizers of the dense part and of the embedding tables, and the learning rate schedule."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,8 @@ class Optimizers:
                     add_l2_of_touched_rows(tables.view(-1, width), tables.grad.view(-1, width), l2)
         norm = nn.utils.clip_grad_norm_(self.updated, self._config.gradient_clip or math.inf)
         if is_finite is not None:
-            self.dense.found_inf = (~is_finite).float()  # noqa: B010; the fused kernel then leaves weights and moments alone
+            # the fused kernel then leaves weights and moments alone
+            cast(Any, self.dense).found_inf = (~is_finite).float()
         self.dense.step()
         return norm
 
