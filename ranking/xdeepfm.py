@@ -139,11 +139,11 @@ class _CINLayer(nn.Linear):
 def _pairs(x0_FBD: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """The [P, B, D] products of the fields `first` and `second`, the upper triangle; on a GPU an aligned number of
     them, the last ones zero, and by slices, because the gradient of an index adds up slowly there."""
-    if x0_FBD.device.type != "cuda":
+    device = x0_FBD.device.type
+    if aligned(1, device) == 1:
         return x0_FBD[first] * x0_FBD[second]
     rows = [x0_FBD[number : number + 1] * x0_FBD[number:] for number in range(len(x0_FBD))]
-    n_missing = aligned(len(first), x0_FBD.device.type) - len(first)
-    return torch.cat([*rows, x0_FBD.new_zeros(n_missing, *x0_FBD.shape[1:])])
+    return torch.cat([*rows, x0_FBD.new_zeros(aligned(len(first), device) - len(first), *x0_FBD.shape[1:])])
 
 
 def _filled(x0_FBD: Tensor) -> Tensor:

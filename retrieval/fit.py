@@ -17,10 +17,10 @@ from recsys.training.early_stopping import HOLDOUT_STREAM
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.predict import predict
-from recsys.training.update.finite import check_scores
-from recsys.training.update.step import explained_out_of_memory
 from recsys.training.task import Objective, RowLoss, Task, Validation
 from recsys.training.trainer import Trainer
+from recsys.training.update.finite import check_scores
+from recsys.training.update.step import explained_out_of_memory
 from retrieval.catalog import Catalog
 from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
 from retrieval.evaluation.history_baselines import Histories, WithoutSeen
