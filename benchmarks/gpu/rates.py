@@ -6,7 +6,7 @@ Shapes: B rows of a batch.
 import itertools
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from recsys.data.split import Split
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
+from recsys.training.predict import evaluate
 from recsys.training.trainer import Trainer
 
 
@@ -81,6 +82,26 @@ def trainer_rates(case: Case, split: Split, world: World, n_steps: int) -> Train
     seconds = seconds_per_run(step, 3, n_steps, device)
     counted = profiled(step, 3, device)
     return TrainerRates(report.n_rows / epoch.seconds, n_rows / seconds, epoch.loss, peak, counted)
+
+
+def parity(case: Case, split: Split, world: World) -> dict[str, float]:
+    """Trains two epochs the plain way, in fp32 with batches from the host, and the fast way; returns both results.
+
+    Returns:
+        By name: mean loss of the last epoch and ROC-AUC of the held-out rows.
+    """
+    results: dict[str, float] = {}
+    plain = {"precision": "fp32", "data": "host", "compile": "off"}
+    fast = {"precision": "bf16", "data": "resident", "compile": "on"}
+    for name, settings in (("fp32", plain), ("fast", fast)):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = make_trainer(replace(case, trainer=settings), split, world, 2, Path(folder))
+            report = trainer.fit()
+            logits = trainer.predict(split.held_out_rows, "scoring")
+        metrics = evaluate(logits, split, split.held_out_rows, report.link)
+        assert metrics.roc_auc is not None
+        results |= {f"{name}_loss": report.progress.epochs[-1].loss, f"{name}_roc_auc": metrics.roc_auc}
+    return results
 
 
 def plain_rate(
