@@ -11,8 +11,14 @@ from packaging.version import InvalidVersion, Version
 
 from recsys.errors import InputError
 
+OLDEST, NEWEST = 11, 13
+"""Minor versions of torch 2.x with which the tests pass."""
 _MINOR_OFFSET = 5
 """torchrec and fbgemm 1.x are built for torch 2.(x + 5), such as 1.8 for 2.13. Source: FBGEMM's release table."""
+RANGE = (
+    f"torch 2.{OLDEST} to 2.{NEWEST} go with torchrec and fbgemm "
+    f"1.{OLDEST - _MINOR_OFFSET} to 1.{NEWEST - _MINOR_OFFSET}"
+)
 _FIX = "run `make demo` for a new environment, or see Installing in the README"
 
 
@@ -50,9 +56,11 @@ def check_versions(versions: Mapping[str, str]) -> None:
         raise InputError(f"fbgemm-gpu-cpu (or fbgemm-gpu, with a GPU) is not installed: {_FIX}")
     minors = {package: _minor(number) for package, number in versions.items()}
     minor = minors["torch"] - _MINOR_OFFSET
+    if not OLDEST <= minors["torch"]:
+        raise InputError(f"torch 2.{minors['torch']} is too old: {RANGE}; {_FIX}")
     if minors["torchrec"] != minor or minors[fbgemm] != minor:
         raise InputError(
-            f"torch 2.{minors['torch']} needs torchrec 1.{minor} and {fbgemm} 1.{minor}, "
+            f"{RANGE}; torch 2.{minors['torch']} needs torchrec 1.{minor} and {fbgemm} 1.{minor}, "
             f"but {installed} are installed: pip install {fbgemm}==1.{minor}.0 && "
             f"pip install --no-deps torchrec==1.{minor}.0"
         )

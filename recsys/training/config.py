@@ -124,8 +124,9 @@ class FitConfig(StrictModel):
                 "batch_size": defaults.batch_size(size),
                 "eval_batch_size": defaults.eval_batch_size(size),
                 "learning_rate": defaults.learning_rate(size, self.batch_size),
-                "data": self.data,  # depends on the memory that is free when training starts
-                "compile": self.compile,  # depends on the model
+                # On a GPU they depend on its free memory and on the model.
+                "data": "host" if size.device == "cpu" else AUTO,
+                "compile": "off" if size.device == "cpu" else AUTO,
             },
         )
 

@@ -24,6 +24,7 @@ def test_matching_releases(extra: dict[str, str]) -> None:
         (RIGHT | {"fbgemm-gpu": "1.8.0"}, "overwrite each other and both are installed"),
         ({"torch": "2.13.0", "torchrec": "1.8.0"}, "fbgemm-gpu-cpu .*is not installed"),
         ({"torch": "2.13.0"}, "torchrec is not installed"),
+        ({"torch": "2.10.0", "torchrec": "1.5.0", "fbgemm-gpu-cpu": "1.5.0"}, "too old: torch 2.11 to 2.13 go with"),
         ({}, "torch is not installed"),
     ],
 )
