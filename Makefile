@@ -8,10 +8,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(EXTRA)$(if $(CONSTRAINTS),-constrained)
 
-.PHONY: help demo test test-slow test-gpu check format clean
+OLDEST := .venv-oldest
+
+.PHONY: help demo test test-slow test-gpu test-oldest check format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 demo: $(READY) ## generate data, train DIN and evaluate it out-of-fold
 	$(BIN)/python -m pipelines.rank --model din
@@ -25,6 +27,13 @@ test-slow: $(READY) ## the tests that take more than a minute
 test-gpu: $(READY) ## the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
+test-oldest: ## the tests of training with the oldest torch, torchrec and fbgemm, on a CPU
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet torch==2.11.0 fbgemm-gpu-cpu==1.6.0
+	$(OLDEST)/bin/python -m pip install --quiet --editable . hypothesis pytest faiss-cpu iopath pyre-extensions tensordict torchmetrics tqdm
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps torchrec==1.6.1
+	$(OLDEST)/bin/python -m pytest tests/recsys/data tests/recsys/nn tests/recsys/training tests/ranking
+
 check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +44,7 @@ format: $(READY) ## format the code and sort its imports
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and fbgemm come first and torchrec without its dependencies: with them pip would install the CUDA build of fbgemm.

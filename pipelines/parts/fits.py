@@ -111,6 +111,7 @@ def fit_figures(report: FitReport, world: World) -> dict[str, Any]:
         "peak_gpu_gib": peak_gpu,
         "precision": progress.precision,
         "fell_back_at_step": progress.fell_back_at_step,
+        "n_skipped": progress.n_skipped,
         "micro_batches": progress.micro_batches,
         "best_epoch": progress.best_epoch,
         "link": report.link,

@@ -55,6 +55,8 @@ class FitSummary(LinkSummary):
     precision: Precision
     fell_back_at_step: int | None
     """The step at which training fell back to fp32; None if it did not."""
+    n_skipped: int = 0
+    """Batches that were not finite and changed no weight."""
     micro_batches: int
     best_epoch: int
     epochs: tuple[EpochSummary, ...]
