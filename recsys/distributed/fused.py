@@ -28,8 +28,8 @@ class RowL2:
     """Applies the gradient l2 w of the penalty l2 / 2 |w|^2 to the rows that a batch touches.
 
     The step uses the row's learning rate in row-wise Adagrad: w -= lr l2 w / (sqrt(v) + eps), where v accumulates the
-    mean square of the row's gradients. fbgemm's kernels support the penalty on GPUs only, so this class applies it on
-    every device. The kernel of fused Adam has a weight decay of touched rows.
+    mean square of the row's gradients; in SGD, w -= lr l2 w. fbgemm's kernels support the penalty on GPUs only, so this
+    class applies it on every device. The kernel of fused Adam has a weight decay of touched rows.
 
     Args:
         model: a sharded model.
@@ -40,7 +40,7 @@ class RowL2:
         self._l2 = l2
         self._lookups: list[tuple[SplitTableBatchedEmbeddingBagsCodegen, Tensor, Tensor]] = []
         for kernel in fused_kernels(model):
-            if l2 and kernel.optimizer == EmbOptimType.EXACT_ROWWISE_ADAGRAD:
+            if l2 and kernel.optimizer in (EmbOptimType.EXACT_ROWWISE_ADAGRAD, EmbOptimType.EXACT_SGD):
                 kernel.register_forward_pre_hook(self._record_lookup, with_kwargs=True)
 
     def _record_lookup(self, kernel: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Tensor]) -> None:
@@ -57,6 +57,7 @@ class RowL2:
         """
         for kernel, ids, offsets in self._lookups:
             weights, states = kernel.split_embedding_weights(), kernel.split_optimizer_states()
+            has_states = kernel.optimizer == EmbOptimType.EXACT_ROWWISE_ADAGRAD
             n_rows = (len(offsets) - 1) // len(kernel.feature_table_map)
             ids_by_table: dict[int, list[Tensor]] = {}
             for feature, table in enumerate(kernel.feature_table_map):
@@ -64,11 +65,9 @@ class RowL2:
                 ids_by_table.setdefault(table, []).append(ids[start:stop])
             for table, chunks in ids_by_table.items():
                 touched = torch.cat(chunks).unique().long()
-                rate = (
-                    kernel.get_learning_rate()
-                    * self._l2
-                    / (states[table][0][touched].sqrt() + kernel.optimizer_args.eps)
-                )
+                rate = weights[table].new_full((len(touched),), kernel.get_learning_rate() * self._l2)
+                if has_states:
+                    rate = rate / (states[table][0][touched].sqrt() + kernel.optimizer_args.eps)
                 rate = rate.clamp(max=1.0) if is_finite is None else rate.clamp(max=1.0) * is_finite
                 weights[table].index_add_(0, touched, weights[table][touched] * -rate.view(-1, 1))
         self._lookups = []

@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
@@ -18,12 +19,17 @@ from torchrec.distributed.planner.types import ParameterConstraints, PlannerErro
 from torchrec.distributed.types import ModuleSharder
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.distributed.config import EmbeddingTraining, ShardingName, TableOptions
+from recsys.distributed.config import EmbeddingTraining, Location, ShardingName, TableOptions
 from recsys.errors import InputError
 from recsys.system.world import World
 
 # Not column-wise: row-wise Adagrad would keep one sum per column shard, so results would depend on the world size.
 _FUSED_SHARDINGS: tuple[ShardingName, ...] = ("table_wise", "row_wise")
+_KERNELS: dict[Location, EmbeddingComputeKernel | None] = {
+    "device": None,  # the planner's choice
+    "managed": EmbeddingComputeKernel.FUSED_UVM,
+    "managed_caching": EmbeddingComputeKernel.FUSED_UVM_CACHING,
+}
 _RESERVED = 0.15  # share of each device's memory for the dense part, activations and buffers
 
 
@@ -101,10 +107,11 @@ def table_options(table: str, n_rows: int, config: EmbeddingTraining) -> TableOp
             configured = options
     optimizer = configured.optimizer
     if optimizer is None:
-        is_fused = n_rows >= config.fused_from_rows or bool(set(configured.sharding) - {"data_parallel"})
+        is_sharded = bool(set(configured.sharding) - {"data_parallel"}) or configured.location != "device"
+        is_fused = n_rows >= config.fused_from_rows or is_sharded
         optimizer = "rowwise_adagrad" if is_fused else "adamw"
     sharding = configured.sharding or (("data_parallel",) if optimizer == "adamw" else _FUSED_SHARDINGS)
-    return TableOptions(optimizer=optimizer, sharding=sharding)
+    return TableOptions(optimizer=optimizer, sharding=sharding, location=configured.location)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,14 @@ def attach_optimizers(
         min_width = None
         if options.sharding == ("column_wise",):  # one shard per process instead of the planner's minimum width of 128
             min_width = max(4, embedding_dim // world_size // 4 * 4)
-        constraints[table.name] = ParameterConstraints(sharding_types=list(options.sharding), min_partition=min_width)
+        if options.location != "device" and device == "cpu":
+            raise InputError(f"trainer.embeddings.tables: location {options.location} of {table.name!r} needs a GPU")
+        kernel = _KERNELS[options.location]
+        constraints[table.name] = ParameterConstraints(
+            sharding_types=list(options.sharding),
+            min_partition=min_width,
+            compute_kernels=None if kernel is None else [kernel.value],
+        )
         if options.optimizer == "adamw":
             continue
         if embedding_dim % 4:
@@ -176,6 +190,8 @@ def attach_optimizers(
         if options.optimizer == "adam":
             settings = {"lr": config.fused_learning_rate, "weight_decay": config.l2}
             apply_optimizer_in_backward(torch.optim.Adam, [table.weight], settings)
+        elif options.optimizer == "sgd":
+            apply_optimizer_in_backward(torch.optim.SGD, [table.weight], {"lr": config.fused_learning_rate})
         else:
             apply_optimizer_in_backward(RowWiseAdagrad, [table.weight], {"lr": config.fused_learning_rate})
     return constraints

@@ -56,7 +56,7 @@ def check_versions(versions: Mapping[str, str]) -> None:
         raise InputError(f"fbgemm-gpu-cpu (or fbgemm-gpu, with a GPU) is not installed: {_FIX}")
     minors = {package: _minor(number) for package, number in versions.items()}
     minor = minors["torch"] - _MINOR_OFFSET
-    if not OLDEST <= minors["torch"]:
+    if minors["torch"] < OLDEST:
         raise InputError(f"torch 2.{minors['torch']} is too old: {RANGE}; {_FIX}")
     if minors["torchrec"] != minor or minors[fbgemm] != minor:
         raise InputError(

@@ -45,6 +45,14 @@ def test_sharding_set_in_the_config_is_kept() -> None:
     assert {table.name: table.sharding for table in plan.tables}["campaign_id"] == "row_wise"
 
 
+def test_tables_beyond_the_gpus_memory_are_planned_in_the_hosts() -> None:
+    settings = "trainer.embeddings.tables={user_id: {location: managed_caching}}"
+    plan = plan_billions(16, settings)
+    kernels = {table.name: table.kernel for table in plan.tables}
+    assert kernels["user_id"] == "fused_uvm_caching"
+    assert sum(plan.host_memory) > 2_000_000_000 * 64 * 4
+
+
 def test_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match=r"1,0\d\d GiB of embeddings do not fit 2 ranks of 80 GiB each"):
         plan_billions(2)

@@ -75,6 +75,24 @@ def test_update_agrees_with_plain_pytorch(small: PreparedDataset) -> None:
     assert_close(Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE}).run(), expected)
 
 
+def test_fused_sgd_is_plain_sgd(small: PreparedDataset) -> None:
+    embeddings = {"tables": {"*": {"optimizer": "sgd"}}, "fused_learning_rate": 0.5, "l2": 0.0}
+    setup = Setup(small, precision="fp32", gradient_clip=None, weight_decay=0, embeddings=embeddings)
+    setup.batches = setup.batches[:1]
+    before = setup.weights()
+    leaves = {name: value.clone().requires_grad_() for name, value in before.items()}
+    label = setup.batches[0].label
+    logits = forward_by_hand(leaves, setup.batches[0])
+    torch.nn.functional.binary_cross_entropy_with_logits(logits, label, pos_weight=torch.tensor(3.0)).backward()
+    after = setup.run()
+    tables = [name for name in before if "head" not in name]
+    assert len(tables) > 2
+    for name in tables:
+        gradient = leaves[name].grad
+        assert gradient is not None
+        assert torch.allclose(after[name], before[name] - 0.5 * gradient, atol=1e-6), name
+
+
 def forward_by_hand(weights: dict[str, Tensor], batch: Batch) -> Tensor:
     bags = "pooled.collection.embedding_bags"
     seen = batch.sequences["seen"]
