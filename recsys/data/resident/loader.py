@@ -16,6 +16,7 @@ from recsys.data.resident.encoder import ResidentBatches
 from recsys.data.resident.rows import ResidentRows, fits_on
 from recsys.data.rows import Permutation, Rows
 from recsys.data.split import Split, UnseenIds
+from recsys.errors import InputError
 from recsys.system.world import World
 
 
@@ -43,11 +44,17 @@ def choose_readers(
         split: encodes the rows.
         wanted: resident: rows on the device; host: rows of the host; auto: on the device, a GPU, if they fit there.
         device: the device of the model.
+
+    Raises:
+        InputError: if rows on the device are asked for and the batches for training cannot be made there.
     """
     if wanted == "host" or (wanted == "auto" and not fits_on(device, split.store)):
         return batches, split
     rows = ResidentRows.of(split.store, device)
-    return resident_batches(batches, rows) or batches, ResidentBatches(split, rows)
+    training = resident_batches(batches, rows)
+    if wanted == "resident" and training is None:
+        raise InputError("trainer.data=resident: batches with sampled items are made on the host: set auto or host")
+    return training or batches, ResidentBatches(split, rows)
 
 
 def open_loader(

@@ -31,6 +31,11 @@ def n_compiled_rows(config: FitConfig, model: nn.Module, n_rows: int, world: Wor
     return -(-min(config.batch_size, n_rows) // world.size)
 
 
+def uses_graphs(world: World) -> bool:
+    """Whether CUDA graphs are recorded: by a single process with a GPU; others sum gradients between the graphs."""
+    return world.device.type == "cuda" and world.size == 1
+
+
 def has_fixed_shapes(model: nn.Module) -> bool:
     """Whether only the number of rows determines the shapes of a model's forward pass after its look-ups."""
     return bool(getattr(model, "fixed_shapes", False))

@@ -27,7 +27,7 @@ from recsys.nn.precision import Precision, autocast
 from recsys.system.progress import console
 from recsys.system.world import World
 from recsys.training.task import Objective
-from recsys.training.update.compiled import Compiled, has_fixed_shapes
+from recsys.training.update.compiled import Compiled, has_fixed_shapes, uses_graphs
 from recsys.training.update.finite import DivergenceError, FiniteBatches
 from recsys.training.update.graphs import DenseGraphs
 from recsys.training.update.lookups import DetachedEmbeddings, EmbeddingLookups
@@ -92,7 +92,7 @@ class Step:
         self._graphs: DenseGraphs | None = None
         if n_compiled_rows is not None and not mixout.anchors:
             self._forward_backward.compiled = Compiled(objective, n_compiled_rows)
-        if n_compiled_rows is not None and world.device.type == "cuda" and has_fixed_shapes(model):
+        if n_compiled_rows is not None and uses_graphs(world) and has_fixed_shapes(model):
             self._graphs = DenseGraphs(self._forward_and_backward, self._dense)
         self._replicated = [parameter for module in replicated for parameter in module.parameters()]
 

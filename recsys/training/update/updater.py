@@ -18,7 +18,7 @@ from recsys.system.world import World
 from recsys.training.config import FitConfig
 from recsys.training.task import Objective
 from recsys.training.update.averaging import WeightAverage, averaged_tensors
-from recsys.training.update.compiled import n_compiled_rows
+from recsys.training.update.compiled import n_compiled_rows, uses_graphs
 from recsys.training.update.mixout import Mixout
 from recsys.training.update.optimizers import Optimizers, dense_state
 from recsys.training.update.pipeline import build_pipeline
@@ -49,7 +49,7 @@ class Updater:
         self._mixout = Mixout(model, self.optimizers.matrices, config.mixout)
         self.average = WeightAverage(averaged_tensors(model, self.optimizers), config.weight_average)
         n_compiled = n_compiled_rows(config, model, n_rows, world)
-        if n_compiled is not None and world.device.type == "cuda":
+        if n_compiled is not None and uses_graphs(world):
             self.optimizers.use_graph()
         self.step = Step(objective, self._mixout, precision, config.micro_batches, world, n_compiled)
         self.pipeline = build_pipeline(self.step, self.optimizers, world)

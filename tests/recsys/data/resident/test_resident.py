@@ -1,5 +1,6 @@
 """Batches of resident rows are those of the host, in the same order."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loader import Batches, Loader
 from recsys.data.resident.draws import as_fraction, mix, permuted
-from recsys.data.resident.loader import ResidentLoader, resident_batches
+from recsys.data.resident.loader import ResidentLoader, choose_readers, resident_batches
 from recsys.data.resident.rows import ResidentRows, resident_bytes
 from recsys.data.rows import Permutation
 from recsys.data.split import Split, UnseenIds
+from recsys.errors import InputError
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.system import hashing
 from recsys.system.world import World
@@ -96,6 +98,17 @@ def test_selected_features_and_weights(tmp_path: Path) -> None:
     data = prepare_small(table, tmp_path / "raw", tmp_path / "prepared", schema)
     split = data.split("full", FeatureConfig(leave_out=("color",)))
     assert_same_batches(split, split, shuffle=True)
+
+
+def test_batches_that_only_a_host_makes(small: PreparedDataset) -> None:
+    class Sampled:
+        def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
+            raise NotImplementedError
+
+    split, sampled = small.split("full"), Sampled()
+    assert choose_readers(sampled, split, "auto", CPU) == (sampled, split)
+    with pytest.raises(InputError, match="trainer.data=resident: batches with sampled items are made on the host"):
+        choose_readers(sampled, split, "resident", CPU)
 
 
 def test_rows_are_loaded_once_for_all_splits(small: PreparedDataset) -> None:
