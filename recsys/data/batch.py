@@ -42,18 +42,17 @@ class Batch(Pipelineable):
     def __len__(self) -> int:
         return self.label.shape[0]
 
-    def narrow(self, start: int, length: int) -> "Batch":
-        """Returns rows start .. start + length."""
-        rows = slice(start, start + length)
+    def take(self, index: Tensor) -> "Batch":
+        """Returns the rows and items of an increasing [b] int64 index."""
         return Batch(
-            dense=self.dense[rows],
-            sparse=_narrow_jagged(self.sparse, start, length),
-            sequences=_narrow_jagged(self.sequences, start, length),
-            label=self.label[rows],
-            row=self.row[rows],
-            is_real=self.is_real[rows],
-            n_rows=min(max(self.n_rows - start, 0), length),
-            weight=None if self.weight is None else self.weight[rows],
+            dense=self.dense[index],
+            sparse=_take_jagged(self.sparse, index),
+            sequences=_take_jagged(self.sequences, index),
+            label=self.label[index],
+            row=self.row[index],
+            is_real=self.is_real[index],
+            n_rows=int((index < self.n_rows).sum()),
+            weight=None if self.weight is None else self.weight[index],
         )
 
     def append_items(self, items: "Batch") -> "Batch":
@@ -99,23 +98,34 @@ class Batch(Pipelineable):
         )
 
 
-def _narrow_jagged(jagged: KeyedJaggedTensor, start: int, length: int) -> KeyedJaggedTensor:
-    """Returns rows start .. start + length of every key."""
-    if not jagged.keys():
+def events_of(offsets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the positions of the events of some rows of a jagged tensor, row after row, and their [b] lengths.
+
+    Args:
+        offsets: [B + 1] offsets of the rows.
+        index: [b] rows.
+    """
+    starts = offsets[:-1][index].long()
+    lengths = offsets[1:][index].long() - starts
+    first = lengths.cumsum(0) - lengths
+    owner = torch.repeat_interleave(torch.arange(len(index), device=index.device), lengths)
+    return starts[owner] + torch.arange(len(owner), device=index.device) - first[owner], lengths
+
+
+def _take_jagged(jagged: KeyedJaggedTensor, index: Tensor) -> KeyedJaggedTensor:
+    """Returns the rows of an index for every key."""
+    n_keys = len(jagged.keys())
+    if not n_keys:
         return jagged
+    of_keys = torch.arange(n_keys, device=index.device).unsqueeze(1) * jagged.stride()
+    position, lengths = events_of(jagged.offsets(), (of_keys + index).reshape(-1))
     weights = jagged.weights_or_none()
-    lengths = jagged.lengths().view(len(jagged.keys()), -1)[:, start : start + length]
-    starts = jagged.offsets().view(-1)[:-1].view(len(jagged.keys()), -1)
-    ends = jagged.offsets()[1:].view(len(jagged.keys()), -1)
-    bounds = [(0, 0)] * len(jagged.keys())
-    if length:
-        bounds = list(zip(starts[:, start].tolist(), ends[:, start + length - 1].tolist(), strict=True))
     return KeyedJaggedTensor(
         keys=jagged.keys(),
-        values=torch.cat([jagged.values()[a:b] for a, b in bounds]),
-        lengths=lengths.reshape(-1),
-        weights=None if weights is None else torch.cat([weights[a:b] for a, b in bounds]),
-        stride=length,
+        values=jagged.values()[position],
+        lengths=lengths.to(jagged.lengths().dtype),
+        weights=None if weights is None else weights[position],
+        stride=len(index),
     )
 
 

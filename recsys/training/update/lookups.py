@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchrec import JaggedTensor
 
-from recsys.data.batch import Batch
+from recsys.data.batch import Batch, events_of
 from recsys.nn.embeddings import Embeddings
 
 Output = Tensor | dict[str, JaggedTensor]
@@ -34,10 +34,10 @@ class DetachedEmbeddings:
 
     def __init__(self, look_ups: EmbeddingLookups, batch: Batch) -> None:
         self._modules = [cast(Embeddings[Any], module) for module in look_ups.embeddings]
-        self._n_rows = len(batch)
         self._outputs: list[Output] = look_ups(batch)
         self._tensors = [tensor for output in self._outputs for tensor in _tensors(output)]
         self._leaves: list[list[Tensor]] = []  # detached embeddings of each micro-batch
+        self._indices: list[Tensor | None] = []  # rows of each micro-batch; None for all
 
     @property
     def pooled(self) -> list[Tensor] | None:
@@ -47,14 +47,14 @@ class DetachedEmbeddings:
 
     def clear(self) -> None:
         """Discards the gradients so far."""
-        self._leaves = []
+        self._leaves, self._indices = [], []
 
     @contextmanager
-    def given(self, start: int, length: int) -> Iterator[None]:
-        """Context manager in which the modules return the embeddings of the rows start .. start + length."""
+    def given(self, index: Tensor | None = None) -> Iterator[None]:
+        """Context manager in which the modules return the embeddings of the rows of a [b] index, or of all rows."""
         leaves: list[Tensor] = []
-        is_whole = length == self._n_rows
-        outputs = [_as_leaves(o if is_whole else _narrow(o, start, length), leaves) for o in self._outputs]
+        outputs = [_as_leaves(o if index is None else _take(o, index), leaves) for o in self._outputs]
+        self._indices.append(index)
         with self._in_modules(outputs, leaves):
             yield
 
@@ -66,7 +66,7 @@ class DetachedEmbeddings:
 
     def use_leaves(self, leaves: list[Tensor]) -> None:
         """Takes the gradients of the whole batch from leaves that have them."""
-        self._leaves = [leaves]
+        self._leaves, self._indices = [leaves], [None]
 
     @contextmanager
     def _in_modules(self, outputs: list[Any], leaves: list[Tensor]) -> Iterator[None]:
@@ -87,16 +87,36 @@ class DetachedEmbeddings:
             is_finite: [] bool; if it is false, the tables get gradients of zero.
         """
         embeddings, gradients = [], []
-        for tensor, *leaves in zip(self._tensors, *self._leaves, strict=True):
+        places = [self._places(index) for index in self._indices]
+        for number, (tensor, *leaves) in enumerate(zip(self._tensors, *self._leaves, strict=True)):
             if not tensor.requires_grad:  # output of a module without features
                 continue
             embeddings.append(tensor)
-            leaf_gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-            gradient = leaf_gradients[0] if len(leaf_gradients) == 1 else torch.cat(leaf_gradients)
-            gradient = _zeros_unless(is_finite, gradient)
+            gradient = _zeros_unless(is_finite, _sum(tensor, leaves, [of_part[number] for of_part in places]))
             gradients.append(gradient if n_processes == 1 else gradient * n_processes)
         if embeddings:
             torch.autograd.backward(embeddings, gradients)
+
+    def _places(self, index: Tensor | None) -> list[Tensor | None]:
+        """For each of the tensors, the positions of the rows of an index in it."""
+        places: list[Tensor | None] = []
+        for output in self._outputs:
+            if isinstance(output, Tensor) or index is None:
+                places += [index] * len(_tensors(output))
+            else:
+                places += [events_of(jagged.offsets(), index)[0] for jagged in output.values()]
+        return places
+
+
+def _sum(tensor: Tensor, leaves: list[Tensor], places: list[Tensor | None]) -> Tensor:
+    """The gradient of a tensor, given the leaves that are its values at some places; None for all of them."""
+    if places == [None]:
+        return torch.zeros_like(leaves[0]) if leaves[0].grad is None else leaves[0].grad
+    gradient = torch.zeros_like(tensor)
+    for leaf, place in zip(leaves, places, strict=True):
+        if leaf.grad is not None:
+            gradient[place] = leaf.grad
+    return gradient
 
 
 def _zeros_unless(is_finite: Tensor, gradient: Tensor) -> Tensor:
@@ -110,16 +130,15 @@ def _tensors(output: Output) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else [jagged.values() for jagged in output.values()]
 
 
-def _narrow(output: Output, start: int, length: int) -> Output:
-    """The rows start .. start + length of an output."""
+def _take(output: Output, index: Tensor) -> Output:
+    """The rows of an index of an output."""
     if isinstance(output, Tensor):
-        return output[start : start + length]
-    narrowed = {}
+        return output[index]
+    taken = {}
     for name, jagged in output.items():
-        offsets = jagged.offsets()
-        values = jagged.values()[int(offsets[start]) : int(offsets[start + length])]
-        narrowed[name] = JaggedTensor(values=values, lengths=jagged.lengths()[start : start + length])
-    return narrowed
+        position, lengths = events_of(jagged.offsets(), index)
+        taken[name] = JaggedTensor(values=jagged.values()[position], lengths=lengths.to(jagged.lengths().dtype))
+    return taken
 
 
 def _as_leaves(output: Output, leaves: list[Tensor]) -> Output:

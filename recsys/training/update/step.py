@@ -10,7 +10,6 @@ the host learns of it later, from `Step.settle`.
 Shapes: B rows of a batch.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -170,13 +169,13 @@ class Step:
         if n_parts == 1:
             loss = None if self._graphs is None else self._graphs.run(batch, looked_up, n_rows, self.precision)
             if loss is None:
-                loss = self._forward_and_backward(batch, lambda: looked_up.given(0, len(batch)), n_rows)
+                loss = self._forward_and_backward(batch, looked_up.given, n_rows)
             return loss
         total = torch.zeros((), device=self._world.device)
-        bounds = [len(batch) * index // n_parts for index in range(n_parts + 1)]
-        for start, stop in itertools.pairwise(bounds):
-            embeddings = partial(looked_up.given, start, stop - start)
-            total += self._forward_and_backward(batch.narrow(start, stop - start), embeddings, n_rows)
+        for part in range(n_parts):
+            # every n-th row, not runs of rows: a batch is in file order, and a file may be sorted, even by label
+            index = torch.arange(part, len(batch), n_parts, device=batch.dense.device)
+            total += self._forward_and_backward(batch.take(index), partial(looked_up.given, index), n_rows)
         return total
 
     def _forward_and_backward(

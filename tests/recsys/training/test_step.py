@@ -42,6 +42,24 @@ def test_micro_batches_give_the_update_of_the_whole_batch(
     assert_close(whole, parts)
 
 
+def test_micro_batches_of_sorted_rows_have_both_classes(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of rows would have one class each, and batch normalization would tell the label."""
+    setup = Setup(small, precision="fp32", micro_batches=4)
+    batch = setup.batches[0]
+    setup.batches = [batch.take(batch.label.argsort())]
+    means, forward = [], Jagged.forward
+
+    def noted(model: Jagged, part: Batch) -> Tensor:
+        means.append(float(part.label.mean()))
+        return forward(model, part)
+
+    monkeypatch.setattr(Jagged, "forward", noted)
+    setup.run()
+    assert means == pytest.approx([float(batch.label.mean())] * 4, abs=0.05)
+
+
 def test_update_agrees_with_plain_pytorch(small: PreparedDataset) -> None:
     """Reference: autograd of the whole model, torch's AdamW for the dense part, row-wise Adagrad by hand."""
     setup = Setup(small, precision="fp32", gradient_clip=None, embeddings={"tables": BY_TABLE})
@@ -241,10 +259,10 @@ def test_empty_micro_batch_adds_nothing(small: PreparedDataset) -> None:
     setup = Setup(small, precision="fp32", micro_batches=4)
     whole = Setup(small, precision="fp32")
     for one in (setup, whole):
-        one.batches = [batch.narrow(0, 2) for batch in one.batches]
+        one.batches = [batch.take(torch.arange(2)) for batch in one.batches]
     assert_close(setup.run(), whole.run())
     setup.optimizers.zero_grad()
-    row = replace(setup.batches[0].narrow(0, 1), is_real=torch.zeros(1, dtype=torch.bool))
+    row = replace(setup.batches[0].take(torch.arange(1)), is_real=torch.zeros(1, dtype=torch.bool))
     loss, looked_up = setup.step.dense_step(row.to(join_world().device), n_rows=5)
     setup.step.table_step(looked_up)
     assert float(loss) == 0

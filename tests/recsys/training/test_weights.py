@@ -58,7 +58,7 @@ def test_whole_weights_equal_repeated_rows(weighted: PreparedDataset, micro_batc
 
 def test_items_appended_to_a_batch_weigh_one(weighted: PreparedDataset) -> None:
     batch = weighted.split("full").batch(np.arange(5), ["seen"])
-    items = replace(batch.narrow(0, 2), n_rows=0, weight=None)
+    items = replace(batch.take(torch.arange(2)), n_rows=0, weight=None)
     weight = batch.append_items(items).weight
     assert batch.weight is not None
     assert weight is not None
