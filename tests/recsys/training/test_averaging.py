@@ -39,19 +39,19 @@ def test_a_fit_ends_with_the_averages(small: PreparedDataset, tmp_path: Path, st
     config = quick(epochs=1, weight_average=0.9, embeddings={"l2": 0.01}, **extra)
     averaged = trainer_of(small, "fold_0", config, tmp_path / "a")
     seen: list[dict[str, torch.Tensor]] = []
-    update = averaged._average.update
+    update = averaged._updater.average.update
 
     def watched(step: int) -> None:
-        seen.append({name: tensor.clone() for name, tensor in averaged._average._tensors.items()})
+        seen.append({name: tensor.clone() for name, tensor in averaged._updater.average._tensors.items()})
         update(step)
 
-    averaged._average.update = watched  # type: ignore[method-assign]
-    expected = {name: tensor.clone() for name, tensor in averaged._average._tensors.items()}
+    averaged._updater.average.update = watched  # type: ignore[method-assign]
+    expected = {name: tensor.clone() for name, tensor in averaged._updater.average._tensors.items()}
     averaged.fit()
     for number, weights in enumerate(seen):
         decay = min(0.9, (number + 1) / (number + 11))
         expected = {name: decay * expected[name] + (1 - decay) * weights[name] for name in expected}
-    for name, tensor in averaged._average._tensors.items():
+    for name, tensor in averaged._updater.average._tensors.items():
         assert torch.allclose(tensor, expected[name], atol=1e-5), name
 
     plain = trainer_of(small, "fold_0", config.model_copy(update={"weight_average": 0.0}), tmp_path / "b")
