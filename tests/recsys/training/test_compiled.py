@@ -1,0 +1,82 @@
+"""Compiled kernels: when they are used, what happens where they fail, and that they change nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recsys.data.batch import Batch
+from recsys.data.dataset import PreparedDataset
+from recsys.system.world import World
+from recsys.training.task import Objective
+from recsys.training.update.compiled import Compiled, n_compiled_rows, uses_graphs
+from tests.helpers.training import fit, quick, weights_of
+
+CPU, GPU = (World(0, 1, torch.device(name)) for name in ("cpu", "cuda"))
+
+
+class Fixed(nn.Module):
+    fixed_shapes = True
+
+
+class Labels(Objective):
+    def __init__(self) -> None:
+        super().__init__(Fixed())
+
+    def forward(self, batch: Batch) -> Tensor:
+        return batch.label
+
+
+def test_large_fits_of_fixed_shapes_on_a_gpu_are_compiled() -> None:
+    config, million = quick(epochs=5, batch_size=1000), 1_000_000
+    assert n_compiled_rows(config, Fixed(), million, GPU) == 1000
+    assert n_compiled_rows(config, Fixed(), million - 1, GPU) is None
+    assert n_compiled_rows(config, nn.Module(), million, GPU) is None
+    assert n_compiled_rows(config, Fixed(), million, CPU) is None
+    assert n_compiled_rows(config, Fixed(), million, World(0, 3, GPU.device)) == 334
+
+
+def test_compilation_can_be_asked_for() -> None:
+    assert n_compiled_rows(quick(compile="on", batch_size=1000), nn.Module(), 70, CPU) == 70
+    assert n_compiled_rows(quick(compile="off", epochs=5), Fixed(), 10**9, GPU) is None
+
+
+def test_graphs_are_for_a_single_process_with_a_gpu() -> None:
+    assert uses_graphs(GPU)
+    assert not uses_graphs(CPU)
+    assert not uses_graphs(World(0, 2, GPU.device))
+
+
+def test_failed_compilation_is_one_line(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def failing(objective: Objective, **options: object) -> Callable[[Batch], Tensor]:
+        def run(batch: Batch) -> Any:
+            calls.append(len(batch))
+            raise RuntimeError("no compiler\nwas found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
+    split = small.split("full")
+    compiled, batches = Compiled(Labels(), 30), [split.batch(np.arange(n), ()) for n in (30, 20, 30)]
+    for batch in batches:
+        assert compiled(batch) is batch.label
+    assert calls == [30]
+    assert capsys.readouterr().out.splitlines() == ["training without compiled kernels: no compiler"]
+
+
+@pytest.mark.slow
+def test_compiled_kernels_train_the_same_model(small: PreparedDataset, tmp_path: Path) -> None:
+    weights = [
+        weights_of(fit(small, "fold_0", quick(epochs=1, compile=compiled), tmp_path / compiled)[0])
+        for compiled in ("off", "on")
+    ]
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-3), name
