@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,18 +30,38 @@ class Batches(Protocol):
         ...
 
 
-class BatchOrder:
+BatchesT = TypeVar("BatchesT")
+
+
+class BatchOrder(Generic[BatchesT]):
     """Divides rows into batches, and each batch over the processes.
 
     Args:
+        batches: makes batches of rows.
         rows: the rows to read.
         batch_size: rows per batch over all processes; the last batch may be smaller.
+        sequences: the sequence features to read.
+        shuffle: a seeded permutation of the rows; None keeps their order.
+        first: index of the first batch.
         world: the processes that share each batch; None for a single process.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, world: World | None = None) -> None:
-        self._rows, self._batch_size = rows, batch_size
+    def __init__(
+        self,
+        batches: BatchesT,
+        rows: Rows,
+        batch_size: int,
+        sequences: Sequence[str] = (),
+        shuffle: Permutation | None = None,
+        first: int = 0,
+        world: World | None = None,
+    ) -> None:
+        self._batches, self._rows, self._batch_size = batches, rows, batch_size
+        self._sequences, self._shuffle, self._first = tuple(sequences), shuffle, first
         self._rank, self._n_ranks = (world.rank, world.size) if world is not None else (0, 1)
+        self._is_for_gpu = world is not None and world.device.type == "cuda"
+        self.waited_s = 0.0
+        """Seconds that the consumer waited for batches in the last pass."""
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
@@ -64,35 +84,8 @@ class BatchOrder:
         return -(-self.n_rows(index) // self._n_ranks) - len(self.positions(index))
 
 
-class Loader(BatchOrder):
-    """Iterates over rows once, in batches.
-
-    Args:
-        split: encodes the rows.
-        rows: the rows to read.
-        batch_size: rows per batch; the last batch may be smaller.
-        sequences: the sequence features to read.
-        shuffle: a seeded permutation of the rows; None keeps their order.
-        first: index of the first batch.
-        world: the processes that share each batch; None for a single process.
-    """
-
-    def __init__(
-        self,
-        split: Batches,
-        rows: Rows,
-        batch_size: int,
-        sequences: Sequence[str] = (),
-        shuffle: Permutation | None = None,
-        first: int = 0,
-        world: World | None = None,
-    ) -> None:
-        super().__init__(rows, batch_size, world)
-        self._split, self._sequences, self._shuffle, self._first = split, tuple(sequences), shuffle, first
-        self._is_for_gpu = world is not None and world.device.type == "cuda"
-        self._n_threads = max(1, min(MAX_THREADS, n_cores() // 2)) if self._is_for_gpu else 1
-        self.waited_s = 0.0
-        """Seconds that the consumer waited for batches in the last pass."""
+class Loader(BatchOrder[Batches]):
+    """Iterates over rows once, in batches that threads of this process make."""
 
     def make(self, index: int) -> Batch:
         """Makes this process's share of a batch; the rows depend only on the batch's index."""
@@ -100,9 +93,9 @@ class Loader(BatchOrder):
         n_missing = self.n_padding(index)
         rows = self._row_numbers(np.arange(share.start, share.stop))
         if not n_missing:
-            return self._split.batch(rows, self._sequences)
+            return self._batches.batch(rows, self._sequences)
         padding = self._row_numbers(np.full(n_missing, first))
-        batch = self._split.batch(np.concatenate([rows, padding]), self._sequences)
+        batch = self._batches.batch(np.concatenate([rows, padding]), self._sequences)
         batch.is_real[len(share) : len(share) + n_missing] = False
         return batch
 
@@ -148,8 +141,9 @@ class Loader(BatchOrder):
 
     def _fill(self, ready: "queue.Queue[Batch | Exception | None]", stopped: threading.Event) -> None:
         try:
-            made = in_threads(self._make_ready, range(self._first, len(self)), self._n_threads)
-            for _, batch in made if self._n_threads > 1 else self._one_by_one():
+            n_threads = max(1, min(MAX_THREADS, n_cores() // 2)) if self._is_for_gpu else 1
+            made = in_threads(self._make_ready, range(self._first, len(self)), n_threads)
+            for _, batch in made if n_threads > 1 else self._one_by_one():
                 if stopped.is_set():
                     return
                 ready.put(batch)

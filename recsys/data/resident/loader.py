@@ -72,36 +72,11 @@ def open_loader(
     return Loader(batches, rows, batch_size, sequences, shuffle, first, world)
 
 
-class ResidentLoader(BatchOrder):
-    """Iterates over resident rows once, in batches: the same batches as `Loader` makes.
+class ResidentLoader(BatchOrder[ResidentBatches]):
+    """Iterates over resident rows once, in batches: the same batches as `Loader` makes, without waiting for them.
 
     The order of the whole pass is computed on the device before the first batch; then the host waits no more.
-
-    Args:
-        batches: makes a batch of row numbers on the device.
-        rows: the rows to read.
-        batch_size: rows per batch; the last batch may be smaller.
-        sequences: the sequence features to read.
-        shuffle: a seeded permutation of the rows; None keeps their order.
-        first: index of the first batch.
-        world: the processes that share each batch; None for a single process.
     """
-
-    waited_s = 0.0
-    """Batches need no waiting."""
-
-    def __init__(
-        self,
-        batches: ResidentBatches,
-        rows: Rows,
-        batch_size: int,
-        sequences: Sequence[str] = (),
-        shuffle: Permutation | None = None,
-        first: int = 0,
-        world: World | None = None,
-    ) -> None:
-        super().__init__(rows, batch_size, world)
-        self._batches, self._sequences, self._shuffle, self._first = batches, tuple(sequences), shuffle, first
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Batch]:

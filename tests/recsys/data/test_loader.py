@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
+from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.data.loader import Loader
 from recsys.data.rows import GroupRows, Permutation, PermutedSlice
+from recsys.system.world import World
 
 
 def test_every_row_once_in_a_seeded_order(small: PreparedDataset) -> None:
@@ -44,6 +47,23 @@ def test_an_error_reaches_the_reader(small: PreparedDataset) -> None:
     split = small.split("full")
     with pytest.raises(KeyError):
         list(Loader(split, split.fit_rows, 100, sequences=["no such sequence"]))
+
+
+def test_threads_that_make_batches_for_a_gpu_keep_their_order(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = []
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: (pinned.append(len(batch)), batch)[1])
+    monkeypatch.setattr("recsys.data.loader.n_cores", lambda: 8)
+    split, order = small.split("full"), Permutation(2000, 5)
+    world = World(0, 1, torch.device("cuda"))
+    for a, b in zip(
+        Loader(split, split.fit_rows, 64, shuffle=order, first=3, world=world),
+        Loader(split, split.fit_rows, 64, shuffle=order, first=3),
+        strict=True,
+    ):
+        assert torch.equal(a.row, b.row)
+    assert sum(pinned) == 2000 - 3 * 64
 
 
 def test_no_rows(small: PreparedDataset) -> None:
