@@ -217,7 +217,7 @@ class FTTransformer(nn.Module):
 
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
-        embedded = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
+        embedded = self.embeddings(batch).unflatten(1, self.embedding_bias.value.shape) + self.embedding_bias.value
         x_BFD = torch.cat([embedded, self.numeric(batch.dense)], dim=1)
         if self.token_norm is not None:
             x_BFD = self.token_norm(x_BFD.flatten(1)).view_as(x_BFD)
