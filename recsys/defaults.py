@@ -89,13 +89,14 @@ def eval_batch_size(size: DataSize) -> int:
 
 
 def epochs(size: DataSize) -> int:
-    """Most passes over the rows: five, as ids are memorized within a few of them; early stopping ends at the best.
+    """Most passes over the rows: five to ten that make 2,000 updates, or one for every two rows of the rarer class.
 
-    Small data needs more of them to make enough updates: 400, or one for every two rows of the rarer class, within ten
-    passes; and 120 in any case, within twenty: with fewer, a model of a few numeric columns is still near its start.
+    More rows than that are learned from in five passes; fewer of the rarer class are memorized within five. Where ten
+    are better or no worse, early stopping tells which. 120 updates are made in any case, within twenty passes: with
+    fewer, a model of a few numeric columns is still near its start.
     """
     n_steps = max(1, -(-size.n_rows // batch_size(size)))
-    wanted, needed = round(min(400, size.n_rarer / 2) / n_steps), round(120 / n_steps)
+    wanted, needed = round(min(2000, size.n_rarer / 2) / n_steps), round(120 / n_steps)
     return max(5, min(10, wanted), min(20, needed))
 
 

@@ -91,6 +91,14 @@ def test_few_clicks_are_learned_from_in_enough_updates(n_rows: int, n_clicks: in
     assert n_epochs == 20 or n_epochs * n_steps > 105  # 120, to the nearest epoch
 
 
+def test_passes_are_ten_below_2000_updates_and_five_above() -> None:
+    of_100_000, of_a_million = DataSize(100_000, 40_000), DataSize(1_000_000, 400_000)
+    assert defaults.epochs(of_100_000) == 10  # 196 updates each
+    assert defaults.epochs(of_a_million) == 8  # 245 updates each
+    assert defaults.epochs(MILLIONS) == 5  # 1,954 updates each
+    assert defaults.epochs(DataSize(100_000, 1_500)) == 5  # one update for every two clicks: 750 of 196 each
+
+
 def test_the_rate_of_few_clicks_follows_the_batch_that_they_need() -> None:
     """55 clicks of 1,600 rows need four times the rows of a batch: their rate is twice that of balanced rows."""
     balanced, rare = DataSize(1_600, 110), DataSize(1_600, 55)
