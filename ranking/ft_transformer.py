@@ -237,7 +237,7 @@ class FTTransformer(nn.Module):
 
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
-        embedded = self.embeddings(batch).unflatten(1, (len(self.embeddings.features), -1)) + self.embedding_bias.value
+        embedded = self.embeddings(batch).unflatten(1, self.embedding_bias.value.shape) + self.embedding_bias.value
         x_BFD = torch.cat([embedded, self.numeric(batch.dense)], dim=1)
         if x_BFD.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
             x_BFD = x_BFD.to(torch.get_autocast_dtype("cuda"))  # a GPU's layers wait for memory more than for products

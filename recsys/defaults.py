@@ -19,6 +19,8 @@ ENOUGH_CLICKS = 500
 """Monitored rows of the rarer class from which on a metric tells epochs apart."""
 FEW_CLICKS = 2_000
 """Rows of the rarer class below which models are smaller."""
+MIN_BATCH_SIZE = 64
+"""Rows of an update below which it is slow and gains nothing."""
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 3e-4, 1e-2
 """Bounds of the rule: beyond them AdamW learns too slowly, or diverges."""
 EMBEDDING_L2 = 0.005
@@ -74,11 +76,11 @@ def min_count(n_rows: int) -> int:
 def batch_size(size: DataSize) -> int:
     """Rows of an update: 200 updates an epoch, so that small data is learned from at all.
 
-    A batch needs about eight rows of the rarer class, or its gradient is noise. Fewer than 64 rows are slow and gain
-    nothing; on a CPU more than 4,096 are no faster, on a GPU 16,384.
+    A batch needs about eight rows of the rarer class, or its gradient is noise. On a CPU more than 4,096 rows are no
+    faster, on a GPU 16,384.
     """
     wanted = max(size.n_rows / 200, 8 * size.n_rows / max(1, size.n_rarer))
-    return _power_of_two(wanted, 64, 16_384 if size.device == "cuda" else 4096)
+    return _power_of_two(wanted, MIN_BATCH_SIZE, 16_384 if size.device == "cuda" else 4096)
 
 
 def eval_batch_size(size: DataSize) -> int:
@@ -87,25 +89,30 @@ def eval_batch_size(size: DataSize) -> int:
 
 
 def epochs(size: DataSize) -> int:
-    """Most passes over the rows: five, as ids are memorized within a few of them; early stopping ends at the best.
+    """Most passes over the rows: five to ten that make 2,000 updates, or one for every two rows of the rarer class.
 
-    Small data needs more of them to make enough updates: 400, or one for every two rows of the rarer class.
+    More rows than that are learned from in five passes; fewer of the rarer class are memorized within five. Where ten
+    are better or no worse, early stopping tells which. 120 updates are made in any case, within twenty passes: with
+    fewer, a model of a few numeric columns is still near its start.
     """
     n_steps = max(1, -(-size.n_rows // batch_size(size)))
-    return max(5, min(10, round(min(400, size.n_rarer / 2) / n_steps)))
+    wanted, needed = round(min(2000, size.n_rarer / 2) / n_steps), round(120 / n_steps)
+    return max(5, min(10, wanted), min(20, needed))
 
 
 def learning_rate(size: DataSize, chosen_batch_size: Any = AUTO) -> float:
     """Peak rate of AdamW: below a thousand rows of the rarer class a smaller one, which fits them less closely.
 
-    A batch size other than the rule's takes fewer or more steps: the rate follows its square root (Malladi et al., "On
-    the SDEs and scaling rules for adaptive gradient algorithms", NeurIPS 2022).
+    A larger batch takes fewer steps: the rate follows its square root, both for a batch size other than the rule's and
+    where few rows of the rarer class make the rule's larger than the least (Malladi et al., "On the SDEs and scaling
+    rules for adaptive gradient algorithms", NeurIPS 2022).
 
     Args:
         size: the fitting rows.
         chosen_batch_size: the batch size of the config, or `auto`.
     """
-    rate = 0.003 * min(1.0, max(1 / 3, math.sqrt(size.n_rarer / 1000)))
+    of_few_clicks = max(1 / 3, math.sqrt(size.n_rarer / 1000)) * math.sqrt(batch_size(size) / MIN_BATCH_SIZE)
+    rate = 0.003 * min(1.0, of_few_clicks)
     if chosen_batch_size != AUTO:
         rate *= math.sqrt(min(chosen_batch_size, size.n_rows) / batch_size(size))
     return float(f"{min(MAX_LEARNING_RATE, max(MIN_LEARNING_RATE, rate)):.2g}")
@@ -121,8 +128,12 @@ def fused_from_rows(device: str) -> int:
 
 
 def patience(size: DataSize) -> int:
-    """Epochs without improvement: one more if few monitored rows of the rarer class let the metric move by chance."""
-    return 2 if validation_fraction(size) * size.n_rarer >= ENOUGH_CLICKS else 3
+    """Epochs without improvement: more if few monitored rows of the rarer class let the metric move by chance.
+
+    With fewer than a hundred, an epoch takes a second, and a slow start is easily taken for the end.
+    """
+    n_monitored = validation_fraction(size) * size.n_rarer
+    return 2 if n_monitored >= ENOUGH_CLICKS else 3 if n_monitored >= 100 else 5
 
 
 def validation_fraction(size: DataSize) -> float:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.defaults
 python -m benchmarks.defaults --data criteo --data generated --max-rows 20000
+python -m benchmarks.defaults --finished
 python -m benchmarks.defaults --retrieval
 """
 
@@ -12,7 +13,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.defaults.datasets import SOURCES
-from benchmarks.defaults.ranking import Result, compare
+from benchmarks.defaults.ranking import BASELINES, Result, compare, is_finished
 from benchmarks.defaults.retrieval import defaults_retrieval
 from pipelines.common.cli import run_pipeline
 from ranking.models import GBDT, model_names
@@ -29,6 +30,10 @@ def defaults(
         bool, typer.Option("--retrieval", help="Compares default retrieval with its baselines instead.")
     ] = False,
     max_rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Leaves out larger sizes.")] = 10_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the folds and the initial weights.")] = 0,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Prints the sizes whose runs are finished, and trains nothing.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are not repeated.")] = Path(
         "runs/defaults"
     ),
@@ -53,29 +58,42 @@ def defaults(
         if data and source.name not in data:
             continue
         for n_rows in source.sizes:
-            if n_rows <= max_rows:
-                results.append(compare(source, n_rows, out / f"{source.name}-{n_rows}", models))
+            folder = out / (f"{source.name}-{n_rows}" + (f"-seed-{seed}" if seed else ""))
+            if n_rows <= max_rows and (is_finished(folder, models) or not finished):
+                results.append(compare(source, n_rows, folder, models, seed))
                 console.print(table_of([results[-1]]))
+    if not results:
+        raise InputError(f"{out} has no finished runs of these data sets and models: leave out --finished")
     console.print(table_of(results))
     print_markdown(results)
 
 
 def table_of(results: list[Result]) -> Table:
     """Tabulates ROC-AUC / log loss by model; a model that does not pass is red."""
-    columns = list(results[0].outcomes)
+    columns = names_of(results)
     table = Table(title="ROC-AUC / log loss, out-of-fold", title_justify="left")
     for column in ("data", "rows", "clicks", *columns):
         table.add_column(column, justify="left" if column == "data" else "right")
     for result in results:
-        table.add_row(*cells(result, "[red]{}[/red]"))
+        table.add_row(*cells(result, columns, "[red]{}[/red]"))
     return table
 
 
-def cells(result: Result, mark: str) -> list[str]:
-    """The cells of a result's row; a model that does not pass is marked."""
+def names_of(results: list[Result]) -> list[str]:
+    """The baselines and models that any result has."""
+    names = {name for result in results for name in result.outcomes}
+    return [name for name in (*BASELINES, *model_names()) if name in names]
+
+
+def cells(result: Result, columns: list[str], mark: str) -> list[str]:
+    """The cells of a result's row; a model that does not pass is marked, one without the columns it needs is a dash."""
     texts = [result.name.rpartition("-")[0], f"{result.n_rows:,}", f"{int(result.label.sum()):,}"]
-    for name, outcome in result.outcomes.items():
-        text = f"{outcome.metrics.roc_auc:.4f} / {outcome.metrics.logloss:.4f}"
+    for name in columns:
+        if name not in result.outcomes:
+            texts.append("-")
+            continue
+        metrics = result.outcomes[name].metrics
+        text = f"{metrics.roc_auc:.4f} / {metrics.logloss:.4f}"
         texts.append(mark.format(text) if failures(result, name) else text)
     return texts
 
@@ -91,8 +109,9 @@ def failures(result: Result, name: str) -> list[str]:
 
 def print_markdown(results: list[Result]) -> None:
     """Prints the table in Markdown, and every model that does not pass."""
-    columns = ["data", "rows", "clicks", *results[0].outcomes]
-    lines = [columns, ["---"] * len(columns), *(cells(result, "**{}**") for result in results)]
+    names = names_of(results)
+    columns = ["data", "rows", "clicks", *names]
+    lines = [columns, ["---"] * len(columns), *(cells(result, names, "**{}**") for result in results)]
     for line in lines:
         console.print(f"| {' | '.join(line)} |", markup=False, soft_wrap=True)
     for result in results:

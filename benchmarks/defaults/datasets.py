@@ -80,8 +80,8 @@ SOURCES = (
             "slotformat",
             "creative",
             "advertiser",
+            "slotprice",
         ),
-        ("slotprice",),
         label="click",
     ),
     Source(

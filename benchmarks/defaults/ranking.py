@@ -32,17 +32,19 @@ from recsys.evaluation.logits import Logits, log_pos_weight_of, logit_of
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.runs.folder import RunFolder
 from recsys.runs.predictions import read_predictions
+from recsys.system.files import is_done
 from recsys.system.progress import console
 from recsys.system.world import join_world
 
 N_BASELINE_FOLDS_FROM = 100_000
 """From this many rows on, one fold of five is evaluated: its rows are many enough, and five fits take long."""
-_BASELINES: dict[str, Callable[..., np.ndarray]] = {
+BASELINES: dict[str, Callable[..., np.ndarray]] = {
     "constant": constant_rate,
     "logistic regression": logistic_regression,
     "logistic, C = 0.1": tuned_logistic_regression,
     "LightGBM": default_lightgbm,
 }
+_BASELINES_FILE = "baselines.npy"
 _N_REPLICATES = 300
 _QUANTILE = 1.96
 _SMALLEST = 1e-7
@@ -68,6 +70,11 @@ class Outcome:
     metrics: Metrics
     natural: np.ndarray
     """[n] logits of the evaluated rows."""
+
+    @classmethod
+    def of(cls, label: np.ndarray, natural: np.ndarray) -> "Outcome":
+        """Measures the [n] logits of rows with [n] labels."""
+        return cls(measure(label, Logits.of_one_fit(natural, log_pos_weight_of(label))), natural)
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,16 @@ class Result:
         return min(self.models, key=lambda name: self.outcomes[name].metrics.logloss or np.inf)
 
 
-def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Result:
-    """Runs the baselines and our models; finished runs in the folder are read again."""
+def compare(source: Source, n_rows: int, folder: Path, models: list[str], seed: int = 0) -> Result:
+    """Runs the baselines and our models; finished runs in the folder are read again.
+
+    Args:
+        source: the data set.
+        n_rows: how many of its first rows to take.
+        folder: of the rows, the runs and the baselines.
+        models: names of our models; those that need columns which the data set lacks are left out.
+        seed: chooses the folds and the initial weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     raw, config = folder / "train.parquet", folder / "config.yaml"
     if not raw.is_file():
@@ -113,7 +128,7 @@ def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Res
     name = f"{source.name}-{n_rows}"
     values = {"name": name, "files": {"train": [raw.name]}, "schema": source.schema()}
     config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    settings = load_rank_config(config, "dcnv2", [])
+    settings = load_rank_config(config, "dcnv2", _seeds(seed))
     dataset = PreparedDataset.open(prepare_raw(settings.data, [str(raw)], [], [], folder / "prepared"))
     splits = [split for split in dataset.split_names if split.startswith("fold_")]
     if n_rows >= N_BASELINE_FOLDS_FROM:
@@ -124,26 +139,35 @@ def compare(source: Source, n_rows: int, folder: Path, models: list[str]) -> Res
     rows = np.flatnonzero(fold >= 0)
     label = dataset.store.labels(np.arange(dataset.n_rows)).astype(np.int8)
     outcomes = {}
-    for baseline, natural in _baselines(source, raw, label, fold, folder / "baselines.npy").items():
-        outcomes[baseline] = _outcome(label[rows], natural[rows])
-    for model in (name for name in models if _has_roles(source, config, name)):
-        outcomes[model] = _outcome(label[rows], _fit(config, model, dataset, splits, folder)[rows])
+    for baseline, natural in _baselines(source, raw, label, fold, folder / _BASELINES_FILE).items():
+        outcomes[baseline] = Outcome.of(label[rows], natural[rows])
+    for model in (name for name in models if _has_roles(config, name)):
+        outcomes[model] = Outcome.of(label[rows], _fit(config, model, dataset, splits, folder, seed)[rows])
     return Result(name, dataset.n_rows, label[rows], outcomes)
 
 
-def _has_roles(source: Source, config: Path, model: str) -> bool:
+def is_finished(folder: Path, models: list[str]) -> bool:
+    """Whether a folder has the baselines and the runs of all models but those whose columns the data set lacks."""
+    config = folder / "config.yaml"
+    return (folder / _BASELINES_FILE).is_file() and all(
+        is_done(folder / model) or not _has_roles(config, model) for model in models
+    )
+
+
+def _seeds(seed: int) -> list[str]:
+    """The overrides that set the seeds of folds and of training."""
+    return [f"prepare.seed={seed}", f"trainer.seed={seed}"]
+
+
+def _has_roles(config: Path, model: str) -> bool:
     """Whether the data set has the columns that a model needs: DIN needs behaviours and a target item."""
     settings = load_rank_config(config, model, [])
     try:
         settings.check_roles()
     except InputError:
-        console.print(f"{source.name}: no columns for {model}")
+        console.print(f"{settings.data.name}: no columns for {model}")
         return False
     return True
-
-
-def _outcome(label: np.ndarray, natural: np.ndarray) -> Outcome:
-    return Outcome(measure(label, Logits.of_one_fit(natural, log_pos_weight_of(label))), natural)
 
 
 def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, cache: Path) -> dict[str, np.ndarray]:
@@ -151,17 +175,17 @@ def _baselines(source: Source, raw: Path, label: np.ndarray, fold: np.ndarray, c
     if not cache.is_file():
         columns = Columns(source, pq.read_table(raw))
         with console.status(f"{cache.parent.name}  baselines"):
-            p = [out_of_fold(columns, label, fold, fit) for fit in _BASELINES.values()]
+            p = [out_of_fold(columns, label, fold, fit) for fit in BASELINES.values()]
         np.save(cache.with_suffix(".tmp.npy"), np.stack(p))
         cache.with_suffix(".tmp.npy").rename(cache)
     cached = np.load(cache, allow_pickle=False)
-    return {name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST)) for name, p in zip(_BASELINES, cached, strict=True)}
+    return {name: logit_of(np.clip(p, _SMALLEST, 1 - _SMALLEST)) for name, p in zip(BASELINES, cached, strict=True)}
 
 
-def _fit(config: Path, model: str, dataset: PreparedDataset, splits: list[str], folder: Path) -> np.ndarray:
+def _fit(config: Path, model: str, dataset: PreparedDataset, splits: list[str], folder: Path, seed: int) -> np.ndarray:
     """[n] logits of our model with default settings, NaN for rows of other folds."""
     world = join_world()
-    settings = resolve_settings(load_rank_config(config, model, []), dataset, splits, world)
+    settings = resolve_settings(load_rank_config(config, model, _seeds(seed)), dataset, splits, world)
     run = RunFolder(folder / model, describe(settings, dataset, splits))
     if not run.is_done:
         execute(run, settings, dataset, splits, world)

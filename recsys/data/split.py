@@ -86,11 +86,11 @@ class Split:
 
     @property
     def is_by_time(self) -> bool:
-        """Whether the rows to score are later than the fitting rows, which then have several days."""
+        """Whether the rows to score are later than the fitting rows, which then have several days or times."""
         if self.name not in (FULL, HOLDOUT) or len(self.fit_rows) == 0:
             return False
-        day = self.store.days(self.fit_rows.numbers())
-        return bool(day.min() != day.max())
+        time = self.store.times(self.fit_rows.numbers())
+        return bool(time.min() != time.max())
 
     @property
     def held_out_rows(self) -> Rows:

@@ -143,6 +143,10 @@ class RowStore:
             return np.full(len(rows), NO_DAY, np.int16)
         return self.columns[layout.DAY](rows)
 
+    def times(self, rows: np.ndarray) -> np.ndarray:
+        """Returns [n] integers in the order of the rows' times: ranks of a split by time, else days."""
+        return self.columns[layout.TIME](rows) if layout.TIME in self.columns else self.days(rows)
+
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n, n_categorical] int32 codes."""
         return self.columns[layout.SPARSE](rows)

@@ -64,6 +64,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
     if schema.day is not None:
         columns[layout.DAY] = pa.int16()
+    if scan.time is not None:
+        columns[layout.TIME] = pa.int64()
     if scan.weight is not None:
         columns[layout.WEIGHT] = pa.float32()
     widths = {layout.SPARSE: (pa.int32(), len(schema.categorical)), layout.DENSE: (pa.float32(), len(schema.measured))}
@@ -92,6 +94,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
             batch |= {layout.DENSE: encoded.measured, layout.SEQUENCE_LENGTH: encoded.sequence_lengths}
             if schema.day is not None:
                 batch[layout.DAY] = scan.day[row_slice]
+            if scan.time is not None:
+                batch[layout.TIME] = scan.time[row_slice]
             if scan.weight is not None:
                 batch[layout.WEIGHT] = scan.weight[row_slice]
             if encoded.items is not None:

@@ -27,7 +27,7 @@ from recsys.raw.ids_and_labels import read_ids
 from recsys.raw.logs import with_histories
 from recsys.raw.opening import open_source
 from recsys.raw.source import Source
-from recsys.schema.config import SchemaConfig
+from recsys.schema.config import SchemaConfig, TimeSplit
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.system.progress import console
@@ -49,6 +49,8 @@ def fingerprint(schema: SchemaConfig, files: RawFiles, config: PrepareConfig, fo
         schema_settings["towers"] = {{"item": "ad"}.get(k, k): v for k, v in schema_settings["towers"].items()}
     if not schema_settings["numbers_as_text"]:
         del schema_settings["numbers_as_text"]  # data prepared before it existed is found
+    if isinstance(schema.split, TimeSplit):
+        schema_settings["split"]["is_time_stored"] = True  # data prepared before it was is prepared again
     settings = [layout.FORMAT_VERSION, schema_settings, config.model_dump(mode="json"), raw]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

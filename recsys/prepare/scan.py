@@ -40,6 +40,8 @@ class Scan:
     """[n] uint8: position among PARTITIONS."""
     fold: np.ndarray
     """[n] int16: NO_FOLD outside training rows."""
+    time: np.ndarray | None = None
+    """[n] int64: rank of the row's time, -1 for rows outside the training files; None without a split by time."""
     n_copies: int = 0
     """Training rows that equal an earlier one in every column that is read; not counted if rows have ids."""
     weight: np.ndarray | None = None
@@ -67,10 +69,13 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
             columns.read(split)
     label_n, hash_n = np.concatenate(columns.labels), np.concatenate(columns.hashes)
     split_n = np.repeat(np.arange(len(PARTITIONS), dtype=np.uint8), [source.n_rows(split) for split in PARTITIONS])
-    is_train_file = split_n == PARTITIONS.index("train")
+    is_train_file, time_n = split_n == PARTITIONS.index("train"), None
     if schema.time_split is not None:
         role = f"the split (column {schema.split!r})"
-        split_n[is_train_file] = split_by_time(join_moments(columns.times, role), schema.time_split)
+        timeline = join_moments(columns.times, role)
+        split_n[is_train_file] = split_by_time(timeline, schema.time_split)
+        time_n = np.full(len(label_n), -1, np.int64)
+        time_n[is_train_file] = timeline.dense_ranks(has_ties=True)
     elif columns.splits:
         split_n[is_train_file] = np.concatenate(columns.splits)
     if schema.last_out is not None:
@@ -106,7 +111,7 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
         holdout_day = days.names[train_days[-1]] if len(train_days) > 1 else None
     is_holdout_n = is_train & (day_n == day_n[is_train].max()) & (holdout_day is not None)
     groups, group_n = group_rows(label_n, split_n, fold_n, is_holdout_n, config.n_folds, weight_n)
-    scan = Scan(label_n, group_n, hash_n, day_n, groups, holdout_day, columns.has_id, split_n, fold_n)
+    scan = Scan(label_n, group_n, hash_n, day_n, groups, holdout_day, columns.has_id, split_n, fold_n, time_n)
     if weight_n is None:
         return scan
     return replace(scan, weight=weight_n, n_clipped=int(np.concatenate(columns.is_clipped)[is_train].sum()))

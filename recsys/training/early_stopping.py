@@ -22,8 +22,8 @@ def split_monitored_rows(
 
     Args:
         split: the split with the fitting rows.
-        monitor: the data's own validation rows; None holds out some of the fitting rows: the latest of a split by day,
-            else a random sample.
+        monitor: the data's own validation rows; None holds out some of the fitting rows: the latest of a split by time
+            or day, else a random sample.
         stopping: None monitors no rows.
         seed: chooses the sample.
 
@@ -58,8 +58,8 @@ def _hold_out(split: Split, n: int, seed: int) -> tuple[Rows, Rows]:
     order = Permutation(len(rows), seed, HOLDOUT_STREAM)
     if not split.is_by_time:
         return PermutedSlice(rows, order, n, len(rows)), PermutedSlice(rows, order, 0, n)
-    numbers = rows.numbers()[order(np.arange(len(rows)))]  # rows of the same day are chosen at random
-    latest_first = np.argsort(-split.store.days(numbers).astype(np.int64), kind="stable")
+    numbers = rows.numbers()[order(np.arange(len(rows)))]  # rows of the same time are chosen at random
+    latest_first = np.argsort(-split.store.times(numbers).astype(np.int64), kind="stable")
     return ListedRows(np.sort(numbers[latest_first[n:]])), ListedRows(np.sort(numbers[latest_first[:n]]))
 
 

@@ -102,7 +102,30 @@ def count_pairs(histories: Histories, catalog: Catalog, split: Split, positives:
     return PairCounts(after_last.tocsr(), together)
 
 
-class Transitions:
+class FromRecentItems:
+    """Ranks items by the sum of their weights from the most recent items of the history.
+
+    Args:
+        histories: reads the requests' histories.
+        requests: the rows of the requests.
+        n_recent: most recent events of a history that are summed.
+        weight: [I, I], at [i, j] that of item j if item i is in the history.
+        ties: [I] scores of the items without a history, below the differences between weights.
+    """
+
+    def __init__(
+        self, histories: Histories, requests: Rows, n_recent: int, weight: sparse.csr_matrix, ties: np.ndarray
+    ) -> None:
+        self._histories, self._requests, self._n_recent = histories, requests, n_recent
+        self._weight, self._ties = weight, ties
+
+    def __call__(self, requests: np.ndarray) -> np.ndarray:
+        """Returns [b, I] scores of [b] request indices."""
+        recent = self._histories.matrix(self._requests(requests), self._n_recent)
+        return (recent @ self._weight).toarray() + self._ties
+
+
+def transitions(histories: Histories, requests: Rows, pairs: PairCounts, popularity: np.ndarray) -> FromRecentItems:
     """Ranks items by how often they came directly after the last item of the history; ties by popularity.
 
     Args:
@@ -111,18 +134,10 @@ class Transitions:
         pairs: training counts.
         popularity: [I] counts of the items.
     """
-
-    def __init__(self, histories: Histories, requests: Rows, pairs: PairCounts, popularity: np.ndarray) -> None:
-        self._histories, self._requests, self._pairs = histories, requests, pairs
-        self._ties = _below_one(popularity)
-
-    def __call__(self, requests: np.ndarray) -> np.ndarray:
-        """Returns [b, I] scores of [b] request indices."""
-        rows = self._requests(requests)
-        return (self._histories.matrix(rows, 1) @ self._pairs.after_last).toarray() + self._ties
+    return FromRecentItems(histories, requests, 1, pairs.after_last, _below_one(popularity))
 
 
-class ItemNeighbors:
+def item_neighbors(histories: Histories, requests: Rows, pairs: PairCounts, popularity: np.ndarray) -> FromRecentItems:
     """Ranks items by the sum of their cosine similarities to the most recent items; ties by popularity.
 
     The similarity of two items is their number of common histories over the root of the product of their counts; each
@@ -136,17 +151,9 @@ class ItemNeighbors:
         pairs: training counts.
         popularity: [I] counts of the items.
     """
-
-    def __init__(self, histories: Histories, requests: Rows, pairs: PairCounts, popularity: np.ndarray) -> None:
-        self._histories, self._requests = histories, requests
-        scale = sparse.diags(1 / np.sqrt(np.maximum(1, popularity)))
-        self._similarity = largest_of_rows((scale @ pairs.together @ scale).tocsr(), N_NEIGHBORS)
-        self._ties = 1e-6 * _below_one(popularity)
-
-    def __call__(self, requests: np.ndarray) -> np.ndarray:
-        """Returns [b, I] scores of [b] request indices."""
-        rows = self._requests(requests)
-        return (self._histories.matrix(rows, N_REQUEST_EVENTS) @ self._similarity).toarray() + self._ties
+    scale = sparse.diags(1 / np.sqrt(np.maximum(1, popularity)))
+    similarity = largest_of_rows((scale @ pairs.together @ scale).tocsr(), N_NEIGHBORS)
+    return FromRecentItems(histories, requests, N_REQUEST_EVENTS, similarity, 1e-6 * _below_one(popularity))
 
 
 class WithoutSeen:
@@ -183,8 +190,8 @@ def history_baselines(
     """
     pairs = count_pairs(histories, catalog, split, positives, seed)
     return {
-        "transitions": Transitions(histories, requests, pairs, catalog.n_positives),
-        "item_knn": ItemNeighbors(histories, requests, pairs, catalog.n_positives),
+        "transitions": transitions(histories, requests, pairs, catalog.n_positives),
+        "item_knn": item_neighbors(histories, requests, pairs, catalog.n_positives),
     }
 
 

@@ -1,5 +1,7 @@
 """Properties of every model."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.defaults import DataSize
 from tests.helpers.sharded import with_tables
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 MODELS = {
     "dcnv2": {"hidden_dims": (8,)},
@@ -82,6 +85,17 @@ def test_logits_do_not_depend_on_other_rows(model: nn.Module, with_target: Prepa
         alone = torch.cat([model(batch_of(model, with_target, rows[i : i + 1])) for i in range(40)])
     assert torch.allclose(whole, turned.flip(0), atol=1e-5)
     assert torch.allclose(whole, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("din")])
+def test_numbers_are_features_enough(name: str, tmp_path: Path) -> None:
+    schema = small_schema(categorical=[], sequences={}, segments={})
+    split = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema).split("full")
+    config = config_class(name.split("-")[0]).model_validate(MODELS[name]).resolved(DataSize(2_000, 400))
+    model = with_tables(build_model(config, split.schema))
+    logits: Tensor = model.eval()(split.batch(np.arange(64), []))
+    assert logits.isfinite().all()
+    assert len(logits.unique()) > 50
 
 
 def test_a_batch_without_any_history(model: nn.Module, with_target: PreparedDataset) -> None:

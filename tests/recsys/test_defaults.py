@@ -84,5 +84,34 @@ def test_fewer_clicks_are_fitted_less_closely() -> None:
     assert round(defaults.validation_fraction(DataSize(50_000, 7_000)) * 7_000) == 500
 
 
+@pytest.mark.parametrize(("n_rows", "n_clicks"), [(1_600, 55), (1_600, 26), (800, 165), (8_000, 266), (100_000, 90)])
+def test_few_clicks_are_learned_from_in_enough_updates(n_rows: int, n_clicks: int) -> None:
+    size = DataSize(n_rows, n_clicks)
+    n_epochs, n_steps = defaults.epochs(size), -(-n_rows // defaults.batch_size(size))
+    assert n_epochs == 20 or n_epochs * n_steps > 105  # 120, to the nearest epoch
+
+
+def test_passes_are_ten_below_2000_updates_and_five_above() -> None:
+    of_100_000, of_a_million = DataSize(100_000, 40_000), DataSize(1_000_000, 400_000)
+    assert defaults.epochs(of_100_000) == 10  # 196 updates each
+    assert defaults.epochs(of_a_million) == 8  # 245 updates each
+    assert defaults.epochs(MILLIONS) == 5  # 1,954 updates each
+    assert defaults.epochs(DataSize(100_000, 1_500)) == 5  # one update for every two clicks: 750 of 196 each
+
+
+def test_the_rate_of_few_clicks_follows_the_batch_that_they_need() -> None:
+    """55 clicks of 1,600 rows need four times the rows of a batch: their rate is twice that of balanced rows."""
+    balanced, rare = DataSize(1_600, 110), DataSize(1_600, 55)
+    assert defaults.batch_size(rare) == 2 * defaults.batch_size(balanced) == 256
+    assert defaults.learning_rate(rare) == pytest.approx(0.001 * 2)
+    assert defaults.learning_rate(DataSize(100, 50)) == 0.001
+    assert defaults.learning_rate(DataSize(1_000_000, 500)) == 0.003  # never above that of many clicks
+
+
+def test_few_monitored_clicks_are_waited_for_longer() -> None:
+    patience = [defaults.patience(DataSize(10 * n, n)) for n in (100, 1_500, 100_000)]
+    assert patience == [5, 3, 2]
+
+
 def test_rare_values_of_a_small_log_have_ids() -> None:
     assert [defaults.min_count(n) for n in (2_000, 50_000, 10_000_000)] == [2, 5, 10]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys.data.dataset import PreparedDataset
@@ -14,6 +15,7 @@ from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, measure
 from recsys.training.config import EarlyStopping
 from recsys.training.early_stopping import few_clicks_warning, split_monitored_rows
+from tests.helpers.small import prepare_small, small_schema, small_table
 from tests.helpers.training import quick, trainer_of
 
 
@@ -70,6 +72,24 @@ def test_a_split_by_day_monitors_its_latest_rows(small: PreparedDataset) -> None
         assert len(held_out) == round(0.2 * len(split.fit_rows))
         days_fitted, days_held_out = (small.store.days(rows.numbers()) for rows in (fitted, held_out))
         assert (days_fitted.max() <= days_held_out.min()) == is_by_time
+
+
+def test_a_split_at_a_time_monitors_its_latest_rows(tmp_path: Path) -> None:
+    """Rows in a shuffled order: the fitting rows are before time 70, and the latest of them are monitored."""
+    minute = np.random.default_rng(0).permutation(400) // 4  # four rows of each time
+    times = pa.array(np.datetime64("2025-01-31T10:00", "s") + minute * np.timedelta64(60, "s"))
+    schema = small_schema(id=None, day=None, split={"column": "at", "test_from": "2025-01-31 11:10"})
+    table = small_table(400).append_column("at", times)
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
+    split = dataset.split("full")
+    fitted, held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.2), 0)
+    assert held_out is not None
+    assert len(held_out) == 56  # a fifth of 4 x 70 rows
+    assert sorted(minute[held_out.numbers()]) == sorted([*range(56, 70)] * 4)
+    assert sorted(minute[fitted.numbers()]) == sorted([*range(56)] * 4)
+    held_out_of_fold = split_monitored_rows(dataset.split("fold_0"), None, EarlyStopping(), 0)[1]
+    assert held_out_of_fold is not None
+    assert minute[held_out_of_fold.numbers()].min() < 56  # folds are no split by time
 
 
 def test_few_monitored_clicks_are_reported(small: PreparedDataset) -> None:

@@ -14,13 +14,13 @@ from retrieval.catalog import Catalog, build_catalog
 from retrieval.evaluation import history_baselines
 from retrieval.evaluation.history_baselines import (
     Histories,
-    ItemNeighbors,
     PairCounts,
-    Transitions,
     WithoutSeen,
     count_pairs,
     item_histories,
+    item_neighbors,
     largest_of_rows,
+    transitions,
 )
 from tests.helpers.small import prepare_small, small_schema
 
@@ -81,7 +81,7 @@ def test_transitions_count_only_fitting_rows(
     }
     assert after == {("a", "b"): 3, ("a", "c"): 1, ("b", "c"): 1, ("b", "d"): 1, ("b", "a"): 1, ("c", "a"): 1}
     # the requests' last items, of the valid rows: d, c, d, e. Only c has a transition, the rest ties by popularity.
-    scores = scores_by_item(catalog, Transitions(histories, requests, pairs, catalog.n_positives)(np.arange(4)))
+    scores = scores_by_item(catalog, transitions(histories, requests, pairs, catalog.n_positives)(np.arange(4)))
     assert scores[1]["a"] == 1.5  # the count, and half a tie for the most popular item
     for row in (0, 2, 3):
         assert all(value < 1 for value in scores[row].values())
@@ -93,7 +93,7 @@ def test_neighbors_are_similar_by_the_cosine_of_common_histories(
 ) -> None:
     """a is in 4 histories of the fitting rows, b in 4, c in 3, d in 1; a and b in 4 together, a and c in 3, ..."""
     _, catalog, histories, pairs, requests = counted
-    ours = ItemNeighbors(histories, requests, pairs, catalog.n_positives)
+    ours = item_neighbors(histories, requests, pairs, catalog.n_positives)
     scores = scores_by_item(catalog, ours(np.array([1])))  # v: the history a, b, d, c
     ab, ac, ad = 4 / 4, 3 / (4 * 3) ** 0.5, 1 / (4 * 1) ** 0.5
     bc, bd = ac, ad
@@ -104,7 +104,7 @@ def test_neighbors_are_similar_by_the_cosine_of_common_histories(
 
 def test_seen_items_are_last(counted: tuple[Split, Catalog, Histories, PairCounts, Rows]) -> None:
     _, catalog, histories, pairs, requests = counted
-    baseline = Transitions(histories, requests, pairs, catalog.n_positives)
+    baseline = transitions(histories, requests, pairs, catalog.n_positives)
     scores = scores_by_item(catalog, WithoutSeen(baseline, histories, requests)(np.arange(4)))
     for user, row in zip(LOG, scores, strict=True):
         seen = {item for item, score in row.items() if score == -np.inf}
