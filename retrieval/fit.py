@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recsys.data.resident.loader import choose_readers
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.sharding import shard
@@ -161,10 +162,11 @@ def build_retrieval_trainer(
             )
         target = catalog.entries(split, requests.numbers())
         seen = Histories(split, catalog) if exclude_seen else None
+        _, evaluated = choose_readers(split, split, config.data, world.device)
 
         def measure() -> dict[str, float]:
             batch_size, precision = config.eval_batch_size, config.precision
-            user = request_vectors(model, split, requests, batch_size, precision, world)
+            user = request_vectors(model, evaluated, requests, batch_size, precision, world)
             items = item_vectors(model, split, catalog, batch_size, precision, world)
             scores: Scores = InnerProducts(user, items)
             scores = scores if seen is None else WithoutSeen(scores, seen, requests)
@@ -191,6 +193,7 @@ class Towers:
         self, model: TwoTower, split: Split, config: RetrievalTrainerConfig, identity: str, world: World
     ) -> None:
         self.model, self._split, self._config, self._world = model, split, config, world
+        _, self._batches = choose_readers(split, split, config.data, world.device)
         self.identity = identity
 
     @property
@@ -201,7 +204,7 @@ class Towers:
     def request_vectors(self, rows: Rows) -> np.ndarray:
         """Returns the [n, d] vectors of the rows' requests."""
         config = self._config
-        return request_vectors(self.model, self._split, rows, config.eval_batch_size, config.precision, self._world)
+        return request_vectors(self.model, self._batches, rows, config.eval_batch_size, config.precision, self._world)
 
     def item_vectors(self, catalog: Catalog) -> np.ndarray:
         """Returns the [I, d] vectors of the catalog."""
@@ -212,7 +215,7 @@ class Towers:
         """Returns the [n] logits of the rows' (request, item) pairs."""
         config = self._config
         size, precision = config.eval_batch_size, config.precision
-        return check_scores(predict(self.model, self._split, rows, size, precision, self._world, name))
+        return check_scores(predict(self.model, self._batches, rows, size, precision, self._world, name))
 
 
 def load_towers(

@@ -1,11 +1,15 @@
 """Batches with negatives: rows, followed by items sampled from the catalog."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from recsys.data.batch import Batch
+from recsys.data.resident.encoder import ResidentBatches
+from recsys.data.resident.rows import ResidentRows
 from recsys.data.split import Split
 from retrieval.catalog import Catalog, item_batch
 
@@ -35,8 +39,8 @@ class WithNegatives:
         is_whole: bool,
         seed: int,
     ) -> None:
-        self._split, self._catalog, self._item_sequences = split, catalog, item_sequences
-        self._n_uniform, self._n_popular, self._is_whole, self._seed = n_uniform, n_popular, is_whole, seed
+        self.split, self._catalog, self._item_sequences = split, catalog, item_sequences
+        self._n_uniform, self._n_popular, self.is_whole, self._seed = n_uniform, n_popular, is_whole, seed
         self._whole: Batch | None = None
 
     @cached_property
@@ -47,15 +51,56 @@ class WithNegatives:
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Returns a batch of the rows, then the items."""
-        batch = self._split.batch(rows, sequences)
-        if self._is_whole:
+        batch = self.split.batch(rows, sequences)
+        items = self.items(len(rows), rows[0], rows[-1], sequences)
+        return batch if items is None else batch.append_items(items)
+
+    def items(self, n_rows: int, first: int, last: int, sequences: Sequence[str]) -> Batch | None:
+        """Returns the items that follow a batch of `n_rows` rows from row number `first` to `last`; None for none."""
+        if self.is_whole:
             if self._whole is None:
-                self._whole = item_batch(self._split, self._catalog.rows, sequences, self._item_sequences)
-            return batch.append_items(self._whole)
+                self._whole = item_batch(self.split, self._catalog.rows, sequences, self._item_sequences).counted()
+            return self._whole
         if not self._n_uniform + self._n_popular:
-            return batch
-        rng = np.random.default_rng([self._seed, len(rows), *rows[[0, -1]]])
+            return None
+        rng = np.random.default_rng([self._seed, n_rows, first, last])
         sampled = [rng.integers(0, len(self._catalog), self._n_uniform)]
         sampled.append(np.searchsorted(self._cumulative_shares, rng.random(self._n_popular), side="right"))
         item_rows = self._catalog.rows[np.concatenate(sampled)]
-        return batch.append_items(item_batch(self._split, item_rows, sequences, self._item_sequences))
+        return item_batch(self.split, item_rows, sequences, self._item_sequences).counted()
+
+    def on_device(self, rows: ResidentRows) -> ResidentBatches:
+        """Makes the same batches of rows that are on a device."""
+        return _ResidentWithNegatives(self, rows)
+
+
+class _ResidentWithNegatives(ResidentBatches):
+    """`WithNegatives` for rows on a device. Items are few: the host samples and encodes them."""
+
+    def __init__(self, host: WithNegatives, rows: ResidentRows) -> None:
+        super().__init__(host.split, rows)
+        self._host = host
+        self._whole: Batch | None = None
+
+    def batches(
+        self, row: Tensor, sizes: Sequence[int], sequences: Sequence[str], n_tokens: Sequence[Mapping[str, int]]
+    ) -> Iterator[Batch]:
+        """See `ResidentBatches`."""
+        ends = np.cumsum(sizes)
+        bounds = torch.from_numpy(np.stack([ends - sizes, ends - 1])).to(row.device)
+        firsts, lasts = row[bounds].tolist()  # waits for this stream alone, once for several batches
+        of_rows = super().batches(row, sizes, sequences, n_tokens)
+        for batch, first, last in zip(of_rows, firsts, lasts, strict=True):
+            items = self._items(len(batch), first, last, sequences)
+            yield batch if items is None else batch.append_items(items)
+
+    def _items(self, n_rows: int, first: int, last: int, sequences: Sequence[str]) -> Batch | None:
+        if self._whole is not None:
+            return self._whole
+        items = self._host.items(n_rows, first, last, sequences)
+        if items is None:
+            return None
+        items = items.to(self.rows.device)
+        if self._host.is_whole:
+            self._whole = items
+        return items

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recsys.data.loader import Loader
+from recsys.data.resident.loader import AnyBatches, open_loader
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.nn.precision import Precision, autocast
@@ -16,15 +16,23 @@ from retrieval.two_tower import TwoTower
 
 @torch.no_grad()
 def request_vectors(
-    model: TwoTower, split: Split, rows: Rows, batch_size: int, precision: Precision, world: World
+    model: TwoTower, batches: AnyBatches, rows: Rows, batch_size: int, precision: Precision, world: World
 ) -> np.ndarray:
     """Returns the [n, d] float32 vectors of the rows' requests on every process; a collective call.
+
+    Args:
+        model: the towers.
+        batches: makes batches of the rows: a split, or its rows on the device.
+        rows: the rows.
+        batch_size: rows per batch, over all processes.
+        precision: precision of the matrix products.
+        world: the processes.
 
     Raises:
         DivergenceError: if a vector is not finite.
     """
     model.eval()
-    loader = Loader(split, rows, batch_size, model.sequences, world=world)
+    loader = open_loader(batches, rows, batch_size, model.sequences, world=world)
     vectors = torch.zeros(len(rows), model.width)
     with progress_line("requests", len(rows), world.is_main) as line:
         for index, batch in enumerate(loader):

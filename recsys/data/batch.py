@@ -3,6 +3,7 @@
 Shapes: B rows of a batch, N dense columns.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,12 @@ class Batch(Pipelineable):
         """Moves the batch to a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def counted(self) -> "Batch":
+        """The same batch, which has counted the ids of every key: on a device, counting makes the host wait."""
+        for jagged in (self.sparse, self.sequences):
+            jagged.offset_per_key()
+        return self
+
     def pin_memory(self) -> "Batch":
         """Copies the batch to page-locked memory, from which a GPU copies asynchronously."""
         return self._map(lambda tensor: tensor.pin_memory())
@@ -138,10 +145,13 @@ def _concat_jagged(first: KeyedJaggedTensor, second: KeyedJaggedTensor) -> Keyed
     key_offsets = [(jagged, jagged.offset_per_key()) for jagged in (first, second)]
     slices = [(jagged, slice(offsets[k], offsets[k + 1])) for k in range(len(keys)) for jagged, offsets in key_offsets]
     lengths = [jagged.lengths().view(len(keys), -1) for jagged in (first, second)]
+    sizes = [sum(offsets[k + 1] - offsets[k] for _, offsets in key_offsets) for k in range(len(keys))]
     return KeyedJaggedTensor(
         keys=keys,
         values=torch.cat([jagged.values()[key_slice] for jagged, key_slice in slices]),
         lengths=torch.cat(lengths, dim=1).reshape(-1),
         weights=None if weights is None else torch.cat([jagged.weights()[key_slice] for jagged, key_slice in slices]),
         stride=first.stride() + second.stride(),
+        length_per_key=sizes,
+        offset_per_key=[0, *itertools.accumulate(sizes)],
     )

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -82,6 +82,14 @@ class BatchOrder(Generic[BatchesT]):
         TorchRec exchanges embeddings of equally many rows. The copies are of the batch's first row, and not real.
         """
         return -(-self.n_rows(index) // self._n_ranks) - len(self.positions(index))
+
+
+@runtime_checkable
+class MayReside(Protocol):
+    """Batches that can also be made of rows on a device."""
+
+    def on_device(self, rows: Any) -> Any:
+        """Returns the `ResidentBatches` that make the same batches of `ResidentRows`."""
 
 
 class Loader(BatchOrder[Batches]):

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import ListedRows
+from recsys.data.loader import Loader
+from recsys.data.resident.loader import ResidentLoader, resident_batches
+from recsys.data.resident.rows import ResidentRows
+from recsys.data.rows import ListedRows, Permutation
 from recsys.errors import InputError
 from recsys.system.world import join_world
 from retrieval.catalog import Catalog, build_catalog
@@ -95,6 +98,25 @@ def test_negatives_are_the_same_for_the_same_rows(shops: PreparedDataset) -> Non
     ids = [batches.batch(rows, ("seen",)).sparse["shop"].values() for batches in (a, b, other)]
     assert torch.equal(ids[0], ids[1])
     assert not torch.equal(ids[0], ids[2])
+
+
+@pytest.mark.parametrize(("n_uniform", "n_popular", "is_whole"), [(5, 7, False), (0, 0, True), (0, 0, False)])
+def test_batches_on_a_device_are_those_of_the_host(
+    shops: PreparedDataset, n_uniform: int, n_popular: int, is_whole: bool
+) -> None:
+    split, catalog = shops.split("holdout"), catalog_of(shops)
+    host = WithNegatives(split, catalog, (), n_uniform, n_popular, is_whole, seed=0)
+    resident = resident_batches(host, ResidentRows.of(split.store, torch.device("cpu")))
+    assert resident is not None
+    order = (split.fit_rows, 64, towers(shops).sequences, Permutation(len(split.fit_rows), 3))
+    for found, expected in zip(ResidentLoader(resident, *order), Loader(host, *order), strict=True):
+        assert found.n_rows == expected.n_rows
+        assert torch.equal(found.row, expected.row)
+        torch.testing.assert_close(found.dense, expected.dense, atol=1e-6, rtol=1e-6)
+        for a, b in ((found.sparse, expected.sparse), (found.sequences, expected.sequences)):
+            assert torch.equal(a.values(), b.values())
+            assert torch.equal(a.lengths(), b.lengths())
+            assert a.offset_per_key() == b.offset_per_key()
 
 
 def test_popular_negatives_are_drawn_as_often_as_positives(shops: PreparedDataset) -> None:

@@ -4,13 +4,13 @@ Shapes: n positions of the reading order, B rows of a batch.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from recsys.data.batch import Batch
-from recsys.data.loader import Batches, BatchOrder, Loader
+from recsys.data.loader import Batches, BatchOrder, Loader, MayReside
 from recsys.data.resident.draws import permuted
 from recsys.data.resident.encoder import ResidentBatches
 from recsys.data.resident.rows import ResidentRows, fits_on
@@ -27,6 +27,8 @@ def resident_batches(batches: Batches, rows: ResidentRows) -> ResidentBatches | 
             return ResidentBatches(batches, rows)
         case UnseenIds():
             return ResidentBatches(batches.split, rows, batches)
+        case MayReside():
+            return cast(ResidentBatches, batches.on_device(rows))
     return None
 
 
