@@ -31,6 +31,8 @@ class TableOptions(StrictModel):
             raise ValueError("a table with optimizer adamw must be data_parallel: set a fused optimizer to shard it")
         if self.optimizer == "adamw" and self.location != "device":
             raise ValueError(f"a table with optimizer adamw cannot be {self.location}: set a fused optimizer")
+        if self.location != "device" and "data_parallel" in self.sharding:
+            raise ValueError(f"a table in {self.location} memory cannot be data_parallel: remove one of the two")
         if self.optimizer not in (None, "adamw") and "data_parallel" in self.sharding:
             raise ValueError(f"a table with optimizer {self.optimizer} cannot be data_parallel: remove one of the two")
         return self

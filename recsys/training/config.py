@@ -115,6 +115,12 @@ class FitConfig(StrictModel):
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     """Seconds between checkpoints that a killed run resumes from."""
 
+    @model_validator(mode="after")
+    def _check_compile(self) -> Self:
+        if self.compile == "on" and self.mixout:
+            raise ValueError("compile=on cannot be had with mixout, whose weights are new in every step: remove one")
+        return self
+
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
         return filled(

@@ -38,6 +38,7 @@ from recsys.training.state import (
 )
 from recsys.training.task import Task, click_task
 from recsys.training.update.finite import check_scores, check_weights
+from recsys.training.update.step import explained_out_of_memory
 from recsys.training.update.updater import Updater
 
 _REPORT_EVERY = {"cpu": 10, "cuda": 50}
@@ -94,7 +95,8 @@ class Trainer:
             console.print("this device does not support bf16: training in fp32", style="yellow")
             self._progress.precision, self._progress.fell_back_at_step = "fp32", 0
         self._updater = Updater(task.objective, config, self._progress.precision, len(self._rows), world)
-        self._batches, self._evaluated = choose_readers(task.batches, split, config.data, world.device)
+        with explained_out_of_memory("the rows do not fit in the device's memory: set trainer.data=host"):
+            self._batches, self._evaluated = choose_readers(task.batches, split, config.data, world.device)
         self._weights, self._resume = weights, ResumePoint(weights, world)
         self._saved_at = time.perf_counter()
         self._report_every = _REPORT_EVERY.get(world.device.type, 10)

@@ -55,7 +55,7 @@ def choose_readers(
     rows = ResidentRows.of(split.store, device)
     training = resident_batches(batches, rows)
     if wanted == "resident" and training is None:
-        raise InputError("trainer.data=resident: batches with sampled items are made on the host: set auto or host")
+        raise InputError("trainer.data=resident: only the host can make the batches of this task: set auto or host")
     return training or batches, ResidentBatches(split, rows)
 
 

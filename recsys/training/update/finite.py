@@ -35,7 +35,7 @@ class FiniteBatches:
         self._n_bad = torch.zeros((), dtype=torch.int64, device=device)
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
         self._statistics = [b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point()]
-        self._good: list[Tensor] = []
+        self._good = [statistic.clone() for statistic in self._statistics]
 
     def judge(self, value: Tensor) -> None:
         """Records whether a [] value, such as the loss plus the norm of the gradients, is finite."""
@@ -49,10 +49,9 @@ class FiniteBatches:
     @torch.no_grad()
     def settle(self, n_bad: int) -> None:
         """Begins a new count: keeps the running statistics, or restores them after bad batches."""
-        if n_bad and self._good:
-            torch._foreach_copy_(self._statistics, self._good)
-        else:
-            self._good = [statistic.clone() for statistic in self._statistics]
+        for statistic, good in zip(self._statistics, self._good, strict=True):
+            source, target = (good, statistic) if n_bad else (statistic, good)
+            target.copy_(source)
         self._n_bad.zero_()
 
 

@@ -71,9 +71,10 @@ class DenseGraphs:
             try:
                 self._graphs[key] = self._record(batch, pooled, looked_up, n_rows)
             except RuntimeError as error:
-                console.print(f"training without CUDA graphs: {str(error).splitlines()[0]}", style="yellow")
+                _report(error)
                 self._is_on, self._graphs = False, {}
-                torch.cuda.synchronize()
+                for parameter in self._dense:
+                    parameter.grad = None
                 return None
         graph = self._graphs[key]
         _copy(batch, graph.batch)
@@ -102,7 +103,7 @@ class DenseGraphs:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may pin batches
-            loss = self._compute(static, lambda: looked_up.given_leaves(leaves), n_rows)
+            loss = self._compute(static, lambda: looked_up.given_outputs(leaves), n_rows)
         return _Graph(graph, static, leaves, [parameter.grad for parameter in self._dense], loss)
 
 
@@ -117,6 +118,11 @@ def _copy(batch: Batch, static: Batch) -> None:
     static.row.copy_(batch.row)
 
 
+def _report(error: RuntimeError) -> None:
+    console.print(f"training without CUDA graphs: {str(error).splitlines()[0]}", style="yellow")
+    torch.cuda.synchronize()
+
+
 class UpdateGraph:
     """Runs the update of the weights as a CUDA graph, from the fourth step on.
 
@@ -128,7 +134,7 @@ class UpdateGraph:
 
     def __init__(self, update: Callable[[Tensor | None], Tensor], tensors: Sequence[Tensor]) -> None:
         self._update, self._tensors = update, list(tensors)
-        self._n_runs = 0
+        self._n_runs, self._is_on = 0, True
         self._graph: torch.cuda.CUDAGraph | None = None
         self._gradients: list[Tensor] = []
         self._norm = torch.zeros((), device=self._tensors[0].device)
@@ -138,10 +144,15 @@ class UpdateGraph:
         """Updates the tensors; returns the [] norm of the gradients."""
         gradients = [tensor.grad for tensor in self._tensors if tensor.grad is not None]
         self._n_runs += 1
-        if self._n_runs <= _RUNS_BEFORE_CAPTURE or len(gradients) < len(self._tensors):
+        if not self._is_on or self._n_runs <= _RUNS_BEFORE_CAPTURE or len(gradients) < len(self._tensors):
             return self._update(is_finite)
         if self._graph is None:
-            self._graph = self._record(gradients)
+            try:
+                self._graph = self._record(gradients)
+            except RuntimeError as error:
+                _report(error)
+                self._is_on = False
+                return self._update(is_finite)
         torch._foreach_copy_(self._gradients, gradients)
         if is_finite is not None:
             self._is_finite.copy_(is_finite)

@@ -3,7 +3,7 @@
 Shapes: B rows of a batch, F features, T events of all rows, D embedding width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -54,14 +54,9 @@ class DetachedEmbeddings:
         """Context manager in which the modules return the embeddings of the rows of a [b] index, or of all rows."""
         leaves: list[Tensor] = []
         outputs = [_as_leaves(o if index is None else _take(o, index), leaves) for o in self._outputs]
+        self._leaves.append(leaves)
         self._indices.append(index)
-        with self._in_modules(outputs, leaves):
-            yield
-
-    @contextmanager
-    def given_leaves(self, leaves: list[Tensor]) -> Iterator[None]:
-        """Context manager in which the modules return the given leaves, one for each output of `pooled`."""
-        with self._in_modules(leaves, leaves):
+        with self.given_outputs(outputs):
             yield
 
     def use_leaves(self, leaves: list[Tensor]) -> None:
@@ -69,10 +64,10 @@ class DetachedEmbeddings:
         self._leaves, self._indices = [leaves], [None]
 
     @contextmanager
-    def _in_modules(self, outputs: list[Any], leaves: list[Tensor]) -> Iterator[None]:
+    def given_outputs(self, outputs: Sequence[Output]) -> Iterator[None]:
+        """Context manager in which the modules return the given outputs."""
         for module, output in zip(self._modules, outputs, strict=True):
             module.given = output
-        self._leaves.append(leaves)
         try:
             yield
         finally:

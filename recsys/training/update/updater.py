@@ -87,6 +87,7 @@ class Updater:
     def resume(self, number: int, precision: Precision, micro_batches: int) -> None:
         """Continues at a step, after the tensors of `state` were loaded."""
         self.step.precision, self.step.micro_batches = precision, micro_batches
+        self.step.finite.settle(0)
         set_fused_step(self.sharded, number)
 
 

@@ -14,7 +14,9 @@ from recsys.data.dataset import PreparedDataset
 from recsys.system.world import World
 from recsys.training.task import Objective
 from recsys.training.update.compiled import Compiled, n_compiled_rows, uses_graphs
-from tests.helpers.training import fit, quick, weights_of
+from recsys.training.update.graphs import DenseGraphs, UpdateGraph
+from tests.helpers.step import Setup
+from tests.helpers.training import assert_same, fit, quick, weights_of
 
 CPU, GPU = (World(0, 1, torch.device(name)) for name in ("cpu", "cuda"))
 
@@ -70,6 +72,29 @@ def test_failed_compilation_is_one_line(
         assert compiled(batch) is batch.label
     assert calls == [30]
     assert capsys.readouterr().out.splitlines() == ["training without compiled kernels: no compiler"]
+
+
+def test_failed_recording_is_one_line_and_changes_nothing(
+    small: PreparedDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embeddings and gradients of the failed attempt are not used."""
+
+    class Refused:
+        def __init__(self) -> None:
+            raise RuntimeError("capture is not possible\nhere")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Refused)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    weights = []
+    for is_graphed in (False, True):
+        setup = Setup(small, "dcnv2", precision="fp32")
+        setup.batches = 2 * setup.batches
+        if is_graphed:
+            setup.step._graphs = DenseGraphs(setup.step._forward_and_backward, setup.step._dense)
+            setup.optimizers._graph = UpdateGraph(setup.optimizers._update, setup.optimizers.updated)
+        weights.append(setup.run())
+    assert_same(*weights)
+    assert capsys.readouterr().out.splitlines() == ["training without CUDA graphs: capture is not possible"] * 2
 
 
 @pytest.mark.slow

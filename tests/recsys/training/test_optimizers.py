@@ -86,6 +86,15 @@ def test_gradients_are_clipped_together(small: PreparedDataset) -> None:
             {"embeddings": {"tables": {"a": {"optimizer": "adam", "sharding": ["data_parallel"]}}}},
             "a table with optimizer adam cannot be data_parallel",
         ),
+        (
+            {"embeddings": {"tables": {"a": {"optimizer": "adamw", "location": "managed"}}}},
+            "a table with optimizer adamw cannot be managed",
+        ),
+        (
+            {"embeddings": {"tables": {"a": {"location": "managed", "sharding": ["data_parallel"]}}}},
+            "a table in managed memory cannot be data_parallel",
+        ),
+        ({"compile": "on", "mixout": 0.1}, "compile=on cannot be had with mixout"),
         ({"early_stopping": {"weights": {"auc": 1.0}}}, "'auc' is not a metric: choose from ap, ece"),
     ],
 )

@@ -101,14 +101,14 @@ def test_selected_features_and_weights(tmp_path: Path) -> None:
 
 
 def test_batches_that_only_a_host_makes(small: PreparedDataset) -> None:
-    class Sampled:
+    class OfTheHost:
         def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
             raise NotImplementedError
 
-    split, sampled = small.split("full"), Sampled()
-    assert choose_readers(sampled, split, "auto", CPU) == (sampled, split)
-    with pytest.raises(InputError, match="trainer.data=resident: batches with sampled items are made on the host"):
-        choose_readers(sampled, split, "resident", CPU)
+    split, host = small.split("full"), OfTheHost()
+    assert choose_readers(host, split, "auto", CPU) == (host, split)
+    with pytest.raises(InputError, match="trainer.data=resident: only the host can make the batches of this task"):
+        choose_readers(host, split, "resident", CPU)
 
 
 def test_rows_are_loaded_once_for_all_splits(small: PreparedDataset) -> None:
