@@ -33,6 +33,9 @@ def generate_command(
             "0.3 a strong, planted effect.",
         ),
     ] = 0.1,
+    user_id: Annotated[
+        bool, typer.Option("--user-id", help="Add a column user_id, which the real data does not have.")
+    ] = False,
     block_rows: Annotated[
         int, typer.Option(min=1, max=MAX_BLOCK_ROWS, help="Rows generated at a time; it affects memory use only.")
     ] = BLOCK_ROWS,
@@ -45,7 +48,7 @@ def generate_command(
     """
     if rows < 100:
         raise InputError(f"--rows must be at least 100, so that some rows are clicks, got {rows}")
-    config = GeneratorConfig(n_rows=rows, n_test_rows=test_rows, seed=seed, seq_strength=seq_strength)
+    config = GeneratorConfig(n_rows=rows, n_test_rows=test_rows, seed=seed, seq_strength=seq_strength, user_id=user_id)
     generate(config, out, block_rows)
     shown, table_rows = shown_metrics(("toss_score",)), []
     for split, best in read_bayes(out).items():

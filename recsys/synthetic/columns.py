@@ -65,6 +65,8 @@ TEXT = ("gender", "age_group", "inventory_id", "day_of_week", "hour", "seq")
 NUMBERS = L_FEAT + FEAT_E + FEAT_D + FEAT_C + FEAT_B + FEAT_A + HISTORY_A + HISTORY_B
 FEATURES = TEXT + NUMBERS
 LABEL = "clicked"
+USER_ID = "user_id"
+"""Not a column of the real data: see `GeneratorConfig.user_id`."""
 
 NULL_BLOCK_1 = (
     "gender",

@@ -39,6 +39,8 @@ class GeneratorConfig(StrictModel):
     seed: int = Field(default=0, ge=0)
     seq_strength: float = Field(default=0.1, ge=0, le=5)
     """Weight of the match between an ad and the last events, in logits: 0.1 is realistic, 0.3 is a planted effect."""
+    user_id: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Adds the column `user_id`, which the real data does not have; the other columns stay the same."""
 
     @property
     def test_rows(self) -> int:
@@ -118,6 +120,8 @@ def _write_split(
             p = model.probability(impressions, maker.match(impressions, events))
             label = (maker.label_uniform(impressions) < p).astype(np.int32)
             table = maker.table(impressions, events)
+            if config.user_id:
+                table = table.append_column(columns.USER_ID, pa.array(impressions.users.number).cast(pa.string()))
             if is_test:
                 table = table.add_column(0, "ID", pa.array([f"TEST_{row:07d}" for row in positions]))
             else:

@@ -74,6 +74,24 @@ def test_finished_folders_are_kept(tmp_path: Path) -> None:
         generate(config, folder)  # an earlier version generated other rows with the same config
 
 
+def test_user_ids_are_an_additional_column(tmp_path: Path) -> None:
+    config = GeneratorConfig(n_rows=3_000, n_test_rows=3_000)
+    assert "user_id" not in config.settings()  # folders of data without it keep their fingerprint
+    plain = generate(config, tmp_path / "plain")
+    folder = generate(config.model_copy(update={"user_id": True}), tmp_path / "users")
+    users = {}
+    for file in ("train.parquet", "test.parquet"):
+        table = pq.read_table(folder / file)
+        users[file] = table["user_id"].to_pylist()
+        assert table.drop_columns("user_id") == pq.read_table(plain / file)
+    assert pq.read_table(folder / "truth.parquet") == pq.read_table(plain / "truth.parquet")
+    counts = np.unique(users["train.parquet"], return_counts=True)[1]
+    assert set(counts) <= {1, 2, 3, 4, 5}
+    assert np.median(counts) == 4
+    n_known = len(set(users["train.parquet"]) & set(users["test.parquet"]))
+    assert 0 < n_known < len(set(users["test.parquet"]))
+
+
 @pytest.mark.parametrize("block_rows", [0, MAX_BLOCK_ROWS + 1])
 def test_wrong_block_rows(tmp_path: Path, block_rows: int) -> None:
     with pytest.raises(InputError, match=f"block_rows must be 1 to .*, got {block_rows}"):
