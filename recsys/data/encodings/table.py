@@ -1,0 +1,101 @@
+"""The encodings of a feature's values for one split, without the rows of a row's own fold.
+
+A fitting row of fold K is encoded by the other fitting rows alone, those outside fold K: with its own label among the
+counts, a model would read the label from the encoding of a rare value. All other rows are encoded by all fitting rows.
+
+Shapes: C codes of a feature (missing, rare, and its values), G groups of rows, K folds, E encodings, B rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from recsys.data.encodings.rates import BetaPrior
+from recsys.data.groups import Group
+
+EncodingKind = Literal["count", "ctr"]
+"""count: ln(1 + the rows of a value); ctr: the log odds of its click rate, relative to those of all rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValueCounts:
+    """Rows and clicks of each value of a feature, by group."""
+
+    n_rows_CG: np.ndarray
+    """[C, G] integers."""
+    n_clicks_CG: np.ndarray
+    """[C, G] integers."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingTable:
+    """Standardized encodings of one feature's values, for one split."""
+
+    kinds: tuple[EncodingKind, ...]
+    values: np.ndarray
+    """[E, K + 1, C] float32: for fitting rows of each fold, and last for all other rows."""
+    part_of_group: np.ndarray
+    """[G] int64: the entry of the second axis for the rows of each group."""
+
+    @classmethod
+    def fit(
+        cls, counts: ValueCounts, groups: Sequence[Group], fit_groups: Sequence[int], kinds: Sequence[EncodingKind]
+    ) -> "EncodingTable":
+        """Computes the encodings of a feature.
+
+        Args:
+            counts: rows and clicks of its values.
+            groups: all groups of the data set.
+            fit_groups: positions of the groups that the split's model is fitted to.
+            kinds: the encodings.
+        """
+        n_folds = 1 + max((group.fold for group in groups), default=0)
+        fold_of = np.array([groups[index].fold for index in fit_groups], np.int64)
+        part_of_group = np.full(len(groups), n_folds, np.int64)
+        part_of_group[list(fit_groups)] = fold_of
+        rows, clicks = (of[:, list(fit_groups)].astype(np.float64) for of in (counts.n_rows_CG, counts.n_clicks_CG))
+        values = np.empty((len(kinds), n_folds + 1, len(rows)), np.float32)
+        for part in range(n_folds + 1):
+            others = np.flatnonzero(fold_of != part)
+            n_rows_C, n_clicks_C = rows[:, others].sum(axis=1), clicks[:, others].sum(axis=1)
+            for index, kind in enumerate(kinds):
+                encode = _count if kind == "count" else _ctr
+                values[index, part] = encode(n_rows_C, n_clicks_C, rows.sum())
+        rows_C = rows.sum(axis=1)
+        for index in range(len(kinds)):
+            values[index] = _standardized(values[index], rows_C)
+        return cls(tuple(kinds), values, part_of_group)
+
+    def __call__(self, codes: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+        """Encodes rows.
+
+        Args:
+            codes: [B] codes of the feature.
+            group: [B] groups of the rows; None for rows that are in no group, such as those to submit.
+
+        Returns:
+            [B, E] float32.
+        """
+        part = self.values.shape[1] - 1 if group is None else self.part_of_group[group]
+        return self.values[:, part, codes].T
+
+
+def _count(n_rows_C: np.ndarray, n_clicks_C: np.ndarray, n_fit_rows: float) -> np.ndarray:
+    """ln(1 + rows), as many as there would be if all fitting rows were counted."""
+    n_counted = n_rows_C.sum()
+    return np.log1p(n_rows_C * (n_fit_rows / n_counted if n_counted else 1.0))
+
+
+def _ctr(n_rows_C: np.ndarray, n_clicks_C: np.ndarray, n_fit_rows: float) -> np.ndarray:
+    return BetaPrior.fit(n_rows_C, n_clicks_C).log_odds(n_rows_C, n_clicks_C)
+
+
+def _standardized(values_PC: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
+    """Shifts and scales encodings to mean 0 and deviation 1 over the fitting rows, as encoded for other rows."""
+    if not rows_C.any():
+        return np.zeros_like(values_PC)
+    mean = np.average(values_PC[-1], weights=rows_C)
+    deviation = np.sqrt(np.average((values_PC[-1] - mean) ** 2, weights=rows_C))
+    return ((values_PC - mean) / (deviation if deviation > 1e-6 else 1.0)).astype(np.float32)
