@@ -23,9 +23,9 @@ EncodingKind = Literal["count", "ctr"]
 class ValueCounts:
     """Rows and clicks of each value of a feature, by group."""
 
-    n_rows_CG: np.ndarray
+    n_rows: np.ndarray
     """[C, G] integers."""
-    n_clicks_CG: np.ndarray
+    n_clicks: np.ndarray
     """[C, G] integers."""
 
 
@@ -55,7 +55,7 @@ class EncodingTable:
         fold_of = np.array([groups[index].fold for index in fit_groups], np.int64)
         part_of_group = np.full(len(groups), n_folds, np.int64)
         part_of_group[list(fit_groups)] = fold_of
-        rows, clicks = (of[:, list(fit_groups)].astype(np.float64) for of in (counts.n_rows_CG, counts.n_clicks_CG))
+        rows, clicks = (of[:, list(fit_groups)].astype(np.float64) for of in (counts.n_rows, counts.n_clicks))
         values = np.empty((len(kinds), n_folds + 1, len(rows)), np.float32)
         for part in range(n_folds + 1):
             others = np.flatnonzero(fold_of != part)
