@@ -13,6 +13,7 @@ import pyarrow as pa
 from recsys.config import validate
 from recsys.data import layout
 from recsys.data.encoder import ExtraStats, FeatureEncoder
+from recsys.data.encodings.table import EncodingTable, ValueCounts
 from recsys.data.groups import Group, Partition, fit_groups_of
 from recsys.data.rows import GroupRows, Rows
 from recsys.data.split import FULL, Prior, Split
@@ -84,6 +85,17 @@ class PreparedDataset:
         return vocabularies
 
     @cached_property
+    def value_counts(self) -> dict[str, ValueCounts]:
+        """Rows and clicks by value and group of each encoded feature."""
+        counted, start = {}, 0
+        for name in self.manifest.schema_.encodings:
+            stop = start + self.vocabularies[name].n_codes
+            n_rows, n_clicks = load_array(self.folder / layout.ENCODING_COUNTS_FILE)[:, start:stop]
+            counted[name] = ValueCounts(n_rows, n_clicks)
+            start = stop
+        return counted
+
+    @cached_property
     def _fold_indices(self) -> np.ndarray:
         return load_array(self.folder / layout.FOLD_INDICES_FILE)
 
@@ -135,9 +147,13 @@ class PreparedDataset:
             )
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name, fit_groups)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
-        encoder = FeatureEncoder(
-            self.manifest.schema_, features, self.stats.of_split(name), self.vocabularies, fit_groups, extra
-        )
+        encodings = {
+            feature: EncodingTable.fit(self.value_counts[feature], self.groups, fit_groups, kinds)
+            for feature, kinds in self.manifest.schema_.encodings.items()
+            if features.encodings
+        }
+        stored, stats = self.manifest.schema_, self.stats.of_split(name)
+        encoder = FeatureEncoder(stored, features, stats, self.vocabularies, fit_groups, encodings, extra)
         return Split(name, self.store, encoder, fit_rows, evaluation_rows, prior)
 
     def _prior(self, fit_groups: Sequence[int]) -> Prior:

@@ -11,6 +11,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.batch import Batch
+from recsys.data.encodings.table import EncodingTable
 from recsys.data.layout import SplitStats
 from recsys.data.store import RowStore
 from recsys.data.transforms import NumericTransformer
@@ -37,6 +38,7 @@ class FeatureEncoder:
         stats: statistics of the numeric columns over the fitting rows.
         vocabularies: vocabularies of the data set.
         fit_groups: groups of rows whose counts the frequency thresholds apply to.
+        encodings: encodings from counts by categorical feature of the store, fitted to the same groups.
         extra: statistics of the store's extra column, if any.
     """
 
@@ -50,12 +52,15 @@ class FeatureEncoder:
         stats: SplitStats,
         vocabularies: Mapping[str, Vocabulary],
         fit_groups: Sequence[int],
+        encodings: Mapping[str, EncodingTable] | None = None,
         extra: ExtraStats | None = None,
     ) -> None:
         schema = features.select(stored)
         self.transformer = NumericTransformer([stats.numeric[column] for column in schema.measured])
         self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
         self.n_numeric, self.extra = len(schema.numeric), extra
+        self.encodings = [(stored.categorical.index(name), table) for name, table in (encodings or {}).items()]
+        """The encoded features, as columns of the store, with their encodings."""
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
@@ -68,10 +73,11 @@ class FeatureEncoder:
         self.sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
         self.token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
         indicator_names = [_indicator_name(columns) for columns in stats.missing_indicators]
+        encoding_names = [f"{kind}({name})" for name, table in (encodings or {}).items() for kind in table.kinds]
         self.schema = schema.model_copy(
             update={
                 "num_embeddings": {name: n for name, (_, n) in tables.items()},
-                "dense": (*schema.numeric, *indicator_names, *([extra.name] if extra else [])),
+                "dense": (*schema.numeric, *indicator_names, *encoding_names, *([extra.name] if extra else [])),
                 "missing_indicators": stats.missing_indicators,
             }
         )
@@ -99,19 +105,19 @@ class FeatureEncoder:
         """Encodes rows as plain columns, for models that are not neural networks.
 
         Returns:
-            [B, n_categorical] int32 ids, and [B, n_measured + n_indicators (+ 1)] float32: transformed numbers (NaN for
-            null), then missing indicators, then any extra column.
+            [B, n_categorical] int32 ids, and [B, n_measured + ...] float32: transformed numbers (NaN for null), then
+            missing indicators, encodings from counts, and any extra column.
         """
         dense, values = self._dense(store, rows)
         return self._sparse_ids(store, rows), np.concatenate([values, dense[:, self.n_numeric :]], axis=1)
 
     def _dense(self, store: RowStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns [B, N] model inputs and [B, n_measured] transformed values, NaN for null."""
-        extra = []
+        extra = self._encodings(store, rows)
         if self.extra is not None:
             assert store.extra is not None
             standardized = (store.extra.values[rows] - self.extra.mean) / self.extra.std
-            extra = [standardized.astype(np.float32)[:, None]]
+            extra.append(standardized.astype(np.float32)[:, None])
         if not self.schema.measured:
             empty = np.zeros((len(rows), 0), np.float32)
             return np.concatenate([empty, *extra], axis=1), empty
@@ -119,6 +125,13 @@ class FeatureEncoder:
         indicators = np.isnan(values[:, self.indicator_columns]).astype(np.float32)
         numeric = np.nan_to_num(values[:, : self.n_numeric], nan=0.0)
         return np.concatenate([numeric, indicators, *extra], axis=1), values
+
+    def _encodings(self, store: RowStore, rows: np.ndarray) -> list[np.ndarray]:
+        """Returns [B, E] encodings of each encoded feature."""
+        if not self.encodings:
+            return []
+        codes, groups = store.read_sparse(rows), store.groups(rows)
+        return [table(codes[:, column], groups) for column, table in self.encodings]
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
         keys = list(self.schema.categorical)

@@ -20,6 +20,8 @@ BLOCK_ROWS = 65_536
 SCHEMA_FILE, VOCAB_FILE, STATS_FILE, GROUPS_FILE = "schema.json", "vocab.json", "stats.json", "folds.json"
 ROWS_FILE, IDS_FILE, ITEMS_FILE, VALUES_FILE = "rows.arrow", "ids.arrow", "items.arrow", "values.arrows"
 COUNTS_FILE, FOLD_INDICES_FILE, TRUTH_FILE = "vocab_counts.npy", "fold_indices.npy", "truth.npy"
+ENCODING_COUNTS_FILE = "encoding_counts.npy"
+"""[2, codes, groups] int32: rows and clicks of the codes of each encoded feature, end to end; absent without any."""
 CONFIG_FILE = "config.yaml"
 """The config that the data was prepared with. DONE does not list it: its training settings may be edited."""
 GENERATOR_FILE = "generator.json"

@@ -143,6 +143,10 @@ class RowStore:
             return np.full(len(rows), NO_DAY, np.int16)
         return self.columns[layout.DAY](rows)
 
+    def groups(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] uint8 groups of rows; None for rows that are not of a prepared data set."""
+        return self.columns[layout.GROUP](rows) if layout.GROUP in self.columns else None
+
     def times(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n] integers in the order of the rows' times: ranks of a split by time, else days."""
         return self.columns[layout.TIME](rows) if layout.TIME in self.columns else self.days(rows)

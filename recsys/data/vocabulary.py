@@ -34,6 +34,11 @@ class Vocabulary:
     """Occurrences of values below `min_count`."""
     min_count: int
 
+    @property
+    def n_codes(self) -> int:
+        """Number of codes: missing, rare, and the values."""
+        return len(self.values) + N_RESERVED
+
     def encode(self, codes: Codes) -> np.ndarray:
         """Returns the [n] int32 codes of an array's entries."""
         positions = pc.index_in(codes.values, value_set=self.values).fill_null(-1).to_numpy(zero_copy_only=False)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
+from recsys.data.encodings.counting import count_values
 from recsys.data.groups import PARTITIONS, Partition, fit_groups_of
+from recsys.data.store import RowStore
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import is_pattern, nearest
@@ -30,7 +32,7 @@ from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, TimeSplit
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.system.progress import console
+from recsys.system.progress import console, progress_line
 
 Engine = Literal["local", "ray"]
 
@@ -142,6 +144,7 @@ def prepare(
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
     stats = future_stats.result()
+    _count_encoded_values(partial, source.schema, scan, fitted.vocabularies)
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 
@@ -236,6 +239,20 @@ def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vo
     write_json(folder / layout.VOCAB_FILE, described)
     counts = [vocabulary.counts for vocabulary in vocabularies.values()]
     np.save(folder / layout.COUNTS_FILE, np.concatenate(counts) if counts else np.zeros((0, 0), np.int64))
+
+
+def _count_encoded_values(folder: Path, schema: Schema, scan: Scan, vocabularies: Mapping[str, Vocabulary]) -> None:
+    """Counts rows and clicks by group of the values that are encoded, in the rows that were written."""
+    if not schema.encodings:
+        return
+    store = RowStore.open(folder, schema, len(scan.label))
+    columns = [schema.categorical.index(name) for name in schema.encodings]
+    n_codes = [vocabularies[name].n_codes for name in schema.encodings]
+    with progress_line("counting encoded values", len(scan.label)) as line:
+        counts = count_values(
+            store.read_sparse, scan.label, scan.group, columns, n_codes, len(scan.groups), line.advance
+        )
+    np.save(folder / layout.ENCODING_COUNTS_FILE, np.concatenate([[of.n_rows, of.n_clicks] for of in counts], axis=1))
 
 
 def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
+from recsys.schema.encodings import EncodingConfig
 from recsys.schema.weights import SamplingRate, WeightColumn, row_weight
 
 TowerName = Literal["user", "item", "context"]
@@ -231,6 +232,8 @@ class SchemaConfig(StrictModel):
     sequences: dict[str, SequenceConfig] = {}
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
+    encodings: EncodingConfig = Field(default={}, exclude_if=lambda value: not value)
+    """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`."""
     ignore: tuple[str, ...] = ()
     numbers_as_text: tuple[str, ...] = ()
     """Names and patterns of columns of text that contain numbers: they are read as numbers in every role."""

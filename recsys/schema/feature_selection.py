@@ -16,20 +16,25 @@ class FeatureConfig(StrictModel):
 
     leave_out: tuple[str, ...] = ()
     """Names and patterns of categorical features, including crosses, that the model does not read."""
+    encodings: bool = Field(default=True, exclude_if=lambda value: value)
+    """Whether the model reads the encodings of `schema.encodings`."""
     min_count: Annotated[int, Field(ge=1)] | None = None
     """A higher frequency threshold than in the preparation; more values share the rare bucket."""
     min_count_by_column: dict[str, Annotated[int, Field(ge=1)]] = {}
     """The threshold of vocabularies, by name or pattern: a name takes precedence, then the last matching pattern."""
 
     def select(self, schema: Schema) -> Schema:
-        """Returns the schema without the features in `leave_out`.
+        """Returns the schema without the features in `leave_out`, and without products, which are only encoded.
 
         Raises:
             InputError: for an unknown feature or the target item.
         """
-        dropped = set(match_columns(self.leave_out, schema.categorical, "features.leave_out"))
+        named = [name for name in schema.categorical if name not in schema.products]
+        dropped = set(match_columns(self.leave_out, named, "features.leave_out"))
         if schema.target_item in dropped:
             raise InputError(f"features.leave_out: {schema.target_item!r} is schema.target_item: keep it")
+
+        dropped |= schema.products.keys()
 
         def without_dropped(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in names if name not in dropped)

@@ -23,6 +23,7 @@ from recsys.schema.config import (
     ValueSegment,
     rename_ad_tower,
 )
+from recsys.schema.encodings import Encodings, products_of, resolve_encodings
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
 from recsys.schema.weights import RowWeight, row_weight
 
@@ -85,6 +86,9 @@ class Schema(StrictModel):
     token_sequences: tuple[TokenFeature, ...]
     column_sequences: tuple[ColumnsFeature, ...]
     crosses: dict[str, tuple[str, ...]] = {}
+    products: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda value: not value)
+    """Crosses whose values are only encoded from counts: no model has embeddings of them."""
+    encodings: Encodings = Field(default={}, exclude_if=lambda value: not value)
     statistics: tuple[StatisticsFeature, ...] = ()
     logs: dict[str, LogSequence] = {}
     """Definitions of the sequences that are built from the log, by token sequence."""
@@ -203,9 +207,10 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         else:
             token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
     no_features = {config.label_column, config.weight_column}
+    products = products_of(config.encodings, usable)
     crosses = {
         name: tuple(match_columns(members, names - no_features, f"schema.crosses.{name}"))
-        for name, members in config.crosses.items()
+        for name, members in (config.crosses | products).items()
     }
     statistics = tuple(
         StatisticsFeature(sequence=name)
@@ -219,6 +224,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         if name in names:
             raise InputError(f"schema: the data already has a column {name!r}: rename the cross or sequence")
     categorical, numeric = (*categorical, *crosses, *statistics_categorical), (*numeric, *statistics_numeric)
+    encoded = resolve_encodings(config.encodings, [name for name in categorical if name not in products], products)
 
     all_features = {*categorical, *numeric, *config.sequences}
     if not all_features:
@@ -244,6 +250,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         token_sequences=tuple(token_sequences),
         column_sequences=tuple(column_sequences),
         crosses=crosses,
+        products=products,
+        encodings=encoded,
         statistics=statistics,
         logs=logs,
         towers={

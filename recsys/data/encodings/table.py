@@ -8,15 +8,12 @@ Shapes: C codes of a feature (missing, rare, and its values), G groups of rows, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from recsys.data.encodings.rates import BetaPrior
 from recsys.data.groups import Group
-
-EncodingKind = Literal["count", "ctr"]
-"""count: ln(1 + the rows of a value); ctr: the log odds of its click rate, relative to those of all rows."""
+from recsys.schema.encodings import EncodingKind
 
 
 @dataclass(frozen=True, eq=False)

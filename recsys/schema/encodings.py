@@ -1,0 +1,56 @@
+"""The encodings of features from counts, as a user writes them and with the features of the data."""
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys.patterns import is_pattern, match_columns
+
+EncodingKind = Literal["count", "ctr"]
+"""count: how many rows a value has; ctr: its click rate; both as logarithms, without the rows of a row's own fold."""
+EncodingConfig = dict[str, Annotated[tuple[EncodingKind, ...], Field(min_length=1)]]
+"""By categorical feature, pattern, or product of columns such as `"ad*site"`: the encodings."""
+Encodings = dict[str, tuple[EncodingKind, ...]]
+"""By categorical feature or product."""
+_TIMES = "*"
+
+
+def members_of_product(key: str, names: Collection[str]) -> tuple[str, ...] | None:
+    """The columns of a product such as `ad*site`; None for a name or a pattern."""
+    members = tuple(member.strip() for member in key.split(_TIMES))
+    is_product = key not in names and len(members) > 1 and all(member in names for member in members)
+    return members if is_product else None
+
+
+def products_of(config: Mapping[str, tuple[EncodingKind, ...]], names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """By key: the columns of the products among the encodings.
+
+    Args:
+        config: the encodings as a user writes them.
+        names: the columns of the data.
+    """
+    return {key: members for key in config if (members := members_of_product(key, names)) is not None}
+
+
+def resolve_encodings(
+    config: Mapping[str, tuple[EncodingKind, ...]], categorical: Collection[str], products: Collection[str]
+) -> Encodings:
+    """Finds the features of the encodings; a name takes precedence over patterns, a later pattern over an earlier.
+
+    Args:
+        config: the encodings as a user writes them.
+        categorical: the categorical features, without products.
+        products: the keys that are products.
+
+    Raises:
+        InputError: for a name or pattern that no categorical feature matches.
+    """
+    by_feature: Encodings = {}
+    for is_name in (False, True):
+        for key, kinds in config.items():
+            if key not in products and is_pattern(key, categorical) != is_name:
+                matched = match_columns([key], categorical, "schema.encodings")
+                by_feature |= dict.fromkeys(matched, tuple(dict.fromkeys(kinds)))
+    in_order = {name: by_feature[name] for name in categorical if name in by_feature}
+    return in_order | {key: tuple(dict.fromkeys(config[key])) for key in products}

@@ -1,0 +1,30 @@
+"""Encodings from counts: names, patterns and products of columns."""
+
+import pytest
+
+from recsys.errors import InputError
+from recsys.schema.encodings import products_of, resolve_encodings
+
+CATEGORICAL = ("ad", "site", "l_1", "l_2")
+
+
+def test_names_patterns_and_products() -> None:
+    config = {"l_*": ("count",), "ad*site": ("ctr", "ctr"), "ad * l_1": ("ctr",), "l_2": ("ctr", "count")}
+    products = products_of(config, CATEGORICAL)
+    assert products == {"ad*site": ("ad", "site"), "ad * l_1": ("ad", "l_1")}
+    assert resolve_encodings(config, CATEGORICAL, products) == {
+        "l_1": ("count",),
+        "l_2": ("ctr", "count"),
+        "ad*site": ("ctr",),
+        "ad * l_1": ("ctr",),
+    }
+
+
+def test_a_column_whose_name_has_a_star_is_no_product() -> None:
+    assert products_of({"ad*site": ("ctr",)}, ("ad", "site", "ad*site")) == {}
+
+
+def test_unknown_names() -> None:
+    for key in ("adds", "x_*", "ad*stie"):
+        with pytest.raises(InputError, match="schema.encodings"):
+            resolve_encodings({key: ("ctr",)}, CATEGORICAL, ())
