@@ -42,7 +42,7 @@ def with_histories(source: Source) -> Source:
 def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
     role = f"the order of schema.sequences.{name}"
     item_form = source.schema.form_of(next(s.vocabulary for s in source.schema.token_sequences if s.name == name))
-    key_form = _key_form(source, log.key, f"the key of schema.sequences.{name}")
+    form_of_key = key_form(source, log.key, f"the key of schema.sequences.{name}")
     keys, items, moments, is_step = [], [], [], []
     for split in PARTITIONS:
         if not source.files[split]:
@@ -53,7 +53,7 @@ def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
         if condition is not None:
             columns.append(condition.column)
         for block in source.blocks(split, list(dict.fromkeys(columns))):
-            keys.append(encode_values(block.table[log.key], f"{block.span}: column {log.key!r}", key_form))
+            keys.append(encode_values(block.table[log.key], f"{block.span}: column {log.key!r}", form_of_key))
             items.append(encode_values(block.table[log.item], f"{block.span}: column {log.item!r}", item_form))
             moments += read_order(source, block.parts(), log.order, role)
             if log.where is None:
@@ -78,7 +78,7 @@ def _condition(condition: Condition, column: pa.ChunkedArray, name: str) -> np.n
 
 def read_keys_and_order(source: Source, key: str, order: str) -> tuple[Codes, Timeline]:
     """Reads the key and the order of all rows of the training files."""
-    role, form = "the order of schema.split", _key_form(source, key, "the key of schema.split")
+    role, form = "the order of schema.split", key_form(source, key, "the key of schema.split")
     keys: list[Codes] = []
     moments: list[Moments] = []
     for block in source.blocks("train", list(dict.fromkeys([key, order]))):
@@ -93,7 +93,12 @@ def read_order(source: Source, parts: Iterable[tuple[Path, pa.Table]], column: s
     return [read_moments(table[column], path, named, is_untyped) for path, table in parts]
 
 
-def _key_form(source: Source, key: str, role: str) -> ValueForm:
+def key_form(source: Source, key: str, role: str) -> ValueForm:
+    """Returns the form in which equal keys of all files have equal text.
+
+    Raises:
+        InputError: if files have keys of kinds that cannot be equal.
+    """
     files = [file for split in PARTITIONS for file in source.files[split]]
     if key in source.references and any(key in file.types for file in files):
         return common_form(columns_in_files([key], files, source.schema, source.references), role)
