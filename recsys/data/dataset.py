@@ -125,7 +125,7 @@ class PreparedDataset:
         """
         if name not in self.split_names:
             raise InputError(
-                f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{self._why_missing(name)}"
+                f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{self.why_missing(name)}"
             )
         fit_groups = fit_groups_of(self.groups, name)
         prior = self._prior(fit_groups)
@@ -146,17 +146,17 @@ class PreparedDataset:
             name, self.store, encoder, fit_rows, evaluation_rows, prior, monitored, self.manifest.has_folds_by_user
         )
 
-    def _why_missing(self, name: str) -> str:
-        """Why the data set lacks a split, and what to change, to append to a message; empty if the name is wrong."""
+    def why_missing(self, name: str) -> str:
+        """Returns why the data set lacks a split, to append to a message; empty if no data set has such a split."""
         config = self.manifest.prepare
         if name.startswith(FORWARD) and not any(n.startswith(FORWARD) for n in self.split_names):
-            return "; forward windows need schema.day, or a split by time: name one, and prepare the data again"
+            return " (forward windows need schema.day or a split by time, and data prepared by this version)"
         if name == TUNING:
-            return "; a tuning part needs prepare.folds.tuning_share above 0: set it, and prepare the data again"
+            return " (a tuning part needs prepare.folds.tuning_share above 0)"
         if any(n.startswith(FOLD) for n in self.split_names) or not name.startswith(FOLD):
             return ""
         unit = "users" if self.manifest.has_folds_by_user else "distinct ones, of both classes"
-        return f"; its training rows have fewer than {config.n_folds} {unit}"
+        return f" (its training rows have fewer than {config.n_folds} {unit})"
 
     def _monitored_fold(self, name: str, fit_groups: Sequence[int]) -> MonitoredFold:
         number = (int(name.removeprefix(FOLD)) + 1) % self.manifest.prepare.n_folds

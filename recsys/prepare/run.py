@@ -21,7 +21,7 @@ from recsys.prepare import on_ray
 from recsys.prepare import passes as local
 from recsys.prepare.offsets import with_offsets
 from recsys.prepare.partition.groups import order_by_group
-from recsys.prepare.scan import Scan, scan_source, with_copies_together
+from recsys.prepare.scan import Scan, judged_parts, scan_source, with_copies_together
 from recsys.raw.files.find import display_name, find_beside, find_file, find_files
 from recsys.raw.files.parquet import open_parquet
 from recsys.raw.ids_and_labels import read_ids
@@ -131,7 +131,9 @@ def prepare(
     check_keys_by_column(config, source.schema)
     scan = scan_source(source, config)
     truth = _read_truth(files, folder, scan)
-    source = with_histories(with_offsets(source, scan, config))
+    source = with_offsets(source, scan, config)
+    if source.schema.logs:
+        source = with_histories(source, judged_parts(scan))
 
     partial = begin_folder(out)
     passes = on_ray if engine == "ray" else local

@@ -20,15 +20,19 @@ from recsys.schema.config import Condition, LogSequence
 from recsys.schema.kinds import ValueForm
 
 
-def with_histories(source: Source) -> Source:
+def with_histories(source: Source, part: np.ndarray) -> Source:
     """Returns the source with the sequences of `schema.logs`, built from the rows of all its files.
+
+    Args:
+        source: the files.
+        part: [n] uint8 parts of all rows, as in `LogRows`.
 
     Raises:
         InputError: for an order that has no common meaning, or a condition that does not fit its column.
     """
     histories: dict[str, dict[Partition, History]] = {}
     for name, log in source.schema.logs.items():
-        history = build_history(log, _read_log(source, name, log))
+        history = build_history(log, _read_log(source, name, log, part))
         histories[name], n_before = {}, 0
         for split in PARTITIONS:
             row_slice = slice(n_before, n_before + source.n_rows(split))
@@ -39,7 +43,7 @@ def with_histories(source: Source) -> Source:
     return replace(source, histories=histories)
 
 
-def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
+def _read_log(source: Source, name: str, log: LogSequence, part: np.ndarray) -> LogRows:
     role = f"the order of schema.sequences.{name}"
     item_form = source.schema.form_of(next(s.vocabulary for s in source.schema.token_sequences if s.name == name))
     form_of_key = key_form(source, log.key, f"the key of schema.sequences.{name}")
@@ -66,7 +70,7 @@ def _read_log(source: Source, name: str, log: LogSequence) -> LogRows:
         raise InputError(
             f"schema.sequences.{name}.where: no row meets the condition: correct it, or remove the sequence"
         )
-    return LogRows(join_codes(keys), join_codes(items), join_moments(moments, role), np.concatenate(is_step))
+    return LogRows(join_codes(keys), join_codes(items), join_moments(moments, role), np.concatenate(is_step), part)
 
 
 def _condition(condition: Condition, column: pa.ChunkedArray, name: str) -> np.ndarray:
