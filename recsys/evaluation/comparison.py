@@ -34,6 +34,35 @@ class Difference(BaseModel):
     difference: float
     low: float
     high: float
+    p_value: float | None = None
+    """Two-sided, of no difference: twice the smaller share of replicates on one side of zero."""
+
+
+class Comparison(BaseModel):
+    """The differences of two models on the same rows, and what their intervals are drawn over."""
+
+    differences: dict[str, Difference]
+    """By metric."""
+    by: Literal["row", "user", "day", "request"]
+    """What the bootstrap draws."""
+    n_clusters: int
+    n_rows: int
+    n_positive: int
+    n_seeds: tuple[int, int] = (1, 1)
+    """Fits of the first and of the second model that differ in their seed alone."""
+    note: str | None = None
+    """What limits the intervals."""
+
+
+def two_sided_p(replicates: np.ndarray) -> np.ndarray:
+    """Two-sided p-values of no difference: twice the smaller share of replicates on one side of zero.
+
+    Args:
+        replicates: [R, ...] differences of the bootstrap samples; NaN for a sample that has none.
+    """
+    n = np.sum(~np.isnan(replicates), axis=0)
+    n_smaller = np.minimum(np.sum(replicates <= 0, axis=0), np.sum(replicates >= 0, axis=0))
+    return np.minimum(1.0, 2 * (n_smaller + 1) / (n + 1))
 
 
 def paired_bootstrap(
@@ -89,7 +118,9 @@ def paired_bootstrap(
             replicates[replicate, model] = ranking.metrics(positive_weight, cell_weight)
         on_replicate()
     tail = (1 - level) / 2
-    low, high = np.nanquantile(replicates[:, 1] - replicates[:, 0], [tail, 1 - tail], axis=0)
+    change = replicates[:, 1] - replicates[:, 0]
+    low, high = np.nanquantile(change, [tail, 1 - tail], axis=0)
+    p_value = two_sided_p(change)
     exact = [measure(label, logits, weight).model_dump() for logits in (first, second)]
     return {
         name: Difference(
@@ -98,6 +129,7 @@ def paired_bootstrap(
             difference=exact[1][name] - exact[0][name],
             low=float(low[index]),
             high=float(high[index]),
+            p_value=float(p_value[index]),
         )
         for index, name in enumerate(COMPARED)
     }
