@@ -42,6 +42,8 @@ class EncodedRows:
     """By sequence: the [n + 1] offsets of the rows and their int32 codes, end to end."""
     items: Codes | None = None
     """[n] target items, including those below the frequency threshold; None if not requested."""
+    numbers: np.ndarray | None = None
+    """[n] row numbers in the prepared data set; None for rows from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,10 @@ class RowStore:
             return np.full(len(rows), NO_DAY, np.int16)
         return self.columns[layout.DAY](rows)
 
+    def users(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] int32 users of rows, -1 for null; None if the data names no user."""
+        return self.columns["user"](rows) if "user" in self.columns else None
+
     def times(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n] integers in the order of the rows' times: ranks of a split by time, else days."""
         return self.columns[layout.TIME](rows) if layout.TIME in self.columns else self.days(rows)
@@ -174,6 +180,7 @@ class RowStore:
             measured=self.read_measured(rows) if schema.measured else empty.astype(np.float32),
             sequence_lengths=lengths,
             tokens={name: (offsets_of(n_tokens), codes) for name, (codes, n_tokens) in tokens.items()},
+            numbers=rows,
         )
 
 

@@ -81,6 +81,10 @@ class SegmentGate(_Gate):
     evaluate_on: EvaluateOnOrAuto = "auto"
 
 
+Ranking = Literal["strongest", "popularity", "popular_positives", "recent", "recent_impressions", "random"]
+"""A ranking of items that ignores the user; `strongest` is the best of them by the gate's recall, without `random`."""
+
+
 class RetrievalGate(_Gate):
     """Requires a gain in recall, and a gain of the ranker that uses the retrieval score."""
 
@@ -88,9 +92,8 @@ class RetrievalGate(_Gate):
     retrieval: str
     """The retrieval run."""
     recall_at: Annotated[int, Field(ge=1)]
-    over: Literal["strongest", "popularity", "popular_positives", "recent", "recent_positives", "random"] = "strongest"
-    """The ranking of items to compare with; `strongest`: that with the highest recall among those that ignore the user.
-    """
+    over: Ranking = "strongest"
+    """The ranking of items to compare with."""
     recall_gain: float = 0.0
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]

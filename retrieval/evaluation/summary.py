@@ -11,6 +11,7 @@ from rich.table import Table
 from recsys.config import Values
 from recsys.runs.metrics import TowersFitSummary
 from recsys.system.progress import console
+from retrieval.evaluation.baselines import NON_PERSONAL
 from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, ks_within, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
 
@@ -18,7 +19,7 @@ _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _CLOSED_AT = (10, 100)
 _COMPARED_AT = 10
 HISTORY_BASELINES = ("transitions", "item_knn")
-BASELINES = ("popularity", "popular_positives", "recent", *HISTORY_BASELINES)
+BASELINES = (*NON_PERSONAL, *HISTORY_BASELINES)
 """The rankings that the towers have to beat."""
 
 Figures = dict[str, float]
@@ -35,7 +36,9 @@ class RankingMetrics(BaseModel):
     popular_positives: Figures | None = None
     """Popularity among positives, if not all rows are positives."""
     recent: Figures | None = None
-    """Popularity in which earlier days have lower weights."""
+    """Popularity among positives, in which earlier days have lower weights."""
+    recent_impressions: Figures | None = None
+    """The same among all rows, if not all rows are positives and a half-life is set."""
     transitions: Figures | None = None
     """Items that came directly after the last item of the history."""
     item_knn: Figures | None = None

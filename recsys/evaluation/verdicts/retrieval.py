@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.comparison import Difference
 from recsys.evaluation.gates import RetrievalGate
-from recsys.evaluation.verdicts.gains import Compared, baselines_by_role, basis_of, check_gains, names_of
+from recsys.evaluation.verdicts.gains import Compared, baselines_by_role, check_gains, names_of
 from recsys.evaluation.verdicts.verdict import Check, Outcome, Verdict
 
 
@@ -12,7 +12,9 @@ def retrieval_verdict(
     name: str,
     gate: RetrievalGate,
     over: str,
-    recall: Comparison | None,
+    recall: Difference | None,
+    basis: str,
+    notes: tuple[str, ...],
     compared: Sequence[Compared],
 ) -> Verdict:
     """Adopts if recall increases and the ranker that uses the retrieval score is better than the one without it.
@@ -21,11 +23,12 @@ def retrieval_verdict(
         name: the name of the gate.
         gate: the gate.
         over: the ranking of items that the towers are compared with.
-        recall: towers - `over` on the same requests, with the metric recall@K; None if it was not measured.
+        recall: recall@K of the towers - that of `over`, on the same requests; None if it was not measured.
+        basis: what the interval of `recall` is drawn over.
+        notes: limits of this interval.
         compared: for each criterion, the ranker with the score compared with the best ranker without it.
     """
-    key = f"recall@{gate.recall_at}"
-    recall_check = _check_recall(key, gate, over, recall)
+    recall_check = _check_recall(gate, over, recall, basis, notes)
     gains = check_gains(gate.any_of, compared)
     is_better = any(check.passed for check in gains)
     reason = (
@@ -37,28 +40,29 @@ def retrieval_verdict(
     return Verdict(gate=name, outcome=outcome, runs=runs, checks=[recall_check, *gains], reason=reason)
 
 
-def _check_recall(key: str, gate: RetrievalGate, over: str, recall: Comparison | None) -> Check:
+def _check_recall(
+    gate: RetrievalGate, over: str, recall: Difference | None, basis: str, notes: tuple[str, ...]
+) -> Check:
     """Checks whether the difference of recall exceeds the gate's gain, with an interval above it."""
     check = Check(
-        what=f"{key} over {over}",
+        what=f"recall@{gate.recall_at} over {over}",
         value=None,
         threshold=f"> {gate.recall_gain:+g}, interval above zero",
         passed=False,
         requirement="recall",
         baseline=over,
     )
-    difference = None if recall is None else recall.differences.get(key)
-    if recall is None or difference is None:
+    if recall is None:
         return check
     return check.model_copy(
         update={
-            "value": difference.difference,
-            "low": difference.low,
-            "high": difference.high,
-            "passed": difference.difference > gate.recall_gain and difference.low > 0,
-            "basis": basis_of(recall),
-            "p_value": difference.p_value,
+            "value": recall.difference,
+            "low": recall.low,
+            "high": recall.high,
+            "passed": recall.difference > gate.recall_gain and recall.low > 0,
+            "basis": basis,
+            "p_value": recall.p_value,
             "is_look": True,
-            "notes": (recall.note,) if recall.note else (),
+            "notes": notes,
         }
     )

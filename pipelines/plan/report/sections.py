@@ -1,7 +1,8 @@
-"""Sections of a plan's report that consist mainly of plots."""
+"""Sections that consist mainly of plots."""
 
 from pathlib import Path
 
+from pipelines.plan.choices import CHOSEN_ON_REPORTED
 from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
 from pipelines.plan.state import PlanState, Runs
 from pipelines.sweep import SWEEP_FILE
@@ -19,10 +20,11 @@ from recsys.runs.calibration import RELIABILITY_FILE
 from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics_as
 from recsys.runs.predictions import join_predictions, read_predictions
 from recsys.system.files import is_done
+from retrieval.evaluation.baselines import NON_PERSONAL
 from retrieval.evaluation.summary import RetrievalMetrics
 
 _MAX_TABLE_SEGMENTS = 40
-_RANKINGS = ("two_tower", "reranked", "popularity", "random", "truth")
+_RANKINGS = ("two_tower", "reranked", *NON_PERSONAL, "random", "truth")
 
 
 def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
@@ -38,7 +40,8 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         blocks.append(plot(plots / "learning.png", caption))
     names = main_runs(state, runs)
     if names:
-        joined = join_predictions([read_predictions(state.folder(name)) for name in names])
+        rows = state.resolve("auto")
+        joined = join_predictions([read_predictions(state.folder(name, rows)) for name in names])
         logits = {name: run.logits for name, run in zip(names, joined, strict=True)}
         label = joined[0].label
         plot_precision_recall(label, {name: values.natural for name, values in logits.items()}, plots / "pr.png")
@@ -115,9 +118,16 @@ def sweeps(state: PlanState) -> Section:
     for step in state.plan.steps:
         folder = state.folder(step.name) if isinstance(step, SweepStep) else None
         if isinstance(step, SweepStep) and folder is not None and (folder / SWEEP_FILE).is_file():
-            caption = f"{step.name}: {step.model} on fold {step.fold}, by the metric of the evaluation rows."
+            on_tuning = state.resolve("tuning") == "tuning"
+            rows = "the tuning part" if on_tuning else f"fold {step.fold}"
+            caption = f"{step.name}: {step.model} on {rows}, by the metric of the evaluation rows."
             if point := ", ".join(state.best_point(step.name)):
-                caption += f" Later steps use {point}, the best point on the early-stopping rows, not evaluation rows."
+                chosen_on = (
+                    "these rows, which no other figure of this report has"
+                    if on_tuning
+                    else (f"the early-stopping rows; {CHOSEN_ON_REPORTED}: other folds report these rows")
+                )
+                caption += f" Later steps use {point}, the best point on {chosen_on}."
             blocks.append(plot(folder / "sweep.png", caption))
     return Section("Sweeps", "", blocks)
 
@@ -145,7 +155,7 @@ def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
         if not isinstance(step, EnsembleStep) or step.name not in runs:
             continue
         metrics = state.metrics_as(EnsembleMetrics, step.name)
-        assert metrics is not None
+        assert metrics is not None  # its run over the folds comes first
         title, shown, sd = TITLES[state.metric], shown_metrics(state.named_metrics), metrics.sd
         losses = {
             name: metrics.overall.signed(state.metric) - without.signed(state.metric)
