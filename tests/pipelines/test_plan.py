@@ -17,8 +17,8 @@ import yaml
 import pipelines.plan.steps
 from pipelines.plan.command import plan
 from pipelines.plan.config import load_plan
+from pipelines.plan.later_ensemble import stack_windows
 from pipelines.plan.state import PlanState, for_model
-from pipelines.plan.steps import stack_of_earlier_rows
 from recsys.errors import InputError
 from recsys.evaluation.shown import format_metric
 from recsys.runs.predictions import join_predictions, read_predictions
@@ -89,9 +89,8 @@ def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
     names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
-        *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-focal", "3-gbdt", "3-gbdt-holdout", "3-ablation"),
-        *("3-dcnv2-features", "3-dcnv2-features-holdout", "6-din", "6-din-holdout"),
-        *("7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "8-ensemble-holdout", "9-final"),
+        *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-focal", "3-gbdt", "3-ablation"),
+        *("3-dcnv2-features", "6-din", "7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "9-final"),
     }
     with (in_finished / "submission.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -157,7 +156,7 @@ def test_holdout_rows_are_not_used_to_fit_their_stack(in_finished: Path) -> None
         replace(run, predictions=replace(run.predictions, label=np.where(is_last, 1 - run.label, run.label)))
         for run in folds
     ]
-    stacks = [stack_of_earlier_rows("logistic", runs, last) for runs in (folds, flipped)]
+    stacks = [stack_windows("logloss", runs, last)[1] for runs in (folds, flipped)]
     assert stacks[0] == stacks[1]
 
 
