@@ -22,7 +22,7 @@ from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import FULL
+from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
 from recsys.errors import InputError
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
@@ -54,9 +54,10 @@ def rank(
     folds: Annotated[
         str | None,
         typer.Option(
-            help="all: one model per fold, evaluated on that fold; 0,2: only these folds; holdout: train on all days "
-            "but the last and evaluate on the last; full: train on all training rows. Default: full if the data has "
-            "its own valid or test split, else all."
+            help="all: one model per fold, evaluated on that fold; 0,2: only these folds; forward: one model per "
+            "forward window, trained on all rows before it; holdout: train on all days but the last and evaluate on "
+            "the last; tuning: evaluate on the tuning part, which no fold evaluates; full: train on all training rows. "
+            "Default: full if the data has its own valid or test split, else all."
         ),
     ] = None,
     score_feature: Annotated[
@@ -133,19 +134,21 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
     Raises:
         InputError: for folds that the data set does not have.
     """
-    fold_names = [name for name in dataset.split_names if name.startswith("fold_")]
-    if folds is None:
-        return list(recorded) or (["full"] if dataset.predefined_splits else fold_names)
+    if folds is None and recorded:
+        return list(recorded)
+    folds = folds or (FULL if dataset.predefined_splits else "all")
     if folds == "all":
-        chosen = fold_names
-    elif folds in ("holdout", "full"):
+        chosen = [name for name in dataset.split_names if name.startswith(FOLD)] or [f"{FOLD}0"]
+    elif folds == "forward":
+        chosen = [name for name in dataset.split_names if name.startswith(FORWARD)] or [f"{FORWARD}1"]
+    elif folds in (FULL, HOLDOUT, TUNING):
         chosen = [folds]
     else:
-        chosen = [f"fold_{fold.strip()}" for fold in folds.split(",")]
-    if not chosen or (missing := [name for name in chosen if name not in dataset.split_names]):
+        chosen = [f"{FOLD}{fold.strip()}" for fold in folds.split(",")]
+    if missing := [name for name in chosen if name not in dataset.split_names]:
         raise InputError(
-            f"--folds {folds}: {dataset.folder} has no {missing[0] if chosen else 'folds'}; "
-            f"it has {', '.join(dataset.split_names)}: pass all, holdout, full, or fold numbers such as 0,1"
+            f"--folds {folds}: {dataset.folder} has no {missing[0]}; it has {', '.join(dataset.split_names)}"
+            f"{dataset.why_missing(missing[0])}: pass all, forward, holdout, tuning, full, or fold numbers such as 0,1"
         )
     return list(dict.fromkeys(chosen))
 
