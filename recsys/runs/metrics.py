@@ -149,7 +149,7 @@ class RunMetrics(_Summary):
     @property
     def shown(self) -> tuple[MetricName, ...]:
         """The metrics of the run's tables, in column order."""
-        return shown_metrics(self.named_metrics)
+        return shown_metrics(self.named_metrics, has_users=self.overall.gauc is not None)
 
     @property
     def sd(self) -> dict[MetricName, float | None]:
