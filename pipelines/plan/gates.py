@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.parts.comparison import compare_models
 from pipelines.plan.state import PlanState
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.comparison import Difference, paired_bootstrap
+from recsys.evaluation.comparison import Difference
 from recsys.evaluation.gates import (
     CalibrationGate,
     ComparisonGate,
@@ -34,7 +35,6 @@ from recsys.evaluation.verdicts import (
 from recsys.runs.layout import OOF_FILE, PREDS_STATS_FILE
 from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
 from recsys.system.files import is_done, read_json
-from recsys.system.progress import progress_line
 from retrieval.evaluation.summary import RetrievalMetrics
 
 Differences = dict[str, Difference]
@@ -139,16 +139,7 @@ def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, 
     bootstrap = state.plan.bootstrap
     if not first.predictions.has_both_classes:
         return None
-    with progress_line(title, bootstrap.replicates, unit="replicates") as line:
-        return paired_bootstrap(
-            first.label,
-            first.logits,
-            second.logits,
-            bootstrap.replicates,
-            seed=bootstrap.seed,
-            on_replicate=lambda: line.advance(1),
-            weight=first.weight,
-        )
+    return compare_models(first, first.logits, second.logits, title, bootstrap.replicates, bootstrap.seed).differences
 
 
 def pool_stats(

@@ -21,7 +21,9 @@ MetricName = Literal["logloss", "ne", "roc_auc", "gauc", "ap", "ece", "wll", "pr
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 """In the column order of every table."""
 DEFINED_FOR_ONE_CLASS: frozenset[str] = frozenset({"logloss", "ece"})
-"""All other metrics need rows of both classes; GAUC needs them in one user's rows."""
+"""All other metrics need rows of both classes."""
+NEEDS_USERS: frozenset[str] = frozenset({"gauc"})
+"""Metrics of the rows of single users, at least one of whom needs rows of both classes."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ne", "ece"})
 
 

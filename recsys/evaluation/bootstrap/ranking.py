@@ -101,7 +101,7 @@ def _bin_positions(n_rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, n
     return index, (n_rows - edges[index]) / np.diff(edges)[index]
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _add_columns(starts: np.ndarray, rows: np.ndarray, values: np.ndarray, draw: np.ndarray, out: np.ndarray) -> None:
     """Adds the product of a sparse matrix, stored by columns, and the draws of its columns."""
     for column in range(len(draw)):
@@ -111,7 +111,7 @@ def _add_columns(starts: np.ndarray, rows: np.ndarray, values: np.ndarray, draw:
                 out[rows[k]] += n_drawn * values[k]
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _rank_sums(
     weight: np.ndarray,
     order: np.ndarray,
