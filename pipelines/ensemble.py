@@ -17,8 +17,8 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.compare import print_differences
+from pipelines.parts.comparison import compare_models
 from recsys.errors import InputError
-from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import MetricName, measure
@@ -151,16 +151,7 @@ def stack_members(
             metrics_without[member] = measure(label, first.logits.with_natural(natural), weight)
             line.advance(1)
     best = max(runs, key=lambda run: member_metrics[run.name].signed(metric))
-    with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
-        gain = paired_bootstrap(
-            label,
-            best.logits,
-            stacked_logits[chosen],
-            replicates,
-            seed=seed,
-            on_replicate=lambda: line.advance(1),
-            weight=weight,
-        )
+    gain = compare_models(first, best.logits, stacked_logits[chosen], "bootstrap of the gain", replicates, seed)
 
     predictions = by_fold(label, fold, stacked_logits[chosen], weight)
     stack = fit_stack(chosen, names, natural_NM, label, fit_weight)
@@ -179,7 +170,7 @@ def stack_members(
         methods=method_metrics,
         without=metrics_without,
         weights=dict(zip(names, stack.weights, strict=True)) if chosen != "rank_mean" else None,
-        gain=Gain(over=best.name, differences=gain),
+        gain=Gain(over=best.name, differences=gain.differences, by=gain.by, n_clusters=gain.n_clusters, note=gain.note),
     )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
@@ -217,7 +208,9 @@ def print_ensemble(metrics: EnsembleMetrics) -> None:
     for note in weight_notes(metrics):
         console.print(note)
     title = f"{metrics.method} vs. {metrics.gain.over} (baseline)"
-    print_differences(metrics.gain.differences, title, metrics.shown)
+    print_differences(metrics.gain.differences, title, metrics.shown, metrics.gain.by)
+    if metrics.gain.note:
+        console.print(metrics.gain.note)
 
 
 def fingerprint(run: Path) -> str:

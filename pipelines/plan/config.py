@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from ranking.models import ModelName
 from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
-from recsys.evaluation.gates import ComparisonGate, EvaluateOnOrAuto, Gate, RetrievalGate, RunGate, SegmentGate
-from recsys.evaluation.verdicts.holm import ALPHA
+from recsys.evaluation.gates import EvaluateOnOrAuto, Gate, RetrievalGate, RunGate
 from recsys.patterns import nearest
 
 Settings = tuple[str, ...]
@@ -159,22 +158,6 @@ class PlanConfig(StrictModel):
                 raise ValueError(f"gate {name}: retry: no step has the name {retry!r}{nearest(retry, earlier)}")
         if self.reference not in earlier:
             raise ValueError(f"reference: no step has the name {self.reference!r}{nearest(self.reference, earlier)}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_replicates(self) -> "PlanConfig":
-        n_criteria = sum(
-            criterion.interval == "above_zero"
-            for gate in self.gates.values()
-            if isinstance(gate, ComparisonGate | SegmentGate | RetrievalGate)
-            for criterion in gate.any_of
-        )
-        least = int(2 * n_criteria / ALPHA)
-        if self.multiplicity == "holm" and self.bootstrap.replicates < least:
-            raise ValueError(
-                f"multiplicity=holm with {n_criteria} criteria needs p-values below {ALPHA / n_criteria:.2g}, which "
-                f"{self.bootstrap.replicates:,} replicates cannot reach: set bootstrap.replicates to {least:,} or more"
-            )
         return self
 
     def named(self, name: str) -> Step:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from recsys.config import validate
 from recsys.errors import InputError
 from recsys.evaluation.calibration import CalibrationKind
-from recsys.evaluation.comparison import Difference
+from recsys.evaluation.comparison import By, Difference
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
 from recsys.evaluation.shown import shown_metrics
@@ -149,7 +149,7 @@ class RunMetrics(_Summary):
     @property
     def shown(self) -> tuple[MetricName, ...]:
         """The metrics of the run's tables, in column order."""
-        return shown_metrics(self.named_metrics)
+        return shown_metrics(self.named_metrics, has_users=self.overall.gauc is not None)
 
     @property
     def sd(self) -> dict[MetricName, float | None]:
@@ -174,6 +174,12 @@ class Gain(_Summary):
     over: str
     differences: dict[str, Difference]
     """By metric."""
+    by: By = "row"
+    """What the intervals draw."""
+    n_clusters: int | None = None
+    """Number of users, days or rows that were drawn; None in files of earlier versions."""
+    note: str | None = None
+    """A warning that the intervals are rough."""
 
     @field_validator("differences", mode="before")
     @classmethod

@@ -21,6 +21,8 @@ _TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit
 """The columns of oof.csv that are read; `p` is computed from the logit."""
 _WEIGHT = "weight"
 """The column of oof.csv with the weights of rows, if they have any."""
+_OPTIONAL_TYPES = {_WEIGHT: pa.float32(), "user": pa.int32(), "day": pa.int32()}
+"""The columns of oof.csv that not every data set has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,10 @@ class Predictions:
     logits: Logits
     weight: np.ndarray | None = None
     """[n] float32 weights of the rows; None if they have none."""
+    user: np.ndarray | None = None
+    """[n] integers, -1 for a row without a user; None if users are unknown."""
+    day: np.ndarray | None = None
+    """[n] integers, -1 for a row without a day; None if days are unknown."""
 
     @classmethod
     def of_fold(
@@ -66,12 +72,12 @@ class Predictions:
             self.label[positions],
             self.model_logit[positions],
             self.logits.take(positions),
-            None if self.weight is None else self.weight[positions],
+            *(None if column is None else column[positions] for column in (self.weight, self.user, self.day)),
         )
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""
-        return measure(self.label, self.logits, self.weight)
+        return measure(self.label, self.logits, self.weight, self.user)
 
     @property
     def has_both_classes(self) -> bool:
@@ -105,13 +111,15 @@ def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
         label=np.concatenate([fold.label for fold in folds]),
         model_logit=np.concatenate([fold.model_logit for fold in folds]),
         logits=Logits.join([fold.logits for fold in folds]),
-        weight=_join_weights(folds),
+        weight=_join_columns([fold.weight for fold in folds]),
+        user=_join_columns([fold.user for fold in folds]),
+        day=_join_columns([fold.day for fold in folds]),
     )
 
 
-def _join_weights(folds: Sequence[Predictions]) -> np.ndarray | None:
-    weights = [fold.weight for fold in folds if fold.weight is not None]
-    return np.concatenate(weights) if weights else None
+def _join_columns(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [column for column in columns if column is not None]
+    return np.concatenate(present) if present else None
 
 
 def by_fold(label: np.ndarray, fold: np.ndarray, logits: Logits, weight: np.ndarray | None = None) -> list[Predictions]:
@@ -187,8 +195,8 @@ def read_predictions(run: Path) -> RunPredictions:
     if not is_done(run) or not (run / OOF_FILE).is_file():
         raise InputError(f"{run} is not a finished run: pass the run folder that python -m pipelines.rank prints")
     verify(run, OOF_FILE, METRICS_FILE)
-    names = [*_TYPES, *([_WEIGHT] if _has_weights(run / OOF_FILE) else [])]
-    types = _TYPES | {_WEIGHT: pa.float32()}
+    names = [*_TYPES, *_optional_columns(run / OOF_FILE)]
+    types = _TYPES | _OPTIONAL_TYPES
     convert = pa_csv.ConvertOptions(column_types=types, include_columns=names, strings_can_be_null=False)
     parse = pa_csv.ParseOptions(newlines_in_values=True)
     try:
@@ -212,14 +220,14 @@ def read_predictions(run: Path) -> RunPredictions:
         label=table["label"].to_numpy(),
         model_logit=model_logit,
         logits=Logits(natural, log_pos_weight, log_sampling_rate),
-        weight=table[_WEIGHT].to_numpy() if _WEIGHT in names else None,
+        **{name: table[name].to_numpy() for name in names if name in _OPTIONAL_TYPES},
     )
     return RunPredictions(table["row_id"].combine_chunks(), predictions)
 
 
-def _has_weights(oof: Path) -> bool:
+def _optional_columns(oof: Path) -> list[str]:
     with oof.open(encoding="utf-8") as file:
-        return file.readline().rstrip().endswith(f",{_WEIGHT}")
+        return [name for name in file.readline().rstrip().split(",") if name in _OPTIONAL_TYPES]
 
 
 def _link_of_fold(fold: str, links: dict[str, LogitLink], run: Path) -> LogitLink:

@@ -1,6 +1,6 @@
 """Compares two rankings of the catalog on the same requests: the difference of recall@K, with a bootstrap interval.
 
-Shapes: n requests, C clusters, R replicates.
+Shapes: n requests, C clusters, R replicates; 2 rankings, first the reference.
 """
 
 from typing import Literal
@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
-from recsys.evaluation.comparison import Difference, two_sided_p
+from recsys.evaluation.bootstrap.intervals import difference_bounds
+from recsys.evaluation.comparison import ENOUGH_CLUSTERS, Difference
 
-MIN_CLUSTERS = 50
-"""With fewer clusters, intervals are rough."""
 _AT_ONCE = 1 << 22
 
 
@@ -31,7 +30,7 @@ class RecallComparison(BaseModel):
     @property
     def note(self) -> str | None:
         """A warning that the interval is rough; None if there are enough clusters."""
-        return f"rough: fewer than {MIN_CLUSTERS} {self.by}s" if self.n_clusters < MIN_CLUSTERS else None
+        return f"rough interval, from {self.basis}" if self.n_clusters < ENOUGH_CLUSTERS else None
 
 
 def compare_recall(
@@ -54,31 +53,28 @@ def compare_recall(
         k: number of items at the top that count.
         user: [n] users of the requests, -1 for a request of its own; None if users are unknown.
         n_replicates: R.
-        level: confidence level; the bounds are quantiles of the replicates.
+        level: confidence level.
         seed: seed of the weights.
     """
-    first_hit, second_hit = first_rank <= k, second_rank <= k
-    change = second_hit.astype(np.float64) - first_hit
-    cluster = _clusters(user, len(change))
+    hit_2n = np.stack([first_rank <= k, second_rank <= k]).astype(np.float64)
+    cluster = _clusters(user, hit_2n.shape[1])
     n_requests_C = np.bincount(cluster).astype(np.float64)
-    change_C = np.bincount(cluster, weights=change)
-    rng, parts = np.random.default_rng(seed), []
-    n_clusters = len(n_requests_C)
-    at_once = max(1, _AT_ONCE // max(1, n_clusters))
+    hits_C2 = np.stack([np.bincount(cluster, weights=hit) for hit in hit_2n], axis=1)
+    n_clusters, rng, parts = len(n_requests_C), np.random.default_rng(seed), []
+    at_once = max(1, _AT_ONCE // n_clusters)
     for start in range(0, n_replicates, at_once):
         weight_RC = rng.poisson(1.0, (min(at_once, n_replicates - start), n_clusters))
-        n_drawn = weight_RC @ n_requests_C
-        parts.append(np.where(n_drawn > 0, weight_RC @ change_C, np.nan) / np.where(n_drawn > 0, n_drawn, 1.0))
-    replicates = np.concatenate(parts)
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(replicates, [tail, 1 - tail])
+        n_drawn_R1 = (weight_RC @ n_requests_C)[:, None]
+        parts.append(np.where(n_drawn_R1 > 0, weight_RC @ hits_C2, np.nan) / np.where(n_drawn_R1 > 0, n_drawn_R1, 1.0))
+    recall = hit_2n.mean(axis=1)
+    low, high, p_value = difference_bounds(np.concatenate(parts)[:, :, None], recall[:, None], 1, n_clusters, level)
     difference = Difference(
-        first=float(first_hit.mean()),
-        second=float(second_hit.mean()),
-        difference=float(change.mean()),
-        low=float(low),
-        high=float(high),
-        p_value=float(two_sided_p(replicates)),
+        first=recall[0],
+        second=recall[1],
+        difference=recall[1] - recall[0],
+        low=low[0],
+        high=high[0],
+        p_value=p_value[0],
     )
     return RecallComparison(
         recall_at=k, difference=difference, by="request" if user is None else "user", n_clusters=n_clusters

@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.parts.comparison import compare_models
 from pipelines.plan.state import PlanState
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.evaluation.comparison import Comparison, paired_bootstrap
+from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.verdicts.gains import Compared
 from recsys.runs.layout import OOF_FILE
 from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
 from recsys.system.files import is_done
-from recsys.system.progress import progress_line
 
 
 def compare(state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn) -> Compared:
@@ -94,15 +94,4 @@ def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str
 
 def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Comparison:
     bootstrap = state.plan.bootstrap
-    with progress_line(title, bootstrap.replicates, unit="replicates") as line:
-        differences = paired_bootstrap(
-            first.label,
-            first.logits,
-            second.logits,
-            bootstrap.replicates,
-            seed=bootstrap.seed,
-            on_replicate=lambda: line.advance(1),
-            weight=first.weight,
-        )
-    n, n_positive = len(first.label), int(first.label.sum())
-    return Comparison(differences=differences, by="row", n_clusters=n, n_rows=n, n_positive=n_positive)
+    return compare_models(first, first.logits, second.logits, title, bootstrap.replicates, bootstrap.seed)
