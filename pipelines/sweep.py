@@ -22,6 +22,7 @@ from pipelines.parts.search_space import Point, SearchSpace, parse_space
 from pipelines.rank import RUNS, choose_splits, describe, execute
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
+from recsys.data.groups import TUNING
 from recsys.errors import InputError
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName
 from recsys.evaluation.shown import TITLES, format_metric, shown_metrics, titles
@@ -128,7 +129,28 @@ def run_sweep(
     finished = report(study, metric, shown_metrics((metric, *named)), folder)
     if not finished:
         raise InputError(f"{folder}: every trial was pruned: search other values, with another --out")
+    console.print(note_on_choice(splits, len(finished), metric))
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], TITLES[metric], folder / "sweep.png")
+
+
+def note_on_choice(splits: Sequence[str], n_trials: int, metric: MetricName) -> str:
+    """What the choice of the best trial does to its figure, and how to measure it without.
+
+    Args:
+        splits: the splits that the trials are evaluated on.
+        n_trials: completed trials.
+        metric: the metric that ranks them.
+    """
+    if list(splits) == [TUNING]:
+        return (
+            "the trials are compared on the tuning part, which no other split evaluates: pipelines.rank with the best "
+            "settings, with --folds all or forward, gives figures that the choice does not flatter"
+        )
+    return (
+        f"the {TITLES[metric]} of the best trial is optimistic: it was chosen among {n_trials} on the rows that it is "
+        f"reported for ({', '.join(splits)}). Without this: prepare with prepare.folds.tuning_share=0.1, sweep with "
+        "--folds tuning, and measure the best settings with pipelines.rank on other folds"
+    )
 
 
 def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: MetricName) -> None:

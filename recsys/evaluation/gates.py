@@ -95,6 +95,7 @@ class RetrievalGate(_Gate):
     over: Ranking = "strongest"
     """The ranking of items to compare with."""
     recall_gain: float = 0.0
+    recall_interval: Literal["above_zero", "reported"] = "above_zero"
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]

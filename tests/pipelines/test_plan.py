@@ -47,7 +47,7 @@ def make_project(folder: Path) -> None:
             "crosses": {"cross_shop": ["color", "shop"]},
             "towers": {"user": ["seen", "x_*"], "item": ["shop"], "context": ["color"]},
         },
-        "prepare": {"min_count": 3, "n_folds": 3},
+        "prepare": {"min_count": 3, "n_folds": 3, "folds": {"tuning_share": 0.2, "n_windows": 2}},
         "features": {"leave_out": ["cross_*"]},
         "models": {"dcnv2": {"model": tiny}, "din": {"model": tiny | {"attention_dims": [4]}}},
         "trainer": {"batch_size": 200},
