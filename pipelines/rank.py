@@ -31,6 +31,7 @@ from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import join
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
@@ -97,6 +98,7 @@ def rank(
     with world.main_first():
         dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
     splits = choose_splits(dataset, folds, settings.run.splits)
+    warn_of_leaks(dataset, splits)
     if score_feature is None and settings.run.score_feature is not None:
         score_feature = Path(settings.run.score_feature.run)
         if not score_feature.is_dir():
@@ -151,6 +153,14 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
             f"{dataset.why_missing(missing[0])}: pass all, forward, holdout, tuning, full, or fold numbers such as 0,1"
         )
     return list(dict.fromkeys(chosen))
+
+
+def warn_of_leaks(dataset: PreparedDataset, splits: Sequence[str]) -> None:
+    """Prints a warning if models of folds are fitted to labels of their evaluation rows."""
+    manifest = dataset.manifest
+    warning = warning_of_label_histories(manifest.schema_, manifest.has_folds_by_user)
+    if warning is not None and any(name.startswith(FOLD) for name in splits):
+        console.print(f"warning: {warning}", style="bold yellow")
 
 
 def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> Values:

@@ -19,7 +19,7 @@ from pipelines.common.config import load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
-from pipelines.rank import RUNS, choose_splits, describe, execute
+from pipelines.rank import RUNS, choose_splits, describe, execute, warn_of_leaks
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import TUNING
@@ -52,7 +52,13 @@ def sweep(
     config: ConfigOption = None,
     data: Annotated[Path | None, typer.Option(help="Data of the trials, as in pipelines.rank.")] = None,
     out: Annotated[Path | None, typer.Option(help="Sweep folder to write. Default: runs/sweep-DATA-MODEL.")] = None,
-    folds: Annotated[str | None, typer.Option(help="Folds of each trial, as in pipelines.rank.")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="Folds of each trial, as in pipelines.rank. Default: tuning if the data has a tuning part, so that "
+            "the choice sees no row that runs report, else as in pipelines.rank."
+        ),
+    ] = None,
     metric: Annotated[
         MetricName | None, typer.Option(help="Metric that ranks the trials. Default: that of the config.")
     ] = None,
@@ -80,7 +86,8 @@ def sweep(
     first = load_rank_config(config, model, space.overrides(next(space.grid())))
     dataset = find_prepared(first.data, data or recorded_data(first.run), first.sections)
     folder = out or RUNS / f"sweep-{dataset.name}-{model}"
-    splits = choose_splits(dataset, folds)
+    splits = choose_splits(dataset, folds or (TUNING if TUNING in dataset.split_names else None))
+    warn_of_leaks(dataset, splits)
     with removed_if_refused(folder, lambda: has_trials(folder)):
         run_sweep(model, settings, config, dataset, splits, folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
-from recsys.data.groups import PARTITIONS, Partition, fit_groups_of, split_names
+from recsys.data.groups import FOLD, PARTITIONS, Partition, fit_groups_of, split_names
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import is_pattern, nearest
@@ -29,6 +29,7 @@ from recsys.raw.logs import with_histories
 from recsys.raw.opening import open_source
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, TimeSplit
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.system.progress import console
@@ -143,7 +144,12 @@ def prepare(
         console.print(f"{scan.n_copies:,} training rows are exact copies of an earlier row: copies share a fold")
     if not np.array_equal(scan.group, scan_of_digests.group):  # values were counted by the folds of before
         fitted = passes.digest_all(source, scan, config, partial)
-    splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan.groups, config.n_folds)}
+    names = split_names(scan.groups, config.n_folds)
+    splits = {split: fit_groups_of(scan.groups, split) for split in names}
+    if any(name.startswith(FOLD) for name in names):
+        warning = warning_of_label_histories(source.schema, config.folds.is_by_user(schema_config.user))
+        if warning is not None:
+            console.print(f"warning: {warning}", style="bold yellow")
     with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
