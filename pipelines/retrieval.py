@@ -206,6 +206,7 @@ def execute(
         target,
         dataset.segments(requests.numbers()),
         len(catalog),
+        dataset.store.users(requests.numbers()),
         reranked=reranked,
         index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),
