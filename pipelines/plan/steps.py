@@ -1,12 +1,13 @@
 """Runs the steps of a plan; finished steps are skipped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ensemble import build_ensemble, natural_logits, print_ensemble, stack_summary
+from pipelines.ensemble import as_predictions, build_ensemble, natural_logits, print_ensemble, stack_summary
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.retrieval_defaults import with_defaults
 from pipelines.plan.config import (
@@ -30,10 +31,12 @@ from pipelines.sweep import has_trials, run_sweep
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
+from recsys.evaluation.calibration.choice import fit_chosen
+from recsys.evaluation.calibration.gain import loss_of
 from recsys.evaluation.gates import EvaluateOn
-from recsys.evaluation.metrics import measure
-from recsys.evaluation.stack_fitting import fit_stack
-from recsys.evaluation.stacking import Stack, StackMethod
+from recsys.evaluation.metrics import MetricName, measure
+from recsys.evaluation.stack_choice import Member, cross_fit_members, fit_stack_to_all
+from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod
 from recsys.evaluation.verdicts import STYLES, Verdict
 from recsys.runs.calibration import calibrate_run, print_calibration
 from recsys.runs.config import RUN_SECTION
@@ -175,38 +178,52 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
 def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
     """Stacks the holdout runs of the members, with weights fitted on the rows of the earlier days only."""
     names = [name for name in step.members if is_done(state.folder(name))]
-    method = ensemble.metrics_as(EnsembleMetrics).method
     evaluate_on: tuple[EvaluateOn, ...] = ("folds", "holdout")
     folders = {rows: [state.folder(name, rows) for name in names] for rows in evaluate_on}
-    config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["holdout"]]}
+    config = {"model": {"name": "ensemble"}, "members": [f.name for f in folders["holdout"]]}
     run = RunFolder(state.folder(step.name, "holdout"), config)
     if run.is_done:
         return
     folds, holdout = (join_predictions([read_predictions(f) for f in folders[rows]]) for rows in evaluate_on)
-    stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
-    logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
-    predictions = by_fold(first.label, first.fold, logits, first.weight)
-    fold_metrics = {scored.name: scored.measure() for scored in predictions}
+    named, first = ensemble.metrics().named_metrics, holdout[0]
+    stack = stack_of_earlier_rows(named[0], folds, holdout)
+    raw = by_fold(as_predictions(first, stack.natural_logit(natural_logits(holdout))))
+    calibration = calibrate_run(run, raw, loss_of(named[0]))
+    joined = join(calibration.reported)
+    fold_metrics = {scored.name: scored.measure() for scored in calibration.reported}
     metrics = HoldoutEnsembleMetrics(
-        overall=measure(first.label, logits, first.weight),
+        overall=joined.measure(),
+        raw=measure(joined.label, joined.raw, joined.weight),
         folds=fold_metrics,
         spread=spread(list(fold_metrics.values())),
         segments={},
-        train=stack_summary(predictions),
-        named_metrics=ensemble.metrics().named_metrics,
-        calibration=calibrate_run(run, predictions),
-        method=method,
+        train=stack_summary(calibration.reported),
+        named_metrics=named,
+        calibration=calibration.summary,
+        method=stack.method,
     )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
+    run.finish(metrics, calibration.reported, first.row_id.take(pa.array(joined.row)))
 
 
-def stack_of_earlier_rows(method: StackMethod, folds: list[RunPredictions], holdout: list[RunPredictions]) -> Stack:
-    """Fits a stack to the out-of-fold rows that are not in the holdout."""
+def stack_of_earlier_rows(metric: MetricName, folds: list[RunPredictions], holdout: list[RunPredictions]) -> Stack:
+    """Fits a stack to the out-of-fold rows that are not in the holdout, which also choose its method.
+
+    The members' calibrators for these rows are fitted to them alone; the holdout's inputs have their own calibration.
+    """
     earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=holdout[0].row_id)))
-    fit_runs = [run.take(earlier) for run in folds]
-    weight = fit_runs[0].predictions.weight_in_full_log
-    return fit_stack(method, [run.name for run in holdout], natural_logits(fit_runs), fit_runs[0].label, weight)
+    loss, fold_of_row = loss_of(metric), folds[0].fold[earlier]
+    members = []
+    for run, scored in zip(folds, holdout, strict=True):
+        rows = replace(run.take(earlier).predictions.held_out, fold=fold_of_row)
+        calibrator = fit_chosen(rows, loss)
+        kinds = dict.fromkeys(map(str, np.unique(fold_of_row)), calibrator.kind)
+        members.append(Member(scored.name, rows, calibrator, kinds, loss))
+    method: StackMethod = "logit_mean"
+    if members[0].rows.can_cross_fit:
+        by_method = cross_fit_members(members, STACK_METHODS)
+        method = max(STACK_METHODS, key=lambda name: members[0].rows.measure(by_method[name]).signed(metric))
+    return fit_stack_to_all(members, method)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:

@@ -31,6 +31,8 @@ TIME = "time"
 """Rank of a row's time among the times of the training files; -1 for rows of other files. Only of a split by time."""
 WEIGHT = "weight"
 """float32 weight of a row; absent if rows have no weights."""
+USER = "user"
+"""User of a row, a number from 0 to n_users - 1; -1 for null. Absent if the schema names no user."""
 ITEM = "item"
 """Target item of a row, as a row number in items.arrow; -1 for null."""
 

@@ -97,6 +97,12 @@ class Split:
         """The training rows outside the fitting rows: those of the fold or of the last day."""
         return self.evaluation_rows[self.name.removeprefix("fold_")]
 
+    def has_known_user(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns for [n] row numbers whether the user has a fitting row; None if the schema names no user."""
+        if (users := self.store.users(rows)) is None or (known := self.store.users(self.fit_rows.numbers())) is None:
+            return None
+        return np.isin(users, known[known >= 0])
+
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Returns the batch of [B] row numbers with the given sequence features."""
         batch, weight = self.encoder.batch(self.store, rows, sequences), self.training_weights(rows)

@@ -137,6 +137,10 @@ class RowStore:
         """Returns the [n] int32 target items of rows as indices into `item_names`; -1 for null."""
         return self.columns[layout.ITEM](rows)
 
+    def users(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] int32 users of rows, -1 for null; None if the schema names no user."""
+        return self.columns[layout.USER](rows) if layout.USER in self.columns else None
+
     def days(self, rows: np.ndarray) -> np.ndarray:
         """Returns the [n] int16 days of rows, counted from 0; all -1 if the schema or the rows have no day."""
         if layout.DAY not in self.columns:

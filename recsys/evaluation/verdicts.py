@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from recsys.evaluation.calibration import CalibrationKind
+from recsys.evaluation.calibration.calibrator import CalibrationKind
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.gates import (
     CalibrationGate,
