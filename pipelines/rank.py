@@ -24,6 +24,7 @@ from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
 from recsys.errors import InputError
+from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
@@ -199,6 +200,8 @@ def execute(
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
     """
+    # a fit to one part of the rows of folds is calibrated on the other folds, any other fit on the rows it monitored
+    is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
     stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
     for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
         split = dataset.split(name, settings.features)
@@ -208,7 +211,7 @@ def execute(
             console.print(f"{name}  is already trained")
             ResumePoint(run.weights(name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
+            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, not is_cross_fitted)
     if not world.is_main:
         return
     if isinstance(settings.model, GBDTConfig):
@@ -219,12 +222,18 @@ def execute(
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
     fitted = [dataset.split(name, settings.features) for name in splits]
-    calibration = calibrate_run(run, reported) if len(splits) > 1 else calibrate_on_monitored(run, reported, splits[0])
-    metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
+    loss = loss_of(settings.named_metrics[0])
+    calibration = (
+        calibrate_run(run, reported, loss) if is_cross_fitted else calibrate_on_monitored(run, splits, reported, loss)
+    )
+    reported = calibration.reported
+    monitored = calibration.monitored
+    others = [monitored if monitored is not None and part.name == monitored.name else part for part in unreported]
+    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
             "named_metrics": settings.named_metrics,
-            "calibration": calibration,
+            "calibration": calibration.summary,
             "baselines": measure_baselines(fitted, reported),
         }
     )

@@ -12,11 +12,12 @@ from pipelines.plan.final_scores import score_all_rows, steps_with_score
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
-from ranking.scoring import read_calibrator
+from ranking.scoring import read_calibration
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL
 from recsys.errors import InputError
+from recsys.evaluation.calibration.calibrator import Calibrator, RunCalibration
 from recsys.evaluation.stacking import Stack
 from recsys.evaluation.verdicts.verdict import best_run
 from recsys.runs.config import RUN_SECTION
@@ -52,7 +53,8 @@ def members_of(state: PlanState, best: str) -> tuple[Stack, dict[str, str]]:
     """The stack of the best run, and its members' step names by member name; a single run is its only member."""
     folder = state.folder(best)
     if not (folder / STACK_FILE).is_file():
-        return Stack(method="logit_mean", members=(folder.name,), weights=(1.0,)), {folder.name: best}
+        stack = Stack(method="logit_mean", members=(folder.name,), is_on_calibrated=True, weights=(1.0,))
+        return stack, {folder.name: best}
     stack = validate(Stack, read_json(folder / STACK_FILE), str(folder / STACK_FILE))
     by_folder = {state.folder(step.name).name: step.name for step in state.plan.steps if isinstance(step, RankStep)}
     if stack.method in ("weights", "logistic"):  # members of zero weight need no training
@@ -79,11 +81,11 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
         return run.folder
     rows = state.resolve(step.evaluate_on)
     estimated = read_metrics(state.folder(best, rows))
-    calibrator = read_calibrator(state.folder(best))
-    write_json(run.file(CALIBRATION_FILE), calibrator.model_dump(mode="json"))
+    write_json(run.file(CALIBRATION_FILE), calibration_of(state, best, members).model_dump(mode="json"))
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     metrics = FinalMetrics(
         overall=estimated.overall,
+        raw=estimated.raw,
         folds={},
         segments={},
         train=StackSummary(fits={}),
@@ -96,6 +98,14 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
     )
     run.finish(metrics, [], dataset.store.row_ids(np.zeros(0, np.int64)))
     return run.folder
+
+
+def calibration_of(state: PlanState, best: str, members: dict[str, str]) -> RunCalibration:
+    """The calibrators of the out-of-fold runs: of each member, and of the best run if it is an ensemble of them."""
+    by_member = {member: read_calibration(state.folder(name)).calibrator for member, name in members.items()}
+    is_ensemble = (state.folder(best) / STACK_FILE).is_file()
+    output = read_calibration(state.folder(best)).calibrator if is_ensemble else Calibrator()
+    return RunCalibration(calibrator=output, by_member=by_member)
 
 
 def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedDataset, world: World) -> Path:

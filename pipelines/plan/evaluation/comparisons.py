@@ -94,4 +94,5 @@ def segment_labels(dataset: PreparedDataset, row_id: pa.Array, segmentation: str
 
 def _bootstrap(state: PlanState, first: RunPredictions, second: RunPredictions, title: str) -> Comparison:
     bootstrap = state.plan.bootstrap
-    return compare_models(first, first.logits, second.logits, title, bootstrap.replicates, bootstrap.seed)
+    first_fits, second_fits = first.predictions.by_seed(), second.predictions.by_seed()
+    return compare_models(first, first_fits, second_fits, title, bootstrap.replicates, bootstrap.seed)

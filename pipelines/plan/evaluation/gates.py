@@ -54,7 +54,9 @@ def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset, world: 
         case CalibrationGate():
             metrics = state.metrics(gate.run)
             calibration = metrics.calibration if metrics else None
-            return calibration_verdict(name, gate, dict(calibration.figures) if calibration else {})
+            if calibration is None:
+                return calibration_verdict(name, gate, None, {})
+            return calibration_verdict(name, gate, calibration.chosen, calibration.gains)
         case LatencyGate():
             return latency_verdict(name, gate, measure_latency(state, gate, dataset, world))
         case MemoryGate():

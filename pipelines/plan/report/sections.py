@@ -47,7 +47,7 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         plot_precision_recall(label, {name: values.natural for name, values in logits.items()}, plots / "pr.png")
         blocks.append(plot(plots / "pr.png", "Precision-recall curves."))
         plot_distributions(logits, plots / "distributions.png")
-        caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale, before calibration."
+        caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale."
         blocks.append(plot(plots / "distributions.png", caption))
         selected = dict.fromkeys(
             [state.plan.reference, max(names, key=lambda n: runs[n].overall.signed(state.metric)), names[-1]]

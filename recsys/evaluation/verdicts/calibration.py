@@ -2,37 +2,40 @@
 
 from collections.abc import Mapping
 
-from recsys.evaluation.calibration import CalibrationKind
+from recsys.evaluation.calibration.calibrator import CalibrationKind
+from recsys.evaluation.calibration.gain import CalibrationGain
 from recsys.evaluation.gates import CalibrationGate
-from recsys.evaluation.metrics import Metrics
 from recsys.evaluation.verdicts.verdict import Check, Outcome, Verdict
 
 
-def calibration_verdict(name: str, gate: CalibrationGate, figures: Mapping[CalibrationKind, Metrics]) -> Verdict:
-    """Adopts the calibration with the lowest WLL; keeps the raw predictions if they have the lowest.
+def calibration_verdict(
+    name: str, gate: CalibrationGate, chosen: CalibrationKind | None, gains: Mapping[CalibrationKind, CalibrationGain]
+) -> Verdict:
+    """Adopts the calibration that the run chose; keeps the raw predictions if no gain has an interval above zero.
 
     Args:
         name: the name of the gate.
         gate: the gate.
-        figures: cross-fitted metrics by kind, including `none`.
+        chosen: the kind that the run's reported predictions are calibrated by; None if none was fitted.
+        gains: by kind: the loss of raw predictions - that of cross-fitted calibrated ones.
     """
-    raw_wll = figures["none"].wll if "none" in figures else None
-    gains: dict[CalibrationKind, float | None] = {
-        kind: None if raw_wll is None or metrics.wll is None else raw_wll - metrics.wll
-        for kind, metrics in figures.items()
-        if kind != "none"
-    }
     checks = [
-        Check(what=f"wll gain, {kind}", value=gain, threshold="> 0", passed=gain is not None and gain > 0)
+        Check(
+            what=f"{gain.loss} gain, {kind}",
+            value=gain.value,
+            threshold="interval above zero",
+            low=gain.low,
+            high=gain.high,
+            passed=gain.low > 0,
+            basis=f"{gain.n_clusters:,} clusters",
+        )
         for kind, gain in gains.items()
     ]
-    known_gains = {kind: gain for kind, gain in gains.items() if gain is not None}
-    best = max(known_gains, key=lambda kind: known_gains[kind], default=None)
     outcome: Outcome
-    if raw_wll is None:
-        outcome, reason = "reject", "the WLL of raw predictions is missing"
-    elif best is None or known_gains[best] <= 0:
-        outcome, reason = "keep", "raw predictions are already the best"
+    if chosen is None:
+        outcome, reason = "reject", "no calibration was fitted"
+    elif chosen == "none":
+        outcome, reason = "keep", "no gain over raw predictions has an interval above zero"
     else:
-        outcome, reason = "adopt", f"{best} has the lowest WLL"
+        outcome, reason = "adopt", f"{chosen} has the largest gain"
     return Verdict(gate=name, outcome=outcome, runs={"run": gate.run}, checks=checks, reason=reason)
