@@ -25,7 +25,7 @@ from pipelines.plan.report.page import write_report
 from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import DATA_FILE, SUBMISSION_FILE, run_step
-from pipelines.rank import choose_splits
+from pipelines.rank import choose_splits, warn_of_leaks
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate
@@ -76,6 +76,7 @@ def plan(
     if dry_run:
         print_dry_run(state, dataset, world)
         return
+    warn_of_leaks(dataset, dataset.split_names)
     with removed_if_refused(out, lambda: has_runs(out)):
         claim(out, chosen, is_writer=True)
         for step in chosen.steps:

@@ -101,8 +101,8 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
 
 
 def calibration_of(state: PlanState, best: str, members: dict[str, str]) -> RunCalibration:
-    """The calibrators of the out-of-fold runs: of each member, and of the best run if it is an ensemble of them."""
-    by_member = {member: read_calibration(state.folder(name)).calibrator for member, name in members.items()}
+    """The calibrators of the evaluated runs: of each member, and of the best run if it is an ensemble of them."""
+    by_member = {member: read_calibration(_evaluated(state, name)).calibrator for member, name in members.items()}
     is_ensemble = (state.folder(best) / STACK_FILE).is_file()
     output = read_calibration(state.folder(best)).calibrator if is_ensemble else Calibrator()
     return RunCalibration(calibrator=output, by_member=by_member)
@@ -113,11 +113,9 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
 
     A model with a retrieval score that a gate adopted takes the place of the same model without it.
     """
-    replacement = steps_with_score(state).get(name)
-    rank_step = replacement or state.plan.named(name)
-    assert isinstance(rank_step, RankStep)
+    rank_step = _step_of(state, name)
     settings = resolve_settings(state.rank_config(rank_step), dataset, [FULL], world)
-    settings = fixed_length(settings, _evaluated(state, rank_step))
+    settings = fixed_length(settings, read_metrics(_evaluated(state, name)))
     resolved = describe(settings, dataset, [FULL])
     if rank_step.features_of is not None:
         source = state.plan.named(rank_step.features_of)
@@ -131,10 +129,16 @@ def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedD
     return run.folder
 
 
-def _evaluated(state: PlanState, step: RankStep) -> RunMetrics:
-    """The metrics of the first finished run of a step, which is that of the folds where it has one."""
-    found = [read_metrics(folder) for _, folder in state.fits(step) if is_done(folder)]
-    return found[0]
+def _step_of(state: PlanState, name: str) -> RankStep:
+    """The step of a member of the final model: the same model with a retrieval score, if a gate adopted it."""
+    step = steps_with_score(state).get(name) or state.plan.named(name)
+    assert isinstance(step, RankStep)
+    return step
+
+
+def _evaluated(state: PlanState, name: str) -> Path:
+    """The first finished run folder of a member's step, which is that of the folds where it has one."""
+    return next(folder for _, folder in state.fits(_step_of(state, name)) if is_done(folder))
 
 
 def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:

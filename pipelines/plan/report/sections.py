@@ -55,8 +55,8 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         p = {name: logits[name].p for name in selected if name in logits}
         plot_reliability(p, label, plots / "reliability.png", joined[0].predictions.weight_in_full_log)
         caption = (
-            "Reliability before calibration, observed against predicted click rate: the reference, the best and the "
-            "last run."
+            "Reliability of the reported predictions, observed against predicted click rate: the reference, the best "
+            "and the last run."
         )
         blocks.append(plot(plots / "reliability.png", caption))
     return Section("Curves", "", blocks)
