@@ -8,7 +8,7 @@ import numpy as np
 from recsys.data import layout
 from recsys.data.arrow import ArrowFile, FixedColumn
 from recsys.data.dataset import PreparedDataset
-from recsys.prepare.scan import order_by_group
+from recsys.prepare.partition.groups import order_by_group
 from recsys.prepare.writers import JaggedWriter, RowWriter
 from recsys.system.files import begin_folder, finish_folder, read_json, write_json
 

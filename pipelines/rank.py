@@ -22,8 +22,9 @@ from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import FULL
+from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
 from recsys.errors import InputError
+from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
@@ -31,6 +32,7 @@ from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import join
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
@@ -54,9 +56,10 @@ def rank(
     folds: Annotated[
         str | None,
         typer.Option(
-            help="all: one model per fold, evaluated on that fold; 0,2: only these folds; holdout: train on all days "
-            "but the last and evaluate on the last; full: train on all training rows. Default: full if the data has "
-            "its own valid or test split, else all."
+            help="all: one model per fold, evaluated on that fold; 0,2: only these folds; forward: one model per "
+            "forward window, trained on all rows before it; holdout: train on all days but the last and evaluate on "
+            "the last; tuning: evaluate on the tuning part, which no fold evaluates; full: train on all training rows. "
+            "Default: full if the data has its own valid or test split, else all."
         ),
     ] = None,
     score_feature: Annotated[
@@ -96,6 +99,7 @@ def rank(
     with world.main_first():
         dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
     splits = choose_splits(dataset, folds, settings.run.splits)
+    warn_of_leaks(dataset, splits)
     if score_feature is None and settings.run.score_feature is not None:
         score_feature = Path(settings.run.score_feature.run)
         if not score_feature.is_dir():
@@ -133,21 +137,31 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
     Raises:
         InputError: for folds that the data set does not have.
     """
-    fold_names = [name for name in dataset.split_names if name.startswith("fold_")]
-    if folds is None:
-        return list(recorded) or (["full"] if dataset.predefined_splits else fold_names)
+    if folds is None and recorded:
+        return list(recorded)
+    folds = folds or (FULL if dataset.predefined_splits else "all")
     if folds == "all":
-        chosen = fold_names
-    elif folds in ("holdout", "full"):
+        chosen = [name for name in dataset.split_names if name.startswith(FOLD)] or [f"{FOLD}0"]
+    elif folds == "forward":
+        chosen = [name for name in dataset.split_names if name.startswith(FORWARD)] or [f"{FORWARD}1"]
+    elif folds in (FULL, HOLDOUT, TUNING):
         chosen = [folds]
     else:
-        chosen = [f"fold_{fold.strip()}" for fold in folds.split(",")]
-    if not chosen or (missing := [name for name in chosen if name not in dataset.split_names]):
+        chosen = [f"{FOLD}{fold.strip()}" for fold in folds.split(",")]
+    if missing := [name for name in chosen if name not in dataset.split_names]:
         raise InputError(
-            f"--folds {folds}: {dataset.folder} has no {missing[0] if chosen else 'folds'}; "
-            f"it has {', '.join(dataset.split_names)}: pass all, holdout, full, or fold numbers such as 0,1"
+            f"--folds {folds}: {dataset.folder} has no {missing[0]}; it has {', '.join(dataset.split_names)}"
+            f"{dataset.why_missing(missing[0])}: pass all, forward, holdout, tuning, full, or fold numbers such as 0,1"
         )
     return list(dict.fromkeys(chosen))
+
+
+def warn_of_leaks(dataset: PreparedDataset, splits: Sequence[str]) -> None:
+    """Prints a warning if models of folds are fitted to labels of their evaluation rows."""
+    manifest = dataset.manifest
+    warning = warning_of_label_histories(manifest.schema_, manifest.has_folds_by_user)
+    if warning is not None and any(name.startswith(FOLD) for name in splits):
+        console.print(f"warning: {warning}", style="bold yellow")
 
 
 def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> Values:
@@ -186,6 +200,8 @@ def execute(
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
     """
+    # a fit to one part of the rows of folds is calibrated on the other folds, any other fit on the rows it monitored
+    is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
     stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
     for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
         split = dataset.split(name, settings.features)
@@ -195,7 +211,7 @@ def execute(
             console.print(f"{name}  is already trained")
             ResumePoint(run.weights(name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
+            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, not is_cross_fitted)
     if not world.is_main:
         return
     if isinstance(settings.model, GBDTConfig):
@@ -206,12 +222,18 @@ def execute(
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
     fitted = [dataset.split(name, settings.features) for name in splits]
-    calibration = calibrate_run(run, reported) if len(splits) > 1 else calibrate_on_monitored(run, reported, splits[0])
-    metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
+    loss = loss_of(settings.named_metrics[0])
+    calibration = (
+        calibrate_run(run, reported, loss) if is_cross_fitted else calibrate_on_monitored(run, splits, reported, loss)
+    )
+    reported = calibration.reported
+    monitored = calibration.monitored
+    others = [monitored if monitored is not None and part.name == monitored.name else part for part in unreported]
+    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
             "named_metrics": settings.named_metrics,
-            "calibration": calibration,
+            "calibration": calibration.summary,
             "baselines": measure_baselines(fitted, reported),
         }
     )

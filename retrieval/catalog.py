@@ -9,6 +9,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.batch import Batch
+from recsys.data.groups import NO_DAY
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -75,6 +76,8 @@ def build_catalog(
             if source is rows:
                 is_positive = store.labels(numbers) == 1 if is_clicked_only else np.ones(len(items), bool)
                 days = store.days(numbers)
+                if days is None:
+                    days = np.full(len(numbers), NO_DAY, np.int16)
                 for day in np.unique(days).tolist():
                     selections = (days == day, (days == day) & is_positive)
                     counts = np.stack([np.bincount(items[selection], minlength=n_items) for selection in selections])

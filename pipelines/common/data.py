@@ -11,6 +11,7 @@ from pipelines.common.config import DataConfig
 from recsys.config import Values
 from recsys.data.config import RawFiles
 from recsys.data.dataset import PreparedDataset
+from recsys.data.groups import FULL, PARTITIONS, Group, evaluation_groups_of, fit_groups_of
 from recsys.data.layout import CONFIG_FILE, SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.prepare.run import Engine, fingerprint, prepare
@@ -207,21 +208,31 @@ def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
 
 
 def print_dataset(dataset: PreparedDataset) -> None:
-    """Prints the row groups and the embedding tables of a prepared data set."""
+    """Prints the rows of the splits and the embedding tables of a prepared data set."""
     table = Table(title=f"{dataset.name}: {dataset.n_rows:,} rows in {dataset.folder}", title_justify="left")
-    for column in ("partition", "fold", "holdout", "rows", "positives", "positive %"):
+    for column in ("split", "fitted rows", "positive", "evaluated on", "rows", "positive", "positive %"):
         table.add_column(column, justify="right")
-    for group in dataset.groups:
-        is_labelled = group.partition in ("train", *dataset.predefined_splits)
-        table.add_row(
-            group.partition,
-            str(group.fold) if group.fold >= 0 else "",
-            "yes" if group.is_holdout else "",
-            f"{group.n_rows:,}",
-            f"{group.n_positive:,}" if is_labelled else "",
-            f"{100 * group.n_positive / group.n_rows:.3f}" if is_labelled else "",
-        )
+    for name in dataset.split_names:
+        fitted = [dataset.groups[index] for index in fit_groups_of(dataset.groups, name)]
+        first = (name, *_counts(fitted))
+        evaluated = {name: [dataset.groups[index] for index in evaluation_groups_of(dataset.groups, name)]}
+        if name == FULL:
+            evaluated = {p: [g for g in dataset.groups if g.partition == p] for p in dataset.predefined_splits}
+        for part, groups in evaluated.items():
+            n_positive, n_rows = sum(g.n_positive for g in groups), sum(g.n_rows for g in groups)
+            table.add_row(*first, part, *_counts(groups), f"{100 * n_positive / n_rows:.3f}")
+            first = ("", "", "")
+        if not evaluated:
+            table.add_row(*first)
+    for partition in PARTITIONS[1:]:
+        groups = [group for group in dataset.groups if group.partition == partition]
+        if groups and partition not in dataset.predefined_splits:
+            table.add_row("", "", "", f"{partition}, no label", _counts(groups)[0])
     console.print(table)
     schema = dataset.split("full").schema
     rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
     console.print(f"{len(schema.dense)} dense columns; embedding rows: {rows}")
+
+
+def _counts(groups: Sequence[Group]) -> tuple[str, str]:
+    return f"{sum(group.n_rows for group in groups):,}", f"{sum(group.n_positive for group in groups):,}"

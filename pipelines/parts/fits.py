@@ -30,7 +30,7 @@ def fit_split(
     split: Split,
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
-    is_only_fit: bool = False,
+    scores_monitored: bool = False,
 ) -> None:
     """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions.
 
@@ -40,7 +40,7 @@ def fit_split(
         split: the split.
         world: the processes.
         on_epoch: called after each epoch.
-        is_only_fit: whether the run has no other fit, so that its monitored rows are scored too, for calibration.
+        scores_monitored: whether the monitored rows are scored too, for the fit's own calibration.
     """
     reset_peak_rss()
     log = Log(run.tensorboard(split.name) if world.is_main else None)
@@ -49,7 +49,7 @@ def fit_split(
     report = trainer.fit(on_epoch)
     log.close()
     predictions = {name: score(trainer, split, name, rows) for name, rows in split.evaluation_rows.items()}
-    monitored, monitored_rows = None, trainer.monitored_rows if is_only_fit else None
+    monitored, monitored_rows = None, trainer.monitored_rows if scores_monitored else None
     if monitored_rows is not None:
         is_valid = monitored_rows is split.validation_rows
         monitored = predictions["valid"] if is_valid else score(trainer, split, "monitored", monitored_rows)
@@ -62,8 +62,17 @@ def fit_split(
 def score(trainer: Trainer | GBDTTrainer, split: Split, name: str, rows: Rows) -> Predictions:
     """Predictions of rows by the trained model."""
     model_logit, row_numbers = trainer.predict(rows, f"scoring {name}"), rows.numbers()
-    label, weight = split.store.labels(row_numbers), split.store.weights(row_numbers)
-    return Predictions.of_fold(name, row_numbers, label, model_logit, trainer.link.logits(model_logit), weight)
+    store, day = split.store, split.store.days(row_numbers)
+    return Predictions.of_fold(
+        name,
+        row_numbers,
+        store.labels(row_numbers),
+        trainer.link.logits(model_logit),
+        store.weights(row_numbers),
+        store.users(row_numbers),
+        day if day is not None and (day >= 0).any() else None,
+        split.has_known_user(row_numbers),
+    )
 
 
 def share_tree_count(

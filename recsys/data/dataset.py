@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,14 @@ import pyarrow as pa
 from recsys.config import validate
 from recsys.data import layout
 from recsys.data.encoder import ExtraStats, FeatureEncoder
-from recsys.data.groups import Group, Partition, fit_groups_of
+from recsys.data.groups import FOLD, FORWARD, FULL, TUNING, Group, Partition, evaluation_groups_of, fit_groups_of
 from recsys.data.rows import GroupRows, Rows
-from recsys.data.split import FULL, Prior, Split
+from recsys.data.split import MonitoredFold, Prior, Split
 from recsys.data.store import ExtraColumn, RowStore, load_array
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError, RenamedWarning
-from recsys.schema.config import LengthSegment
 from recsys.schema.feature_selection import ALL_FEATURES, FeatureConfig
+from recsys.schema.segments import LengthSegment
 from recsys.system.files import is_done, read_json
 from recsys.system.seal import verify
 
@@ -45,9 +46,11 @@ class PreparedDataset:
         if not is_done(folder):
             raise InputError(f"{folder} has no DONE file: run python -m pipelines.prepare first")
         values = read_json(folder / layout.SCHEMA_FILE)
-        if not isinstance(values, dict) or values.get("format_version") != layout.FORMAT_VERSION:
+        if not isinstance(values, dict) or values.get("format_version") not in layout.READABLE_VERSIONS:
             raise InputError(f"{folder} was prepared by another version: run python -m pipelines.prepare again")
         verify(folder)
+        if values["format_version"] < layout.FORMAT_VERSION:
+            values = with_online_histories(values)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RenamedWarning)  # folders of earlier versions have old key names
             manifest = validate(layout.Manifest, values, str(folder / layout.SCHEMA_FILE))
@@ -89,7 +92,7 @@ class PreparedDataset:
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """Names of the available splits among `full`, `fold_0` ... and `holdout`."""
+        """Names of the available splits among `full`, `fold_0` ..., `holdout`, `forward_1` ... and `tuning`."""
         return tuple(self.stats.numeric)
 
     @cached_property
@@ -121,9 +124,9 @@ class PreparedDataset:
             InputError: if the data set lacks the split or one of the features, or the fitting rows have only one class.
         """
         if name not in self.split_names:
-            n_folds, has_folds = self.manifest.prepare.n_folds, any(n.startswith("fold_") for n in self.split_names)
-            hint = "" if has_folds else f"; its training rows have fewer than {n_folds} distinct ones, of both classes"
-            raise InputError(f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{hint}")
+            raise InputError(
+                f"{self.folder} has no split {name!r}: it has {', '.join(self.split_names)}{self.why_missing(name)}"
+            )
         fit_groups = fit_groups_of(self.groups, name)
         prior = self._prior(fit_groups)
         has_one_class = 0 in (prior.n_positive, prior.n_negative) or 0 in (prior.positive_weight, prior.negative_weight)
@@ -133,12 +136,33 @@ class PreparedDataset:
                 f"split {name!r} of {self.folder} has fitting rows of only one class{weighted}: add rows of the other "
                 "class"
             )
-        fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name, fit_groups)
+        fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
         encoder = FeatureEncoder(
             self.manifest.schema_, features, self.stats.of_split(name), self.vocabularies, fit_groups, extra
         )
-        return Split(name, self.store, encoder, fit_rows, evaluation_rows, prior)
+        monitored = self._monitored_fold(name, fit_groups) if name.startswith(FOLD) else None
+        return Split(
+            name, self.store, encoder, fit_rows, evaluation_rows, prior, monitored, self.manifest.has_folds_by_user
+        )
+
+    def why_missing(self, name: str) -> str:
+        """Returns why the data set lacks a split, to append to a message; empty if no data set has such a split."""
+        config = self.manifest.prepare
+        if name.startswith(FORWARD) and not any(n.startswith(FORWARD) for n in self.split_names):
+            return " (forward windows need schema.day or a split by time, and data prepared by this version)"
+        if name == TUNING:
+            return " (a tuning part needs prepare.folds.tuning_share above 0)"
+        if any(n.startswith(FOLD) for n in self.split_names) or not name.startswith(FOLD):
+            return ""
+        unit = "users" if self.manifest.has_folds_by_user else "distinct ones, of both classes"
+        return f" (its training rows have fewer than {config.n_folds} {unit})"
+
+    def _monitored_fold(self, name: str, fit_groups: Sequence[int]) -> MonitoredFold:
+        number = (int(name.removeprefix(FOLD)) + 1) % self.manifest.prepare.n_folds
+        inside = [index for index in fit_groups if self.groups[index].fold == number]
+        outside = [index for index in fit_groups if self.groups[index].fold != number]
+        return MonitoredFold(number, self._rows_of(inside), self._rows_of(outside))
 
     def _prior(self, fit_groups: Sequence[int]) -> Prior:
         groups = [self.groups[index] for index in fit_groups]
@@ -152,15 +176,10 @@ class PreparedDataset:
             negative_weight=sum(group.negative_weight or 0.0 for group in groups),
         )
 
-    def _evaluation_rows(self, name: str, fit_groups: Sequence[int]) -> dict[str, Rows]:
+    def _evaluation_rows(self, name: str) -> dict[str, Rows]:
         if name == FULL:
             return {partition: self.partition_rows(partition) for partition in self.predefined_splits}
-        held_out = [
-            index
-            for index, group in enumerate(self.groups)
-            if group.partition == "train" and index not in set(fit_groups)
-        ]
-        return {name.removeprefix("fold_"): self._rows_of(held_out)}
+        return {name.removeprefix(FOLD): self._rows_of(evaluation_groups_of(self.groups, name))}
 
     def _fit_extra(self, split: str, row_sets: Sequence[Rows]) -> ExtraStats:
         """Computes mean and standard deviation of the extra column over the first set; all sets must have values."""
@@ -219,3 +238,13 @@ class PreparedDataset:
                 labels = pa.concat_arrays([pa.array(["missing", "rare"]), self.vocabularies[segment.column].values])
             labels_of[name] = labels.take(pa.array(index))
         return labels_of
+
+
+def with_online_histories(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns the manifest of format 3, whose histories from the log had steps of the same day or split."""
+    manifest = deepcopy(manifest)
+    sequences = [*manifest["schema"].get("logs", {}).values(), *manifest["schema_config"].get("sequences", {}).values()]
+    for sequence in sequences:
+        if sequence.get("kind") == "log":
+            sequence["history_until"] = "row"
+    return manifest

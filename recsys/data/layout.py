@@ -13,7 +13,9 @@ from recsys.schema.config import SchemaConfig
 from recsys.schema.kinds import Kind
 from recsys.schema.resolved import Schema
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+READABLE_VERSIONS = (3, 4)
+"""3: without users, forward windows and a tuning part; histories from the log hold steps of the same day or split."""
 BLOCK_ROWS = 65_536
 """Rows of a record batch. Only the last batch is smaller, so a row's batch number is row // BLOCK_ROWS."""
 
@@ -31,6 +33,8 @@ TIME = "time"
 """Rank of a row's time among the times of the training files; -1 for rows of other files. Only of a split by time."""
 WEIGHT = "weight"
 """float32 weight of a row; absent if rows have no weights."""
+USER = "user"
+"""User of a row, a number from 0 to n_users - 1; -1 for null. Absent if the schema names no user."""
 ITEM = "item"
 """Target item of a row, as a row number in items.arrow; -1 for null."""
 
@@ -61,6 +65,11 @@ class Manifest(StrictModel):
     """Files of the test partition."""
     truth_file: str | None = None
     """File of the generator's true probabilities."""
+
+    @property
+    def has_folds_by_user(self) -> bool:
+        """Whether all training rows of a user are in one fold."""
+        return self.prepare.folds.is_by_user(self.schema_.user)
 
 
 class Groups(StrictModel):

@@ -61,6 +61,26 @@ class GroupRows(Rows):
         return self._indices[positions + self._shifts[group]].astype(np.int64)
 
 
+class JoinedRows(Rows):
+    """Sets of rows one after the other."""
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """See `Rows`."""
+        number = np.searchsorted(self._ends, positions, side="right")
+        numbers = np.empty(len(positions), np.int64)
+        for index, part in enumerate(self._parts):
+            selected = number == index
+            numbers[selected] = part(positions[selected] - (self._ends[index] - len(part)))
+        return numbers
+
+
 class AllRows(Rows):
     """Rows 0 .. n - 1."""
 

@@ -5,21 +5,22 @@ Shapes: B rows of a batch, F categorical features, T tokens of a sequence in all
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from recsys.data.batch import Batch
 from recsys.data.encoder import FeatureEncoder
+from recsys.data.groups import FOLD, FORWARD
+from recsys.data.groups import FULL as FULL
+from recsys.data.groups import HOLDOUT as HOLDOUT
 from recsys.data.rows import Rows
 from recsys.data.store import RowStore
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.defaults import DataSize
 from recsys.schema.resolved import Schema
 from recsys.system.hashing import as_fraction, mix
-
-FULL, HOLDOUT = "full", "holdout"
-"""`full` is fitted to all training rows, `holdout` to all days except the last. Other splits are named fold_K."""
 
 _N_COUNTED = 50_000
 """Fitting rows in which the present shares of the reserved ids are counted."""
@@ -52,12 +53,25 @@ class Prior:
         return (self.positive_weight + self.negative_weight) / (self.n_positive + self.n_negative)
 
 
+@dataclass(frozen=True)
+class MonitoredFold:
+    """The fold of which early stopping of another fold's fit monitors a sample, and no other row."""
+
+    number: int
+    rows: Rows
+    """The fitting rows of this fold."""
+    other_rows: Rows
+    """The fitting rows of other folds."""
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One way to fit and evaluate a model.
 
     `fold_K` is fitted to all folds except K and evaluated on K. `holdout` is fitted to all days except the last and
-    evaluated on the last day. `full` is fitted to all training rows and evaluated on the predefined labeled partitions.
+    evaluated on the last day. `forward_K` is fitted to all training rows before window K and evaluated on it. `tuning`
+    is fitted to the rows before the first window that are not in the tuning part, and evaluated on those that are.
+    `full` is fitted to all training rows and evaluated on the predefined labeled partitions.
     """
 
     name: str
@@ -67,8 +81,12 @@ class Split:
     """Fitted to the fitting rows."""
     fit_rows: Rows
     evaluation_rows: dict[str, Rows]
-    """By name: the fold number, `holdout`, or `valid` and `test`."""
+    """By name: the fold number, `holdout`, `forward_K`, `tuning`, or `valid` and `test`."""
     prior: Prior
+    monitored: MonitoredFold | None = None
+    """What early stopping may monitor in a split by fold; None for other splits."""
+    has_folds_by_user: bool = False
+    """Whether all training rows of a user are in one fold, so that early stopping also holds out whole users."""
 
     def size(self, device: str) -> DataSize:
         """What settings that are `auto` depend on."""
@@ -87,15 +105,34 @@ class Split:
     @property
     def is_by_time(self) -> bool:
         """Whether the rows to score are later than the fitting rows, which then have several days or times."""
-        if self.name not in (FULL, HOLDOUT) or len(self.fit_rows) == 0:
+        if not (self.name in (FULL, HOLDOUT) or self.name.startswith(FORWARD)) or len(self.fit_rows) == 0:
             return False
         time = self.store.times(self.fit_rows.numbers())
-        return bool(time.min() != time.max())
+        return time is not None and bool(time.min() != time.max())
 
     @property
     def held_out_rows(self) -> Rows:
-        """The training rows outside the fitting rows: those of the fold or of the last day."""
-        return self.evaluation_rows[self.name.removeprefix("fold_")]
+        """The training rows that are evaluated: those of the fold, the last day, the window or the tuning part."""
+        return self.evaluation_rows[self.name.removeprefix(FOLD)]
+
+    @property
+    def monitored_fold(self) -> int | None:
+        """The only fold with rows that early stopping may monitor; None for splits that are no fold."""
+        return None if self.monitored is None else self.monitored.number
+
+    def has_known_user(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns [n] bool: whether a row's user has a fitting row; None without users, and False for a null user."""
+        users = self.store.users(rows)
+        return None if users is None else self._is_known_user[np.minimum(users, len(self._is_known_user) - 1)]
+
+    @cached_property
+    def _is_known_user(self) -> np.ndarray:
+        """[n_known + 1] bool by user: whether it has a fitting row; the last entry, of -1 and larger ones, is False."""
+        users = [np.unique(users) for block in self.fit_rows.blocks() if (users := self.store.users(block)) is not None]
+        known = np.unique(np.concatenate(users)) if users else np.zeros(0, np.int32)
+        is_known = np.zeros(int(known.max(initial=-1)) + 2, bool)
+        is_known[known[known >= 0]] = True
+        return is_known
 
     def batch(self, rows: np.ndarray, sequences: Sequence[str]) -> Batch:
         """Returns the batch of [B] row numbers with the given sequence features."""

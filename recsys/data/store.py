@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from recsys.data import layout
 from recsys.data.arrow import ArrowFile, FixedColumn, ListColumn
-from recsys.data.groups import NO_DAY, NO_LABEL
+from recsys.data.groups import NO_LABEL
 from recsys.data.jagged import gather_indices, offsets_of
 from recsys.data.vocabulary import Codes
 from recsys.errors import InputError
@@ -42,6 +42,8 @@ class EncodedRows:
     """By sequence: the [n + 1] offsets of the rows and their int32 codes, end to end."""
     items: Codes | None = None
     """[n] target items, including those below the frequency threshold; None if not requested."""
+    numbers: np.ndarray | None = None
+    """[n] row numbers in the prepared data set; None for rows from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,16 @@ class RowStore:
         """Returns the [n] int32 target items of rows as indices into `item_names`; -1 for null."""
         return self.columns[layout.ITEM](rows)
 
-    def days(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the [n] int16 days of rows, counted from 0; all -1 if the schema or the rows have no day."""
-        if layout.DAY not in self.columns:
-            return np.full(len(rows), NO_DAY, np.int16)
-        return self.columns[layout.DAY](rows)
+    def users(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] int32 users of rows, numbered from 0, -1 for null; None if the schema names no user."""
+        return self.columns[layout.USER](rows) if layout.USER in self.columns else None
 
-    def times(self, rows: np.ndarray) -> np.ndarray:
-        """Returns [n] integers in the order of the rows' times: ranks of a split by time, else days."""
+    def days(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns the [n] int16 days of rows, counted from 0, -1 for a row without one; None without a day column."""
+        return self.columns[layout.DAY](rows) if layout.DAY in self.columns else None
+
+    def times(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns [n] integers in the order of the rows' times: ranks of a split by time, else days; None without."""
         return self.columns[layout.TIME](rows) if layout.TIME in self.columns else self.days(rows)
 
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
@@ -174,6 +178,7 @@ class RowStore:
             measured=self.read_measured(rows) if schema.measured else empty.astype(np.float32),
             sequence_lengths=lengths,
             tokens={name: (offsets_of(n_tokens), codes) for name, (codes, n_tokens) in tokens.items()},
+            numbers=rows,
         )
 
 

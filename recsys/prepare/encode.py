@@ -64,6 +64,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
     columns = {layout.LABEL: pa.uint8(), layout.GROUP: pa.uint8()}
     if schema.day is not None:
         columns[layout.DAY] = pa.int16()
+    if scan.user is not None:
+        columns[layout.USER] = pa.int32()
     if scan.time is not None:
         columns[layout.TIME] = pa.int64()
     if scan.weight is not None:
@@ -94,6 +96,8 @@ def write_rows(rows: Iterable[EncodedRows], schema: Schema, scan: Scan, folder: 
             batch |= {layout.DENSE: encoded.measured, layout.SEQUENCE_LENGTH: encoded.sequence_lengths}
             if schema.day is not None:
                 batch[layout.DAY] = scan.day[row_slice]
+            if scan.user is not None:
+                batch[layout.USER] = scan.user[row_slice]
             if scan.time is not None:
                 batch[layout.TIME] = scan.time[row_slice]
             if scan.weight is not None:

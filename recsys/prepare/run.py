@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
-from recsys.data.groups import PARTITIONS, Partition, fit_groups_of
+from recsys.data.groups import FOLD, PARTITIONS, Partition, fit_groups_of, split_names
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import is_pattern, nearest
 from recsys.prepare import on_ray
 from recsys.prepare import passes as local
 from recsys.prepare.offsets import with_offsets
-from recsys.prepare.scan import Scan, order_by_group, scan_source, with_copies_together
+from recsys.prepare.partition.groups import order_by_group
+from recsys.prepare.scan import Scan, judged_parts, scan_source, with_copies_together
 from recsys.raw.files.find import display_name, find_beside, find_file, find_files
 from recsys.raw.files.parquet import open_parquet
 from recsys.raw.ids_and_labels import read_ids
@@ -28,6 +29,7 @@ from recsys.raw.logs import with_histories
 from recsys.raw.opening import open_source
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, TimeSplit
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.system.progress import console
@@ -86,12 +88,14 @@ def check_one_weight(schema: SchemaConfig, config: PrepareConfig) -> None:
             )
 
 
-def split_names(scan: Scan, config: PrepareConfig) -> list[str]:
-    """Returns the splits to fit on: all training rows, all folds but one, all days but the last."""
-    folds = sorted({group.fold for group in scan.groups if group.fold >= 0})
-    if len(folds) < config.n_folds or any(not fit_groups_of(scan.groups, f"fold_{fold}") for fold in folds):
-        folds = []  # too few rows for all folds
-    return ["full", *(f"fold_{fold}" for fold in folds), *(["holdout"] if scan.holdout_day is not None else [])]
+def check_folds(schema: SchemaConfig, config: PrepareConfig) -> None:
+    """Checks that folds by user have users.
+
+    Raises:
+        InputError: if the schema names no user.
+    """
+    if config.folds.by == "user" and schema.user is None:
+        raise InputError("prepare.folds.by is user, but schema.user names no column: name the column of the user")
 
 
 def prepare(
@@ -118,6 +122,7 @@ def prepare(
         InputError: for invalid input; the output folder then has no DONE file.
     """
     check_one_weight(schema_config, config)
+    check_folds(schema_config, config)
     input_hash = fingerprint(schema_config, files, config, folder)
     if is_done(out) and read_json(out / layout.SCHEMA_FILE).get("fingerprint") == input_hash:
         console.print(f"{out} is already prepared from these files with these settings")
@@ -127,7 +132,9 @@ def prepare(
     check_keys_by_column(config, source.schema)
     scan = scan_source(source, config)
     truth = _read_truth(files, folder, scan)
-    source = with_histories(with_offsets(source, scan, config))
+    source = with_offsets(source, scan, config)
+    if source.schema.logs:
+        source = with_histories(source, judged_parts(scan))
 
     partial = begin_folder(out)
     passes = on_ray if engine == "ray" else local
@@ -135,9 +142,14 @@ def prepare(
     scan_of_digests, scan = scan, with_copies_together(scan, fitted.content, config)
     if scan.n_copies:
         console.print(f"{scan.n_copies:,} training rows are exact copies of an earlier row: copies share a fold")
-    if not np.array_equal(scan.fold, scan_of_digests.fold):  # values were counted by the folds of before
+    if not np.array_equal(scan.group, scan_of_digests.group):  # values were counted by the folds of before
         fitted = passes.digest_all(source, scan, config, partial)
-    splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan, config)}
+    names = split_names(scan.groups, config.n_folds)
+    splits = {split: fit_groups_of(scan.groups, split) for split in names}
+    if any(name.startswith(FOLD) for name in names):
+        warning = warning_of_label_histories(source.schema, config.folds.is_by_user(schema_config.user))
+        if warning is not None:
+            console.print(f"warning: {warning}", style="bold yellow")
     with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)

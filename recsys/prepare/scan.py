@@ -1,22 +1,24 @@
 """The scan: checks labels, ids, days and the split column of all rows, and assigns a group to each row."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from recsys.data.config import PrepareConfig
-from recsys.data.groups import NO_DAY, NO_FOLD, NO_LABEL, PARTITIONS, Group, Partition
+from recsys.data.groups import NO_DAY, NO_FOLD, PARTITIONS, Group, Partition
 from recsys.errors import InputError
-from recsys.prepare.folds import assign_folds, folds_of_first_copies, group_rows, n_exact_copies
-from recsys.raw.blocks import Block
-from recsys.raw.ids_and_labels import read_ids, read_label, read_weights
-from recsys.raw.logs import read_keys_and_order, read_order
+from recsys.prepare.partition.clusters import Clusters, clusters_of_copies, clusters_of_users
+from recsys.prepare.partition.columns import ScanColumns
+from recsys.prepare.partition.folds import assign_folds, n_exact_copies, select_tuning
+from recsys.prepare.partition.groups import group_rows
+from recsys.prepare.partition.windows import windows_of_days, windows_of_times
+from recsys.raw.logs import read_keys_and_order
 from recsys.raw.order.last_out import n_later_rows
-from recsys.raw.order.moments import Moments, join_moments
+from recsys.raw.order.moments import join_moments
 from recsys.raw.order.time_split import days_of, split_by_time
 from recsys.raw.source import Source
-from recsys.raw.tokens import encode_values
-from recsys.system.hashing import as_fraction, hash_ids, mix
+from recsys.system.hashing import as_fraction, mix
 
 _SAMPLE_SEED = 1  # a random stream of a user seed
 
@@ -48,6 +50,14 @@ class Scan:
     """[n] float32; None if rows have no weights."""
     n_clipped: int = 0
     """Training rows whose weight was clipped."""
+    user: np.ndarray | None = None
+    """[n] int32: number of the row's user, NO_USER for null; None if the schema names no user."""
+    user_hashes: np.ndarray | None = None
+    """[n_users] uint64 of the users' values."""
+
+    def of_groups(self, name: Literal["window", "is_tuning"]) -> np.ndarray:
+        """Returns the [n] values of an attribute of the rows' groups."""
+        return np.array([getattr(group, name) for group in self.groups])[self.group]
 
 
 def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
@@ -56,14 +66,14 @@ def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def scan_source(source: Source, config: PrepareConfig) -> Scan:
-    """Reads label, id, day, split and weight columns of all files.
+    """Reads label, id, user, day, split and weight columns of all files.
 
     Raises:
         InputError: for a label other than 0 / 1, a null or repeated id, an unknown split, a value that is no weight, or
             a training set without both classes.
     """
     schema = source.schema
-    columns = _Columns(source)
+    columns = ScanColumns(source)
     for split in PARTITIONS:
         if source.files[split]:
             columns.read(split)
@@ -101,26 +111,61 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
                 f"{source.files['train'][0].path}: {schema.weight.role} column {schema.weight.column!r} is 0 in all "
                 "training rows of one class: training needs both classes with weights above 0"
             )
-    fold_n = np.full(len(label_n), NO_FOLD, np.int16)
-    fold_n[is_train] = assign_folds(hash_n[is_train], label_n[is_train], config)
     day_n, holdout_day = np.full(len(label_n), NO_DAY, np.int16), None
     if schema.day is not None:
         days = days_of(join_moments(columns.days, f"the day (column {schema.day!r})"), schema.day)
         day_n[is_train_file] = days.index
         train_days = np.unique(day_n[is_train])
         holdout_day = days.names[train_days[-1]] if len(train_days) > 1 else None
-    is_holdout_n = is_train & (day_n == day_n[is_train].max()) & (holdout_day is not None)
-    groups, group_n = group_rows(label_n, split_n, fold_n, is_holdout_n, config.n_folds, weight_n)
-    scan = Scan(label_n, group_n, hash_n, day_n, groups, holdout_day, columns.has_id, split_n, fold_n, time_n)
-    if weight_n is None:
-        return scan
-    return replace(scan, weight=weight_n, n_clipped=int(np.concatenate(columns.is_clipped)[is_train].sum()))
+    window_n = np.zeros(len(label_n), np.uint8)
+    if holdout_day is not None:
+        window_n[is_train] = windows_of_days(day_n[is_train], config.folds.n_windows)
+    elif time_n is not None:
+        window_n[is_train] = windows_of_times(time_n[is_train], config.folds.n_windows)
+    scan = Scan(
+        label=label_n,
+        group=np.zeros(0, np.uint8),
+        hashes=hash_n,
+        day=day_n,
+        groups=[],
+        holdout_day=holdout_day,
+        has_id=columns.has_id,
+        split=split_n,
+        fold=np.zeros(0, np.int16),
+        time=time_n,
+        weight=weight_n,
+        n_clipped=0 if weight_n is None else int(np.concatenate(columns.is_clipped)[is_train].sum()),
+    )
+    if (users := columns.users()) is not None:
+        scan = replace(scan, user=users[0], user_hashes=users[1])
+    return _with_groups(scan, _clusters(scan, is_train, None, config), is_train, window_n, config)
+
+
+def _clusters(scan: Scan, is_train: np.ndarray, content: np.ndarray | None, config: PrepareConfig) -> Clusters:
+    """Returns the clusters of training rows, given their content if the rows may have copies."""
+    hashes = scan.hashes[is_train]
+    if scan.user is None or scan.user_hashes is None or config.folds.by == "row":
+        return clusters_of_copies(hashes, content)
+    return clusters_of_users(scan.user[is_train], scan.user_hashes, hashes, content)
+
+
+def _with_groups(
+    scan: Scan, clusters: Clusters, is_train: np.ndarray, window: np.ndarray, config: PrepareConfig
+) -> Scan:
+    """Returns the scan with the folds, the tuning part and the groups of its rows."""
+    fold_n = np.full(len(scan.label), NO_FOLD, np.int16)
+    fold_n[is_train] = assign_folds(clusters, scan.label[is_train], config)
+    is_tuning_n = np.zeros(len(scan.label), bool)
+    is_tuning_n[is_train] = select_tuning(clusters, window[is_train], config)
+    holdout = int(window.max()) if scan.holdout_day is not None else None
+    groups, group_n = group_rows(scan.label, scan.split, fold_n, window, is_tuning_n, config, scan.weight, holdout)
+    return replace(scan, group=group_n, groups=groups, fold=fold_n)
 
 
 def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig) -> Scan:
     """Returns the scan with copies counted, and rows of equal features and day in one fold.
 
-    Rows with ids keep their folds, which depend on nothing else.
+    Rows with ids keep their folds, which depend on nothing else, and so do the rows of users, in folds by user.
 
     Args:
         scan: the scan.
@@ -131,97 +176,25 @@ def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig)
         return scan
     is_train = scan.split == PARTITIONS.index("train")
     train_content = mix(content[is_train], 0) + scan.day[is_train].astype(np.uint64)
-    fold_n = scan.fold.copy()
-    fold_n[is_train] = folds_of_first_copies(train_content, scan.fold[is_train], config.n_folds)
-    is_holdout_n = np.array([group.is_holdout for group in scan.groups])[scan.group]
-    groups, group_n = group_rows(scan.label, scan.split, fold_n, is_holdout_n, config.n_folds, scan.weight)
-    n_copies = n_exact_copies(train_content, scan.label[is_train])
-    return replace(scan, groups=groups, group=group_n, fold=fold_n, n_copies=n_copies)
+    clusters = _clusters(scan, is_train, train_content, config)
+    together = _with_groups(scan, clusters, is_train, scan.of_groups("window"), config)
+    if scan.user is not None:
+        train_content = mix(train_content, 0) + scan.user[is_train].astype(np.uint64)
+    return replace(together, n_copies=n_exact_copies(train_content, scan.label[is_train]))
 
 
-class _Columns:
-    """The columns of a scan, as one array for each block of rows."""
+def judged_parts(scan: Scan) -> np.ndarray:
+    """Returns the [n] uint8 parts of rows that are evaluated together: forward windows, then valid and test rows.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.labels: list[np.ndarray] = []
-        self.hashes: list[np.ndarray] = []
-        self.splits: list[np.ndarray] = []
-        self.times: list[Moments] = []
-        self.days: list[Moments] = []
-        self.has_id: dict[Partition, bool] = {}
-        self.weights: list[np.ndarray] = []
-        self.is_clipped: list[np.ndarray] = []
-
-    def read(self, split: Partition) -> None:
-        """Reads the columns of a split's files."""
-        source, schema = self._source, self._source.schema
-        available = source.columns_of(split)
-        self.has_id[split] = schema.id is not None and schema.id in available
-        is_train = split == "train"
-        has_label = schema.label is None or schema.label in available
-        optional = {schema.id: self.has_id[split], schema.label: has_label}
-        optional |= {schema.day: is_train, schema.split: is_train}
-        weight, has_weight = schema.weight, False
-        if weight is not None:  # rows without labels are not evaluated: their weights are not read
-            has_weight = has_label and weight.column in source.all_columns_of(split)
-            optional[weight.column] = has_weight
-        columns = [c for c, is_read in optional.items() if c is not None and is_read]
-        if not columns:  # tables without columns cannot be joined to blocks
-            n = source.n_rows(split)
-            self.labels.append(np.full(n, 1 if has_label else NO_LABEL, np.uint8))
-            self.hashes.append(np.arange(n, dtype=np.uint64))
-            return
-        n_before = 0
-        for block in source.blocks(split, columns):
-            n = block.table.num_rows
-            self.labels.append(read_label(block, schema) if has_label else np.full(n, NO_LABEL, np.uint8))
-            if self.has_id[split]:
-                assert schema.id is not None
-                self.hashes.append(hash_ids(read_ids(block, schema.id)))
-            else:
-                self.hashes.append(np.arange(n_before, n_before + n, dtype=np.uint64))
-            if weight is not None:
-                weights, is_clipped = np.ones(n, np.float32), np.zeros(n, bool)
-                if has_weight:
-                    weights, is_clipped = read_weights(block, weight, self.labels[-1])
-                self.weights.append(weights)
-                self.is_clipped.append(is_clipped)
-            if is_train and schema.day is not None:
-                self.days += self._moments(block, schema.day, "day")
-            if is_train and schema.time_split is not None:
-                self.times += self._moments(block, schema.time_split.column, "split")
-            elif is_train and schema.split is not None:
-                self.splits.append(_read_split(block, schema.split))
-            n_before += n
-
-    def _moments(self, block: Block, column: str, role: str) -> list[Moments]:
-        moments = read_order(self._source, block.parts(), column, f"the {role}")
-        for part in moments:
-            if part.values.null_count:
-                raise InputError(
-                    f"{part.path}: {role} column {column!r} has nulls: every training row needs its {role}"
-                )
-        return moments
-
-
-def _read_split(block: Block, column: str) -> np.ndarray:
-    values = encode_values(block.table[column], f"{block.span}: split column {column!r}")
-    names = values.values.to_pylist()
-    unknown = [name for name in names if name not in PARTITIONS] + (["null"] if np.any(values.codes < 0) else [])
-    if unknown:
-        raise InputError(
-            f"{block.span}: split column {column!r} contains {unknown[0]!r}: it must be train, valid or test"
-        )
-    return np.array([PARTITIONS.index(name) for name in names], np.uint8)[values.codes]
+    0 stands for training rows before the first window.
+    """
+    parts = scan.of_groups("window").astype(np.uint8)
+    n_windows = int(parts.max(initial=0))
+    for number, partition in enumerate(PARTITIONS[1:], n_windows + 1):
+        parts[scan.split == PARTITIONS.index(partition)] = number
+    return parts
 
 
 def _n_repeated(hashes: np.ndarray) -> int:
     ordered = np.sort(hashes)
     return int(np.sum(ordered[1:] == ordered[:-1]))
-
-
-def order_by_group(group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Returns [n] row numbers, sorted by group and ascending within each group: the fold indices."""
-    dtype = np.uint32 if len(group) < 2**32 else np.uint64
-    return np.concatenate([np.flatnonzero(group == index).astype(dtype) for index in range(n_groups)])

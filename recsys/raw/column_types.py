@@ -61,6 +61,8 @@ def training_roles(schema: Schema) -> list[Role]:
     roles = []
     if schema.day is not None:
         roles.append(Role(schema.day, "the day", ORDER_KINDS))
+    if schema.user is not None:
+        roles.append(Role(schema.user, "the user", SINGLE_KINDS))
     if schema.split is not None:
         is_time = schema.time_split is not None
         roles.append(Role(schema.split, "the split", ORDER_KINDS if is_time else SINGLE_KINDS))

@@ -168,8 +168,8 @@ def _check_columns(
 
 
 def _check_optional_columns(schema: Schema, split: Partition, files: Sequence[RawFile]) -> None:
-    """Checks that all files of a split have the id and the label, or none, and so the weight if they have labels."""
-    roles = [("id", schema.id), ("label", schema.label)]
+    """Checks that all files of a split have the id, user and label, or none, and so the weight if they have labels."""
+    roles = [("id", schema.id), ("user", schema.user), ("label", schema.label)]
     if schema.weight is not None and all(schema.label in file.names for file in files):
         roles.append(("weight", schema.weight.column))
     for role, column in roles:

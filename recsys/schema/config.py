@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
+from recsys.schema.segments import SegmentConfig
 from recsys.schema.weights import SamplingRate, WeightColumn, row_weight
 
 TowerName = Literal["user", "item", "context"]
@@ -127,8 +128,8 @@ class LogSequence(_Sequence):
     """The items of earlier rows with the same key: a history that is built from the log, not read from a column.
 
     A row's sequence contains the rows of all files with a lower `order`, never the row itself; see `ties` for rows with
-    equal `order`. If `where` reads the label, evaluate on a time split: later histories contain the labels of random
-    folds.
+    equal `order`, and `history_until` for rows that are evaluated together. If `where` reads the label, later histories
+    contain the labels of random folds: make folds by user (`schema.user` is the key), or evaluate forward in time.
     """
 
     kind: Literal["log"]
@@ -142,6 +143,10 @@ class LogSequence(_Sequence):
     """Which rows add a step to later histories; all rows if omitted."""
     ties: Literal["exclude", "file"] = "exclude"
     """Rows with equal `order`: excluded from each other's histories, or ordered as in the files."""
+    history_until: Literal["split", "row"] = "split"
+    """Where the history of an evaluated row ends: `split`: it has no step of the same part (valid, test, the last day
+    or a forward window), as if all rows of the part were scored at once before any of their labels is known; `row`: the
+    steps of its part before it count too, as if each label were known before the next row is scored."""
 
 
 class ColumnsSequence(StrictModel):
@@ -154,33 +159,6 @@ class ColumnsSequence(StrictModel):
 SequenceConfig = Annotated[
     DelimitedSequence | ListSequence | LogSequence | ColumnsSequence, Field(discriminator="kind")
 ]
-
-
-class LengthSegment(StrictModel):
-    """Segments rows by the length of a sequence before truncation; label k is for lengths in [edges[k-1], edges[k])."""
-
-    kind: Literal["length"]
-    sequence: str
-    edges: tuple[int, ...]
-    labels: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _check_edges_and_labels(self) -> "LengthSegment":
-        if len(self.labels) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(
-                f"edges must increase and labels must have one more entry, got edges={self.edges}, labels={self.labels}"
-            )
-        return self
-
-
-class ValueSegment(StrictModel):
-    """Segments rows by the value of a categorical column."""
-
-    kind: Literal["value"]
-    column: str
-
-
-SegmentConfig = Annotated[LengthSegment | ValueSegment, Field(discriminator="kind")]
 
 
 _OneOrMore = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -221,8 +199,11 @@ class SchemaConfig(StrictModel):
     id: str | None = None
     """The column of row ids. Training files may lack it: the ids are then row numbers over all files."""
     day: str | None = None
-    """Numbers of days, dates, or times, whose calendar day counts; the last day is the holdout. It is a feature only if
-    `categorical` names it."""
+    """Numbers of days, dates, times, whose calendar day counts, or names of weekdays, from Monday on; the last day is
+    the holdout, and the last days are the forward windows. It is a feature only if `categorical` names it."""
+    user: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The column of the user: folds and confidence intervals are by user. It is a feature only if `categorical` names
+    it. Valid and test files may lack it."""
     split: str | TimeSplit | LeaveLastOut | None = None
     """The column with train, valid or test for each row, or the times at which valid and test begin, or the key whose
     last rows are valid and test."""
@@ -281,7 +262,7 @@ class SchemaConfig(StrictModel):
     def named_columns(self) -> set[str]:
         """Returns the columns that are named in full, without those matched only by a pattern."""
         names = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
-        single = (self.label_column, self.id, self.day, self.split_column, self.weight_column)
+        single = (self.label_column, self.id, self.day, self.user, self.split_column, self.weight_column)
         names += [c for c in single if c is not None]
         if isinstance(self.split, LeaveLastOut):
             names += [self.split.key, self.split.order]

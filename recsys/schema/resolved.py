@@ -16,14 +16,13 @@ from recsys.schema.config import (
     ListSequence,
     LogSequence,
     SchemaConfig,
-    SegmentConfig,
     SideTable,
     TimeSplit,
     TowerName,
-    ValueSegment,
     rename_ad_tower,
 )
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
+from recsys.schema.segments import SegmentConfig, ValueSegment
 from recsys.schema.weights import RowWeight, row_weight
 
 
@@ -75,6 +74,7 @@ class Schema(StrictModel):
     """The condition that positives meet; None if the label column contains 0 and 1."""
     id: str | None
     day: str | None
+    user: str | None = Field(default=None, exclude_if=lambda value: value is None)
     split: str | None
     time_split: TimeSplit | None = None
     """The times at which splits begin; None if the split column contains split names."""
@@ -167,7 +167,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             f"schema.label: {origin} has no column {config.label_column!r}{suggestion}: training files need labels"
         )
     weight = row_weight(config.weight, config.sampling_rate)
-    single = (("schema.day", config.day), ("schema.split", config.split_column))
+    single = (("schema.day", config.day), ("schema.user", config.user), ("schema.split", config.split_column))
     for role, column in (*single, *([(weight.role, weight.column)] if weight else [])):
         if column is not None:
             match_columns([column], names, role)
@@ -175,12 +175,15 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     if isinstance(config.split, LeaveLastOut):
         match_columns([config.split.key, config.split.order], names, "schema.split")
     named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name, names)}
-    reserved = {config.label_column, config.id, config.day, config.split_column, config.weight_column} - named
+    no_features = {config.label_column, config.weight_column}
+    reserved = {*no_features, config.id, config.day, config.user, config.split_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}
     for role, column in (("label", config.label_column), ("weight", config.weight_column)):
         if column in named or (role == "weight" and column is not None and column == config.label_column):
             other = "a feature" if column in named else "the label"
             raise InputError(f"schema: {column!r} is the {role} and cannot also be {other}: remove one of the roles")
+        if column is not None and column == config.user:
+            raise InputError(f"schema.user: {column!r} is the {role}, not the user: name the column of the user")
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
         other_role = set(config.numeric if role == "categorical" else config.categorical)
@@ -202,7 +205,6 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             column_sequences.append(ColumnsFeature(name=name, columns=tuple(matched)))
         else:
             token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
-    no_features = {config.label_column, config.weight_column}
     crosses = {
         name: tuple(match_columns(members, names - no_features, f"schema.crosses.{name}"))
         for name, members in config.crosses.items()
@@ -236,6 +238,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         label_condition=config.label if isinstance(config.label, Condition) else None,
         id=config.id,
         day=config.day,
+        user=config.user,
         split=config.split_column,
         time_split=config.split if isinstance(config.split, TimeSplit) else None,
         last_out=config.split if isinstance(config.split, LeaveLastOut) else None,

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
+from recsys.data.groups import NO_USER
+from recsys.data.rows import JoinedRows, ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
 from recsys.defaults import ENOUGH_CLICKS
 from recsys.errors import InputError
@@ -23,7 +24,8 @@ def split_monitored_rows(
     Args:
         split: the split with the fitting rows.
         monitor: the data's own validation rows; None holds out some of the fitting rows: the latest of a split by time
-            or day, else a random sample.
+            or day, rows of one other fold in a split by fold, else a random sample. With folds by user, whole users
+            are sampled.
         stopping: None monitors no rows.
         seed: chooses the sample.
 
@@ -43,6 +45,8 @@ def split_monitored_rows(
             f"split {split.name!r} has no rows left to train on: add rows, or set trainer.early_stopping=null"
         )
     cure = "raise trainer.early_stopping.validation_fraction"
+    if split.monitored is not None and len(held_out) >= len(split.monitored.rows):
+        cure = f"early stopping monitors at most fold {split.monitored.number}: lower prepare.n_folds"
     n_positive, n_negative = _check_classes(split, held_out, stopping, "monitored", cure)
     if split.prior.n_positive == n_positive or split.prior.n_negative == n_negative:
         raise InputError(
@@ -53,14 +57,40 @@ def split_monitored_rows(
 
 
 def _hold_out(split: Split, n: int, seed: int) -> tuple[Rows, Rows]:
-    """Divides the fitting rows into those to train on and n that are held out."""
-    rows = split.fit_rows
-    order = Permutation(len(rows), seed, HOLDOUT_STREAM)
-    if not split.is_by_time:
+    """Divides the fitting rows into those to train on and about n that are held out."""
+    time = split.store.times(split.fit_rows.numbers()) if split.is_by_time else None
+    if time is not None:
+        return _latest(split.fit_rows, time, n, seed)
+    if split.monitored is None:
+        return _sample(split, split.fit_rows, n, seed)
+    kept, held_out = _sample(split, split.monitored.rows, min(n, len(split.monitored.rows)), seed)
+    return JoinedRows([split.monitored.other_rows, kept]), held_out
+
+
+def _latest(rows: Rows, time: np.ndarray, n: int, seed: int) -> tuple[Rows, Rows]:
+    """Divides rows into the earlier ones, and the n latest by [len(rows)] times."""
+    order = Permutation(len(rows), seed, HOLDOUT_STREAM)(np.arange(len(rows)))
+    order = order[np.argsort(-time[order].astype(np.int64), kind="stable")]  # at random among rows of the same time
+    numbers = rows.numbers()[order]
+    return ListedRows(np.sort(numbers[n:])), ListedRows(np.sort(numbers[:n]))
+
+
+def _sample(split: Split, rows: Rows, n: int, seed: int) -> tuple[Rows, Rows]:
+    """Divides rows at random; with folds by user, whole users are held out, as few as have n rows."""
+    users = split.store.users(numbers := rows.numbers()) if split.has_folds_by_user else None
+    if users is None:
+        order = Permutation(len(rows), seed, HOLDOUT_STREAM)
         return PermutedSlice(rows, order, n, len(rows)), PermutedSlice(rows, order, 0, n)
-    numbers = rows.numbers()[order(np.arange(len(rows)))]  # rows of the same time are chosen at random
-    latest_first = np.argsort(-split.store.times(numbers).astype(np.int64), kind="stable")
-    return ListedRows(np.sort(numbers[latest_first[n:]])), ListedRows(np.sort(numbers[latest_first[:n]]))
+    is_known = users != NO_USER
+    # a row without a user is a cluster of its own
+    _, cluster, sizes = np.unique(
+        np.where(is_known, users, -1 - np.arange(len(users))), return_inverse=True, return_counts=True
+    )
+    order_of_clusters = Permutation(len(sizes), seed, HOLDOUT_STREAM)(np.arange(len(sizes)))
+    n_held_out = int(np.searchsorted(np.cumsum(sizes[order_of_clusters]), n)) + 1
+    is_held_out = np.zeros(len(sizes), bool)
+    is_held_out[order_of_clusters[:n_held_out]] = True
+    return ListedRows(numbers[~is_held_out[cluster]]), ListedRows(numbers[is_held_out[cluster]])
 
 
 def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:

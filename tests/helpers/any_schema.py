@@ -138,7 +138,7 @@ def log_cases(draw: st.DrawFn) -> Case:
     files = draw(several_files())
     buyer, ware = (draw(columns(name, sizes_of(files), draw(domains(*ANY)))) for name in ("buyer", "ware"))
     order = draw(order_columns("moment", sizes_of(files)))
-    log = {"kind": "log", "key": "buyer", "item": "ware", "order": "moment"}
+    log = {"kind": "log", "key": "buyer", "item": "ware", "order": "moment", "history_until": "row"}
     refusals = [*one_table([buyer], files), *one_table([ware], files), *in_time(order, files, "history")]
     keys, items = meanings([buyer])[0], meanings([ware])[0]
     if not any(refusal.is_required for refusal in refusals):

@@ -21,7 +21,9 @@ PLAN = Path(__file__).with_name("small_plan.yaml")
 def test_best_of_needs_early_stopping(project: Path, run: Run) -> None:
     shutil.copy(PLAN, "plan.yaml")
     outcome = run("plan", "--config", "plan.yaml", "--data", "raw", "--out", "planned", "trainer.early_stopping=null")
-    refused(outcome, "step 'ablation': best_of chooses a point by the early-stopping metric: do not set trainer.early_")
+    refused(
+        outcome, "step 'ablation': without a tuning part, best_of chooses a point by the early-stopping metric: do "
+    )
     assert not Path("planned").exists()
 
 

@@ -121,7 +121,9 @@ def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp
     split, two = dataset.split("fold_0"), World(0, 2, torch.device("cpu"))
     with pytest.raises(InputError, match="gbdt grows its trees in one process.*start it without torchrun"):
         build_trainer(GBDTConfig(), GBDTTrainerConfig(), split, None, tmp_path, Log(), two)
-    split = replace(split, fit_rows=AllRows(1))  # the only row becomes a validation row of early stopping
+    split = replace(
+        split, fit_rows=AllRows(1), monitored=None
+    )  # the only row becomes a validation row of early stopping
     with pytest.raises(InputError, match="split 'fold_0' has no rows left to train on"):
         GBDTTrainer(GBDTConfig(), split, None, GBDTTrainerConfig(), tmp_path, Log(), "fold_0")
 

@@ -41,12 +41,15 @@ class LogRows:
     moments: Timeline
     is_step: np.ndarray
     """[n] bool: whether a row adds a step to later histories."""
+    part: np.ndarray
+    """[n] uint8: rows of one part above 0 are evaluated together: valid rows, test rows, those of a forward window."""
 
 
 def build_history(log: LogSequence, rows: LogRows) -> History:
     """Builds each row's history: the last `max_length` steps before it in time, never the row itself.
 
     If ties are excluded, a row's steps have a strictly lower `order`, and the order of rows in the files has no effect.
+    With `history_until: split`, a row of a part above 0 has no step from rows of its part.
 
     Args:
         log: the settings of the sequence.
@@ -68,4 +71,23 @@ def build_history(log: LogSequence, rows: LogRows) -> History:
     firsts = np.searchsorted(sort_key[steps], key, side="left")
     ends, firsts = np.where(has_history, ends, 0), np.where(has_history, firsts, 0)
     starts = np.maximum(firsts, ends - log.max_length)
-    return History(items.values.take(pa.array(items.codes[steps])), starts, ends, (ends - firsts).astype(np.int32))
+    full_lengths = (ends - firsts).astype(np.int32)
+    pieces, n_steps = [items.codes[steps]], len(steps)
+    for part in np.unique(rows.part[rows.part > 0]) if log.history_until == "split" else ():
+        selected, is_other = rows.part == part, rows.part[steps] != part
+        n_others = np.append(0, np.cumsum(is_other))  # steps of other parts before each position
+        last, first = n_others[ends[selected]], n_others[firsts[selected]]
+        full_lengths[selected] = last - first
+        kept, first, last = _used(np.maximum(first, last - log.max_length), last, int(n_others[-1]))
+        starts[selected], ends[selected] = first + n_steps, last + n_steps
+        pieces.append(items.codes[steps[is_other][kept]])
+        n_steps += len(pieces[-1])
+    return History(items.values.take(pa.array(np.concatenate(pieces))), starts, ends, full_lengths)
+
+
+def _used(starts: np.ndarray, ends: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the positions below n that some range uses, ascending, and the ranges among them."""
+    n_open = np.bincount(starts, minlength=n + 1) - np.bincount(ends, minlength=n + 1)
+    is_used = np.cumsum(n_open)[:n] > 0
+    n_before = np.append(0, np.cumsum(is_used))
+    return np.flatnonzero(is_used), n_before[starts], n_before[ends]

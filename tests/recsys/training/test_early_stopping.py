@@ -24,7 +24,8 @@ def with_positives(split: Split, n_rows: int, n_positive: int) -> Split:
     rows = split.fit_rows.numbers()
     label = split.store.labels(rows)
     chosen = np.concatenate([rows[label == 1][:n_positive], rows[label == 0][: n_rows - n_positive]])
-    return replace(split, fit_rows=ListedRows(chosen), prior=Prior(n_positive, n_rows - n_positive))
+    prior = Prior(n_positive, n_rows - n_positive)
+    return replace(split, fit_rows=ListedRows(chosen), prior=prior, monitored=None)
 
 
 def test_one_class_leaves_these_metrics_defined() -> None:
@@ -102,7 +103,7 @@ def test_few_monitored_clicks_are_reported(small: PreparedDataset) -> None:
 
 
 def test_no_row_left_to_train_on(small: PreparedDataset) -> None:
-    split = replace(small.split("fold_0"), fit_rows=ListedRows(np.array([0])))
+    split = replace(small.split("fold_0"), fit_rows=ListedRows(np.array([0])), monitored=None)
     with pytest.raises(InputError, match="has no rows left to train on"):
         split_monitored_rows(split, None, EarlyStopping(), 0)
 

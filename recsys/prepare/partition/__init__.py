@@ -1,0 +1,1 @@
+"""The partition of the rows: columns that decide it, clusters that stay together, folds, windows and groups."""
