@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from recsys.data.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.errors import InputError
 from recsys.system.seal import seal
-from tests.helpers.small import prepare_small, small_table
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 
 def test_batch_has_the_values_of_the_raw_rows(small: PreparedDataset) -> None:
@@ -142,3 +143,36 @@ def test_another_format_version_is_refused(small: PreparedDataset, tmp_path: Pat
     path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 0'))
     with pytest.raises(InputError, match="was prepared by another version"):
         PreparedDataset.open(copy)
+
+
+def test_data_of_format_3_opens_without_users_and_windows(tmp_path: Path) -> None:
+    """As it was written before there were forward windows; its histories held steps of the same day."""
+    log = {"kind": "log", "key": "shop", "item": "color", "order": "day", "history_until": "row"}
+    schema = small_schema(sequences={"bought": log}, segments={})
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema)
+    old = tmp_path / "old"
+    shutil.copytree(dataset.folder, old)
+    manifest, stats = (json.loads((old / name).read_text()) for name in ("schema.json", "stats.json"))
+    manifest["format_version"] = 3
+    del manifest["prepare"]["folds"]
+    for logs in (manifest["schema"]["logs"], manifest["schema_config"]["sequences"]):
+        del logs["bought"]["history_until"]
+    for values in (stats["numeric"], stats["missing_indicators"]):
+        for window in (1, 2, 3):
+            del values[f"forward_{window}"]
+    groups = json.loads((old / "folds.json").read_text())
+    for group in groups["groups"]:
+        del group["window"], group["is_tuning"]
+    for name, content in (("schema.json", manifest), ("stats.json", stats), ("folds.json", groups)):
+        (old / name).write_text(json.dumps(content))
+    seal(old)
+    found = PreparedDataset.open(old)
+    assert found.split_names == ("full", *(f"fold_{fold}" for fold in range(5)), "holdout")
+    assert found.manifest.schema_config == dataset.manifest.schema_config  # a config with `row` is the same
+    for name in found.split_names:
+        split, expected = found.split(name), dataset.split(name)
+        assert np.array_equal(split.fit_rows.numbers(), expected.fit_rows.numbers())
+        assert split.evaluation_rows.keys() == expected.evaluation_rows.keys()
+    assert found.store.users(np.arange(3)) is None
+    with pytest.raises(InputError, match="forward windows need .* data prepared by this version"):
+        found.split("forward_1")
