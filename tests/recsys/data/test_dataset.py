@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ from recsys.data.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.errors import InputError
 from recsys.system.seal import seal
+from tests.helpers.earlier_format import copy_in_format_3
 from tests.helpers.small import prepare_small, small_schema, small_table
 
 
@@ -150,22 +150,7 @@ def test_data_of_format_3_opens_without_users_and_windows(tmp_path: Path) -> Non
     log = {"kind": "log", "key": "shop", "item": "color", "order": "day", "history_until": "row"}
     schema = small_schema(sequences={"bought": log}, segments={})
     dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema)
-    old = tmp_path / "old"
-    shutil.copytree(dataset.folder, old)
-    manifest, stats = (json.loads((old / name).read_text()) for name in ("schema.json", "stats.json"))
-    manifest["format_version"] = 3
-    del manifest["prepare"]["folds"]
-    for logs in (manifest["schema"]["logs"], manifest["schema_config"]["sequences"]):
-        del logs["bought"]["history_until"]
-    for values in (stats["numeric"], stats["missing_indicators"]):
-        for window in (1, 2, 3):
-            del values[f"forward_{window}"]
-    groups = json.loads((old / "folds.json").read_text())
-    for group in groups["groups"]:
-        del group["window"], group["is_tuning"]
-    for name, content in (("schema.json", manifest), ("stats.json", stats), ("folds.json", groups)):
-        (old / name).write_text(json.dumps(content))
-    seal(old)
+    old = copy_in_format_3(dataset.folder, tmp_path / "old")
     found = PreparedDataset.open(old)
     assert found.split_names == ("full", *(f"fold_{fold}" for fold in range(5)), "holdout")
     assert found.manifest.schema_config == dataset.manifest.schema_config  # a config with `row` is the same
