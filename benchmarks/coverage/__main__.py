@@ -61,7 +61,7 @@ def coverage(
     title = "coverage of 95 % intervals, in %: users are drawn, and in the last columns rows"
     console.print(text_table(title, columns, rows))
     console.print(
-        "Models are equally good except where the name says better: of equal ones, the rest to 100 % are false alarms.\n"
+        "Models are equally good except where the name says better: of equal ones, the rest are false alarms.\n"
         "twins-1: single fits of one model differ, because seeds do; its intervals speak of the two fits alone.\n"
         f"{simulations} simulations of {replicates} samples: Monte Carlo error (standard deviation) {100 * error:.1f}, "
         f"{time.perf_counter() - start:.0f} s"

@@ -119,6 +119,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "users-30": Scenario(30, 50),
     "users-30-better": Scenario(30, 50, second_error=_BETTER),
     "users-10": Scenario(10, 100),
+    "users-10-better": Scenario(10, 100, second_error=_BETTER),
     "seeds-3": Scenario(200, 20, n_seeds=3, seed_sd=0.1),
     "seeds-3-better": Scenario(200, 20, second_error=_BETTER, n_seeds=3, seed_sd=0.1),
     "twins-3": Scenario(200, 20, n_seeds=3, seed_sd=0.1, are_twins=True),

@@ -42,9 +42,7 @@ class EarlyStopping(StrictModel):
         if unknown := sorted(str(name) for name in weights.keys() - set(METRIC_NAMES)):
             raise ValueError(f"{unknown[0]!r} is not a metric: choose from {', '.join(sorted(METRIC_NAMES))}")
         if needs_users := sorted(weights.keys() & NEEDS_USERS):
-            raise ValueError(
-                f"{needs_users[0]!r} needs users, whom early stopping does not know: choose roc_auc"
-            )
+            raise ValueError(f"{needs_users[0]!r} needs users, whom early stopping does not know: choose roc_auc")
         if not weights:
             raise ValueError("weights must have at least one metric")
         return weights
