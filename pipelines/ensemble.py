@@ -21,7 +21,7 @@ from pipelines.parts.comparison import compare_models
 from recsys.errors import InputError
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import LogitLink
-from recsys.evaluation.metrics import MetricName, measure
+from recsys.evaluation.metrics import NEEDS_USERS, MetricName, measure
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, titles
 from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, StackMethod
@@ -92,6 +92,11 @@ def build_ensemble(
         InputError: if a run is not finished, or the runs share no rows of both classes.
     """
     runs = join_predictions([read_predictions(path) for path in paths])
+    if metric in NEEDS_USERS and runs[0].predictions.user is None:
+        raise InputError(
+            f"--metric {metric} needs users, but oof.csv of {paths[0]} has no column user: name schema.user in the "
+            "config, prepare and rank again, or pass another --metric"
+        )
     named = [name for path in paths for name in read_metrics(path).named_metrics]
     metric = metric or named[0]
     config = {

@@ -55,6 +55,7 @@ def with_column(folder: Path, name: str, values: list[int]) -> None:
 
 def test_intervals_draw_users_where_they_are_known(runs: tuple[Path, Path], run: Run) -> None:
     assert "no column user" in run("compare", *runs, "--by", "user").err
+    assert "has no column user" in run("ensemble", *runs, "--out", "both", "--metric", "gauc").err
     for folder in runs:
         with_column(folder, "user", [row % 40 for row in range(2000)])
         with_column(folder, "day", [row % 7 for row in range(2000)])
@@ -68,6 +69,9 @@ def test_intervals_draw_users_where_they_are_known(runs: tuple[Path, Path], run:
     assert "2,000 rows, 728 positives, 40 users" in outcome.out
     assert "95 % interval, by user" in outcome.out
     assert "rough intervals, from 40 users" in outcome.out
+    assert "GAUC" in run("ensemble", *runs, "--out", "both", "--metric", "gauc", "--replicates", "100").out
+    gain = json.loads(Path("both/metrics.json").read_text())["gain"]
+    assert (gain["by"], gain["n_clusters"]) == ("user", 40)
 
 
 def test_runs_joined_by_commas_are_seeds_of_one_model(runs: tuple[Path, Path], run: Run) -> None:
