@@ -130,6 +130,7 @@ def stack_members(
     metric = named[0]
     first, names = runs[0], [run.name for run in runs]
     label, fold, natural_NM, weight = first.label, first.fold, natural_logits(runs), first.weight
+    user = first.predictions.user
     fit_weight = first.predictions.weight_in_full_log
     can_fit = can_cross_fit(label, fold, weight)
     if not can_fit and method not in (None, "logit_mean"):
@@ -146,14 +147,14 @@ def stack_members(
         for name in methods:
             natural = cross_fit_stack(name, names, natural_NM, label, fold, fit_weight)
             stacked_logits[name] = first.logits.with_natural(natural)
-            method_metrics[name] = measure(label, stacked_logits[name], weight)
+            method_metrics[name] = measure(label, stacked_logits[name], weight, user)
             line.advance(1)
         chosen = max(methods, key=lambda name: method_metrics[name].signed(metric))
         for index, member in enumerate(names):
             remaining = [name for name in names if name != member]
             members_NM = np.delete(natural_NM, index, axis=1)
             natural = cross_fit_stack(chosen, remaining, members_NM, label, fold, fit_weight)
-            metrics_without[member] = measure(label, first.logits.with_natural(natural), weight)
+            metrics_without[member] = measure(label, first.logits.with_natural(natural), weight, user)
             line.advance(1)
     best = max(runs, key=lambda run: member_metrics[run.name].signed(metric))
     gain = compare_models(first, best.logits, stacked_logits[chosen], "bootstrap of the gain", replicates, seed)

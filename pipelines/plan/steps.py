@@ -188,7 +188,7 @@ def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> 
     predictions = by_fold(first.label, first.fold, logits, first.weight)
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = HoldoutEnsembleMetrics(
-        overall=measure(first.label, logits, first.weight),
+        overall=measure(first.label, logits, first.weight, first.predictions.user),
         folds=fold_metrics,
         spread=spread(list(fold_metrics.values())),
         segments={},
