@@ -29,7 +29,8 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
+    truth = predictions.logits.with_natural(logit_of(true_p))
+    return measure(predictions.label, truth, predictions.weight, predictions.user)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
@@ -73,7 +74,7 @@ def summarize(
     by_fold = {fold.name: fold.measure() for fold in reported}
     return RunMetrics(
         overall=overall.measure(),
-        raw=measure(overall.label, overall.raw, overall.weight),
+        raw=measure(overall.label, overall.raw, overall.weight, overall.user),
         folds=by_fold,
         spread=spread(list(by_fold.values())),
         segments=segment_metrics(overall, dataset),

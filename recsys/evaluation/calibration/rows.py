@@ -56,7 +56,7 @@ class HeldOutRows:
 
     def measure(self, natural: np.ndarray) -> Metrics:
         """Metrics of the rows with [N] natural logits."""
-        return measure(self.label, self.logits.with_natural(natural), self.weight)
+        return measure(self.label, self.logits.with_natural(natural), self.weight, self.user)
 
     @property
     def weight_in_full_log(self) -> np.ndarray | None:
