@@ -140,7 +140,7 @@ def _fits(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> 
     for name in splits:
         split = dataset.split(name)
         n_evaluated = sum(len(rows) for rows in split.evaluation_rows.values())
-        fits.append(Fit(settings, len(split.fit_rows), n_evaluated))
+        fits += [Fit(settings, len(split.fit_rows), n_evaluated)] * settings.trainer.seeds
     return fits
 
 
