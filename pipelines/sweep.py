@@ -277,11 +277,9 @@ def run_trial(
 
 def report(study: optuna.Study, metric: MetricName, shown: Sequence[MetricName], folder: Path) -> list[FrozenTrial]:
     """Prints the trials, best first, writes sweep.json, and returns the completed trials."""
-    lower_is_better = metric in LOWER_IS_BETTER
+    sign = 1 if metric in LOWER_IS_BETTER else -1
     finished = study.get_trials(states=(TrialState.COMPLETE,))
-    finished.sort(
-        key=lambda trial: (trial.value if lower_is_better else -trial.value) if trial.value is not None else 0.0
-    )
+    finished.sort(key=lambda trial: sign * (trial.value or 0.0))
     rows = []
     for trial in finished:
         figures = [format_metric(trial.user_attrs["metrics"][name]) for name in shown]

@@ -10,9 +10,7 @@ from recsys.runs.predictions import Predictions, join
 def fold(name: str, rows: list[int], user: list[int] | None) -> Predictions:
     label, logit = np.array([row % 2 for row in rows]), np.array(rows, np.float64)
     users = None if user is None else np.array(user)
-    return Predictions(
-        name, np.array(rows), np.full(len(rows), name), label, logit, Logits.of_one_fit(logit, 0.0), user=users
-    )
+    return Predictions.of_fold(name, np.array(rows), label, Logits.of_one_fit(logit, 0.0), user=users)
 
 
 def test_users_follow_their_rows() -> None:
