@@ -44,12 +44,6 @@ def test_each_seed_is_the_run_of_that_seed_and_the_mean_is_reported(
             one = read_predictions(Path(f"one{number}")).predictions
             assert np.array_equal(one.raw_by_seed[:, 0], both.raw_by_seed[:, number])
 
-    # a submission averages all fits: natural logits of the six, as calibrated
-    submit = ("submit", "--run", "both", "--test", "raw/train.parquet", "--out", "s.csv", "--scale", "natural")
-    assert run(*submit).code == 0
-    p = dict(zip(*(pa_csv.read_csv("s.csv")[name].to_pylist() for name in ("id", "click")), strict=True))
-    assert len(p) == 2000
-
 
 def test_seeds_of_one_split_share_a_calibrator_of_the_rows_that_they_monitored(project: Path, run: Run) -> None:
     overfitted = ("model.n_trees=50", "model.learning_rate=1", "model.min_data_in_leaf=2")
@@ -64,6 +58,15 @@ def test_seeds_of_one_split_share_a_calibrator_of_the_rows_that_they_monitored(p
     assert n_monitored == pytest.approx(2 * 3 / 7 * n_of_one, abs=4)  # of both seeds, which hold out other rows
     gain = metrics["calibration"]["gains"][metrics["calibration"]["chosen"]]
     assert gain["n_clusters"] < n_monitored  # a row that both monitored is one cluster
+
+    # a submission has the mean of the calibrated logits of both seeds
+    submit = ("submit", "--run", "a", "--test", "raw/train.parquet", "--out", "s.csv", "--scale", "natural")
+    assert run(*submit).code == 0
+    reported = read_predictions(Path("a"))
+    p = dict(zip(*(pa_csv.read_csv("s.csv")[name].to_pylist() for name in ("id", "click")), strict=True))
+    submitted = np.array([p[row] for row in reported.row_id.to_pylist()])
+    assert submitted == pytest.approx(reported.logits.p, rel=1e-5)
+    assert np.abs(np.log(submitted / reported.predictions.by_seed()[0].p)).mean() > 0.05
 
 
 def test_a_killed_run_resumes_at_the_seed_that_is_missing(
