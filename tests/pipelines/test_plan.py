@@ -157,7 +157,7 @@ def test_holdout_rows_are_not_used_to_fit_their_stack(in_finished: Path) -> None
         replace(run, predictions=replace(run.predictions, label=np.where(is_last, 1 - run.label, run.label)))
         for run in folds
     ]
-    stacks = [stack_of_earlier_rows("logistic", runs, last) for runs in (folds, flipped)]
+    stacks = [stack_of_earlier_rows("logloss", runs, last) for runs in (folds, flipped)]
     assert stacks[0] == stacks[1]
 
 
