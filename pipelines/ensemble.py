@@ -23,7 +23,7 @@ from ranking.scoring import read_calibration
 from recsys.errors import InputError
 from recsys.evaluation.calibration.gain import CalibrationLoss, loss_of
 from recsys.evaluation.logits import LogitLink
-from recsys.evaluation.metrics import MetricName, measure
+from recsys.evaluation.metrics import NEEDS_USERS, MetricName, measure
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, titles
 from recsys.evaluation.stack_choice import Member, cross_fit_ensemble, cross_fit_members, fit_stack_to_all
 from recsys.evaluation.stack_fitting import fit_stack
@@ -95,6 +95,11 @@ def build_ensemble(
         InputError: if a run is not finished, or the runs share no rows of both classes.
     """
     runs = join_predictions([read_predictions(path) for path in paths])
+    if metric in NEEDS_USERS and runs[0].predictions.user is None:
+        raise InputError(
+            f"--metric {metric} needs users, but oof.csv of {paths[0]} has no column user: name schema.user in the "
+            "config, prepare and rank again, or pass another --metric"
+        )
     named = [name for path in paths for name in read_metrics(path).named_metrics]
     metric = metric or named[0]
     config = {
@@ -171,7 +176,7 @@ def stack_members(
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = EnsembleMetrics(
         overall=joined.measure(),
-        raw=measure(joined.label, joined.raw, joined.weight),
+        raw=measure(joined.label, joined.raw, joined.weight, joined.user),
         folds=fold_metrics,
         spread=spread(list(fold_metrics.values())),
         segments={},

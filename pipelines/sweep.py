@@ -24,7 +24,7 @@ from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import TUNING
 from recsys.errors import InputError
-from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, NEEDS_USERS, MetricName
 from recsys.evaluation.shown import TITLES, format_metric, shown_metrics, titles
 from recsys.report.plots import plot_sweep
 from recsys.report.tables import TextRow, text_table
@@ -126,6 +126,8 @@ def run_sweep(
         point = space.suggest(trial)
         trial.set_user_attr("point", point)
         value = run_trial(trial, config, model, space, point, dataset, splits, folder, world).overall.value(metric)
+        if value is None and metric in NEEDS_USERS:
+            raise InputError(f"--metric {metric} needs users: name schema.user in the config, or pass another --metric")
         return float("nan") if value is None else value
 
     n_trials = len(list(space.grid())) if space.is_grid else trials

@@ -6,6 +6,7 @@ python -m benchmarks.coverage --only rows-50 --only twins-3 --simulations 1000
 
 import os
 import time
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -42,9 +43,8 @@ def coverage(
     found: dict[str, Coverage] = {}
     with progress_line("coverage", simulations * len(names), unit="simulations") as line:
         for name in names:
-            scenario = SCENARIOS[name]
             found[name] = measure_coverage(
-                scenario, simulations, replicates, seed, processes, lambda name=name: line.advance(1, name)
+                SCENARIOS[name], simulations, replicates, seed, processes, partial(line.advance, 1, name)
             )
     by_row = [f"{metric}, by row" for metric in titles(MEASURED)]
     columns = ("scenario", "users", "rows a user", "clicks", "seeds", *titles(MEASURED), *by_row)
@@ -61,7 +61,7 @@ def coverage(
     title = "coverage of 95 % intervals, in %: users are drawn, and in the last columns rows"
     console.print(text_table(title, columns, rows))
     console.print(
-        "Models are equally good except where the name says better: of equal ones, the rest to 100 % are false alarms.\n"
+        "Models are equally good except where the name says better: of equal ones, the rest are false alarms.\n"
         "twins-1: single fits of one model differ, because seeds do; its intervals speak of the two fits alone.\n"
         f"{simulations} simulations of {replicates} samples: Monte Carlo error (standard deviation) {100 * error:.1f}, "
         f"{time.perf_counter() - start:.0f} s"

@@ -19,7 +19,7 @@ _USER_EFFECT, _ROW_EFFECT = 0.8, 1.0
 _USER_ERROR, _ROW_ERROR = 1.0, 0.4
 _SEED_SHARE = 0.3
 """Share of the error's variance that differs between seeds."""
-_POPULATION_ROWS, _N_POPULATIONS = 50_000, 20
+_LARGE_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,19 @@ class Scenario:
             fits.append([Logits.of_one_fit(logit + scale * error, log_pos_weight) for scale, error in pairs])
         return Sample(label, user, *fits)
 
-    def true_differences(self) -> np.ndarray:
+    def true_differences(self, n_samples: int = 20) -> np.ndarray:
         """[metrics] second - first in the population, by large samples; exactly zero for equal models."""
         if self.is_equal:
             return np.zeros(len(MEASURED))
-        rng, large = np.random.default_rng(1), replace(self, n_users=_POPULATION_ROWS // self.rows_a_user)
+        rng, large = np.random.default_rng(1), replace(self, n_users=_LARGE_ROWS // self.rows_a_user)
         differences = []
-        for _ in range(_N_POPULATIONS):
+        for _ in range(n_samples):
             sample = large.draw(rng)
             first, second = (
-                np.mean([[measure(sample.label, fit).value(name) for name in MEASURED] for fit in fits], axis=0)
+                np.array([[measure(sample.label, fit).value(name) for name in MEASURED] for fit in fits], np.float64)
                 for fits in (sample.first, sample.second)
             )
-            differences.append(second - first)
+            differences.append(second.mean(axis=0) - first.mean(axis=0))
         return np.mean(differences, axis=0)
 
 
@@ -119,6 +119,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "users-30": Scenario(30, 50),
     "users-30-better": Scenario(30, 50, second_error=_BETTER),
     "users-10": Scenario(10, 100),
+    "users-10-better": Scenario(10, 100, second_error=_BETTER),
     "seeds-3": Scenario(200, 20, n_seeds=3, seed_sd=0.1),
     "seeds-3-better": Scenario(200, 20, second_error=_BETTER, n_seeds=3, seed_sd=0.1),
     "twins-3": Scenario(200, 20, n_seeds=3, seed_sd=0.1, are_twins=True),

@@ -1,6 +1,6 @@
 """Shares of simulations whose interval holds the true difference, if users are drawn and if rows are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +61,7 @@ def measure_coverage(
 
 
 def _simulate(
-    scenario: Scenario, truth: Sequence[float], n_replicates: int, seed: int, index: int
+    scenario: Scenario, truth: np.ndarray, n_replicates: int, seed: int, index: int
 ) -> tuple[list[list[bool]], int]:
     """Whether the intervals by user and by row hold the true difference of each metric; and the number of clicks."""
     sample = scenario.draw(np.random.default_rng([seed, index]))

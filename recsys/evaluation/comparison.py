@@ -79,7 +79,8 @@ class Comparison(BaseModel):
         few += [f"{n_rarer:,} {kind}"] if n_rarer < ENOUGH_CLICKS else []
         if not few:
             return None
-        return f"rough intervals, from {' and '.join(few)}: {ENOUGH_CLUSTERS} {self.by}s and {ENOUGH_CLICKS} are enough"
+        enough = f"{ENOUGH_CLUSTERS} {self.by}s, {ENOUGH_CLICKS} clicks and {ENOUGH_CLICKS} other rows are enough"
+        return f"rough intervals, from {' and '.join(few)}: {enough}"
 
 
 def paired_bootstrap(

@@ -125,7 +125,7 @@ class Predictions:
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""
-        return measure(self.label, self.logits, self.weight)
+        return measure(self.label, self.logits, self.weight, self.user)
 
     @property
     def has_both_classes(self) -> bool:

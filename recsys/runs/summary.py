@@ -29,7 +29,8 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
+    truth = predictions.logits.with_natural(logit_of(true_p))
+    return measure(predictions.label, truth, predictions.weight, predictions.user)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:

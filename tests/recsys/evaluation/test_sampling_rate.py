@@ -87,7 +87,7 @@ def test_bootstrap_of_the_log_loss_is_that_of_the_full_log() -> None:
     a, b = (logit_of(p[is_kept]) + rng.normal(size=len(kept)) * noise for noise in (1.0, 0.5))
     shift = log_pos_weight_of(label)
     first, second = (Logits.of_one_fit(x, shift, np.log(RATE)) for x in (a, b))
-    found = paired_bootstrap(kept, first, second, n_replicates=200)["logloss"]
+    found = paired_bootstrap(kept, first, second, n_replicates=200).differences["logloss"]
     expected = measure(kept, second).logloss - measure(kept, first).logloss
     assert found.difference == pytest.approx(expected)
     assert found.low < expected < found.high

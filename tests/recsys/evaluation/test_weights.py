@@ -6,8 +6,9 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, average_precision_score, log_loss, precision_recall_curve, roc_auc_score
 
-import recsys.evaluation.comparison
+import recsys.evaluation.bootstrap.ranking
 from recsys.errors import InputError
+from recsys.evaluation.bootstrap.draws import Resampling
 from recsys.evaluation.calibration.calibrator import CALIBRATIONS, CalibrationKind
 from recsys.evaluation.calibration.choice import calibrate, calibrate_one_fit
 from recsys.evaluation.calibration.fitting import fit_calibrator
@@ -172,7 +173,8 @@ def test_bootstrap_replicates_are_metrics_with_weights_times_counts() -> None:
     natural, label, weight = draw(600)
     other = natural + np.random.default_rng(1).normal(size=600)  # no ties: each negative has its own bin
     first, second = Logits.of_one_fit(natural, SHIFT), Logits.of_one_fit(other, SHIFT)
-    found = paired_bootstrap(label, first, second, n_replicates=1, seed=3, weight=weight)
+    exact = paired_bootstrap(label, first, second, n_replicates=2, weight=weight).differences
+    (found,) = Resampling(label == 1, [first, second], weight, None).replicates(1, seed=3)
     # The same draws: positives first, then negatives in the order of their cells.
     rng, counts = np.random.default_rng(3), np.empty(600)
     counts[label == 1] = rng.poisson(1.0, int(label.sum()))
@@ -181,22 +183,22 @@ def test_bootstrap_replicates_are_metrics_with_weights_times_counts() -> None:
     drawn = np.zeros(len(cells))
     drawn[cells] = rng.poisson((weight[label == 0][cells] > 0).astype(float))
     counts[label == 0] = drawn
-    for name in COMPARED:
-        a, b = (getattr(measure(label, logits, weight * counts), name) for logits in (first, second))
-        assert found[name].low == pytest.approx(b - a, abs=1e-9), name
+    for index, name in enumerate(COMPARED):
+        values = [getattr(measure(label, logits, weight * counts), name) for logits in (first, second)]
+        assert found[:, index] == pytest.approx(values, abs=1e-9), name
         a, b = (getattr(measure(label, logits, weight), name) for logits in (first, second))
-        assert found[name].difference == pytest.approx(b - a), name
+        assert exact[name].difference == pytest.approx(b - a), name
 
 
 @pytest.mark.parametrize("n_exact", [50_000, 100])
 def test_bootstrap_interval_agrees_with_weighted_resampling(n_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recsys.evaluation.comparison, "N_EXACT", n_exact)
+    monkeypatch.setattr(recsys.evaluation.bootstrap.ranking, "N_EXACT", n_exact)
     natural, label, _ = draw(3000, seed=8)
     weight = np.random.default_rng(9).pareto(2.5, 3000).astype(np.float32)  # a few heavy rows
     other = natural + np.random.default_rng(1).normal(size=3000)
     found = paired_bootstrap(
         label, Logits.of_one_fit(natural, SHIFT), Logits.of_one_fit(other, SHIFT), 600, weight=weight
-    )
+    ).differences
     rng, resampled = np.random.default_rng(2), []
     for _ in range(300):
         w = weight * rng.poisson(1.0, 3000)
