@@ -12,10 +12,11 @@ from recsys.config import Values
 from recsys.data.config import RawFiles
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FULL, PARTITIONS, Group, evaluation_groups_of, fit_groups_of
-from recsys.data.layout import CONFIG_FILE, SCHEMA_FILE
+from recsys.data.layout import CONFIG_FILE, FORMAT_VERSION, SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.prepare.run import Engine, fingerprint, prepare
 from recsys.runs.config import RUN_SECTION, RunSection
+from recsys.schema.config import LogSequence, SchemaConfig
 from recsys.synthetic import generate
 from recsys.system.files import is_done, partial_folder, removed_if_refused
 from recsys.system.progress import console
@@ -193,9 +194,16 @@ def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
 
 
 def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
-    manifest = dataset.manifest
+    manifest, schema = dataset.manifest, config.schema_
+    if manifest.format_version < FORMAT_VERSION and (online := _with_online_histories(schema)) != schema:
+        schema = online
+        console.print(
+            f"{dataset.folder} was prepared by an earlier version: histories of evaluated rows hold steps of their own "
+            "part, as with history_until=row; prepare the data again to leave them out",
+            style="yellow",
+        )
     for section, expected, prepared in (
-        ("schema", config.schema_, manifest.schema_config),
+        ("schema", schema, manifest.schema_config),
         ("prepare", config.prepare, manifest.prepare),
     ):
         if expected != prepared:
@@ -205,6 +213,17 @@ def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
                 f"{dataset.folder} was prepared from config {dataset.name!r} with another {section}.{key} than "
                 f"config {config.name!r} has: pass the --config it was prepared with, or prepare it again"
             )
+
+
+def _with_online_histories(schema: SchemaConfig) -> SchemaConfig:
+    """The schema whose histories are those of earlier versions where it does not say where they end."""
+    sequences = {
+        name: sequence.model_copy(update={"history_until": "row"})
+        if isinstance(sequence, LogSequence) and "history_until" not in sequence.model_fields_set
+        else sequence
+        for name, sequence in schema.sequences.items()
+    }
+    return schema.model_copy(update={"sequences": sequences})
 
 
 def print_dataset(dataset: PreparedDataset) -> None:

@@ -13,7 +13,9 @@ import yaml
 from pipelines.rank import choose_splits
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.system.seal import seal
 from tests.helpers.commands import Run
+from tests.helpers.earlier_format import copy_in_format_3
 from tests.helpers.small import prepare_small, small_schema, small_table
 from tests.helpers.users import user_clicks
 
@@ -100,3 +102,24 @@ def test_random_folds_with_histories_of_labels_are_warned_of(project: Path, run:
         ranked = run("rank", "--model", "dcnv2", *data, "--folds", "0", "--out", f"run-{user}")
         assert ranked.code == 0, ranked.err
         assert (warning in ranked.out) == is_warned
+
+
+def test_data_of_the_earlier_format_keeps_its_histories(project: Path, run: Run) -> None:
+    """Its stored config does not say where histories end; a config that asks for another end is refused."""
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    log = {"kind": "log", "key": "shop", "item": "color", "order": "day"}
+    config["schema"] = {"label": "click", "day": "day", "categorical": ["color"], "sequences": {"bought": log}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    prepare = ("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--out", "new")
+    assert run(*prepare, "schema.sequences.bought.history_until=row").code == 0
+    old = copy_in_format_3(Path("new"), Path("old"))
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    seal(old)
+    rank = ("rank", "--data", "old", "--model", "dcnv2", "--folds", "holdout", "--out", "run", "trainer.epochs=1")
+    outcome = run(*rank)
+    assert outcome.code == 0, outcome.err
+    assert "old was prepared by an earlier version: histories of evaluated rows hold steps of their own" in outcome.out
+    outcome = run(*rank, "schema.sequences.bought.history_until=split")
+    assert outcome.code == 2
+    assert "another schema.sequences" in outcome.err
+    assert "has no forward_1" in run("rank", "--data", "old", "--model", "dcnv2", "--folds", "forward").err
