@@ -14,9 +14,10 @@ import typer
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
-from pipelines.parts.fits import fit_split, share_tree_count
+from pipelines.parts.fits import fit_split, fits_of
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
+from pipelines.parts.tree_counts import share_tree_count
 from ranking.baselines import measure_baselines
 from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names
@@ -29,7 +30,7 @@ from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
-from recsys.runs.predictions import join
+from recsys.runs.predictions import join, join_seeds
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
 from recsys.schema.leaks import warning_of_label_histories
@@ -116,7 +117,8 @@ def rank(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         data_name = f"{dataset.name} ({dataset.folder})"
-        console.print(f"{settings.model.name} on {data_name}, splits: {', '.join(splits)}")
+        seeds = f"{settings.trainer.seeds} seeds x " if settings.trainer.seeds > 1 else ""
+        console.print(f"{settings.model.name} on {data_name}, {seeds}splits: {', '.join(splits)}")
         console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
         with run.removed_if_refused():
             execute(run, settings, dataset, splits, world)
@@ -195,36 +197,42 @@ def execute(
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
 ) -> None:
-    """Fits a model to each split and writes the run folder.
+    """Fits a model to each split with each seed, and writes the run folder.
 
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
     """
-    # a fit to one part of the rows of folds is calibrated on the other folds, any other fit on the rows it monitored
+    # folds are calibrated on each other, any other fit on the rows that its early stopping monitored
     is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
-    stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
-    for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
-        split = dataset.split(name, settings.features)
-        split_monitored_rows(split, split.validation_rows, stopping, seed)
-    for name in splits:
-        if world.broadcast(run.has_fit(name)):
-            console.print(f"{name}  is already trained")
-            ResumePoint(run.weights(name), world).clear()
+    fits = fits_of(settings, splits)
+    for fit in fits if len(fits) > 1 else ():  # the fit itself checks a single one
+        split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
+        split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
+    for fit in fits:
+        if world.broadcast(run.has_fit(fit.name)):
+            console.print(f"{fit.name}  is already trained")
+            ResumePoint(run.weights(fit.name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, not is_cross_fitted)
+            split = dataset.split(fit.split, settings.features)
+            fit_split(run, settings, split, world, on_epoch, not is_cross_fitted, fit)
     if not world.is_main:
         return
     if isinstance(settings.model, GBDTConfig):
         share_tree_count(run, settings, dataset, splits, world)
 
-    summaries = {name: run.load_summary(name, FitSummary) for name in splits}
-    predictions = [fold for name in splits for fold in run.load_predictions(name)]
+    summaries = {fit.name: run.load_summary(fit.name, FitSummary) for fit in fits}
+    names = {split: [fit.name for fit in fits if fit.split == split] for split in splits}
+    predictions = [
+        join_seeds(seeds)
+        for split in splits
+        for seeds in zip(*(run.load_predictions(name) for name in names[split]), strict=True)
+    ]
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
     fitted = [dataset.split(name, settings.features) for name in splits]
     loss = loss_of(settings.named_metrics[0])
     calibration = (
-        calibrate_run(run, reported, loss) if is_cross_fitted else calibrate_on_monitored(run, splits, reported, loss)
+        calibrate_run(run, reported, loss) if is_cross_fitted else calibrate_on_monitored(run, names, reported, loss)
     )
     reported = calibration.reported
     monitored = calibration.monitored

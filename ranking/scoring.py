@@ -1,5 +1,6 @@
 """Scores new rows with a finished run: averages its calibrated fold models, or stacks its members and calibrates."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.stacking import Stack
 from recsys.nn.precision import Precision
 from recsys.runs.config import RunSection, read_run_config
-from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE
+from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE, fit_name
 from recsys.runs.metrics import read_metrics
 from recsys.runs.score_feature import with_scores
 from recsys.system.files import is_done, read_json
@@ -121,8 +122,10 @@ class RunScorer:
         calibration = read_calibration(run) if calibration is None else calibration
         self._fits: list[tuple[Split, LogitLink, Calibrator, _Fit]] = []
         verify(run, CALIBRATION_FILE, CHECKPOINTS)
-        for name in config.run.splits:
-            split, weights = scored.split(name, config.features), run / CHECKPOINTS / name
+        n_seeds = int(config.trainer.get("seeds", 1))  # earlier versions had one
+        for split_name, number in itertools.product(config.run.splits, range(n_seeds)):
+            name = fit_name(split_name, number)
+            split, weights = scored.split(split_name, config.features), run / CHECKPOINTS / name
             fit: _Fit
             if isinstance(model, GBDTConfig):
                 fit = _TreeFit(weights)

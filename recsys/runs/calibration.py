@@ -1,7 +1,9 @@
 """Calibration of a run: its reported predictions become calibrated, and calibration.json has the calibrators."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from recsys.evaluation.calibration.calibrator import CalibrationKind, Calibrator, RunCalibration
 from recsys.evaluation.calibration.choice import (
@@ -20,7 +22,7 @@ from recsys.report.plots import plot_reliability
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
 from recsys.runs.metrics import CalibrationSummary
-from recsys.runs.predictions import Predictions, join
+from recsys.runs.predictions import Predictions, join, join_seeds
 from recsys.system.files import write_json
 from recsys.system.progress import console
 
@@ -80,39 +82,42 @@ def keep_calibrated(
 
 
 def calibrate_on_monitored(
-    run: RunFolder, fits: Sequence[str], reported: Sequence[Predictions], loss: CalibrationLoss
+    run: RunFolder, fits: Mapping[str, Sequence[str]], reported: Sequence[Predictions], loss: CalibrationLoss
 ) -> Calibration:
-    """Calibrates every fit on the rows that its early stopping monitored; writes calibration.json.
+    """Calibrates the fits of every split on the rows that their early stopping monitored; writes calibration.json.
 
-    The reported rows have no say: they are calibrated, evaluated and plotted (reliability.png). A fit without monitored
-    rows, or with too few of a class, stays as it is. Models fitted to other rows take the calibrator of the last fit.
+    The reported rows have no say: they are calibrated, evaluated and plotted (reliability.png). Fits without monitored
+    rows, or with too few of a class, stay as they are. Models fitted to other rows take the calibrator of the last
+    split. The seeds of a split share a calibrator.
 
     Args:
         run: the run folder.
-        fits: the names of the fits.
-        reported: the predictions of each fit; empty if there are no rows to report on.
+        fits: by split: the names of its fits, one for each seed.
+        reported: the predictions of each split; empty if there are no rows to report on.
         loss: what the gain of a calibration is measured by.
     """
-    by_fit: dict[str, CalibratedRows] = {}
+    by_split: dict[str, CalibratedRows] = {}
     reason = monitored = None
-    for fit in fits:
-        monitored = run.load_monitored(fit)
+    for split, names in fits.items():
+        parts = [part for part in map(run.load_monitored, names) if part is not None]
+        monitored = _join_monitored(parts) if parts else None
         calibrated = None if monitored is None else calibrate_one_fit(monitored.held_out, loss)
         if calibrated is not None:
-            by_fit[fit] = calibrated
+            by_split[split] = calibrated
         elif monitored is not None:
             reason = _too_few(monitored)
-    if not by_fit:
+    if not by_split:
         fitted_on = "out-of-fold" if reason is None else "monitored rows"
         return Calibration(
             list(reported), CalibrationSummary(chosen=None, fitted_on=fitted_on, figures={}, reason=reason)
         )
-    calibrators = {fit: calibrated.report.calibrator for fit, calibrated in by_fit.items()}
-    last = list(by_fit.values())[-1]
-    calibration = RunCalibration(calibrator=last.report.calibrator, by_fit=calibrators if len(fits) > 1 else {})
+    of_splits = [by_split[split].report.calibrator if split in by_split else Calibrator() for split in fits]
+    by_fit = {name: calibrator for names, calibrator in zip(fits.values(), of_splits, strict=True) for name in names}
+    last = list(by_split.values())[-1]
+    calibration = RunCalibration(calibrator=last.report.calibrator, by_fit=by_fit if len(fits) > 1 else {})
     write_json(run.file(CALIBRATION_FILE), calibration.model_dump(mode="json"))
 
-    of_rows = [calibrators.get(fit, Calibrator()) for fit in fits] if reported else []
+    of_rows = of_splits if reported else []
     final = [
         fold.calibrated(calibrator.natural_logit(fold.raw_by_seed))
         for fold, calibrator in zip(reported, of_rows, strict=True)
@@ -136,6 +141,14 @@ def calibrate_on_monitored(
     )
     is_alone = monitored is not None and len(fits) == 1
     return Calibration(final, summary, monitored.calibrated(last.natural_by_seed) if monitored and is_alone else None)
+
+
+def _join_monitored(seeds: Sequence[Predictions]) -> Predictions:
+    """The monitored rows of all seeds, which may monitor other rows; those of the same row are in one cluster."""
+    if all(np.array_equal(seeds[0].row, one.row) for one in seeds):
+        return join_seeds(seeds)
+    joined = join(seeds, seeds[0].name)
+    return joined if joined.user is not None else replace(joined, user=joined.row)
 
 
 def _too_few(monitored: Predictions) -> str:

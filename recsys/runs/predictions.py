@@ -79,11 +79,12 @@ class Predictions:
             self.logits.take(positions),
             self.raw_by_seed[positions],
             self.natural_by_seed[positions],
-            None if self.weight is None else self.weight[positions],
-            None if self.user is None else self.user[positions],
-            None if self.day is None else self.day[positions],
-            None if self.is_known is None else self.is_known[positions],
+            *(None if column is None else column[positions] for column in self._optional),
         )
+
+    @property
+    def _optional(self) -> tuple[np.ndarray | None, ...]:
+        return self.weight, self.user, self.day, self.is_known
 
     @property
     def raw(self) -> Logits:
@@ -111,17 +112,8 @@ class Predictions:
         Args:
             row_ids: [N] ids of the rows.
         """
-        return OofColumns(
-            row_ids,
-            self.fold,
-            self.label,
-            self.raw_by_seed,
-            self.natural_by_seed,
-            self.weight,
-            self.user,
-            self.day,
-            self.is_known,
-        )
+        by_seed = (self.raw_by_seed, self.natural_by_seed)
+        return OofColumns(row_ids, self.fold, self.label, *by_seed, *self._optional)
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""
@@ -160,16 +152,23 @@ def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
         logits=Logits.join([fold.logits for fold in folds]),
         raw_by_seed=np.concatenate([fold.raw_by_seed for fold in folds]),
         natural_by_seed=np.concatenate([fold.natural_by_seed for fold in folds]),
-        weight=_join_columns([fold.weight for fold in folds]),
-        user=_join_columns([fold.user for fold in folds]),
-        day=_join_columns([fold.day for fold in folds]),
-        is_known=_join_columns([fold.is_known for fold in folds]),
+        weight=_join([fold.weight for fold in folds]),
+        user=_join([fold.user for fold in folds]),
+        day=_join([fold.day for fold in folds]),
+        is_known=_join([fold.is_known for fold in folds]),
     )
 
 
-def _join_columns(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+def _join(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None
+
+
+def join_seeds(seeds: Sequence[Predictions]) -> Predictions:
+    """The predictions of the same rows by fits with other seeds, which are reported as the means of their logits."""
+    first, raw = seeds[0], np.concatenate([one.raw_by_seed for one in seeds], axis=1)
+    assert all(np.array_equal(first.row, one.row) for one in seeds), "seeds score the same rows"
+    return replace(first, raw_by_seed=raw).calibrated(raw)
 
 
 def by_fold(predictions: Predictions) -> list[Predictions]:

@@ -1,7 +1,10 @@
 """Fits calibrators to rows that no model was fitted to."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
@@ -10,8 +13,9 @@ from recsys.evaluation.logits import log_pos_weight_of
 from recsys.evaluation.metrics import log_loss_terms, weighted_log_loss
 
 _LOG_TEMPERATURES = (-3.0, 3.0)
-_SLOPES = (np.exp(-3.0), np.exp(3.0))
-_EXPONENTS = (0.0, np.exp(3.0))
+_SLOPES = (float(np.exp(-3.0)), float(np.exp(3.0)))
+_EXPONENTS = (0.0, float(np.exp(3.0)))
+_MAX_STEPS, _TOLERANCE, _SMALLEST_STEP, _RIDGE = 50, 1e-9, 1e-6, 1e-12
 
 
 def fit_calibrator(
@@ -75,10 +79,7 @@ def fit_calibrator(
 
 
 def _maximum_likelihood(
-    inputs: "list[np.ndarray] | tuple[np.ndarray, ...]",
-    label: np.ndarray,
-    weight: np.ndarray | None,
-    bounds: tuple[float, float],
+    inputs: Sequence[np.ndarray], label: np.ndarray, weight: np.ndarray | None, bounds: tuple[float, float]
 ) -> tuple[tuple[float, ...], float]:
     """Slopes within bounds and the intercept of the logistic regression with the lowest log loss, a convex problem.
 
@@ -88,26 +89,64 @@ def _maximum_likelihood(
         weight: [n] weights of the rows; None if they have none.
         bounds: the smallest and the largest slope.
     """
-    x_NK = np.stack(inputs, axis=1)
-    center_K = np.average(x_NK, axis=0, weights=weight)
-    scale_K = np.sqrt(np.average((x_NK - center_K) ** 2, axis=0, weights=weight)) + 1e-12
-    design_NK = np.column_stack([(x_NK - center_K) / scale_K, np.ones(len(x_NK))])
-    share_N = np.full(len(label), 1 / len(label)) if weight is None else weight / weight.sum()
+    share = np.full(len(label), 1 / len(label)) if weight is None else weight / weight.sum()
+    problem = _Logistic(np.stack(inputs), label, share, bounds)
+    slopes, intercept, _ = problem.solve({})
+    return tuple(slopes.tolist()), intercept
 
-    def log_loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        logit_N = design_NK @ theta
-        return float(share_N @ log_loss_terms(label, logit_N)), (share_N * (expit(logit_N) - label)) @ design_NK
 
-    base_logit = -log_pos_weight_of(label, weight)
-    start = np.append(np.clip(1.0, *bounds) * scale_K, base_logit)
-    limits = [(bounds[0] * scale, bounds[1] * scale) for scale in scale_K]
-    optimum = minimize(
-        log_loss,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[*limits, (None, None)],
-        options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 500},
-    )
-    slope_K = np.clip(optimum.x[:-1] / scale_K, *bounds)
-    return tuple(slope_K.tolist()), float(optimum.x[-1] - slope_K @ center_K)
+@dataclass(frozen=True, eq=False)
+class _Logistic:
+    """A logistic regression of few inputs, whose slopes are bounded."""
+
+    inputs: np.ndarray
+    """[inputs, n]."""
+    label: np.ndarray
+    share: np.ndarray
+    """[n] weights of the rows, with the sum 1."""
+    bounds: tuple[float, float]
+
+    def solve(self, fixed: Mapping[int, float]) -> tuple[np.ndarray, float, float]:
+        """The best slopes within the bounds, the intercept, and the log loss; some slopes are fixed.
+
+        If a slope lies outside its bounds where nothing bounds it, then one of those that do is at its bound in the
+        best solution within the bounds, as the problem is convex: each is tried.
+        """
+        slopes, intercept, loss = self._newton(fixed)
+        outside = [i for i, slope in enumerate(slopes) if i not in fixed and not self._is_inside(slope)]
+        if not outside:
+            return slopes, intercept, loss
+        solutions = [self.solve({**fixed, i: float(np.clip(slopes[i], *self.bounds))}) for i in outside]
+        return min(solutions, key=lambda solution: solution[2])
+
+    def _is_inside(self, slope: float) -> bool:
+        return self.bounds[0] <= slope <= self.bounds[1]
+
+    def _newton(self, fixed: Mapping[int, float]) -> tuple[np.ndarray, float, float]:
+        """Newton's method with halved steps where a whole one does not lower the loss."""
+        free = [i for i in range(len(self.inputs)) if i not in fixed]
+        offset = sum((slope * self.inputs[i] for i, slope in fixed.items()), start=np.zeros(len(self.label)))
+        means = self.inputs[free] @ self.share
+        scales = np.sqrt((self.inputs[free] - means[:, None]) ** 2 @ self.share) + 1e-12
+        design = np.vstack([(self.inputs[free] - means[:, None]) / scales[:, None], np.ones(len(self.label))])
+        rate = float(self.share @ self.label)
+        theta = np.append(np.zeros(len(free)), np.log(rate / (1 - rate)) - offset @ self.share)
+        loss = self._loss(theta @ design + offset)
+        for _ in range(_MAX_STEPS):
+            p = expit(theta @ design + offset)
+            gradient = design @ (self.share * (p - self.label))
+            hessian = (design * (self.share * p * (1 - p))) @ design.T
+            step = np.linalg.solve(hessian + _RIDGE * np.eye(len(theta)), gradient)
+            size = 1.0
+            while (stepped := self._loss((theta - size * step) @ design + offset)) > loss and size > _SMALLEST_STEP:
+                size /= 2
+            theta, loss = theta - size * step, stepped
+            if np.abs(size * step).max() < _TOLERANCE:
+                break
+        slopes = np.zeros(len(self.inputs))
+        slopes[list(fixed)] = list(fixed.values())
+        slopes[free] = theta[:-1] / scales
+        return slopes, float(theta[-1] - slopes[free] @ means), loss
+
+    def _loss(self, logit: np.ndarray) -> float:
+        return float(self.share @ log_loss_terms(self.label, logit))
