@@ -143,17 +143,11 @@ def run_sweep(
 
 
 def note_on_choice(splits: Sequence[str], n_trials: int, metric: MetricName) -> str:
-    """What the choice of the best trial does to its figure, and how to measure it without.
-
-    Args:
-        splits: the splits that the trials are evaluated on.
-        n_trials: completed trials.
-        metric: the metric that ranks them.
-    """
+    """What the choice of the best of some trials, by a metric on splits, does to its figure, and how to avoid it."""
     if list(splits) == [TUNING]:
         return (
-            "the trials are compared on the tuning part, which no other split evaluates: pipelines.rank with the best "
-            "settings, with --folds all or forward, gives figures that the choice does not flatter"
+            "the trials are compared on the tuning part, whose rows no other split evaluates: pipelines.rank with the "
+            "best settings, with --folds all or forward, gives figures that the choice does not flatter"
         )
     return (
         f"the {TITLES[metric]} of the best trial is optimistic: it was chosen among {n_trials} on the rows that it is "

@@ -40,6 +40,7 @@ def test_missing_test_files_are_replaced_by_the_prepared_rows(
     state = SimpleNamespace(out=tmp_path, plan=SimpleNamespace(scale="balanced"))
     scored: dict[str, Any] = {}
     printed: list[str] = []
+    monkeypatch.setattr(pipelines.plan.steps, "members_with_score", lambda final: [])
     monkeypatch.setattr(pipelines.plan.steps, "submit", lambda **arguments: scored.update(arguments))
     monkeypatch.setattr(console, "print", printed.append)
     pipelines.plan.steps.submission_step(cast(Any, state), cast(FinalStep, None), cast(Any, dataset), tmp_path / "run")

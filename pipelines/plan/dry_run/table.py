@@ -150,7 +150,7 @@ def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _W
         return _Work(f"no: gate {gate} did not request a retry")
     remaining = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
     splits = [name for evaluate_on, _ in remaining for name in choose_splits(dataset, FOLDS_OPTION[evaluate_on])]
-    fits = state.plan.seeds * _fits(state.rank_config(step), dataset, splits)
+    fits = _fits(state.rank_config(step), dataset, splits)
     if is_requested is None:
         reason = f"only if gate {gate} requests a retry"
         return _Work(reason, fits, n_runs=len(remaining), is_certain=False)
@@ -195,7 +195,7 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = resolve_settings(settings, dataset, [FULL], join_world())
             settings = settings if metrics is None else fixed_length(settings, metrics)
-            fits += state.plan.seeds * [Fit(settings, n_rows, n_test)]
+            fits += settings.trainer.seeds * [Fit(settings, n_rows, n_test)]
     return fits
 
 

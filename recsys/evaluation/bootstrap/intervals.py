@@ -40,8 +40,8 @@ def difference_bounds(
     """
     defined_RMC = replicates_RMC[np.isfinite(replicates_RMC).all(axis=(1, 2))]
     if len(defined_RMC) < 2 or n_clusters < 2:
-        undefined = np.full(exact_MC.shape[1], np.nan)
-        return undefined, undefined, undefined
+        undefined_C = np.full(exact_MC.shape[1], np.nan)
+        return undefined_C, undefined_C, undefined_C
     models = (slice(0, n_first), slice(n_first, None))
     exact_first, exact_second = (exact_MC[fits].mean(axis=0) for fits in models)
     difference = exact_second - exact_first

@@ -75,7 +75,7 @@ def check_gain(criterion: Criterion, compared: Compared, segment: str = "") -> C
             "high": high,
             "passed": value >= min_gain and (not needs_interval or low > 0),
             "basis": basis_of(comparison),
-            "p_value": difference.p_value if needs_interval else None,
+            "p_value": difference.p_value if needs_interval and low == low else None,
             "is_look": True,
             "notes": (*((comparison.note,) if comparison.note else ()), *compared.notes),
         }

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from pipelines.plan.choices import CHOSEN_ON_REPORTED, best_point, chosen_on_reported
 from pipelines.plan.config import PlanConfig
 from pipelines.plan.rows import MissingRows
+from pipelines.plan.state import PlanState
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.gates import ComparisonGate, Criterion
 from recsys.evaluation.logits import Logits
@@ -93,6 +94,16 @@ def a_plan() -> PlanConfig:
              settings: [trainer.loss.name=focal], evaluate_on: tuning}
     """
     return PlanConfig.model_validate(yaml.safe_load(text))
+
+
+def test_seeds_of_a_plan_are_those_of_its_ranking_steps(tmp_path: Path) -> None:
+    config = {"name": "c", "files": {"train": ["a"]}, "schema": {"label": "y", "categorical": ["a"]}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    plan = a_plan().model_copy(update={"seeds": 3, "config": str(tmp_path / "config.yaml")})
+    state = PlanState(plan, tmp_path / "out")
+    seeds = {step.name: state.rank_config(step).trainer.seeds for step in plan.steps if step.do in ("rank", "sweep")}  # type: ignore[union-attr, arg-type]
+    assert seeds.pop("ablation") == 1
+    assert set(seeds.values()) == {3}
 
 
 def test_figures_that_depend_on_a_choice_say_so() -> None:
