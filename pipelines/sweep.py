@@ -126,8 +126,6 @@ def run_sweep(
         point = space.suggest(trial)
         trial.set_user_attr("point", point)
         value = run_trial(trial, config, model, space, point, dataset, splits, folder, world).overall.value(metric)
-        if value is None and metric in NEEDS_USERS:
-            raise InputError(f"--metric {metric} needs users: name schema.user in the config, or pass another --metric")
         return float("nan") if value is None else value
 
     n_trials = len(list(space.grid())) if space.is_grid else trials
@@ -160,8 +158,10 @@ def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: Metric
     """Checks that the evaluation rows define the metric that ranks the trials, before the first trial.
 
     Raises:
-        InputError: when they have no rows, or rows of one class.
+        InputError: when they have no rows, rows of one class, or no users.
     """
+    if metric in NEEDS_USERS and dataset.manifest.schema_.user is None:
+        raise InputError(f"--metric {metric} needs users: name schema.user in the config, or pass another --metric")
     n_rows = n_positive = 0
     for name in splits:
         rows = next(reversed(dataset.split(name).evaluation_rows.values()), None)
