@@ -71,6 +71,7 @@ class Predictions:
 
     def take(self, positions: np.ndarray) -> "Predictions":
         """Selects rows by [m] positions, in their order."""
+        optional = (self.weight, self.user, self.day, self.is_known)
         return Predictions(
             self.name,
             self.row[positions],
@@ -79,12 +80,8 @@ class Predictions:
             self.logits.take(positions),
             self.raw_by_seed[positions],
             self.natural_by_seed[positions],
-            *(None if column is None else column[positions] for column in self._optional),
+            *(None if column is None else column[positions] for column in optional),
         )
-
-    @property
-    def _optional(self) -> tuple[np.ndarray | None, ...]:
-        return self.weight, self.user, self.day, self.is_known
 
     @property
     def raw(self) -> Logits:
@@ -113,7 +110,8 @@ class Predictions:
             row_ids: [N] ids of the rows.
         """
         by_seed = (self.raw_by_seed, self.natural_by_seed)
-        return OofColumns(row_ids, self.fold, self.label, *by_seed, *self._optional)
+        optional = (self.weight, self.user, self.day, self.is_known)
+        return OofColumns(row_ids, self.fold, self.label, *by_seed, *optional)
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""

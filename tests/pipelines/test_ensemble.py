@@ -34,7 +34,7 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     assert {"DONE", "stack.json", "calibration.json", "reliability.png"} <= {
         path.name for path in Path("both").iterdir()
     }
-    assert "calibration, cross-fitted: none WLL" in outcome.out
+    assert "calibration, cross-fitted: none log loss" in outcome.out
     compared = run("compare", "a", "both", "--replicates", "100")
     assert compared.code == 0, compared.err
     again = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")

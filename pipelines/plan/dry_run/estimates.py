@@ -34,7 +34,7 @@ from recsys.training.log import Log
 
 STEP_S = 1.5
 """Seconds of a run besides its fits: reading and writing its folder, calibration and its plots."""
-METRICS_ROW_S = 2e-5
+METRICS_ROW_S = 5e-5
 """Seconds for all metrics and calibrations of an evaluated row."""
 _START_S, _SPEEDUP_OF_SCORING = 1.0, 3.0
 """For finished runs, which do not record them: seconds to start a fit, and rows scored in the time of one trained."""
