@@ -95,13 +95,13 @@ def build_ensemble(
         InputError: if a run is not finished, or the runs share no rows of both classes.
     """
     runs = join_predictions([read_predictions(path) for path in paths])
+    named = [name for path in paths for name in read_metrics(path).named_metrics]
+    metric = metric or named[0]
     if metric in NEEDS_USERS and runs[0].predictions.user is None:
         raise InputError(
             f"--metric {metric} needs users, but oof.csv of {paths[0]} has no column user: name schema.user in the "
             "config, prepare and rank again, or pass another --metric"
         )
-    named = [name for path in paths for name in read_metrics(path).named_metrics]
-    metric = metric or named[0]
     config = {
         "model": {"name": "ensemble", "method": method, "metric": metric},
         "members": {path.name: fingerprint(path) for path in paths},

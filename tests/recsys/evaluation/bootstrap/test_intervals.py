@@ -63,3 +63,18 @@ def test_undefined_samples_are_left_out(recwarn: pytest.WarningsRecorder) -> Non
     low, high = difference_bounds(replicates[599:], exact[:, None], 1, 100, level=0.95)
     assert np.isnan([low, high]).all()
     assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize(("row_noise", "rows_sd", "second_seed_sd"), [(0, 0, 1), (1, 0, 0.1), (3, 0, 1), (0.5, 1, 1)])
+def test_coverage_over_seeds_and_rows(row_noise: float, rows_sd: float, second_seed_sd: float) -> None:
+    """Equal models with three normal fits each; single fits of them are called different far too often."""
+    rng, n, model = np.random.default_rng(0), 2000, np.repeat([0, 1], 3)
+    seed_sd = np.where(model == 0, 1.0, second_seed_sd)[:, None]
+    exact = seed_sd * rng.normal(size=(6, n)) + row_noise * rng.normal(size=(6, n))
+    exact += rows_sd * rng.normal(size=(2, n))[model]
+    replicates = exact + row_noise * rng.normal(size=(100, 6, n)) + rows_sd * rng.normal(size=(100, 2, n))[:, model]
+    low, high = difference_bounds(replicates, exact, 3, 1000, level=0.95)
+    assert 0.93 <= np.mean((low <= 0) & (high >= 0)) <= 0.98
+    if row_noise < 3:  # seeds matter beside the rows
+        low, high = difference_bounds(replicates[:, [0, 3]], exact[[0, 3]], 1, 1000, level=0.95)
+        assert np.mean((low <= 0) & (high >= 0)) < 0.93
