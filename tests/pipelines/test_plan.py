@@ -202,6 +202,8 @@ def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monke
     for path in sorted(Path("whole").glob("*/oof.csv")):
         assert (Path("out") / path.relative_to("whole")).read_bytes() == path.read_bytes(), path
     for path in sorted(Path("whole/gates").iterdir()):
+        if path.stem in ("latency", "memory"):  # measured on this machine
+            continue
         assert (Path("out/gates") / path.name).read_bytes() == path.read_bytes()
 
 
