@@ -15,10 +15,9 @@ import yaml
 import pipelines.plan.steps
 from pipelines.plan.command import plan
 from pipelines.plan.config import load_plan
-from pipelines.plan.later_ensemble import stack_windows
+from pipelines.plan.later_ensemble import WindowStack, stack_windows
 from pipelines.plan.state import PlanState
 from recsys.evaluation.shown import format_metric
-from recsys.evaluation.stacking import Stack
 from recsys.runs.predictions import join_predictions, read_predictions
 from tests.helpers.commands import Run
 from tests.helpers.plan_project import ARGUMENTS, make_project
@@ -129,7 +128,7 @@ def test_rows_of_a_window_and_later_ones_are_not_used_to_fit_their_stack(in_fini
     )
     assert set(forward[0].fold) == {"forward_1", "forward_2"}
 
-    def stacks(flipped_window: str | None) -> list[Stack]:
+    def stacks(flipped_window: str | None) -> list[WindowStack]:
         ids = forward[0].row_id.to_numpy(zero_copy_only=False)[forward[0].fold == flipped_window]
         is_flipped = np.isin(folds[0].row_id.to_pylist(), ids)
         flipped = [
@@ -137,7 +136,7 @@ def test_rows_of_a_window_and_later_ones_are_not_used_to_fit_their_stack(in_fini
             for run in folds
         ]
         assert is_flipped.any() or flipped_window is None
-        return stack_windows("logloss", flipped, forward)[1]
+        return stack_windows("logloss", flipped, forward).windows
 
     as_is = stacks(None)
     assert stacks("forward_2") == as_is
@@ -203,6 +202,8 @@ def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monke
     for path in sorted(Path("whole").glob("*/oof.csv")):
         assert (Path("out") / path.relative_to("whole")).read_bytes() == path.read_bytes(), path
     for path in sorted(Path("whole/gates").iterdir()):
+        if path.stem in ("latency", "memory"):  # measured on this machine
+            continue
         assert (Path("out/gates") / path.name).read_bytes() == path.read_bytes()
 
 
