@@ -8,7 +8,7 @@ and `python -m benchmarks.defaults` makes them again.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -165,19 +165,22 @@ class FTTransformerSize:
     readout: str
     hidden_dims: tuple[int, ...]
     embedding_init_std: float | None
+    norm: Literal["layer", "none"]
 
 
 def ft_transformer(size: DataSize) -> FTTransformerSize:
     """The plan's size on a GPU with a million rows or more; elsewhere a small one, which learns faster and better.
 
     Below a million rows an MLP over all last states learns more than the state of [CLS] alone, and linear tokens more
-    than Fourier tokens of quantile-normal columns.
+    than Fourier tokens of quantile-normal columns. The small one has no layer normalization, which would give the
+    embedding of an id of two rows the length of that of a frequent one: what shrinks embeddings of few rows, small
+    initial values and the L2 penalty, would be undone.
     """
     if size.device == "cuda" and size.n_rows >= 1_000_000:
-        return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None)
+        return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None, "layer")
     if size.n_rarer >= FEW_CLICKS:
-        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.1)
-    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.1)
+        return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.1, "layer")
+    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.1, "none")
 
 
 @dataclass(frozen=True)
