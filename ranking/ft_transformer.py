@@ -58,7 +58,8 @@ class FTTransformerConfig(DeepModelConfig):
     """Standard deviation of the normal distribution of the initial Fourier frequencies."""
     norm: Auto[Literal["layer", "none"]] = AUTO
     """layer: layer normalization before attention, feed-forward layer and readout, as in the paper, and where d_model
-    is set; none: no normalization, and each branch of a layer starts at zero instead."""
+    is set; none: no normalization, each branch of a layer starts at zero, and the logit has a linear term of the
+    tokens."""
     token_batch_norm: bool = False
     """Batch normalization of each unit of each token, before the first layer."""
     embedding_init_std: Auto[Annotated[float, Field(gt=0)] | None] = AUTO
@@ -92,8 +93,13 @@ class FTTransformerConfig(DeepModelConfig):
 
     @property
     def max_learning_rate(self) -> float:
-        """Bound of the default learning rate: normalization enlarges the gradients of small embeddings."""
+        """Upper bound of the default learning rate: normalization enlarges the gradients of small embeddings."""
         return math.inf if self.norm == "none" else 0.0015
+
+    @property
+    def min_learning_rate(self) -> float:
+        """Lower bound: with the rate of few clicks, a model whose branches start at zero is still near its start."""
+        return 0.003 if self.norm == "none" else 0.0
 
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
@@ -214,7 +220,8 @@ class FTTransformer(nn.Module):
     """Computes a logit from a Transformer over one token per categorical feature, pooled sequence and dense column.
 
     readout=cls: logit = w^T mlp(ReLU(norm(last state of [CLS]))), the paper's readout. readout=tokens: the MLP reads
-    the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9).
+    the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9). norm=none adds
+    v^T [all tokens], as in Wide & Deep (Cheng et al., DLRS 2016, equation 3).
 
     Args:
         config: hyperparameters.
@@ -245,18 +252,20 @@ class FTTransformer(nn.Module):
         self.norm = _norm(config)
         d_readout = width if self.cls else n_tokens * width
         self.mlp = MLP(d_readout, config.hidden_dims, config.dropout, config.batch_norm)
-        self.head = LogitHead(self.mlp.d_out)
+        self.has_linear_term = config.norm == "none"
+        self.head = LogitHead(self.mlp.d_out, *([n_tokens * width] if self.has_linear_term else []))
         self._checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
         x_BFD = self.tokens(batch)
+        token_BFD = x_BFD if self.cls is None else x_BFD[:, 1:]
         for block in self.blocks[:-1]:
             x_BFD = checkpointed(block, x_BFD, is_on=self._checkpointing)
         n_queries = 1 if self.cls else None
         state_BQD = self.norm(checkpointed(self.blocks[-1], x_BFD, n_queries, is_on=self._checkpointing))
         readout_BX = functional.relu(state_BQD[:, 0]) if self.cls else state_BQD.flatten(1)
-        return self.head(self.mlp(readout_BX))
+        return self.head(self.mlp(readout_BX), *([token_BFD.flatten(1)] if self.has_linear_term else []))
 
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""

@@ -39,8 +39,13 @@ class DeepModelConfig(StrictModel):
 
     @property
     def max_learning_rate(self) -> float:
-        """Bound of the default learning rate for a model with these settings."""
+        """Upper bound of the default learning rate for a model with these settings."""
         return math.inf
+
+    @property
+    def min_learning_rate(self) -> float:
+        """Lower bound of the default learning rate for batches of the default size."""
+        return 0.0
 
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size; the base class has none."""

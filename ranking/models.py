@@ -105,7 +105,8 @@ def resolve(
         assert isinstance(resolved, TrainerConfig)
         changes: dict[str, Any] = {}
         if trainer.learning_rate == AUTO:
-            changes["learning_rate"] = min(resolved.learning_rate, model.max_learning_rate)
+            rate = min(resolved.learning_rate, model.max_learning_rate)
+            changes["learning_rate"] = max(rate, model.min_learning_rate) if trainer.batch_size == AUTO else rate
         if trainer.epochs == AUTO:
             changes["epochs"] = max(resolved.epochs, model.min_epochs)
         resolved = resolved.model_copy(update=changes)

@@ -19,6 +19,8 @@ ENOUGH_CLICKS = 500
 """Monitored rows of the rarer class from which on a metric tells epochs apart."""
 FEW_CLICKS = 2_000
 """Rows of the rarer class below which models are smaller."""
+MANY_CLICKS = 10_000
+"""Rows of the rarer class from which on FT-Transformer is larger."""
 MIN_BATCH_SIZE = 64
 """Rows of an update below which it is slow and gains nothing."""
 MIN_LEARNING_RATE, MAX_LEARNING_RATE = 3e-4, 1e-2
@@ -172,15 +174,17 @@ def ft_transformer(size: DataSize) -> FTTransformerSize:
     """The plan's size on a GPU with a million rows or more; elsewhere a small one, which learns faster and better.
 
     Below a million rows an MLP over all last states learns more than the state of [CLS] alone, and linear tokens more
-    than Fourier tokens of quantile-normal columns. The small one has no layer normalization, which would give the
-    embedding of an id of two rows the length of that of a frequent one: what shrinks embeddings of few rows, small
-    initial values and the L2 penalty, would be undone.
+    than Fourier tokens of quantile-normal columns. The smallest has no layer normalization, which enlarges the small
+    embeddings of ids with few rows, and so undoes what small initial values and the L2 penalty are for. Below 500 rows
+    of the rarer class it has, or it would learn too slowly at the rates that suit so few.
     """
     if size.device == "cuda" and size.n_rows >= 1_000_000:
         return FTTransformerSize(256, 4, 8, "fourier", "cls", (), None, "layer")
-    if size.n_rarer >= FEW_CLICKS:
+    if size.n_rarer >= MANY_CLICKS:
         return FTTransformerSize(32, 2, 4, "linear", "tokens", (128, 64), 0.1, "layer")
-    return FTTransformerSize(16, 1, 2, "linear", "tokens", (64,), 0.1, "none")
+    return FTTransformerSize(
+        16, 1, 2, "linear", "tokens", (64,), 0.1, "none" if size.n_rarer >= ENOUGH_CLICKS else "layer"
+    )
 
 
 @dataclass(frozen=True)

@@ -124,14 +124,15 @@ def test_weight_decay_applies_to_transformer_matrices(small: PreparedDataset, tm
     assert decayed == expected
 
 
-def test_without_norms_a_new_model_is_the_mlp_of_its_tokens(small: PreparedDataset) -> None:
-    """Every branch starts at zero, and takes part after one update."""
+def test_without_norms_a_new_model_is_wide_and_deep(small: PreparedDataset) -> None:
+    """The logit is an MLP and a linear term of the tokens until an update of the branches, which start at zero."""
     split = small.split("full")
     changes = {"norm": "none", "readout": "tokens", "hidden_dims": (6,), "n_layers": 2}
     torch.manual_seed(0)
     model = with_tables(FTTransformer(SMALL.model_copy(update=changes), split.schema)).eval()
     batch = split.batch(np.arange(30), model.sequences)
-    expected = model.head(model.mlp(model.tokens(batch).flatten(1)))
+    tokens = model.tokens(batch).flatten(1)
+    expected = model.head(model.mlp(tokens), tokens)
     assert torch.equal(model(batch), expected)
     assert not any(isinstance(module, nn.LayerNorm) for module in model.modules())
     optimizer = torch.optim.SGD([p for block in model.blocks for p in block.parameters()], lr=1.0)

@@ -115,13 +115,17 @@ def test_few_monitored_clicks_are_waited_for_longer() -> None:
     assert patience == [5, 3, 2]
 
 
-def test_layer_normalization_needs_a_lower_rate() -> None:
-    balanced = DataSize(3_000, 1_500)
+def test_layer_normalization_needs_a_lower_rate_and_a_start_at_zero_a_higher_one() -> None:
+    balanced, few = DataSize(3_000, 1_500), DataSize(1_600, 500)
     rates = [
         resolve(FTTransformerConfig(norm=norm), TrainerConfig(learning_rate=rate), balanced)[1].learning_rate
         for norm, rate in (("none", AUTO), ("layer", AUTO), ("layer", 0.01))
     ]
     assert rates == [0.003, 0.0015, 0.01]
+    none = FTTransformerConfig(norm="none")
+    assert resolve(none, TrainerConfig(), few)[1].learning_rate == 0.003 > defaults.learning_rate(few)
+    smaller = TrainerConfig(batch_size=16)
+    assert resolve(none, smaller, few)[1].learning_rate == defaults.learning_rate(few, 16)
 
 
 def test_rare_values_of_a_small_log_have_ids() -> None:
