@@ -124,15 +124,17 @@ def test_weight_decay_applies_to_transformer_matrices(small: PreparedDataset, tm
     assert decayed == expected
 
 
-def test_without_norms_a_new_model_is_wide_and_deep(small: PreparedDataset) -> None:
+@pytest.mark.parametrize("readout", ["cls", "tokens"])
+def test_without_norms_a_new_model_is_wide_and_deep(small: PreparedDataset, readout: str) -> None:
     """The logit is an MLP and a linear term of the tokens until an update of the branches, which start at zero."""
     split = small.split("full")
-    changes = {"norm": "none", "readout": "tokens", "hidden_dims": (6,), "n_layers": 2}
+    changes = {"norm": "none", "readout": readout, "hidden_dims": (6,), "n_layers": 2}
     torch.manual_seed(0)
     model = with_tables(FTTransformer(SMALL.model_copy(update=changes), split.schema)).eval()
     batch = split.batch(np.arange(30), model.sequences)
-    tokens = model.tokens(batch).flatten(1)
-    expected = model.head(model.mlp(tokens), tokens)
+    tokens = model.tokens(batch)
+    deep, wide = (tokens[:, 0].relu(), tokens[:, 1:]) if readout == "cls" else (tokens.flatten(1), tokens)
+    expected = model.head(model.mlp(deep), wide.flatten(1))
     assert torch.equal(model(batch), expected)
     assert not any(isinstance(module, nn.LayerNorm) for module in model.modules())
     optimizer = torch.optim.SGD([p for block in model.blocks for p in block.parameters()], lr=1.0)
