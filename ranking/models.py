@@ -100,16 +100,17 @@ def resolve(
     model: ModelConfig, trainer: TrainerConfig | GBDTTrainerConfig, size: DataSize
 ) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
-    resolved = trainer.resolved(size)
+    model, resolved = model.resolved(size), trainer.resolved(size)
     if isinstance(model, DeepModelConfig) and isinstance(trainer, TrainerConfig):
         assert isinstance(resolved, TrainerConfig)
         changes: dict[str, Any] = {}
         if trainer.learning_rate == AUTO:
-            changes["learning_rate"] = min(resolved.learning_rate, model.max_learning_rate)
+            rate = min(resolved.learning_rate, model.max_learning_rate)
+            changes["learning_rate"] = max(rate, model.min_learning_rate) if trainer.batch_size == AUTO else rate
         if trainer.epochs == AUTO:
             changes["epochs"] = max(resolved.epochs, model.min_epochs)
         resolved = resolved.model_copy(update=changes)
-    return model.resolved(size), resolved
+    return model, resolved
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
