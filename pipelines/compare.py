@@ -11,67 +11,83 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.common.output import check_file
+from pipelines.parts.comparison import clusters_of, compare_models
 from recsys.errors import InputError
-from recsys.evaluation.comparison import Difference, paired_bootstrap
+from recsys.evaluation.comparison import By, Comparison, Difference
 from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
 from recsys.evaluation.shown import TITLES, format_interval, format_metric, interval_sd, shown_metrics
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import read_metrics
 from recsys.runs.predictions import join_predictions, read_predictions
 from recsys.system.files import write_json
-from recsys.system.progress import console, progress_line
+from recsys.system.progress import console
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Run folders. The first is the baseline of all others.")
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="Run folders. The first is the baseline of all others. Runs of one model that differ in their seed "
+            "are joined by commas: a-0,a-1,a-2.",
+        ),
     ],
+    by: Annotated[
+        By | None,
+        typer.Option(help="What a bootstrap sample draws. Default: user if the data names its users, otherwise row."),
+    ] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Number of bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write the differences to.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to.")] = None,
 ) -> None:
     """Compare finished runs.
 
     Joins rows by id and prints, for each metric, the values of the baseline and
-    of the run, their difference and its 95 % interval.
+    of the run, their difference and its 95 % interval. Of several seeds, a
+    value is the mean, and the interval holds the seeds.
     """
-    if len(runs) < 2:
-        raise InputError(f"compare needs at least two runs, got only {runs[0]}: add another run folder")
-    names = [run.name for run in runs[1:]]
+    if len(models) < 2:
+        raise InputError(f"compare needs at least two runs, got only {models[0]}: add another run folder")
+    folders = [[Path(folder) for folder in model.split(",") if folder] for model in models]
+    paths = [path for seeds in folders for path in seeds]
+    names = [seeds[0].name for seeds in folders[1:]]
     if len(set(names)) < len(names):
         raise InputError("two runs have the same name: rename a folder, because differences are listed by name")
+    if len({path.resolve() for seeds in folders[1:] for path in seeds}) < len(paths) - len(folders[0]):
+        raise InputError("a run is named twice: name each seed's run once")
     if out is not None:
         check_file(out)
-    baseline, *candidates = join_predictions([read_predictions(run) for run in runs])
-    console.print(f"{len(baseline.label):,} shared rows, {int(baseline.label.sum()):,} positives")
-    shown = shown_metrics(name for run in runs for name in read_metrics(run).named_metrics)
-    differences: dict[str, dict[str, Difference]] = {}
-    for run in candidates:
-        with progress_line(f"bootstrap {run.name}", replicates, unit="replicates") as line:
-            differences[run.name] = paired_bootstrap(
-                baseline.label,
-                baseline.logits,
-                run.logits,
-                replicates,
-                seed=seed,
-                on_replicate=lambda: line.advance(1),
-                weight=baseline.weight,
-            )
-        print_differences(differences[run.name], f"{run.name} vs. {baseline.name} (baseline)", shown)
+    runs = iter(join_predictions([read_predictions(path) for path in paths]))
+    baseline, *candidates = [[next(runs) for _ in seeds] for seeds in folders]
+    rows = baseline[0]
+    clusters_of(rows, by)
+    shown = shown_metrics(name for path in paths for name in read_metrics(path).named_metrics)
+    comparisons: dict[str, Comparison] = {}
+    for seeds in candidates:
+        name, logits = seeds[0].name, ([run.logits for run in baseline], [run.logits for run in seeds])
+        comparison = compare_models(rows, *logits, f"bootstrap {name}", replicates, seed, by)
+        if not comparisons:
+            console.print(f"shared: {comparison.counts}")
+        comparisons[name] = comparison
+        print_differences(comparison.differences, f"{name} vs. {rows.name} (baseline)", shown, comparison.by)
+        console.print(comparison.scope)
+        if comparison.note:
+            console.print(comparison.note)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(
-            out, {name: {key: d.model_dump() for key, d in values.items()} for name, values in differences.items()}
-        )
+        write_json(out, {name: comparison.model_dump(mode="json") for name, comparison in comparisons.items()})
 
 
-def print_differences(differences: dict[str, Difference], title: str, shown: Sequence[MetricName]) -> None:
+def print_differences(
+    differences: dict[str, Difference], title: str, shown: Sequence[MetricName], by: By = "row"
+) -> None:
     """Prints the differences of two runs, colored if the interval excludes zero: green is better, red is worse.
 
     Args:
         differences: by metric.
         title: the title of the table.
         shown: the metrics to print; those without a difference are left out.
+        by: what the intervals draw.
     """
     rows = []
     for name in shown:
@@ -84,7 +100,8 @@ def print_differences(differences: dict[str, Difference], title: str, shown: Seq
         values = (format_metric(d.first, sd), format_metric(d.second, sd), format_metric(d.difference, sd, "+"))
         style = "green" if is_better else "red" if is_worse else None
         rows.append(TextRow((TITLES[name], *values, format_interval(d.low, d.high)), style))
-    console.print(text_table(title, ("metric", "baseline", "run", "difference", "95 % interval"), rows))
+    columns = ("metric", "baseline", "run", "difference", f"95 % interval, by {by}")
+    console.print(text_table(title, columns, rows))
 
 
 if __name__ == "__main__":

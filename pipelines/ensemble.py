@@ -8,6 +8,7 @@ Shapes: N rows of a data set, M models of an ensemble (its members).
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,16 +18,18 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.compare import print_differences
+from pipelines.parts.comparison import compare_models
+from ranking.scoring import read_calibration
 from recsys.errors import InputError
-from recsys.evaluation.comparison import paired_bootstrap
-from recsys.evaluation.cross_fitting import can_cross_fit
+from recsys.evaluation.calibration.gain import CalibrationLoss, loss_of
 from recsys.evaluation.logits import LogitLink
-from recsys.evaluation.metrics import MetricName, measure
+from recsys.evaluation.metrics import NEEDS_USERS, MetricName, measure
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, titles
-from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
+from recsys.evaluation.stack_choice import Member, cross_fit_ensemble, cross_fit_members, fit_stack_to_all
+from recsys.evaluation.stack_fitting import fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, StackMethod
 from recsys.report.tables import TextRow, text_table
-from recsys.runs.calibration import calibrate_run, print_calibration
+from recsys.runs.calibration import calibrate_run, keep_calibrated, print_calibration
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import OOF_FILE, STACK_FILE
 from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary, read_metrics
@@ -94,6 +97,11 @@ def build_ensemble(
     runs = join_predictions([read_predictions(path) for path in paths])
     named = [name for path in paths for name in read_metrics(path).named_metrics]
     metric = metric or named[0]
+    if metric in NEEDS_USERS and runs[0].predictions.user is None:
+        raise InputError(
+            f"--metric {metric} needs users, but oof.csv of {paths[0]} has no column user: name schema.user in the "
+            "config, prepare and rank again, or pass another --metric"
+        )
     config = {
         "model": {"name": "ensemble", "method": method, "metric": metric},
         "members": {path.name: fingerprint(path) for path in paths},
@@ -122,71 +130,99 @@ def stack_members(
     seed: int,
 ) -> None:
     """Fits and evaluates an ensemble, and writes its run folder; `named[0]` is the metric to choose by."""
-    metric = named[0]
+    metric, loss = named[0], loss_of(named[0])
     first, names = runs[0], [run.name for run in runs]
-    label, fold, natural_NM, weight = first.label, first.fold, natural_logits(runs), first.weight
-    fit_weight = first.predictions.weight_in_full_log
-    can_fit = can_cross_fit(label, fold, weight)
-    if not can_fit and method not in (None, "logit_mean"):
-        folds = ", ".join(repr(str(name)) for name in np.unique(fold))
+    members = [read_member(folder, run, first.fold, loss) for folder, run in zip(folders, runs, strict=True)]
+    rows = members[0].rows
+    if not rows.can_cross_fit and method not in (None, "logit_mean"):
+        folds = ", ".join(repr(str(name)) for name in np.unique(rows.fold))
         raise InputError(
             f"--method {method} is fitted on other folds, but these runs have only {folds} and no rows of both classes "
             "outside one of them: pass --method logit_mean, or runs with several folds"
         )
-    methods: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS if can_fit else ("logit_mean",)
-
     member_metrics = {run.name: run.predictions.measure() for run in runs}
-    with progress_line("stacking fits", len(methods) + len(names), unit="fits") as line:
-        stacked_logits, method_metrics, metrics_without = {}, {}, {}
-        for name in methods:
-            natural = cross_fit_stack(name, names, natural_NM, label, fold, fit_weight)
-            stacked_logits[name] = first.logits.with_natural(natural)
-            method_metrics[name] = measure(label, stacked_logits[name], weight)
-            line.advance(1)
-        chosen = max(methods, key=lambda name: method_metrics[name].signed(metric))
-        for index, member in enumerate(names):
-            remaining = [name for name in names if name != member]
-            members_NM = np.delete(natural_NM, index, axis=1)
-            natural = cross_fit_stack(chosen, remaining, members_NM, label, fold, fit_weight)
-            metrics_without[member] = measure(label, first.logits.with_natural(natural), weight)
-            line.advance(1)
-    best = max(runs, key=lambda run: member_metrics[run.name].signed(metric))
-    with progress_line("bootstrap of the gain", replicates, unit="replicates") as line:
-        gain = paired_bootstrap(
-            label,
-            best.logits,
-            stacked_logits[chosen],
-            replicates,
-            seed=seed,
-            on_replicate=lambda: line.advance(1),
-            weight=weight,
-        )
-
-    predictions = by_fold(label, fold, stacked_logits[chosen], weight)
-    stack = fit_stack(chosen, names, natural_NM, label, fit_weight)
+    if rows.can_cross_fit:
+        methods: tuple[StackMethod, ...] = (method,) if method else STACK_METHODS
+        n_folds = len(np.unique(rows.fold))
+        with progress_line("stacking fits", n_folds**2 + n_folds * len(names), unit="folds") as line:
+            stacked = cross_fit_ensemble(members, methods, metric, loss, lambda: line.advance(1))
+            chosen, method_by_fold = stacked.method, stacked.method_by_fold
+            metrics_of_method = {name: rows.measure(natural) for name, natural in stacked.by_method.items()}
+            without = {
+                member.name: cross_fit_members(
+                    [other for other in members if other is not member], (chosen,), on_fold=lambda: line.advance(1)
+                )[chosen]
+                for member in members
+            }
+        raw = by_fold(as_predictions(first, stacked.raw))
+        calibrated = stacked.calibrated.take(np.concatenate([fold.row for fold in raw]))
+        calibration = keep_calibrated(run, raw, calibrated, loss)
+        stack = fit_stack_to_all(members, chosen)
+    else:
+        natural_NM = natural_logits(runs)
+        chosen, method_by_fold = "logit_mean", {}
+        raw = by_fold(as_predictions(first, natural_NM.mean(axis=1)))
+        metrics_of_method = {chosen: join(raw).measure()}
+        without = {name: np.delete(natural_NM, index, axis=1).mean(axis=1) for index, name in enumerate(names)}
+        calibration = calibrate_run(run, raw, loss)
+        stack = fit_stack(chosen, names, natural_NM, rows.label).model_copy(update={"is_on_calibrated": True})
+    predictions = calibration.reported
+    joined, best = join(predictions), max(runs, key=lambda run: member_metrics[run.name].signed(metric))
+    best_predictions = best.predictions.take(joined.row)
+    joined_rows = RunPredictions(first.row_id.take(pa.array(joined.row)), joined)
+    gain = compare_models(
+        joined_rows, best_predictions.logits, joined.logits, "bootstrap of the gain", replicates, seed
+    )
     fold_metrics = {scored.name: scored.measure() for scored in predictions}
     metrics = EnsembleMetrics(
-        overall=method_metrics[chosen],
+        overall=joined.measure(),
+        raw=measure(joined.label, joined.raw, joined.weight, joined.user),
         folds=fold_metrics,
         spread=spread(list(fold_metrics.values())),
         segments={},
         train=stack_summary(predictions),
         named_metrics=named,
-        calibration=calibrate_run(run, predictions),
+        calibration=calibration.summary,
         member_folders={path.name: str(path.resolve()) for path in folders},
         method=chosen,
+        method_by_fold=method_by_fold,
         members=member_metrics,
-        methods=method_metrics,
-        without=metrics_without,
+        methods=metrics_of_method,
+        without={name: rows.measure(natural) for name, natural in without.items()},
         weights=dict(zip(names, stack.weights, strict=True)) if chosen != "rank_mean" else None,
-        gain=Gain(over=best.name, differences=gain),
+        gain=Gain(over=best.name, differences=gain.differences, by=gain.by, n_clusters=gain.n_clusters, note=gain.note),
     )
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
+    run.finish(metrics, predictions, joined_rows.row_id)
+
+
+def read_member(folder: Path, run: RunPredictions, fold: np.ndarray, loss: CalibrationLoss) -> Member:
+    """A finished run as a member of an ensemble.
+
+    Args:
+        folder: the run folder.
+        run: its predictions of the rows that the members share.
+        fold: [N] the folds of the ensemble.
+        loss: what a kind of calibration is chosen by where the run's choice was made on other folds.
+    """
+    calibration = read_metrics(folder).calibration
+    return Member(
+        name=run.name,
+        rows=replace(run.predictions.held_out, fold=fold),
+        calibrator=read_calibration(folder).calibrator,
+        kind_by_fold=calibration.by_fold if calibration is not None and np.array_equal(run.fold, fold) else {},
+        loss=loss,
+    )
+
+
+def as_predictions(first: RunPredictions, natural: np.ndarray) -> Predictions:
+    """The [N] natural logits of an ensemble as predictions of the rows of its first member."""
+    predictions = replace(first.predictions, raw_by_seed=natural[:, None], row=np.arange(len(natural)))
+    return predictions.calibrated(natural[:, None])
 
 
 def natural_logits(runs: Sequence[RunPredictions]) -> np.ndarray:
-    """[N, M] natural logits of joined runs."""
+    """[N, M] reported natural logits of joined runs."""
     return np.stack([run.logits.natural for run in runs], axis=1)
 
 
@@ -210,14 +246,21 @@ def print_ensemble(metrics: EnsembleMetrics) -> None:
         rows.append(TextRow(cells, ends_section=len(rows) == len(metrics.members) - 1))
     for method, figures in metrics.methods.items():
         cells = (method, *format_metrics(figures, metrics.shown, metrics.sd), "", "")
-        rows.append(TextRow(cells, "bold" if method == metrics.method else None))
+        rows.append(TextRow(cells))
+    reported = format_metrics(metrics.overall, metrics.shown, metrics.sd)
+    rows.append(TextRow(("reported", *reported, "", ""), "bold"))
     columns = ("member / method", *titles(metrics.shown), "weight", f"{TITLES[metric]} without member")
     title = "members and stacking methods; each fold is evaluated with a stack fitted to the other folds"
+    others = {fold: name for fold, name in metrics.method_by_fold.items() if name != metrics.method}
+    folds = "".join(f", {name} for fold {fold}" for fold, name in others.items())
     console.print(text_table(title, columns, rows))
+    console.print(f"reported: {metrics.method}{folds}, as chosen on the other folds, then calibrated")
     for note in weight_notes(metrics):
         console.print(note)
-    title = f"{metrics.method} vs. {metrics.gain.over} (baseline)"
-    print_differences(metrics.gain.differences, title, metrics.shown)
+    title = f"ensemble vs. {metrics.gain.over} (baseline)"
+    print_differences(metrics.gain.differences, title, metrics.shown, metrics.gain.by)
+    if metrics.gain.note:
+        console.print(metrics.gain.note)
 
 
 def fingerprint(run: Path) -> str:

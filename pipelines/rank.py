@@ -14,9 +14,10 @@ import typer
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
-from pipelines.parts.fits import fit_split, share_tree_count
+from pipelines.parts.fits import fit_split, fits_of
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
+from pipelines.parts.tree_counts import share_tree_count
 from ranking.baselines import measure_baselines
 from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names
@@ -24,13 +25,15 @@ from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
 from recsys.errors import InputError
+from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
-from recsys.runs.predictions import join
+from recsys.runs.predictions import join, join_seeds
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
@@ -97,6 +100,7 @@ def rank(
     with world.main_first():
         dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
     splits = choose_splits(dataset, folds, settings.run.splits)
+    warn_of_leaks(dataset, splits)
     if score_feature is None and settings.run.score_feature is not None:
         score_feature = Path(settings.run.score_feature.run)
         if not score_feature.is_dir():
@@ -113,7 +117,8 @@ def rank(
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
         data_name = f"{dataset.name} ({dataset.folder})"
-        console.print(f"{settings.model.name} on {data_name}, splits: {', '.join(splits)}")
+        seeds = f"{settings.trainer.seeds} seeds x " if settings.trainer.seeds > 1 else ""
+        console.print(f"{settings.model.name} on {data_name}, {seeds}splits: {', '.join(splits)}")
         console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
         with run.removed_if_refused():
             execute(run, settings, dataset, splits, world)
@@ -153,6 +158,14 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
     return list(dict.fromkeys(chosen))
 
 
+def warn_of_leaks(dataset: PreparedDataset, splits: Sequence[str]) -> None:
+    """Prints a warning if models of folds are fitted to labels of their evaluation rows."""
+    manifest = dataset.manifest
+    warning = warning_of_label_histories(manifest.schema_, manifest.has_folds_by_user)
+    if warning is not None and any(name.startswith(FOLD) for name in splits):
+        console.print(f"warning: {warning}", style="bold yellow")
+
+
 def describe(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> Values:
     """The resolved config of the run folder, which `--config` accepts."""
     return {
@@ -184,37 +197,51 @@ def execute(
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
 ) -> None:
-    """Fits a model to each split and writes the run folder.
+    """Fits a model to each split with each seed, and writes the run folder.
 
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
     """
-    stopping, seed = settings.trainer.early_stopping, settings.trainer.seed
-    for name in splits if len(splits) > 1 else ():  # the fit itself checks a single split
-        split = dataset.split(name, settings.features)
-        split_monitored_rows(split, split.validation_rows, stopping, seed)
-    for name in splits:
-        if world.broadcast(run.has_fit(name)):
-            console.print(f"{name}  is already trained")
-            ResumePoint(run.weights(name), world).clear()
+    # folds are calibrated on each other, any other fit on the rows that its early stopping monitored
+    is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
+    fits = fits_of(settings, splits)
+    for fit in fits if len(fits) > 1 else ():  # the fit itself checks a single one
+        split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
+        split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
+    for fit in fits:
+        if world.broadcast(run.has_fit(fit.name)):
+            console.print(f"{fit.name}  is already trained")
+            ResumePoint(run.weights(fit.name), world).clear()
         else:
-            fit_split(run, settings, dataset.split(name, settings.features), world, on_epoch, len(splits) == 1)
+            split = dataset.split(fit.split, settings.features)
+            fit_split(run, settings, split, world, on_epoch, not is_cross_fitted, fit)
     if not world.is_main:
         return
     if isinstance(settings.model, GBDTConfig):
         share_tree_count(run, settings, dataset, splits, world)
 
-    summaries = {name: run.load_summary(name, FitSummary) for name in splits}
-    predictions = [fold for name in splits for fold in run.load_predictions(name)]
+    summaries = {fit.name: run.load_summary(fit.name, FitSummary) for fit in fits}
+    names = {split: [fit.name for fit in fits if fit.split == split] for split in splits}
+    predictions = [
+        join_seeds(seeds)
+        for split in splits
+        for seeds in zip(*(run.load_predictions(name) for name in names[split]), strict=True)
+    ]
     reported = predictions[-1:] if splits == [FULL] else predictions
     unreported = predictions[: len(predictions) - len(reported)]
     fitted = [dataset.split(name, settings.features) for name in splits]
-    calibration = calibrate_run(run, reported) if len(splits) > 1 else calibrate_on_monitored(run, reported, splits[0])
-    metrics = summarize(reported, unreported, dataset, train_summary(summaries, world)).model_copy(
+    loss = loss_of(settings.named_metrics[0])
+    calibration = (
+        calibrate_run(run, reported, loss) if is_cross_fitted else calibrate_on_monitored(run, names, reported, loss)
+    )
+    reported = calibration.reported
+    monitored = calibration.monitored
+    others = [monitored if monitored is not None and part.name == monitored.name else part for part in unreported]
+    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
             "named_metrics": settings.named_metrics,
-            "calibration": calibration,
+            "calibration": calibration.summary,
             "baselines": measure_baselines(fitted, reported),
         }
     )

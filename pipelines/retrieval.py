@@ -29,7 +29,7 @@ from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from retrieval.candidates import CANDIDATES_FILE, RANKS_FILE, write_candidates, write_ranks
 from retrieval.catalog import build_catalog
-from retrieval.evaluation.baselines import Popularity, Random
+from retrieval.evaluation.baselines import Random, popularity_baselines
 from retrieval.evaluation.history_baselines import Histories, WithoutSeen, history_baselines, item_histories
 from retrieval.evaluation.plots import plot_recall, plot_segments
 from retrieval.evaluation.ranks import N_HEAD, Scores, ks_within, rank_all
@@ -181,17 +181,11 @@ def execute(
     target = catalog.entries(split, requests.numbers())
     scores: dict[str, Scores] = {
         "two_tower": InnerProducts(query_BD, item_ID),
-        "popularity": Popularity(catalog.n_impressions),
         "random": Random(len(catalog), config.trainer.seed),
+        **popularity_baselines(catalog, config.positives == "clicked", config.half_life_days),
     }
     if (truth := true_preferences(dataset, requests, catalog)) is not None:
         scores["truth"] = truth
-    if config.half_life_days is not None:
-        scores["recent"] = Popularity(catalog.recent)
-    elif catalog.trending is not None:
-        scores["recent"] = Popularity(catalog.trending)
-    if config.positives == "clicked":
-        scores["popular_positives"] = Popularity(catalog.n_positives)
     histories = Histories(split, catalog) if item_histories(split.schema) else None
     if histories is not None:
         fit_positives = positives_among(split, split.fit_rows, config.positives)
@@ -212,6 +206,7 @@ def execute(
         target,
         dataset.segments(requests.numbers()),
         len(catalog),
+        dataset.store.users(requests.numbers()),
         reranked=reranked,
         index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),

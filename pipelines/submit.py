@@ -81,6 +81,11 @@ def submit(
         truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))
     keep_freed_memory()
     scorer = load_scorer(run, run_data, dataset, join_world())
+    if test and scorer.reads_retrieval_score:
+        raise InputError(
+            f"{run} reads the scores of a retrieval run, which only the test rows of {dataset.folder} have: leave out "
+            "--test, or submit a run without them"
+        )
 
     partial = out.with_name(out.name + ".partial")
     with new_folder(out.parent), held(out), removed_if_refused(partial):

@@ -19,11 +19,12 @@ from pipelines.common.config import load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
-from pipelines.rank import RUNS, choose_splits, describe, execute
+from pipelines.rank import RUNS, choose_splits, describe, execute, warn_of_leaks
 from ranking.models import model_names
 from recsys.data.dataset import PreparedDataset
+from recsys.data.groups import TUNING
 from recsys.errors import InputError
-from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, MetricName
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, LOWER_IS_BETTER, METRIC_NAMES, NEEDS_USERS, MetricName
 from recsys.evaluation.shown import TITLES, format_metric, shown_metrics, titles
 from recsys.report.plots import plot_sweep
 from recsys.report.tables import TextRow, text_table
@@ -51,7 +52,13 @@ def sweep(
     config: ConfigOption = None,
     data: Annotated[Path | None, typer.Option(help="Data of the trials, as in pipelines.rank.")] = None,
     out: Annotated[Path | None, typer.Option(help="Sweep folder to write. Default: runs/sweep-DATA-MODEL.")] = None,
-    folds: Annotated[str | None, typer.Option(help="Folds of each trial, as in pipelines.rank.")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="Folds of each trial, as in pipelines.rank. Default: tuning if the data has a tuning part, so that "
+            "the choice sees no row that runs report, else as in pipelines.rank."
+        ),
+    ] = None,
     metric: Annotated[
         MetricName | None, typer.Option(help="Metric that ranks the trials. Default: that of the config.")
     ] = None,
@@ -79,7 +86,8 @@ def sweep(
     first = load_rank_config(config, model, space.overrides(next(space.grid())))
     dataset = find_prepared(first.data, data or recorded_data(first.run), first.sections)
     folder = out or RUNS / f"sweep-{dataset.name}-{model}"
-    splits = choose_splits(dataset, folds)
+    splits = choose_splits(dataset, folds or (TUNING if TUNING in dataset.split_names else None))
+    warn_of_leaks(dataset, splits)
     with removed_if_refused(folder, lambda: has_trials(folder)):
         run_sweep(model, settings, config, dataset, splits, folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")
@@ -128,15 +136,32 @@ def run_sweep(
     finished = report(study, metric, shown_metrics((metric, *named)), folder)
     if not finished:
         raise InputError(f"{folder}: every trial was pruned: search other values, with another --out")
+    console.print(note_on_choice(splits, len(finished), metric))
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], TITLES[metric], folder / "sweep.png")
+
+
+def note_on_choice(splits: Sequence[str], n_trials: int, metric: MetricName) -> str:
+    """What the choice of the best of some trials, by a metric on splits, does to its figure, and how to avoid it."""
+    if list(splits) == [TUNING]:
+        return (
+            "the trials are compared on the tuning part, whose rows no other split evaluates: pipelines.rank with the "
+            "best settings, with --folds all or forward, gives figures that the choice does not flatter"
+        )
+    return (
+        f"the {TITLES[metric]} of the best trial is optimistic: it was chosen among {n_trials} on the rows that it is "
+        f"reported for ({', '.join(splits)}). Without this: prepare with prepare.folds.tuning_share=0.1, sweep with "
+        "--folds tuning, and measure the best settings with pipelines.rank on other folds"
+    )
 
 
 def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: MetricName) -> None:
     """Checks that the evaluation rows define the metric that ranks the trials, before the first trial.
 
     Raises:
-        InputError: when they have no rows, or rows of one class.
+        InputError: when they have no rows, rows of one class, or no users.
     """
+    if metric in NEEDS_USERS and dataset.manifest.schema_.user is None:
+        raise InputError(f"--metric {metric} needs users: name schema.user in the config, or pass another --metric")
     n_rows = n_positive = 0
     for name in splits:
         rows = next(reversed(dataset.split(name).evaluation_rows.values()), None)
@@ -246,11 +271,9 @@ def run_trial(
 
 def report(study: optuna.Study, metric: MetricName, shown: Sequence[MetricName], folder: Path) -> list[FrozenTrial]:
     """Prints the trials, best first, writes sweep.json, and returns the completed trials."""
-    lower_is_better = metric in LOWER_IS_BETTER
+    sign = 1 if metric in LOWER_IS_BETTER else -1
     finished = study.get_trials(states=(TrialState.COMPLETE,))
-    finished.sort(
-        key=lambda trial: (trial.value if lower_is_better else -trial.value) if trial.value is not None else 0.0
-    )
+    finished.sort(key=lambda trial: sign * (trial.value or 0.0))
     rows = []
     for trial in finished:
         figures = [format_metric(trial.user_attrs["metrics"][name]) for name in shown]

@@ -75,6 +75,6 @@ def measure_baselines(splits: Sequence[Split], reported: Sequence[Predictions]) 
             natural[LOGISTIC].append(LogisticBaseline(split).logits(ListedRows(predictions.row)))
     joined = join(reported)
     return {
-        name: measure(joined.label, joined.logits.with_natural(np.concatenate(logits)), joined.weight)
+        name: measure(joined.label, joined.logits.with_natural(np.concatenate(logits)), joined.weight, joined.user)
         for name, logits in natural.items()
     }

@@ -6,8 +6,10 @@ Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, N numer
 D width of a token, X width of the readout.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -36,7 +38,6 @@ from recsys.schema.resolved import Schema
 class FTTransformerConfig(DeepModelConfig):
     """Hyperparameters of FT-Transformer."""
 
-    max_learning_rate: ClassVar[float] = 0.0015
     min_epochs: ClassVar[int] = 8
 
     name: Literal["ft_transformer"] = "ft_transformer"
@@ -55,6 +56,10 @@ class FTTransformerConfig(DeepModelConfig):
     n_frequencies: int = Field(default=16, ge=1)
     frequency_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the normal distribution of the initial Fourier frequencies."""
+    norm: Auto[Literal["layer", "none"]] = AUTO
+    """layer: layer normalization before attention, feed-forward layer and readout, as in the paper, and where d_model
+    is set; none: no normalization, each branch of a layer starts at zero, and the logit has a linear term of the
+    tokens."""
     token_batch_norm: bool = False
     """Batch normalization of each unit of each token, before the first layer."""
     embedding_init_std: Auto[Annotated[float, Field(gt=0)] | None] = AUTO
@@ -77,6 +82,24 @@ class FTTransformerConfig(DeepModelConfig):
         if AUTO not in (self.d_model, self.n_heads) and self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model, got {self.n_heads} and {self.d_model}")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_norm(cls, values: Any) -> Any:
+        """The norm of a d_model that is set: `auto` chooses both, or neither; earlier versions had no other norm."""
+        if isinstance(values, Mapping) and values.get("d_model", AUTO) != AUTO and values.get("norm", AUTO) == AUTO:
+            return {**values, "norm": "layer"}
+        return values
+
+    @property
+    def max_learning_rate(self) -> float:
+        """Upper bound of the default learning rate: normalization enlarges the gradients of small embeddings."""
+        return math.inf if self.norm == "none" else 0.0015
+
+    @property
+    def min_learning_rate(self) -> float:
+        """Lower bound: with the rate of few clicks, a model whose branches start at zero is still near its start."""
+        return 0.003 if self.norm == "none" else 0.0
 
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
@@ -134,6 +157,9 @@ class FourierTokens(nn.Module):
 class Block(nn.Module):
     """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
+    NOTE[DIFF]: norm=none replaces norm(x) by x, and the last map of each branch starts at zero, as in Zhang, Dauphin
+    and Ma, "Fixup initialization", ICLR 2019 (arXiv 1901.09321).
+
     Args:
         config: hyperparameters.
         stochastic_depth: probability that a row skips a branch.
@@ -144,12 +170,15 @@ class Block(nn.Module):
         super().__init__()
         width, d_ffn = config.d_model, max(1, round(config.ffn_factor * config.d_model))
         self.n_heads, self.attention_dropout = config.n_heads, Dropout(config.attention_dropout)
-        self.attention_norm = nn.Identity() if is_first else nn.LayerNorm(width)
+        self.attention_norm = nn.Identity() if is_first else _norm(config)
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
-        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn_norm = _norm(config)
         self.ffn_in, self.ffn_out = Linear(width, 2 * d_ffn), Linear(d_ffn, width)
         self.dropout, self.skip = Dropout(config.ffn_dropout), StochasticDepth(stochastic_depth)
+        if config.norm == "none":
+            for parameter in (*self.out.parameters(), *self.ffn_out.parameters()):
+                nn.init.zeros_(parameter)
 
     def forward(self, x_BFD: Tensor, n_queries: int | None = None) -> Tensor:
         """Returns the [B, Q, D] states of the first `n_queries` of [B, F, D] tokens, or of all tokens for None.
@@ -191,7 +220,8 @@ class FTTransformer(nn.Module):
     """Computes a logit from a Transformer over one token per categorical feature, pooled sequence and dense column.
 
     readout=cls: logit = w^T mlp(ReLU(norm(last state of [CLS]))), the paper's readout. readout=tokens: the MLP reads
-    the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9).
+    the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9). norm=none adds
+    v^T [all tokens], as in Wide & Deep (Cheng et al., DLRS 2016, equation 3).
 
     Args:
         config: hyperparameters.
@@ -219,21 +249,23 @@ class FTTransformer(nn.Module):
         self.cls = _Bias(1, width) if config.readout == "cls" else None
         depths = [config.stochastic_depth * (number + 1) / config.n_layers for number in range(config.n_layers)]
         self.blocks = nn.ModuleList(Block(config, depth, number == 0) for number, depth in enumerate(depths))
-        self.norm = nn.LayerNorm(width)
+        self.norm = _norm(config)
         d_readout = width if self.cls else n_tokens * width
         self.mlp = MLP(d_readout, config.hidden_dims, config.dropout, config.batch_norm)
-        self.head = LogitHead(self.mlp.d_out)
+        self.has_linear_term = config.norm == "none"
+        self.head = LogitHead(self.mlp.d_out, *([n_tokens * width] if self.has_linear_term else []))
         self._checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
         x_BFD = self.tokens(batch)
+        token_BFD = x_BFD if self.cls is None else x_BFD[:, 1:]
         for block in self.blocks[:-1]:
             x_BFD = checkpointed(block, x_BFD, is_on=self._checkpointing)
         n_queries = 1 if self.cls else None
         state_BQD = self.norm(checkpointed(self.blocks[-1], x_BFD, n_queries, is_on=self._checkpointing))
         readout_BX = functional.relu(state_BQD[:, 0]) if self.cls else state_BQD.flatten(1)
-        return self.head(self.mlp(readout_BX))
+        return self.head(self.mlp(readout_BX), *([token_BFD.flatten(1)] if self.has_linear_term else []))
 
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
@@ -247,6 +279,10 @@ class FTTransformer(nn.Module):
         if self.cls is None:
             return x_BFD
         return torch.cat([self.cls.value.to(x_BFD.dtype).expand(len(batch), 1, -1), x_BFD], dim=1)
+
+
+def _norm(config: FTTransformerConfig) -> nn.Module:
+    return nn.Identity() if config.norm == "none" else nn.LayerNorm(config.d_model)
 
 
 class _Bias(nn.Module):

@@ -8,7 +8,15 @@ from pydantic import ConfigDict, Field
 from recsys import defaults
 from recsys.config import StrictModel
 from recsys.defaults import AUTO, Auto, DataSize, filled
-from recsys.training.config import UNSEEN_SHARE, EarlyStopping, LossConfig, PositiveFloat, PositiveInt, UnseenShare
+from recsys.training.config import (
+    UNSEEN_SHARE,
+    EarlyStopping,
+    LossConfig,
+    PositiveFloat,
+    PositiveInt,
+    Seeds,
+    UnseenShare,
+)
 
 
 class GBDTConfig(StrictModel):
@@ -42,7 +50,9 @@ class GBDTConfig(StrictModel):
 class GBDTTrainerConfig(StrictModel):
     """Training settings of the trees; they have the same meaning as for deep models."""
 
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1001)
+    seeds: Seeds = 1
+    """Fits of each split, with the seeds `seed`, `seed` + 1, ...; predictions are the means of their logits."""
     loss: LossConfig = LossConfig()
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null grows all `n_trees`. Its patience counts passes over the rows, which trees do not make: see

@@ -32,12 +32,20 @@ class DeepModelConfig(StrictModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    max_learning_rate: ClassVar[float] = math.inf
-    """Bound of the default learning rate for this kind of model."""
     min_epochs: ClassVar[int] = 1
-    """The same of the default number of epochs."""
+    """Bound of the default number of epochs for this kind of model."""
 
     name: str
+
+    @property
+    def max_learning_rate(self) -> float:
+        """Upper bound of the default learning rate for a model with these settings."""
+        return math.inf
+
+    @property
+    def min_learning_rate(self) -> float:
+        """Lower bound of the default learning rate for batches of the default size."""
+        return 0.0
 
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size; the base class has none."""

@@ -100,16 +100,17 @@ def resolve(
     model: ModelConfig, trainer: TrainerConfig | GBDTTrainerConfig, size: DataSize
 ) -> tuple[ModelConfig, TrainerConfig | GBDTTrainerConfig]:
     """Replaces the settings of a model and its training that are `auto` by those for data of this size."""
-    resolved = trainer.resolved(size)
+    model, resolved = model.resolved(size), trainer.resolved(size)
     if isinstance(model, DeepModelConfig) and isinstance(trainer, TrainerConfig):
         assert isinstance(resolved, TrainerConfig)
         changes: dict[str, Any] = {}
         if trainer.learning_rate == AUTO:
-            changes["learning_rate"] = min(resolved.learning_rate, model.max_learning_rate)
+            rate = min(resolved.learning_rate, model.max_learning_rate)
+            changes["learning_rate"] = max(rate, model.min_learning_rate) if trainer.batch_size == AUTO else rate
         if trainer.epochs == AUTO:
             changes["epochs"] = max(resolved.epochs, model.min_epochs)
         resolved = resolved.model_copy(update=changes)
-    return model.resolved(size), resolved
+    return model, resolved
 
 
 def build_model(config: DeepModelConfig, schema: Schema) -> nn.Module:
@@ -125,21 +126,25 @@ def build_trainer(
     weights: Path,
     log: Log,
     world: World,
+    name: str | None = None,
 ) -> Trainer | GBDTTrainer:
     """Builds the trainer that fits a model, deep or GBDT, with initial weights to a split.
+
+    The name is shown on progress lines; None takes that of the split.
 
     Raises:
         InputError: when several processes train a GBDT.
     """
     config, trainer = resolve(config, trainer, split.size(world.device.type))
+    name = split.name if name is None else name
     if isinstance(config, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
         if world.size > 1:
             raise InputError(
                 f"gbdt grows its trees in one process, on all cores, got {world.size}: start it without torchrun"
             )
-        return GBDTTrainer(config, split, monitor, trainer, weights, log, split.name)
+        return GBDTTrainer(config, split, monitor, trainer, weights, log, name)
     assert isinstance(trainer, TrainerConfig)
     torch.manual_seed(trainer.seed)
     with explained_out_of_memory("the model does not fit in memory: lower the sizes in the section model"):
-        return Trainer(build_model(config, split.schema), split, monitor, trainer, weights, log, world, split.name)
+        return Trainer(build_model(config, split.schema), split, monitor, trainer, weights, log, world, name)

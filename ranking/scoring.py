@@ -1,5 +1,6 @@
-"""Scores new rows with a finished run: averages its fold models or stacks its members, then calibrates."""
+"""Scores new rows with a finished run: averages its calibrated fold models, or stacks its members and calibrates."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,16 +19,17 @@ from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows
 from recsys.data.split import Split
-from recsys.data.store import EncodedRows, RowStore
+from recsys.data.store import EncodedRows, ExtraColumn, RowStore
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
-from recsys.evaluation.calibration import Calibrator
+from recsys.evaluation.calibration.calibrator import Calibrator, RunCalibration
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.stacking import Stack
 from recsys.nn.precision import Precision
-from recsys.runs.config import read_run_config
-from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE
+from recsys.runs.config import RunSection, read_run_config
+from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE, fit_name
 from recsys.runs.metrics import read_metrics
+from recsys.runs.score_feature import with_scores
 from recsys.system.files import is_done, read_json
 from recsys.system.seal import verify
 from recsys.system.threads import in_threads, n_cores
@@ -46,6 +48,8 @@ class Scorer(Protocol):
     """ln (N_neg / N_pos) of the training rows, the class-balanced logit minus the natural logit."""
     categorical: frozenset[str]
     """The categorical features of its models."""
+    reads_retrieval_score: bool
+    """Whether a model reads the score of a retrieval run, which only rows of the prepared data set have."""
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
@@ -92,55 +96,77 @@ class _TreeFit:
 
 
 class RunScorer:
-    """Averages the natural logits of the models of a finished `pipelines.rank` run, then calibrates.
+    """Calibrates the natural logits of each model of a finished `pipelines.rank` run, then averages them.
 
     Args:
         run: the run folder.
         dataset: the data set that the run was trained on.
         world: the processes.
-        is_calibrated: whether to apply the run's calibration.
+        calibration: the calibrators of the models; None takes the run's own.
 
     Raises:
         InputError: when the run was trained on another data set, or one of its files is damaged.
     """
 
-    def __init__(self, run: Path, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> None:
+    def __init__(
+        self, run: Path, dataset: PreparedDataset, world: World, calibration: RunCalibration | None = None
+    ) -> None:
         config = read_run_config(run)
         if config.run.data is None or config.run.data.fingerprint != dataset.manifest.fingerprint:
             raise InputError(f"{run} was not trained on {dataset.folder}: pass the data set of the run with --data")
-        if config.run.score_feature is not None:
-            raise InputError(
-                f"{run} was trained with the scores of a retrieval run (--score-feature), which new rows do not have: "
-                "use a run without them"
-            )
+        self._run, self._dataset = run, dataset
+        scored = dataset if config.run.score_feature is None else _with_scores(run, config.run, dataset)
+        self._scores = scored.store.extra
         model = validate(config_class(config.model["name"]), config.model, f"{run / CONFIG_FILE}", "model.")
         fits = read_metrics(run).train_summary.fits
-        self._fits: list[tuple[Split, LogitLink, _Fit]] = []
+        calibration = read_calibration(run) if calibration is None else calibration
+        self._fits: list[tuple[Split, LogitLink, Calibrator, _Fit]] = []
         verify(run, CALIBRATION_FILE, CHECKPOINTS)
-        for name in config.run.splits:
-            split, weights = dataset.split(name, config.features), run / CHECKPOINTS / name
+        n_seeds = int(config.trainer.get("seeds", 1))  # earlier versions had one
+        for split_name, number in itertools.product(config.run.splits, range(n_seeds)):
+            name = fit_name(split_name, number)
+            split, weights = scored.split(split_name, config.features), run / CHECKPOINTS / name
             fit: _Fit
             if isinstance(model, GBDTConfig):
                 fit = _TreeFit(weights)
             else:
                 trainer = validate(TrainerConfig, config.trainer, f"{run / CONFIG_FILE}", "trainer.")
                 fit = _DeepFit(model, trainer, split, weights, fits[name].precision, world)
-            self._fits.append((split, fits[name].link, fit))
-        self._dataset = dataset
-        self._calibrator = read_calibrator(run) if is_calibrated else Calibrator()
-        self.log_pos_weight = float(np.mean([link.log_pos_weight for _, link, _ in self._fits]))
-        self.categorical = frozenset(name for split, _, _ in self._fits for name in split.schema.categorical)
+            self._fits.append((split, fits[name].link, calibration.of_fit(name), fit))
+        self.log_pos_weight = float(np.mean([link.log_pos_weight for _, link, _, _ in self._fits]))
+        self.categorical = frozenset(name for split, *_ in self._fits for name in split.schema.categorical)
+        self.reads_retrieval_score = self._scores is not None
 
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
         store = RowStore.from_encoded(rows, self._dataset.manifest.schema_)
-        logits = [link.logits(fit.logit(replace(split, store=store))).natural for split, link, fit in self._fits]
-        return self._calibrator.natural_logit(np.add.reduce(logits) / len(logits))
+        if self._scores is not None:
+            store = replace(store, extra=self._scores_of(rows, self._scores))
+        logits = [
+            calibrator.natural_logit(link.logits(fit.logit(replace(split, store=store))).natural)
+            for split, link, calibrator, fit in self._fits
+        ]
+        return np.asarray(np.add.reduce(logits) / len(logits))
+
+    def _scores_of(self, rows: EncodedRows, scores: ExtraColumn) -> ExtraColumn:
+        """The retrieval scores of rows of the prepared data set."""
+        if rows.numbers is None:
+            raise InputError(
+                f"{self._run} reads the scores of a retrieval run, {scores.origin}, which has scores of the rows of "
+                f"{self._dataset.folder} only: score its test rows, or use a run without them"
+            )
+        values = scores.values[rows.numbers]
+        if n_missing := int(np.isnan(values).sum()):
+            raise InputError(
+                f"{scores.origin} has no score for {n_missing:,} of {len(values):,} rows to score: run the retrieval "
+                "again, which scores the test rows, or use a run without its scores"
+            )
+        return replace(scores, values=values)
 
 
 class EnsembleScorer:
-    """Stacks the members of a finished `pipelines.ensemble` run, then calibrates.
+    """Stacks the calibrated members of a finished `pipelines.ensemble` run, then calibrates.
 
     Args:
         run: the run folder.
@@ -159,10 +185,22 @@ class EnsembleScorer:
         is_calibrated: bool = True,
     ) -> None:
         self._stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
-        self._members = [RunScorer(members[name], dataset, world, is_calibrated=False) for name in self._stack.members]
-        self._calibrator = read_calibrator(run) if is_calibrated else Calibrator()
+        calibration = read_calibration(run)
+        self._members = [
+            RunScorer(members[name], dataset, world, self._calibration_of_member(name, calibration))
+            for name in self._stack.members
+        ]
+        self._calibrator = calibration.calibrator if is_calibrated else Calibrator()
         self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self._members]))
         self.categorical = frozenset().union(*(member.categorical for member in self._members))
+        self.reads_retrieval_score = any(member.reads_retrieval_score for member in self._members)
+
+    def _calibration_of_member(self, name: str, calibration: RunCalibration) -> RunCalibration | None:
+        """The calibration of a member; None for the one in its own folder."""
+        if not self._stack.is_on_calibrated:
+            return RunCalibration()
+        given = calibration.by_member.get(name)
+        return None if given is None else RunCalibration(calibrator=given)
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
@@ -204,10 +242,10 @@ def find_run_data(run: Path) -> RunData:
 
 
 def load_scorer(run: Path, data: RunData, dataset: PreparedDataset, world: World, is_calibrated: bool = True) -> Scorer:
-    """Loads the scorer of a run or an ensemble."""
+    """Loads the scorer of a run or an ensemble; without calibration, that of an ensemble's own output is left out."""
     if data.members:
         return EnsembleScorer(run, data.members, dataset, world, is_calibrated)
-    return RunScorer(run, dataset, world, is_calibrated)
+    return RunScorer(run, dataset, world, None if is_calibrated else RunCalibration())
 
 
 def score_blocks(
@@ -234,7 +272,24 @@ def _n_parallel_blocks() -> int:
     return 2 if torch.cuda.is_available() else n_cores()
 
 
-def read_calibrator(run: Path) -> Calibrator:
-    """Reads the calibrator of a run; the identity for a run without calibration."""
+def _with_scores(run: Path, section: RunSection, dataset: PreparedDataset) -> PreparedDataset:
+    """The data set with the scores of the retrieval run that a run was trained with.
+
+    Raises:
+        InputError: when the retrieval run is missing, or has other scores now.
+    """
+    feature = section.score_feature
+    assert feature is not None
+    found = next((path for path in (Path(feature.run), run.parent / Path(feature.run).name) if is_done(path)), None)
+    if found is None:
+        raise InputError(f"{feature.run}, whose scores {run} reads, is missing: restore its folder")
+    scored = with_scores(dataset, found, section.splits)
+    if scored.feature.fingerprint != feature.fingerprint:
+        raise InputError(f"{found} has other scores than those that {run} was trained with: train {run} again")
+    return scored.dataset
+
+
+def read_calibration(run: Path) -> RunCalibration:
+    """Reads the calibrators of a run; the identity for a run without calibration."""
     path = run / CALIBRATION_FILE
-    return validate(Calibrator, read_json(path), f"{path}") if path.is_file() else Calibrator()
+    return validate(RunCalibration, read_json(path), f"{path}") if path.is_file() else RunCalibration()

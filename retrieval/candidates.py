@@ -1,6 +1,7 @@
 """Writes the retrieved candidates to a file for reranking, and the ranks of the requests' items."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.errors import InputError
 from retrieval.catalog import Catalog
 from retrieval.evaluation.history_baselines import Histories
 from retrieval.evaluation.ranks import Ranking
@@ -18,11 +20,48 @@ from retrieval.index import ItemIndex
 CANDIDATES_FILE, RANKS_FILE = "candidates.parquet", "ranks.parquet"
 
 
+_ROW_ID, _USER = "row_id", "user"
+
+
 def write_ranks(path: Path, split: Split, requests: Rows, rankings: Mapping[str, Ranking]) -> None:
-    """Writes the rank of each request's item, from 1, to a parquet file: row_id, and a column for each ranking."""
+    """Writes the rank of each request's item, from 1: row_id, a column for each ranking, and user if users are known.
+
+    The file is parquet.
+    """
+    rows = requests.numbers()
     ranks = {name: ranking.rank.astype(np.int32) for name, ranking in rankings.items()}
-    ids = pc.cast(split.store.row_ids(requests.numbers()), pa.string())
-    pq.write_table(pa.table({"row_id": ids, **ranks}), path, compression="zstd")
+    user = split.store.users(rows)
+    columns = {_ROW_ID: pc.cast(split.store.row_ids(rows), pa.string()), **ranks}
+    pq.write_table(pa.table(columns if user is None else columns | {_USER: user}), path, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks of n requests' items."""
+
+    by_ranking: dict[str, np.ndarray]
+    """By name of the ranking: [n] int32, from 1."""
+    user: np.ndarray | None
+    """[n] int32 users of the requests, -1 for null; None if users are unknown."""
+
+
+def read_ranks(path: Path) -> Ranks:
+    """Reads the file of `write_ranks`.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        columns = {name: column.to_numpy() for name, column in zip(*_read(path), strict=True)}
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not readable ({error}): run the retrieval again with another --out") from error
+    user = columns.pop(_USER, None)
+    return Ranks({name: ranks for name, ranks in columns.items() if name != _ROW_ID}, user)
+
+
+def _read(path: Path) -> tuple[list[str], list[pa.ChunkedArray]]:
+    table = pq.read_table(path)
+    return table.column_names, table.columns
 
 
 def write_candidates(

@@ -92,7 +92,7 @@ class Result:
         """How much worse a model is than a baseline, in log loss and in ROC-AUC, by the paired bootstrap."""
         weight = log_pos_weight_of(self.label)
         pair = [Logits.of_one_fit(self.outcomes[name].natural, weight) for name in (baseline, model)]
-        differences = paired_bootstrap(self.label, pair[0], pair[1], _N_REPLICATES)
+        differences = paired_bootstrap(self.label, pair[0], pair[1], _N_REPLICATES).differences
         return {
             metric: Gap(sign * d.difference, (d.high - d.low) / (2 * _QUANTILE))
             for metric, sign in (("logloss", 1.0), ("roc_auc", -1.0))

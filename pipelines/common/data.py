@@ -11,10 +11,12 @@ from pipelines.common.config import DataConfig
 from recsys.config import Values
 from recsys.data.config import RawFiles
 from recsys.data.dataset import PreparedDataset
-from recsys.data.layout import CONFIG_FILE, SCHEMA_FILE
+from recsys.data.groups import FULL, PARTITIONS, Group, evaluation_groups_of, fit_groups_of
+from recsys.data.layout import CONFIG_FILE, FORMAT_VERSION, SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.prepare.run import Engine, fingerprint, prepare
 from recsys.runs.config import RUN_SECTION, RunSection
+from recsys.schema.config import LogSequence, SchemaConfig
 from recsys.synthetic import generate
 from recsys.system.files import is_done, partial_folder, removed_if_refused
 from recsys.system.progress import console
@@ -192,9 +194,16 @@ def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
 
 
 def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
-    manifest = dataset.manifest
+    manifest, schema = dataset.manifest, config.schema_
+    if manifest.format_version < FORMAT_VERSION and (online := _with_online_histories(schema)) != schema:
+        schema = online
+        console.print(
+            f"{dataset.folder} was prepared by an earlier version: histories of evaluated rows hold steps of their own "
+            "part, as with history_until=row; prepare the data again to leave them out",
+            style="yellow",
+        )
     for section, expected, prepared in (
-        ("schema", config.schema_, manifest.schema_config),
+        ("schema", schema, manifest.schema_config),
         ("prepare", config.prepare, manifest.prepare),
     ):
         if expected != prepared:
@@ -206,22 +215,43 @@ def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:
             )
 
 
+def _with_online_histories(schema: SchemaConfig) -> SchemaConfig:
+    """The schema whose histories are those of earlier versions where it does not say where they end."""
+    sequences = {
+        name: sequence.model_copy(update={"history_until": "row"})
+        if isinstance(sequence, LogSequence) and "history_until" not in sequence.model_fields_set
+        else sequence
+        for name, sequence in schema.sequences.items()
+    }
+    return schema.model_copy(update={"sequences": sequences})
+
+
 def print_dataset(dataset: PreparedDataset) -> None:
-    """Prints the row groups and the embedding tables of a prepared data set."""
+    """Prints the rows of the splits and the embedding tables of a prepared data set."""
     table = Table(title=f"{dataset.name}: {dataset.n_rows:,} rows in {dataset.folder}", title_justify="left")
-    for column in ("partition", "fold", "holdout", "rows", "positives", "positive %"):
+    for column in ("split", "fitted rows", "positive", "evaluated on", "rows", "positive", "positive %"):
         table.add_column(column, justify="right")
-    for group in dataset.groups:
-        is_labelled = group.partition in ("train", *dataset.predefined_splits)
-        table.add_row(
-            group.partition,
-            str(group.fold) if group.fold >= 0 else "",
-            "yes" if group.is_holdout else "",
-            f"{group.n_rows:,}",
-            f"{group.n_positive:,}" if is_labelled else "",
-            f"{100 * group.n_positive / group.n_rows:.3f}" if is_labelled else "",
-        )
+    for name in dataset.split_names:
+        fitted = [dataset.groups[index] for index in fit_groups_of(dataset.groups, name)]
+        first = (name, *_counts(fitted))
+        evaluated = {name: [dataset.groups[index] for index in evaluation_groups_of(dataset.groups, name)]}
+        if name == FULL:
+            evaluated = {p: [g for g in dataset.groups if g.partition == p] for p in dataset.predefined_splits}
+        for part, groups in evaluated.items():
+            n_positive, n_rows = sum(g.n_positive for g in groups), sum(g.n_rows for g in groups)
+            table.add_row(*first, part, *_counts(groups), f"{100 * n_positive / n_rows:.3f}")
+            first = ("", "", "")
+        if not evaluated:
+            table.add_row(*first)
+    for partition in PARTITIONS[1:]:
+        groups = [group for group in dataset.groups if group.partition == partition]
+        if groups and partition not in dataset.predefined_splits:
+            table.add_row("", "", "", f"{partition}, no label", _counts(groups)[0])
     console.print(table)
     schema = dataset.split("full").schema
     rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
     console.print(f"{len(schema.dense)} dense columns; embedding rows: {rows}")
+
+
+def _counts(groups: Sequence[Group]) -> tuple[str, str]:
+    return f"{sum(group.n_rows for group in groups):,}", f"{sum(group.n_positive for group in groups):,}"

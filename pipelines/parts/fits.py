@@ -1,27 +1,49 @@
-"""Fits a ranking model to one split, scores its evaluation rows, and saves both in the run folder."""
+"""Fits of a ranking model, one for each split and seed: trains, scores the evaluation rows, and saves both."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipelines.common.config import RankConfig
-from ranking.gbdt import GBDTTrainer, has_all_trees, remove_all_trees
-from ranking.gbdt_config import GBDTTrainerConfig
+from ranking.gbdt import GBDTTrainer
 from ranking.models import build_trainer
-from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.runs.folder import RunFolder
+from recsys.runs.layout import fit_name
 from recsys.runs.metrics import EpochSummary, FitSummary
 from recsys.runs.predictions import Predictions
 from recsys.system.memory import peak_rss_gib, reset_peak_rss
-from recsys.system.progress import console
 from recsys.system.world import World
 from recsys.training.log import Log
 from recsys.training.state import FitReport, OnEpoch, ignore_epoch
 from recsys.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of a run: a split and a seed."""
+
+    split: str
+    number: int
+    """Of the seed, from 0."""
+
+    @property
+    def name(self) -> str:
+        """The name of the fit's checkpoint, log and summary."""
+        return fit_name(self.split, self.number)
+
+    def settings(self, settings: RankConfig) -> RankConfig:
+        """The settings of a run with the seed of this fit."""
+        trainer = settings.trainer
+        return replace(settings, trainer=trainer.model_copy(update={"seed": trainer.seed + self.number}))
+
+
+def fits_of(settings: RankConfig, splits: Sequence[str]) -> list[Fit]:
+    """The fits of a run: all seeds of each split."""
+    return [Fit(split, number) for split in splits for number in range(settings.trainer.seeds)]
 
 
 def fit_split(
@@ -30,7 +52,8 @@ def fit_split(
     split: Split,
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
-    is_only_fit: bool = False,
+    scores_monitored: bool = False,
+    fit: Fit | None = None,
 ) -> None:
     """Fits a model to one split, scores its evaluation rows, and saves the model and the predictions.
 
@@ -40,63 +63,57 @@ def fit_split(
         split: the split.
         world: the processes.
         on_epoch: called after each epoch.
-        is_only_fit: whether the run has no other fit, so that its monitored rows are scored too, for calibration.
+        scores_monitored: whether the monitored rows are scored too, for the fit's own calibration.
+        fit: the seed; None takes the first.
     """
     reset_peak_rss()
-    log = Log(run.tensorboard(split.name) if world.is_main else None)
-    weights = run.weights(split.name)
-    trainer = build_trainer(settings.model, settings.trainer, split, split.validation_rows, weights, log, world)
+    fit = Fit(split.name, 0) if fit is None else fit
+    log = Log(run.tensorboard(fit.name) if world.is_main else None)
+    trainer = build(run, settings, split, fit, world, log)
     report = trainer.fit(on_epoch)
     log.close()
     predictions = {name: score(trainer, split, name, rows) for name, rows in split.evaluation_rows.items()}
-    monitored, monitored_rows = None, trainer.monitored_rows if is_only_fit else None
+    monitored, monitored_rows = None, trainer.monitored_rows if scores_monitored else None
     if monitored_rows is not None:
         is_valid = monitored_rows is split.validation_rows
         monitored = predictions["valid"] if is_valid else score(trainer, split, "monitored", monitored_rows)
     if world.is_main:
         summary = FitSummary(**fit_figures(report, world))
-        run.save_fit(split.name, list(predictions.values()), summary, monitored)
+        run.save_fit(fit.name, list(predictions.values()), summary, monitored)
     trainer.clean_up()
+
+
+def build(
+    run: RunFolder, settings: RankConfig, split: Split, fit: Fit, world: World, log: Log
+) -> Trainer | GBDTTrainer:
+    """Builds the trainer of a fit, which saves its weights in the run folder."""
+    settings = fit.settings(settings)
+    return build_trainer(
+        settings.model,
+        settings.trainer,
+        split,
+        split.validation_rows,
+        run.weights(fit.name),
+        log,
+        world,
+        fit.name,
+    )
 
 
 def score(trainer: Trainer | GBDTTrainer, split: Split, name: str, rows: Rows) -> Predictions:
     """Predictions of rows by the trained model."""
     model_logit, row_numbers = trainer.predict(rows, f"scoring {name}"), rows.numbers()
-    label, weight = split.store.labels(row_numbers), split.store.weights(row_numbers)
-    return Predictions.of_fold(name, row_numbers, label, model_logit, trainer.link.logits(model_logit), weight)
-
-
-def share_tree_count(
-    run: RunFolder, settings: RankConfig, dataset: PreparedDataset, splits: Sequence[str], world: World
-) -> None:
-    """Keeps in every fit the number of trees with the best mean monitored metric over the fits, and scores again.
-
-    The curve of one fit has few monitored clicks; the mean over folds has several times as many.
-    """
-    if len(splits) == 1:
-        remove_all_trees(run.weights(splits[0]))
-        return
-    summaries = {name: run.load_summary(name, FitSummary) for name in splits}
-    curves = [[epoch.monitored for epoch in summary.epochs] for summary in summaries.values()]
-    n_common = min(len(curve) for curve in curves)
-    common = [[value for value in curve[:n_common] if value is not None] for curve in curves]
-    if any(len(curve) < n_common for curve in common) or not all(has_all_trees(run.weights(name)) for name in splits):
-        return
-    best = int(np.argmax(np.mean(common, axis=0)))
-    for name in splits:
-        split = dataset.split(name, settings.features)
-        trainer = build_trainer(
-            settings.model, settings.trainer, split, split.validation_rows, run.weights(name), Log(None), world
-        )
-        assert isinstance(trainer, GBDTTrainer)
-        trainer.keep_epochs(best + 1)
-        predictions = [score(trainer, split, part, rows) for part, rows in split.evaluation_rows.items()]
-        run.save_fit(name, predictions, summaries[name].model_copy(update={"best_epoch": best}))
-    for name in splits:
-        remove_all_trees(run.weights(name))
-    assert isinstance(settings.trainer, GBDTTrainerConfig)
-    n_trees = (best + 1) * settings.trainer.trees_per_epoch
-    console.print(f"{n_trees:,} trees kept in every fit: the best mean of the monitored curves")
+    store, day = split.store, split.store.days(row_numbers)
+    return Predictions.of_fold(
+        name,
+        row_numbers,
+        store.labels(row_numbers),
+        trainer.link.logits(model_logit),
+        store.weights(row_numbers),
+        store.users(row_numbers),
+        day if day is not None and (day >= 0).any() else None,
+        split.has_known_user(row_numbers),
+    )
 
 
 def fit_figures(report: FitReport, world: World) -> dict[str, Any]:

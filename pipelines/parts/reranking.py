@@ -16,7 +16,6 @@ from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import read_run_section
 from recsys.runs.folder import RunFolder
-from recsys.runs.metrics import read_metrics
 from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalog import Catalog
@@ -36,10 +35,10 @@ def check_reranker(reranker: Path, split: str, dataset: PreparedDataset, world: 
         raise InputError("--reranker scores in one process: start the command without torchrun")
     run_data, _ = _data_of(reranker, dataset)
     for run in run_data.members.values() or [reranker]:
-        fits = read_metrics(run).train.fits
-        if list(fits) != [split]:
+        splits = read_run_section(run).splits
+        if splits != (split,):
             raise InputError(
-                f"{run} was fitted on {', '.join(fits) or 'nothing'}, but --reranker needs a run fitted on {split}: "
+                f"{run} was fitted on {', '.join(splits) or 'nothing'}, but --reranker needs a run fitted on {split}: "
                 "it must not have seen the evaluation rows"
             )
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from pipelines.common.config import RetrievalConfig
 from pipelines.common.retrieval_settings import RetrievalSettings
-from pipelines.parts.tower_fits import evaluation_rows
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -31,7 +30,7 @@ _N_CHECKED_ROWS = 100_000
 
 def with_defaults(config: RetrievalConfig, split: Split, device: str) -> RetrievalConfig:
     """Returns the config with `resolve`d settings, for a split to fit on and a type of device."""
-    return replace(config, retrieval=resolve(config.retrieval, split, evaluation_rows(split)[1], device))
+    return replace(config, retrieval=resolve(config.retrieval, split, split.validation_rows, device))
 
 
 def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, device: str) -> RetrievalSettings:

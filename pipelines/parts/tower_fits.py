@@ -79,21 +79,27 @@ def score_rows(
     monitor: Rows | None,
     world: World,
 ) -> None:
-    """Writes scores.parquet: each row's own pair scored by towers fitted without it, held-out rows by their mean."""
+    """Writes scores.parquet: each row's own pair scored by towers fitted without it, other rows by the mean of all.
+
+    The other rows are those held out, and the rows to predict: the test rows of the data.
+    """
     config = settings.retrieval
     assert config.score_parts is not None
     scored: list[tuple[Rows, np.ndarray]] = []
-    held_out_logits = [np.zeros(len(rows), np.float32) for rows in held_out]
+    is_evaluated = "test" in split.evaluation_rows
+    to_predict = () if is_evaluated else (dataset.partition_rows("test"),)
+    others = [rows for rows in (*held_out, *to_predict) if len(rows)]
+    other_logits = [np.zeros(len(rows), np.float32) for rows in others]
     for part in range(config.score_parts):
         part_rows, fit_rows = dataset.fit_rows_by_part(split.name, part, config.score_parts)
         unseen = [part_rows, *held_out]
         catalog = build_catalog(split, fit_rows, unseen, config.positives == "clicked", config.half_life_days)
         towers = fit_towers(run, settings, split, fit_rows, catalog, monitor, world, f"{split.name}_without_{part}")
         scored.append((part_rows, towers.logits(part_rows, "scoring")))
-        for mean_logits, rows in zip(held_out_logits, held_out, strict=True):
+        for mean_logits, rows in zip(other_logits, others, strict=True):
             mean_logits += towers.logits(rows, "scoring") / config.score_parts
     if world.is_main:
-        scored += zip(held_out, held_out_logits, strict=True)
+        scored += zip(others, other_logits, strict=True)
         row_numbers = np.concatenate([rows.numbers() for rows, _ in scored])
         write_scores(run.file(SCORES_FILE), dataset, row_numbers, np.concatenate([logits for _, logits in scored]))
 

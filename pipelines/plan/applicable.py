@@ -12,11 +12,11 @@ from pipelines.plan.config import (
     Step,
     SweepStep,
 )
+from pipelines.plan.rows import MissingRows, find_missing_rows
 from pipelines.plan.state import NotApplicable, PlanState
 from ranking.model_config import DeepModelConfig
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import HOLDOUT
-from recsys.evaluation.gates import CalibrationGate, DistributionGate, EvaluateOn, Gate, RetrievalGate, SegmentGate
+from recsys.evaluation.gates import Gate, RetrievalGate, RunGate, SegmentGate
 from recsys.patterns import nearest
 from recsys.schema.config import SchemaConfig
 
@@ -24,41 +24,39 @@ from recsys.schema.config import SchemaConfig
 def find_not_applicable(state: PlanState, dataset: PreparedDataset) -> NotApplicable:
     """Finds what a data set cannot run of a plan, and what depends on it."""
     schema = dataset.manifest.schema_config
-    holdout = None
-    if HOLDOUT not in dataset.split_names:
-        holdout = "the schema has no day" if schema.day is None else "the training rows have fewer than two days"
+    missing = find_missing_rows(dataset)
     steps: dict[str, str] = {}
     gates: dict[str, str] = {}
     for step in state.plan.steps:
         if isinstance(step, GateStep):
-            reason = _gate_reason(state.plan.gates[step.gate], schema, steps, holdout)
+            reason = _gate_reason(state.plan.gates[step.gate], schema, steps, missing)
             if reason is not None:
                 gates[step.gate] = reason
-        elif (reason := _step_reason(state, step, schema, steps, holdout)) is not None:
+        elif (reason := _step_reason(state, step, schema, steps, missing)) is not None:
             steps[step.name] = reason
         elif (gate := state.plan.gate_of_retry(step.name)) in gates:
             steps[step.name] = f"gate {gate} is not applicable"
-    return NotApplicable(steps, gates, holdout)
+    return NotApplicable(steps, gates, missing)
 
 
 def _step_reason(
-    state: PlanState, step: Step, schema: SchemaConfig, steps: Mapping[str, str], holdout: str | None
+    state: PlanState, step: Step, schema: SchemaConfig, steps: Mapping[str, str], missing: MissingRows
 ) -> str | None:
     """Why a step cannot run; None if it can. `steps` has the reasons of earlier steps."""
     match step:
         case RankStep() | SweepStep():
             model = state.rank_config(step).model
             if isinstance(model, DeepModelConfig):
-                missing = model.missing_roles(schema.sequences, schema.target_item)
-                if missing:
-                    return _without(missing)
+                missing_roles = model.missing_roles(schema.sequences, schema.target_item)
+                if missing_roles:
+                    return _without(missing_roles)
             if isinstance(step, RankStep):
                 if step.features_of is not None and step.features_of in steps:
                     return steps[step.features_of]
-                return holdout if set(step.evaluate_on) == {HOLDOUT} else None
+                return _first(missing.reason(rows) for rows in missing.resolve_all(step.evaluate_on))
             return None
         case RetrievalStep():
-            return _without(state.retrieval_config(step).missing_roles) or holdout
+            return _without(state.retrieval_config(step).missing_roles) or missing.holdout
         case EnsembleStep():
             n_members = sum(name not in steps for name in step.members)
             return f"it needs two members, and only {n_members} can run" if n_members < 2 else None
@@ -68,17 +66,13 @@ def _step_reason(
             return None
 
 
-def _gate_reason(gate: Gate, schema: SchemaConfig, steps: Mapping[str, str], holdout: str | None) -> str | None:
+def _gate_reason(gate: Gate, schema: SchemaConfig, steps: Mapping[str, str], missing: MissingRows) -> str | None:
     """Why a gate cannot be evaluated; None if it can. `steps` has the reasons of earlier steps."""
-    if isinstance(gate, DistributionGate | CalibrationGate):
+    if isinstance(gate, RunGate):
         return steps.get(gate.run)
-
-    def reason(name: str, evaluate_on: EvaluateOn) -> str | None:
-        return steps.get(name) or (holdout if evaluate_on == HOLDOUT else None)
-
-    reasons = [reason(gate.candidate, gate.evaluate_on)]
+    reasons = [steps.get(gate.candidate), missing.reason(missing.resolve(gate.evaluate_on))]
     reasons += [steps.get(gate.retrieval)] if isinstance(gate, RetrievalGate) else []
-    reasons.append(_first(reason(name, gate.evaluate_on) for name in gate.baselines))
+    reasons.append(_first(steps.get(name) for name in gate.baselines))
     if isinstance(gate, SegmentGate) and gate.segmentation not in schema.segments:
         is_misspelt = nearest(gate.segmentation, schema.segments) != ""  # an error, not a property of the data
         reasons.append(None if is_misspelt else f"schema.segments has no {gate.segmentation!r}")

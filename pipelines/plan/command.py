@@ -15,18 +15,21 @@ from pipelines.common.cli import CONFIGS, Overrides
 from pipelines.common.data import find_prepared, stored_config
 from pipelines.parts.search_space import parse_space
 from pipelines.plan.applicable import find_not_applicable
+from pipelines.plan.check_rows import check_rows
 from pipelines.plan.config import FinalStep, GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep, load_plan
-from pipelines.plan.dry_run import print_dry_run
-from pipelines.plan.estimates import as_text
-from pipelines.plan.gates import check_segmentation
-from pipelines.plan.report import write_report
+from pipelines.plan.dry_run.estimates import as_text
+from pipelines.plan.dry_run.table import print_dry_run
+from pipelines.plan.evaluation.comparisons import check_segmentation
+from pipelines.plan.report.gates import looks_text
+from pipelines.plan.report.page import write_report
+from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
-from pipelines.plan.steps import DATA_FILE, FOLDS, SUBMISSION_FILE, run_step
-from pipelines.rank import choose_splits
+from pipelines.plan.steps import DATA_FILE, SUBMISSION_FILE, run_step
+from pipelines.rank import choose_splits, warn_of_leaks
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate
-from recsys.evaluation.verdicts import STYLES
+from recsys.evaluation.verdicts.verdict import STYLES
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.system.allocator import keep_freed_memory
@@ -73,6 +76,7 @@ def plan(
     if dry_run:
         print_dry_run(state, dataset, world)
         return
+    warn_of_leaks(dataset, dataset.split_names)
     with removed_if_refused(out, lambda: has_runs(out)):
         claim(out, chosen, is_writer=True)
         for step in chosen.steps:
@@ -144,7 +148,6 @@ def check_settings(state: PlanState) -> None:
         InputError: for the first invalid setting.
     """
     state.data_config()
-    sources = {step.best_of for step in state.plan.steps if isinstance(step, RankStep)}
     for step in state.plan.steps:
         if isinstance(step, RankStep):
             state.rank_config(step)
@@ -153,23 +156,37 @@ def check_settings(state: PlanState) -> None:
         elif isinstance(step, SweepStep):
             space = parse_space(state.sweep_settings(step))
             for point in space.grid():
-                settings = state.rank_config(step, tuple(space.overrides(point)))
-                if step.name in sources and settings.trainer.early_stopping is None:
-                    raise InputError(
-                        f"step {step.name!r}: best_of chooses a point by the early-stopping metric: do not set "
-                        "trainer.early_stopping=null, or remove best_of"
-                    )
+                state.rank_config(step, tuple(space.overrides(point)))
 
 
 def check_data(state: PlanState, dataset: PreparedDataset) -> None:
-    """Raises InputError if the data lacks the folds or the segments that a plan is evaluated on."""
+    """Raises InputError if the data lacks what the steps and gates of a plan need."""
+    check_rows(state.plan, state.not_applicable.missing)
+    sources = {step.best_of for step in state.plan.steps if isinstance(step, RankStep)}
     for name, gate in state.plan.gates.items():
         if isinstance(gate, SegmentGate) and name not in state.not_applicable.gates:
             check_segmentation(dataset, gate.segmentation)
     for step in state.plan.steps:
-        if isinstance(step, RankStep) and step.name not in state.not_applicable.steps:
+        if isinstance(step, GateStep) or step.name in state.not_applicable.steps:
+            continue
+        if isinstance(step, RankStep):
             for evaluate_on, _ in state.fits(step):
-                choose_splits(dataset, FOLDS[evaluate_on])
+                choose_splits(dataset, FOLDS_OPTION[evaluate_on])
+        elif isinstance(step, SweepStep):
+            choose_splits(dataset, state.sweep_folds(step))
+            if step.name in sources and state.resolve("tuning") != "tuning":
+                _check_monitored(state, step)
+
+
+def _check_monitored(state: PlanState, step: SweepStep) -> None:
+    """Checks that a sweep without a tuning part monitors a metric, which its best point is chosen by."""
+    space = parse_space(state.sweep_settings(step))
+    for point in space.grid():
+        if state.rank_config(step, tuple(space.overrides(point))).trainer.early_stopping is None:
+            raise InputError(
+                f"step {step.name!r}: without a tuning part, best_of chooses a point by the early-stopping metric: do "
+                "not set trainer.early_stopping=null, set prepare.folds.tuning_share, or remove best_of"
+            )
 
 
 def finish(state: PlanState, dataset: PreparedDataset) -> None:
@@ -179,7 +196,8 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
     report = write_report(state, dataset)
     values = {
         "final": state.folder(final.name).name if final is not None and is_done(state.folder(final.name)) else None,
-        "gates": {name: [v.model_dump() for v in state.verdicts(name)] for name in state.plan.gates},
+        "gates": {name: [v.model_dump() for v in verdicts] for name, verdicts in state.final_verdicts().items()},
+        "comparisons": state.n_looks,
     }
     write_json(state.out / PLAN_STATE_FILE, values)
     (state.out / DONE).touch()
@@ -189,17 +207,21 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
 
 
 def print_gates(state: PlanState) -> None:
-    """Prints the table of verdicts."""
-    rows = []
+    """Prints the table of verdicts, with what each interval is drawn over, and the number of comparisons."""
+    rows, is_adjusted, final = [], state.plan.multiplicity == "holm", state.final_verdicts()
     for name in state.plan.gates:
         if (reason := state.not_applicable.gates.get(name)) is not None:
-            rows.append(TextRow((name, "not applicable", "", reason, "", ""), "dim"))
-        for verdict in state.verdicts(name):
+            rows.append(TextRow((name, "not applicable", "", reason, *[""] * (3 + is_adjusted)), "dim"))
+        for verdict in final[name]:
             for number, check in enumerate(verdict.checks):
                 head = (name, verdict.outcome, " / ".join(verdict.runs.values())) if number == 0 else ("", "", "")
-                figures = (f"{check.what} {check.value_text}", check.interval_text, check.threshold)
+                figures = [f"{check.what} {check.value_text}", check.interval_text, check.threshold, check.basis_text]
+                if is_adjusted:
+                    figures.insert(2, "" if check.adjusted_p is None else f"{check.adjusted_p:.2g}")
                 rows.append(TextRow((*head, *figures), STYLES[verdict.outcome] if number == 0 else None))
-    columns = ("gate", "verdict", "runs", "measured", "95 % interval", "required")
+    adjusted = ("Holm p",) if is_adjusted else ()
+    columns = ("gate", "verdict", "runs", "measured", "95 % interval", *adjusted, "required", "interval over")
     console.print(text_table("gates", columns, rows, n_left=len(columns)))
+    console.print(looks_text(state))
     for name, reason in state.not_applicable.steps.items():
         console.print(f"step {name}: not applicable: {reason}", style="dim")

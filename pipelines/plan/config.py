@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ranking.models import ModelName
 from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
-from recsys.evaluation.gates import CalibrationGate, DistributionGate, EvaluateOn, Gate, RetrievalGate
+from recsys.evaluation.gates import EvaluateOnOrAuto, Gate, RetrievalGate, RunGate
 from recsys.patterns import nearest
 
 Settings = tuple[str, ...]
@@ -30,7 +30,7 @@ class PrepareStep(_Step):
 
 
 class RankStep(_Step):
-    """Trains a ranking model, evaluated out-of-fold and on the holdout (the last day)."""
+    """Trains a ranking model, evaluated on each of the given kinds of rows."""
 
     renamed_keys = {"judged": "evaluate_on"}
 
@@ -38,20 +38,23 @@ class RankStep(_Step):
     model: ModelName
     set: Settings = ()
     best_of: str | None = None
-    """A sweep whose best point sets this step's settings: the best score on the rows of early stopping."""
+    """A sweep whose best point sets this step's settings: the best on the tuning part, or, without one, on the rows of
+    early stopping."""
     features_of: str | None = None
     """A retrieval run whose score is added as a feature."""
-    evaluate_on: Annotated[tuple[EvaluateOn, ...], Field(min_length=1)] = ("folds", "holdout")
+    evaluate_on: Annotated[tuple[EvaluateOnOrAuto, ...], Field(min_length=1)] = ("folds", "auto")
+    """Folds serve stacking and the calibration of the final model; gates judge on the rows that they name."""
 
 
 class SweepStep(_Step):
-    """Searches settings of a model on one fold."""
+    """Searches settings of a model on the tuning part, or, without one, on one fold."""
 
     do: Literal["sweep"]
     model: ModelName
     over: Annotated[Settings, Field(min_length=1)]
     """Arguments of `pipelines.sweep`: KEY=A,B,C, or KEY=VALUE for all trials."""
     fold: Annotated[int, Field(ge=0)] = 0
+    """The fold to search on if the data has no tuning part."""
 
 
 class RetrievalStep(_Step):
@@ -84,6 +87,8 @@ class FinalStep(_Step):
     do: Literal["final"]
     best_of: Annotated[tuple[str, ...], Field(min_length=1)]
     """Runs and ensembles to choose from: the highest score among those that no gate rejected."""
+    evaluate_on: EvaluateOnOrAuto = "auto"
+    """The rows that they are scored on."""
 
 
 Step = Annotated[
@@ -117,7 +122,12 @@ class PlanConfig(StrictModel):
     """The run that the report compares all other runs with."""
     scale: Literal["balanced", "natural"] = "balanced"
     """Scale of the submission."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Fits of every ranking step that differ in their seed alone: gates judge their mean, the submission averages them.
+    """
     bootstrap: Bootstrap = Bootstrap()
+    multiplicity: Literal["none", "holm"] = "none"
+    """holm: the last step may only choose what the gates adopt after Holm's correction for all their comparisons."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     gates: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Gate] = {}
 
@@ -161,7 +171,7 @@ class PlanConfig(StrictModel):
 
 def _runs_of(gate: Gate) -> tuple[str, ...]:
     """The runs that a gate compares at first; `retry` is not among them, as it is trained after the first verdict."""
-    if isinstance(gate, DistributionGate | CalibrationGate):
+    if isinstance(gate, RunGate):
         return (gate.run,)
     retrieval = (gate.retrieval,) if isinstance(gate, RetrievalGate) else ()
     return (*retrieval, gate.candidate, *gate.baselines)

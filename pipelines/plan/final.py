@@ -7,20 +7,25 @@ import numpy as np
 
 from pipelines.common.config import RankConfig
 from pipelines.parts.ranking_defaults import resolve_settings
-from pipelines.plan.config import FinalStep, RankStep
+from pipelines.plan.config import FinalStep, RankStep, RetrievalStep
+from pipelines.plan.final_scores import score_all_rows, steps_with_score
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
-from ranking.scoring import read_calibrator
+from ranking.scoring import read_calibration
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
+from recsys.data.split import FULL
 from recsys.errors import InputError
+from recsys.evaluation.calibration.calibrator import Calibrator, RunCalibration
 from recsys.evaluation.stacking import Stack
-from recsys.evaluation.verdicts import best_run
+from recsys.evaluation.verdicts.verdict import best_run
+from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE, STACK_FILE
 from recsys.runs.metrics import FinalMetrics, RunMetrics, StackSummary, read_metrics
-from recsys.system.files import read_json, write_json
+from recsys.runs.score_feature import with_scores
+from recsys.system.files import is_done, read_json, write_json
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 
@@ -34,8 +39,8 @@ def choose_best(state: PlanState, step: FinalStep) -> str:
         InputError: when none of them is finished.
     """
     rejected = state.rejected()
-    names = [name for name in step.best_of if name not in rejected]
-    best = best_run({name: state.score(name) for name in names}, names)
+    names, rows = [name for name in step.best_of if name not in rejected], state.resolve(step.evaluate_on)
+    best = best_run({name: state.score(name, rows) for name in names}, names)
     if best is None:
         raise InputError(
             f"step {step.name}: every run of best_of is unfinished or rejected ({', '.join(step.best_of)}): "
@@ -48,7 +53,8 @@ def members_of(state: PlanState, best: str) -> tuple[Stack, dict[str, str]]:
     """The stack of the best run, and its members' step names by member name; a single run is its only member."""
     folder = state.folder(best)
     if not (folder / STACK_FILE).is_file():
-        return Stack(method="logit_mean", members=(folder.name,), weights=(1.0,)), {folder.name: best}
+        stack = Stack(method="logit_mean", members=(folder.name,), is_on_calibrated=True, weights=(1.0,))
+        return stack, {folder.name: best}
     stack = validate(Stack, read_json(folder / STACK_FILE), str(folder / STACK_FILE))
     by_folder = {state.folder(step.name).name: step.name for step in state.plan.steps if isinstance(step, RankStep)}
     if stack.method in ("weights", "logistic"):  # members of zero weight need no training
@@ -63,19 +69,23 @@ def members_of(state: PlanState, best: str) -> tuple[Stack, dict[str, str]]:
 
 
 def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: World) -> Path:
-    """Trains the models of the best run on all rows and writes the final run folder, which scores with them."""
+    """Trains the models of the best run on all rows and writes the final run folder, which scores with them.
+
+    Where a gate adopted a retrieval score, the model that reads it takes the place of the same model without it.
+    """
     best = choose_best(state, step)
     stack, members = members_of(state, best)
     folders = {member: retrain_one(state, step, name, dataset, world) for member, name in members.items()}
     run = RunFolder(state.folder(step.name), {"model": {"name": "final"}, "best": best, "members": members})
     if run.is_done:
         return run.folder
-    estimated = read_metrics(state.folder(best))
-    calibrator = read_calibrator(state.folder(best))
-    write_json(run.file(CALIBRATION_FILE), calibrator.model_dump(mode="json"))
+    rows = state.resolve(step.evaluate_on)
+    estimated = read_metrics(state.folder(best, rows))
+    write_json(run.file(CALIBRATION_FILE), calibration_of(state, best, members).model_dump(mode="json"))
     write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
     metrics = FinalMetrics(
         overall=estimated.overall,
+        raw=estimated.raw,
         folds={},
         segments={},
         train=StackSummary(fits={}),
@@ -83,25 +93,52 @@ def retrain(state: PlanState, step: FinalStep, dataset: PreparedDataset, world: 
         calibration=estimated.calibration,
         member_folders={member: str(folder.resolve()) for member, folder in folders.items()},
         best=best,
-        estimated_on=state.folder(best).name,
+        estimated_on=state.folder(best, rows).name,
         weights=dict(zip(stack.members, stack.weights, strict=True)) if stack.method != "rank_mean" else None,
     )
     run.finish(metrics, [], dataset.store.row_ids(np.zeros(0, np.int64)))
     return run.folder
 
 
+def calibration_of(state: PlanState, best: str, members: dict[str, str]) -> RunCalibration:
+    """The calibrators of the evaluated runs: of each member, and of the best run if it is an ensemble of them."""
+    by_member = {member: read_calibration(_evaluated(state, name)).calibrator for member, name in members.items()}
+    is_ensemble = (state.folder(best) / STACK_FILE).is_file()
+    output = read_calibration(state.folder(best)).calibrator if is_ensemble else Calibrator()
+    return RunCalibration(calibrator=output, by_member=by_member)
+
+
 def retrain_one(state: PlanState, step: FinalStep, name: str, dataset: PreparedDataset, world: World) -> Path:
-    """Trains a model on all rows, for the mean best number of epochs of its fold fits."""
-    rank_step = state.plan.named(name)
-    assert isinstance(rank_step, RankStep)
-    estimated = state.metrics(name)
-    assert estimated is not None
-    settings = fixed_length(resolve_settings(state.rank_config(rank_step), dataset, ["full"], world), estimated)
-    run = RunFolder(state.out / f"{step.step}-{step.name}-{name}", describe(settings, dataset, ["full"]), world.is_main)
+    """Trains a model on all rows, for the mean best number of epochs of its evaluated fits.
+
+    A model with a retrieval score that a gate adopted takes the place of the same model without it.
+    """
+    rank_step = _step_of(state, name)
+    settings = resolve_settings(state.rank_config(rank_step), dataset, [FULL], world)
+    settings = fixed_length(settings, read_metrics(_evaluated(state, name)))
+    resolved = describe(settings, dataset, [FULL])
+    if rank_step.features_of is not None:
+        source = state.plan.named(rank_step.features_of)
+        assert isinstance(source, RetrievalStep)
+        scored = with_scores(dataset, score_all_rows(state, step, source, dataset, world), [FULL])
+        dataset, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
+    run = RunFolder(state.out / f"{step.step}-{step.name}-{rank_step.name}", resolved, world.is_main)
     if not run.is_done:
         with run.removed_if_refused():
-            execute(run, settings, dataset, ["full"], world)
+            execute(run, settings, dataset, [FULL], world)
     return run.folder
+
+
+def _step_of(state: PlanState, name: str) -> RankStep:
+    """The step of a member of the final model: the same model with a retrieval score, if a gate adopted it."""
+    step = steps_with_score(state).get(name) or state.plan.named(name)
+    assert isinstance(step, RankStep)
+    return step
+
+
+def _evaluated(state: PlanState, name: str) -> Path:
+    """The first finished run folder of a member's step, which is that of the folds where it has one."""
+    return next(folder for _, folder in state.fits(_step_of(state, name)) if is_done(folder))
 
 
 def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:

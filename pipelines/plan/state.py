@@ -14,16 +14,17 @@ from pipelines.common.config import (
     load_retrieval_config,
 )
 from pipelines.common.layers import read_layers
+from pipelines.plan.choices import best_point, chosen_on_reported
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
-from pipelines.sweep import SWEEP_FILE
+from pipelines.plan.rows import FOLDS_OPTION, MissingRows
 from ranking.gbdt_config import GBDTTrainerConfig
 from recsys.config import Values, validate
-from recsys.data.split import HOLDOUT
-from recsys.evaluation.gates import EvaluateOn, Gate
+from recsys.evaluation.gates import DistributionGate, EvaluateOn, EvaluateOnOrAuto, Gate, LatencyGate, MemoryGate
 from recsys.evaluation.metrics import MetricName
-from recsys.evaluation.verdicts import Verdict
+from recsys.evaluation.verdicts.holm import adjust
+from recsys.evaluation.verdicts.verdict import Verdict
 from recsys.runs.config import EVALUATION_SECTION
-from recsys.runs.metrics import MetricsT, RunMetrics, read_metrics, read_metrics_as
+from recsys.runs.metrics import MetricsT, RunMetrics, read_metrics_as
 from recsys.system.files import is_done, read_json, write_json
 from recsys.training.config import TrainerConfig
 
@@ -38,8 +39,8 @@ class NotApplicable:
 
     steps: Mapping[str, str] = field(default_factory=dict)
     gates: Mapping[str, str] = field(default_factory=dict)
-    holdout: str | None = None
-    """Why no run is evaluated on the holdout; None if the data has one."""
+    missing: MissingRows = field(default_factory=MissingRows)
+    """Why no run is evaluated on some kinds of rows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ class PlanState:
 
     def folder(self, name: str, evaluate_on: EvaluateOn = "folds") -> Path:
         """The run folder of a step."""
-        return self.out / f"{self.plan.named(name).step}-{name}{'' if evaluate_on == 'folds' else '-holdout'}"
+        return self.out / f"{self.plan.named(name).step}-{name}{'' if evaluate_on == 'folds' else f'-{evaluate_on}'}"
+
+    def resolve(self, evaluate_on: EvaluateOnOrAuto) -> EvaluateOn:
+        """The rows that a step or gate means on the plan's data."""
+        return self.not_applicable.missing.resolve(evaluate_on)
 
     def metrics(self, name: str, evaluate_on: EvaluateOn = "folds") -> RunMetrics | None:
         """The metrics of a run; None if it is not finished."""
@@ -83,12 +88,18 @@ class PlanState:
         """The metric that runs are chosen by."""
         return self.named_metrics[0]
 
-    def score(self, name: str, evaluate_on: EvaluateOn = "folds") -> float | None:
-        """The metric of a run that runs are chosen by, higher is better; None if it is not finished or undefined."""
-        metrics = self.metrics(name, evaluate_on)
-        if metrics is None or metrics.overall.value(self.metric) is None:
+    def score(self, name: str, evaluate_on: EvaluateOn, metric: MetricName | None = None) -> float | None:
+        """A metric of a run, higher is better; None if the run is not finished or the metric is undefined.
+
+        Args:
+            name: the run.
+            evaluate_on: the rows.
+            metric: the metric; None takes the one that runs are chosen by.
+        """
+        metrics, metric = self.metrics(name, evaluate_on), metric or self.metric
+        if metrics is None or metrics.overall.value(metric) is None:
             return None
-        return metrics.overall.signed(self.metric)
+        return metrics.overall.signed(metric)
 
     def data_config(self) -> DataConfig:
         """The data config of the plan."""
@@ -140,11 +151,32 @@ class PlanState:
         verdicts = self.verdicts(gate)
         return verdicts[0].outcome == "retry" if verdicts else None
 
+    def final_verdicts(self) -> dict[str, list[Verdict]]:
+        """The verdicts of all gates so far, by gate, after the plan's correction for the number of comparisons.
+
+        A gate's own file has the verdict as it was made, which later steps of the plan followed. The correction counts
+        the comparisons of all gates, so that it is known after the last of them: the choice of the final model follows
+        it.
+        """
+        verdicts = {gate: self.verdicts(gate) for gate in self.plan.gates}
+        if self.plan.multiplicity == "none":
+            return verdicts
+        remaining = iter(adjust([verdict for of_gate in verdicts.values() for verdict in of_gate]))
+        return {gate: [next(remaining) for _ in of_gate] for gate, of_gate in verdicts.items()}
+
+    @property
+    def n_looks(self) -> int:
+        """The number of comparisons that the gates made so far."""
+        return sum(verdict.n_looks for gate in self.plan.gates for verdict in self.verdicts(gate))
+
     def rejected(self) -> set[str]:
-        """The candidates that gates rejected."""
-        last = [verdicts[-1] for gate in self.plan.gates if (verdicts := self.verdicts(gate))]
-        first = [verdicts[0] for gate in self.plan.gates if len(verdicts := self.verdicts(gate)) > 1]
-        return {v.runs["candidate"] for v in (*first, *last) if not v.is_adopted and "candidate" in v.runs}
+        """The runs that gates rejected: candidates, and runs outside the limits of a gate of a single run."""
+        rejected: set[str] = set()
+        for gate, verdicts in self.final_verdicts().items():
+            has_limits = isinstance(self.plan.gates[gate], DistributionGate | LatencyGate | MemoryGate)
+            role = "run" if has_limits else "candidate"
+            rejected |= {verdict.runs[role] for verdict in verdicts if not verdict.is_adopted and role in verdict.runs}
+        return rejected
 
     def settings(self, before: Step) -> tuple[str, ...]:
         """Overrides that gates before a step adopted."""
@@ -167,7 +199,8 @@ class PlanState:
         adopted = self.settings(step) if uses_adopted else ()
         step_settings = step.set if isinstance(step, RankStep) else ()
         point = self.best_point(step.best_of) if isinstance(step, RankStep) and step.best_of else ()
-        shared = (*self.plan.set, *self.plan.models.get(step.model, ()))
+        seeds = (f"trainer.seeds={self.plan.seeds}",) if isinstance(step, RankStep) and self.plan.seeds > 1 else ()
+        shared = (*self.plan.set, *self.plan.models.get(step.model, ()), *seeds)
         settings = (*shared, *adopted, *point, *step_settings, *overrides)
         return load_rank_config(self.config, step.model, list(for_model(step.model, settings)))
 
@@ -175,22 +208,13 @@ class PlanState:
         """The config of a retrieval step."""
         return load_retrieval_config(self.config, [*self._data_settings(), *step.set])
 
-    def best_point(self, sweep: str) -> tuple[str, ...]:
-        """The point of a finished sweep with the best early-stopping metric; empty without a sweep or early stopping.
+    def sweep_folds(self, step: SweepStep) -> str:
+        """The `--folds` value of a sweep: the tuning part, or one fold if the data has none."""
+        return FOLDS_OPTION["tuning"] if self.resolve("tuning") == "tuning" else str(step.fold)
 
-        The reported rows take no part in this choice.
-        """
-        path = self.folder(sweep) / SWEEP_FILE
-        if not path.is_file():
-            return ()
-        scored_points = [
-            (watched(read_metrics(path.parent / Path(trial["run"]).name)), trial["point"])
-            for trial in read_json(path)["trials"]
-            if trial["state"] == "complete"
-        ]
-        monitored = [(value, point) for value, point in scored_points if value is not None]
-        _, point = max(monitored, key=lambda scored: scored[0], default=(None, {}))
-        return tuple(f"{key}={value}" for key, value in point.items())
+    def best_point(self, sweep: str) -> tuple[str, ...]:
+        """The settings of a sweep's best trial; empty for a sweep that is not finished."""
+        return best_point(self.folder(sweep), on_tuning=self.not_applicable.missing.tuning is None)
 
     def why_not_applicable(self, step: Step) -> str | None:
         """Why the data set cannot run a step or a gate; None if it can."""
@@ -200,19 +224,14 @@ class PlanState:
 
     def fits(self, step: RankStep) -> Iterator[tuple[EvaluateOn, Path]]:
         """The run folders of a step, with the rows that each is evaluated on."""
-        for evaluate_on in step.evaluate_on:
-            if evaluate_on == HOLDOUT and self.not_applicable.holdout is not None:
-                continue
-            yield evaluate_on, self.folder(step.name, evaluate_on)
+        missing = self.not_applicable.missing
+        for evaluate_on in missing.resolve_all(step.evaluate_on):
+            if missing.reason(evaluate_on) is None:
+                yield evaluate_on, self.folder(step.name, evaluate_on)
 
-
-def watched(metrics: RunMetrics) -> float | None:
-    """The mean over fits of the best value of the early-stopping metric; None without early stopping."""
-    by_fit = [
-        [epoch.monitored for epoch in fit.epochs if epoch.monitored is not None]
-        for fit in metrics.train_summary.fits.values()
-    ]
-    return sum(max(values) for values in by_fit) / len(by_fit) if all(by_fit) else None
+    def chosen_on_reported(self, name: str, evaluate_on: EvaluateOn) -> str | None:
+        """See `pipelines.plan.choices`."""
+        return chosen_on_reported(self.plan, self.not_applicable.missing, name, evaluate_on)
 
 
 def for_model(model: str, settings: tuple[str, ...]) -> tuple[str, ...]:

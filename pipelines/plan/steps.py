@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipelines.ensemble import build_ensemble, natural_logits, print_ensemble, stack_summary
+from pipelines.ensemble import build_ensemble, print_ensemble
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.retrieval_defaults import with_defaults
 from pipelines.plan.config import (
@@ -19,8 +15,11 @@ from pipelines.plan.config import (
     Step,
     SweepStep,
 )
+from pipelines.plan.evaluation.gates import evaluate_gate
 from pipelines.plan.final import retrain
-from pipelines.plan.gates import evaluate_gate
+from pipelines.plan.final_scores import members_with_score
+from pipelines.plan.later_ensemble import stack_later_rows
+from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
@@ -30,19 +29,13 @@ from pipelines.sweep import has_trials, run_sweep
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
-from recsys.evaluation.gates import EvaluateOn
-from recsys.evaluation.metrics import measure
-from recsys.evaluation.stack_fitting import fit_stack
-from recsys.evaluation.stacking import Stack, StackMethod
-from recsys.evaluation.verdicts import STYLES, Verdict
-from recsys.runs.calibration import calibrate_run, print_calibration
+from recsys.evaluation.verdicts.verdict import STYLES, Verdict
+from recsys.runs.calibration import print_calibration
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
-from recsys.runs.layout import STACK_FILE
-from recsys.runs.metrics import EnsembleMetrics, HoldoutEnsembleMetrics
-from recsys.runs.predictions import RunPredictions, by_fold, join, join_predictions, read_predictions
+from recsys.runs.metrics import EnsembleMetrics
 from recsys.runs.score_feature import with_scores
-from recsys.runs.summary import print_summary, spread
+from recsys.runs.summary import print_summary
 from recsys.system.files import finish_folder, is_done, partial_folder, read_json, removed_if_refused, write_json
 from recsys.system.progress import console
 from recsys.system.world import World
@@ -50,8 +43,6 @@ from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
-FOLDS: dict[EvaluateOn, str] = {"folds": "all", "holdout": HOLDOUT}
-"""The `--folds` value of each kind of evaluation rows."""
 
 
 def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
@@ -62,15 +53,14 @@ def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: Worl
         case RankStep():
             rank_step(state, step, dataset, world)
         case SweepStep():
-            settings = state.sweep_settings(step)
-            splits = choose_splits(dataset, str(step.fold))
-            folder = state.folder(step.name)
+            settings, folder = state.sweep_settings(step), state.folder(step.name)
+            splits = choose_splits(dataset, state.sweep_folds(step))
             with removed_if_refused(folder, lambda: has_trials(folder)):
                 run_sweep(step.model, settings, state.config, dataset, splits, folder, world)
         case RetrievalStep():
             retrieval_step(state, step, dataset, world)
         case GateStep():
-            gate_step(state, step, dataset)
+            gate_step(state, step, dataset, world)
         case EnsembleStep():
             ensemble_step(state, step)
         case FinalStep():
@@ -102,9 +92,9 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
-    """Trains and evaluates a model on all folds, and on the holdout."""
+    """Trains and evaluates a model on each kind of rows of the step."""
     for evaluate_on, folder in state.fits(step):
-        splits, data = choose_splits(dataset, FOLDS[evaluate_on]), dataset
+        splits, data = choose_splits(dataset, FOLDS_OPTION[evaluate_on]), dataset
         settings = resolve_settings(state.rank_config(step), dataset, splits, world)
         resolved = describe(settings, dataset, splits)
         if step.features_of is not None:
@@ -133,26 +123,28 @@ def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDatas
         print_retrieval(run.metrics_as(RetrievalMetrics), run.folder.name)
 
 
-def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset) -> None:
+def gate_step(state: PlanState, step: GateStep, dataset: PreparedDataset, world: World) -> None:
     """Evaluates a gate and saves the verdict; skips a decided gate."""
     if not state.is_decided(step.gate):
-        verdict = evaluate_gate(state, step.gate, dataset)
+        verdict = evaluate_gate(state, step.gate, dataset, world)
         state.keep(verdict)
-        print_verdict(verdict)
+        print_verdict(verdict, state.n_looks)
 
 
-def print_verdict(verdict: Verdict) -> None:
-    """Prints a verdict and its checks."""
+def print_verdict(verdict: Verdict, n_looks: int) -> None:
+    """Prints a verdict, its checks with what their intervals are drawn over, and the number of comparisons so far."""
     console.print(f"gate {verdict.gate}: {verdict.outcome}  {verdict.reason}", style=STYLES[verdict.outcome])
     for check in verdict.checks:
         interval = f" ({check.interval_text})" if check.interval_text else ""
-        console.print(
-            f"  {verdict.result_of(check)}  {check.what} {check.value_text}{interval}, required {check.threshold}"
-        )
+        basis = f"; {check.basis_text}" if check.basis_text else ""
+        required = f"required {check.threshold}{basis}"
+        console.print(f"  {verdict.result_of(check)}  {check.what} {check.value_text}{interval}, {required}")
+    if verdict.n_looks:
+        console.print(f"  comparisons of this verdict: {verdict.n_looks}, of the plan's gates so far: {n_looks}")
 
 
 def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
-    """Stacks the finished members over the folds, and on the holdout with a stack fitted to the earlier days."""
+    """Stacks the finished members over the folds, and on later rows with stacks of the rows before them."""
     folders = [folder for name in step.members if is_done(folder := state.folder(name))]
     if len(folders) < 2:
         raise InputError(f"step {step.name}: fewer than two of its members are finished ({', '.join(step.members)})")
@@ -168,45 +160,7 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
     if not was_done:
         print_ensemble(run.metrics_as(EnsembleMetrics))
         print_calibration(run.metrics().calibration)
-    if all(is_done(state.folder(name, "holdout")) for name in step.members if is_done(state.folder(name))):
-        stack_holdout(state, step, run)
-
-
-def stack_holdout(state: PlanState, step: EnsembleStep, ensemble: RunFolder) -> None:
-    """Stacks the holdout runs of the members, with weights fitted on the rows of the earlier days only."""
-    names = [name for name in step.members if is_done(state.folder(name))]
-    method = ensemble.metrics_as(EnsembleMetrics).method
-    evaluate_on: tuple[EvaluateOn, ...] = ("folds", "holdout")
-    folders = {rows: [state.folder(name, rows) for name in names] for rows in evaluate_on}
-    config = {"model": {"name": "ensemble", "method": method}, "members": [f.name for f in folders["holdout"]]}
-    run = RunFolder(state.folder(step.name, "holdout"), config)
-    if run.is_done:
-        return
-    folds, holdout = (join_predictions([read_predictions(f) for f in folders[rows]]) for rows in evaluate_on)
-    stack, first = stack_of_earlier_rows(method, folds, holdout), holdout[0]
-    logits = first.logits.with_natural(stack.natural_logit(natural_logits(holdout)))
-    predictions = by_fold(first.label, first.fold, logits, first.weight)
-    fold_metrics = {scored.name: scored.measure() for scored in predictions}
-    metrics = HoldoutEnsembleMetrics(
-        overall=measure(first.label, logits, first.weight),
-        folds=fold_metrics,
-        spread=spread(list(fold_metrics.values())),
-        segments={},
-        train=stack_summary(predictions),
-        named_metrics=ensemble.metrics().named_metrics,
-        calibration=calibrate_run(run, predictions),
-        method=method,
-    )
-    write_json(run.file(STACK_FILE), stack.model_dump(mode="json"))
-    run.finish(metrics, predictions, first.row_id.take(pa.array(join(predictions).row)))
-
-
-def stack_of_earlier_rows(method: StackMethod, folds: list[RunPredictions], holdout: list[RunPredictions]) -> Stack:
-    """Fits a stack to the out-of-fold rows that are not in the holdout."""
-    earlier = np.flatnonzero(~np.asarray(pc.is_in(folds[0].row_id, value_set=holdout[0].row_id)))
-    fit_runs = [run.take(earlier) for run in folds]
-    weight = fit_runs[0].predictions.weight_in_full_log
-    return fit_stack(method, [run.name for run in holdout], natural_logits(fit_runs), fit_runs[0].label, weight)
+    stack_later_rows(state, step, run)
 
 
 def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset, final: Path) -> None:
@@ -223,5 +177,8 @@ def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset,
     missing = [path for path in files if not path.is_file()]
     if missing:
         console.print(f"{missing[0]} is missing: the test rows of {dataset.folder} are scored instead")
-    test = None if missing else files
+    scored_members = members_with_score(final)
+    if scored_members and not missing:
+        console.print(f"{', '.join(scored_members)} read the retrieval score: the prepared test rows are scored")
+    test = None if missing or scored_members else files
     submit(run=final, test=test, out=out, data=dataset.folder, sample=None, labels=labels, scale=state.plan.scale)

@@ -42,6 +42,8 @@ class EncodedRows:
     """By sequence: the [n + 1] offsets of the rows and their int32 codes, end to end."""
     items: Codes | None = None
     """[n] target items, including those below the frequency threshold; None if not requested."""
+    numbers: np.ndarray | None = None
+    """[n] row numbers in the prepared data set; None for rows from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class RowStore:
             measured=self.read_measured(rows) if schema.measured else empty.astype(np.float32),
             sequence_lengths=lengths,
             tokens={name: (offsets_of(n_tokens), codes) for name, (codes, n_tokens) in tokens.items()},
+            numbers=rows,
         )
 
 

@@ -22,15 +22,18 @@ def can_cross_fit(label: np.ndarray, fold: np.ndarray, weight: np.ndarray | None
 
 
 def cross_fit(fold: np.ndarray, fit: Callable[[np.ndarray], ScoreFunction]) -> np.ndarray:
-    """[n] scores; each row is scored by a fit to the rows of the other folds.
+    """Scores of [n] rows, or [n, m] ones; each row is scored by a fit to the rows of the other folds.
 
     Args:
         fold: [n] fold names, at least two different ones.
         fit: takes positions of the rows to fit to; returns a function that scores rows at other positions.
     """
-    scores = np.empty(len(fold))
+    scores: np.ndarray | None = None
     for name in np.unique(fold):
         is_held_out = fold == name
         held_out = np.flatnonzero(is_held_out)
-        scores[held_out] = fit(np.flatnonzero(~is_held_out))(held_out)
+        of_fold = fit(np.flatnonzero(~is_held_out))(held_out)
+        scores = np.empty((len(fold), *of_fold.shape[1:])) if scores is None else scores
+        scores[held_out] = of_fold
+    assert scores is not None, "rows have at least two folds"
     return scores

@@ -16,8 +16,13 @@ def _rename_partition(name: Any) -> Any:
     return name
 
 
-EvaluateOn = Annotated[Literal["folds", "holdout"], BeforeValidator(_rename_partition)]
-"""The rows a run is evaluated on: all folds, out-of-fold, or the holdout (the last day)."""
+EvaluateOn = Literal["folds", "holdout", "forward", "tuning"]
+"""The rows a run is evaluated on: all folds, out-of-fold; the holdout (the last day); the forward windows, each by a
+model of earlier rows; or the tuning part, on which choices cost no reported figure its honesty."""
+EvaluateOnOrAuto = Annotated[
+    Literal["auto", "folds", "holdout", "forward", "tuning"], BeforeValidator(_rename_partition)
+]
+"""auto: the forward windows if the data has any, else the folds."""
 
 
 class Criterion(StrictModel):
@@ -49,14 +54,16 @@ class _Gate(StrictModel):
 
 
 class ComparisonGate(_Gate):
-    """Compares a run with the best of its baselines; one met criterion is enough."""
+    """Compares a run with the best of its baselines; one met criterion is enough.
+
+    Each criterion is compared with the baseline that is best by the criterion's own metric.
+    """
 
     kind: Literal["comparison"]
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The baseline with the highest score is used."""
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    evaluate_on: EvaluateOn = "folds"
+    evaluate_on: EvaluateOnOrAuto = "auto"
     retry: str | None = None
     """The run to try instead if the candidate fails."""
     settings: tuple[str, ...] = ()
@@ -71,7 +78,11 @@ class SegmentGate(_Gate):
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     segmentation: str
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    evaluate_on: EvaluateOn = "folds"
+    evaluate_on: EvaluateOnOrAuto = "auto"
+
+
+Ranking = Literal["strongest", "popularity", "popular_positives", "recent", "recent_impressions", "random"]
+"""A ranking of items that ignores the user; `strongest` is the best of them by the gate's recall, without `random`."""
 
 
 class RetrievalGate(_Gate):
@@ -81,22 +92,41 @@ class RetrievalGate(_Gate):
     retrieval: str
     """The retrieval run."""
     recall_at: Annotated[int, Field(ge=1)]
-    over: Literal["popularity", "random"] = "popularity"
+    over: Ranking = "strongest"
+    """The ranking of items to compare with."""
     recall_gain: float = 0.0
+    recall_interval: Literal["above_zero", "reported"] = "above_zero"
     candidate: str
     baselines: Annotated[tuple[str, ...], Field(min_length=1)]
     any_of: Annotated[tuple[Criterion, ...], Field(min_length=1)]
-    evaluate_on: EvaluateOn = "holdout"
+    evaluate_on: EvaluateOnOrAuto = "holdout"
 
 
 class DistributionGate(_Gate):
-    """Checks the distribution of p; that of q, the submitted scale, is only reported."""
+    """Checks the reported predictions: the mean of p, and the spread of the logit. A run that fails cannot be final."""
 
     kind: Literal["distribution"]
     run: str
-    mean: float
-    mean_tolerance: Annotated[float, Field(gt=0)]
-    min_std: float
+    max_bias: Annotated[float, Field(gt=0)] = 0.05
+    """Largest difference between the mean of p and the observed rate as a share of this rate, besides the sampling
+    error of the rate."""
+    min_spread: Annotated[float, Field(ge=0)] = 0.5
+    max_spread: Annotated[float, Field(gt=0)] = 1.5
+    """Limits of the standard deviation of the logit, as a share of that of the true probabilities, or, if these are
+    unknown, of the plan's first ensemble that is another run."""
+    mean: float | None = None
+    mean_tolerance: Annotated[float | None, Field(gt=0)] = None
+    min_std: float | None = None
+    """Limits of the mean and the standard deviation of p that are only reported."""
+    evaluate_on: EvaluateOnOrAuto = "auto"
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "DistributionGate":
+        if (self.mean is None) != (self.mean_tolerance is None):
+            raise ValueError("mean and mean_tolerance belong together: give both, or none of them")
+        if self.min_spread >= self.max_spread:
+            raise ValueError(f"min_spread must be below max_spread, got {self.min_spread:g} and {self.max_spread:g}")
+        return self
 
 
 class CalibrationGate(_Gate):
@@ -106,6 +136,33 @@ class CalibrationGate(_Gate):
     run: str
 
 
+class LatencyGate(_Gate):
+    """Limits the time of a request: scoring its candidates with one of the run's fits on this machine."""
+
+    kind: Literal["latency"]
+    run: str
+    max_ms: Annotated[float, Field(gt=0)]
+    """Limit of the 99th percentile in milliseconds."""
+    n_candidates: Annotated[int, Field(ge=1)] = 100
+    """Rows of a request."""
+    n_requests: Annotated[int, Field(ge=10)] = 200
+    """Measured requests."""
+
+
+class MemoryGate(_Gate):
+    """Limits the peak memory of training a run, or of scoring with it."""
+
+    kind: Literal["memory"]
+    run: str
+    max_gib: Annotated[float, Field(gt=0)]
+    of: Literal["training", "scoring"] = "scoring"
+    device: Literal["ram", "gpu"] = "ram"
+    """Memory of the process, or of the GPU."""
+
+
+RunGate = DistributionGate | CalibrationGate | LatencyGate | MemoryGate
+"""Gates of a single run, which compare it with no other run."""
 Gate = Annotated[
-    ComparisonGate | SegmentGate | RetrievalGate | DistributionGate | CalibrationGate, Field(discriminator="kind")
+    ComparisonGate | SegmentGate | RetrievalGate | DistributionGate | CalibrationGate | LatencyGate | MemoryGate,
+    Field(discriminator="kind"),
 ]

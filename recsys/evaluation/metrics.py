@@ -17,12 +17,14 @@ from recsys.evaluation.logits import Logits
 
 N_ECE_BINS = 20
 
-MetricName = Literal["logloss", "roc_auc", "ap", "ece", "wll", "pr_auc", "toss_score"]
+MetricName = Literal["logloss", "ne", "roc_auc", "gauc", "ap", "ece", "wll", "pr_auc", "toss_score"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 """In the column order of every table."""
 DEFINED_FOR_ONE_CLASS: frozenset[str] = frozenset({"logloss", "ece"})
 """All other metrics need rows of both classes."""
-LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ece"})
+NEEDS_USERS: frozenset[str] = frozenset({"gauc"})
+"""Metrics of the rows of single users, at least one of whom needs rows of both classes."""
+LOWER_IS_BETTER: frozenset[str] = frozenset({"wll", "logloss", "ne", "ece"})
 
 
 class Metrics(BaseModel):
@@ -40,8 +42,11 @@ class Metrics(BaseModel):
     ap: float | None = None
     wll: float | None = None
     roc_auc: float | None = None
+    gauc: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Also None if no users are known, or no user has rows of both classes."""
     pr_auc: float | None = None
     logloss: float | None = None
+    ne: float | None = None
     ece: float | None = None
     toss_score: float | None = Field(default=None, validation_alias="score")  # its name in earlier versions
 
@@ -70,7 +75,9 @@ def metric_name(name: Any) -> Any:
     return name
 
 
-def measure(label: np.ndarray, logits: Logits, weight: np.ndarray | None = None) -> Metrics:
+def measure(
+    label: np.ndarray, logits: Logits, weight: np.ndarray | None = None, user: np.ndarray | None = None
+) -> Metrics:
     """Computes all metrics of a set of rows.
 
     If negatives were sampled at one rate before the log came, p is that of the full log and so are log loss and ECE,
@@ -80,6 +87,7 @@ def measure(label: np.ndarray, logits: Logits, weight: np.ndarray | None = None)
         label: [n] 0 / 1.
         logits: predictions of the same rows.
         weight: [n] weights of the rows; None if they have none.
+        user: [n] integers, -1 for a row without a user, for GAUC; None if users are unknown.
     """
     label, natural = label.astype(np.int8), logits.natural
     n_positive = int(label.sum())
@@ -103,11 +111,61 @@ def measure(label: np.ndarray, logits: Logits, weight: np.ndarray | None = None)
         ap=ap,
         wll=wll,
         roc_auc=float(roc_auc_score(label, natural, sample_weight=weight)),
+        gauc=None if user is None else grouped_auc(label, natural, user, weight),
         pr_auc=float(auc(recall, precision)),
         logloss=logloss,
+        ne=normalized_entropy(logloss, float(np.average(label, weights=full_weight))),
         ece=ece,
         toss_score=toss_score(ap, wll),
     )
+
+
+def grouped_auc(
+    label: np.ndarray, score: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None
+) -> float | None:
+    """GAUC: the mean over users of the ROC-AUC of their rows, weighted by the number of rows.
+
+    Only users with rows of both classes count; None if there are none. A row of weight w counts as w rows.
+
+    Source: Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017, section 4.1; weighted by
+    impressions as in FuxiCTR's `gAUC`.
+
+    Args:
+        label: [n] 0 / 1.
+        score: [n] scores.
+        user: [n] integers; -1 for a row without a user.
+        weight: [n] weights of the rows; None if they have none.
+    """
+    counted = user >= 0 if weight is None else (user >= 0) & (weight > 0)
+    if not counted.any():
+        return None
+    label, score, user = label[counted], score[counted], user[counted]
+    weight = np.ones(len(label)) if weight is None else weight[counted].astype(np.float64)
+    order = np.lexsort((score, user))
+    label, score, user, weight = label[order], score[order], user[order], weight[order]
+    is_new_user = np.concatenate([[True], user[1:] != user[:-1]])
+    is_new_tie = is_new_user | np.concatenate([[True], score[1:] != score[:-1]])
+    tie_starts, user_starts = np.flatnonzero(is_new_tie), np.flatnonzero(is_new_user)
+    user_of_tie = np.cumsum(is_new_user)[tie_starts] - 1
+    positive = np.add.reduceat(weight * (label == 1), tie_starts)
+    negative = np.add.reduceat(weight * (label != 1), tie_starts)
+    n_users = len(user_starts)
+    positives, negatives = (np.bincount(user_of_tie, values, n_users) for values in (positive, negative))
+    below = np.cumsum(negative) - negative - (np.cumsum(negatives) - negatives)[user_of_tie]
+    ordered_pairs = np.bincount(user_of_tie, positive * (below + negative / 2), n_users)
+    has_both = (positives > 0) & (negatives > 0)
+    if not has_both.any():
+        return None
+    auc_of_user = ordered_pairs[has_both] / (positives * negatives)[has_both]
+    return float(np.average(auc_of_user, weights=(positives + negatives)[has_both]))
+
+
+def normalized_entropy(logloss: float, rate: float) -> float:
+    """NE: the log loss over that of the rows' average click rate, which must lie between 0 and 1.
+
+    Source: He et al., "Practical lessons from predicting clicks on ads at Facebook", ADKDD 2014, section 3.
+    """
+    return logloss / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
 
 
 def effective_size(weight: np.ndarray) -> float:

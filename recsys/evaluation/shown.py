@@ -9,7 +9,9 @@ from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
 
 TITLES: Mapping[MetricName, str] = {
     "logloss": "log loss",
+    "ne": "NE",
     "roc_auc": "ROC-AUC",
+    "gauc": "GAUC",
     "ap": "AP",
     "ece": "ECE",
     "wll": "WLL",
@@ -44,9 +46,14 @@ def named_metrics(metric: MetricName | None, monitored: Iterable[MetricName]) ->
     return tuple(dict.fromkeys((chosen, *monitored)))
 
 
-def shown_metrics(named: Iterable[MetricName]) -> tuple[MetricName, ...]:
-    """The metrics of a table's columns: the standard ones and those named; the Toss score is shown with its parts."""
-    shown = {*STANDARD_METRICS, *named}
+def shown_metrics(named: Iterable[MetricName], has_users: bool = False) -> tuple[MetricName, ...]:
+    """The metrics of a table's columns: the standard ones and those named; the Toss score is shown with its parts.
+
+    Args:
+        named: metrics that a config names.
+        has_users: whether users are known, so that GAUC is shown.
+    """
+    shown = {*STANDARD_METRICS, *named, *(("gauc",) if has_users else ())}
     if "toss_score" in shown:
         shown.update(_PARTS_OF_TOSS_SCORE)
     return tuple(name for name in METRIC_NAMES if name in shown)

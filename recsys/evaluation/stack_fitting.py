@@ -11,7 +11,6 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from recsys.errors import InputError
-from recsys.evaluation.cross_fitting import ScoreFunction, cross_fit
 from recsys.evaluation.logits import log_pos_weight_of
 from recsys.evaluation.metrics import weighted_log_loss
 from recsys.evaluation.stacking import Stack, StackMethod
@@ -72,32 +71,6 @@ def fit_stack(
             )
             weights, bias = _logistic(unscaled.natural_logit(logit_NM)[:, None], label, weight)
             return unscaled.model_copy(update={"weights": weights, "bias": bias})
-
-
-def cross_fit_stack(
-    method: StackMethod,
-    members: Sequence[str],
-    logit_NM: np.ndarray,
-    label: np.ndarray,
-    fold: np.ndarray,
-    weight: np.ndarray | None = None,
-) -> np.ndarray:
-    """[N] natural logits of an ensemble; the stack that scores a row is fitted to the other folds.
-
-    Args:
-        method: the ensemble method.
-        members: M names.
-        logit_NM: [N, M] natural logits of the members.
-        label: [N] 0 / 1.
-        fold: [N] fold names.
-        weight: [N] weights of the rows; None if they have none.
-    """
-
-    def fit(rows: np.ndarray) -> ScoreFunction:
-        stack = fit_stack(method, members, logit_NM[rows], label[rows], None if weight is None else weight[rows])
-        return lambda held_out: stack.natural_logit(logit_NM[held_out])
-
-    return cross_fit(fold, fit)
 
 
 def _logistic(input_NM: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> tuple[tuple[float, ...], float]:

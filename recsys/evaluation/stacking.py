@@ -26,6 +26,8 @@ class Stack(StrictModel):
 
     method: StackMethod
     members: tuple[str, ...]
+    is_on_calibrated: bool = False
+    """Whether x_m are calibrated; ensembles of earlier versions read uncalibrated logits."""
     weights: tuple[float, ...]
     bias: float = 0.0
     rank_logits: tuple[float, ...] = ()

@@ -110,8 +110,12 @@ class NumericSample:
         transform = by_column(config.numeric_transform, config.numeric_transform_by_column, column, self.columns)
         is_finite = np.isfinite(values)
         values, group = sort_values_and_groups(values[is_finite], self.group[is_finite])
-        ordered, stats = values.astype(np.float64), {}
+        ordered, stats = values.astype(np.float64), dict[str, NumericStats]()
+        of_groups: dict[tuple[int, ...], NumericStats] = {}  # the last window and the holdout have the same
         for name, fit_groups in splits.items():
+            if (known := of_groups.get(tuple(fit_groups))) is not None:
+                stats[name] = known
+                continue
             is_fitted = np.zeros(len(self.n_null), bool)
             is_fitted[fit_groups] = True
             fit_values = ordered[is_fitted[group]]
@@ -121,6 +125,7 @@ class NumericSample:
                 )
             n_null = int(self.n_null[fit_groups, index].sum())
             stats[name] = measure_column(fit_values, transform, config.clip_quantile, n_null)
+            of_groups[tuple(fit_groups)] = stats[name]
         return stats
 
     def missing_indicators(self, fit_groups: Sequence[int], columns: Sequence[str]) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.encodings.counting import count_values
-from recsys.data.groups import PARTITIONS, Partition, fit_groups_of, split_names
+from recsys.data.groups import FOLD, PARTITIONS, fit_groups_of, split_names
 from recsys.data.store import RowStore
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
@@ -24,13 +24,14 @@ from recsys.prepare import passes as local
 from recsys.prepare.offsets import with_offsets
 from recsys.prepare.partition.groups import order_by_group
 from recsys.prepare.scan import Scan, judged_parts, scan_source, with_copies_together
-from recsys.raw.files.find import display_name, find_beside, find_file, find_files
-from recsys.raw.files.parquet import open_parquet
+from recsys.prepare.truth import copy_generator_config, read_truth
+from recsys.raw.files.find import display_name, find_beside, find_files
 from recsys.raw.ids_and_labels import read_ids
 from recsys.raw.logs import with_histories
 from recsys.raw.opening import open_source
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, TimeSplit
+from recsys.schema.leaks import warning_of_label_histories
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
 from recsys.system.progress import console, progress_line
@@ -132,7 +133,7 @@ def prepare(
     source = open_source(schema_config, files, folder)
     check_keys_by_column(config, source.schema)
     scan = scan_source(source, config)
-    truth = _read_truth(files, folder, scan)
+    truth = read_truth(files, folder, scan)
     source = with_offsets(source, scan, config)
     if source.schema.logs:
         source = with_histories(source, judged_parts(scan))
@@ -145,7 +146,12 @@ def prepare(
         console.print(f"{scan.n_copies:,} training rows are exact copies of an earlier row: copies share a fold")
     if not np.array_equal(scan.group, scan_of_digests.group):  # values were counted by the folds of before
         fitted = passes.digest_all(source, scan, config, partial)
-    splits = {split: fit_groups_of(scan.groups, split) for split in split_names(scan.groups, config.n_folds)}
+    names = split_names(scan.groups, config.n_folds)
+    splits = {split: fit_groups_of(scan.groups, split) for split in names}
+    if any(name.startswith(FOLD) for name in names):
+        warning = warning_of_label_histories(source.schema, config.folds.is_by_user(schema_config.user))
+        if warning is not None:
+            console.print(f"warning: {warning}", style="bold yellow")
     with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
@@ -158,7 +164,7 @@ def prepare(
     write_json(partial / layout.GROUPS_FILE, layout.Groups(groups=tuple(scan.groups)).model_dump())
     if truth is not None:
         np.save(partial / layout.TRUTH_FILE, truth)
-        _copy_generator_config(files, folder, partial)
+        copy_generator_config(files, folder, partial)
     _write_vocabularies(partial, source.schema, fitted.vocabularies)
     write_json(
         partial / layout.STATS_FILE,
@@ -259,34 +265,3 @@ def _count_encoded_values(folder: Path, schema: Schema, scan: Scan, vocabularies
             store.read_sparse, scan.label, scan.group, columns, n_codes, len(scan.groups), line.advance
         )
     np.save(folder / layout.ENCODING_COUNTS_FILE, np.concatenate([[of.n_rows, of.n_clicks] for of in counts], axis=1))
-
-
-def _read_truth(files: RawFiles, folder: Path, scan: Scan) -> np.ndarray | None:
-    """Reads [n] float64 true probabilities in row order, joined by split and row number."""
-    if files.truth is None or not (folder / files.truth).is_file():
-        return None
-    path = find_file(files.truth, folder, "files.truth")
-    file = open_parquet(path)
-    # earlier versions of the generator wrote row_id
-    row_column = "row_in_split" if "row_in_split" in file.schema_arrow.names else "row_id"
-    table = file.read(columns=["split", row_column, "p"])
-    truth: list[np.ndarray] = []
-    names: tuple[Partition, ...] = tuple(split for split in PARTITIONS if split in scan.has_id)
-    for split in names:
-        split_rows = table.filter(pc.equal(pc.cast(table["split"], pa.string()), split))
-        n = sum(group.n_rows for group in scan.groups if group.partition == split)
-        p = np.full(n, np.nan)
-        row = split_rows[row_column].to_numpy()
-        if len(row) != n or len(np.unique(row)) != n or row.min() != 0 or row.max() != n - 1:
-            raise InputError(f"{path} does not hold one row for each of the {n} {split} rows: it belongs to other data")
-        p[row] = split_rows["p"].to_numpy()
-        truth.append(p)
-    return np.concatenate(truth)
-
-
-def _copy_generator_config(files: RawFiles, folder: Path, out: Path) -> None:
-    """Copies the generator's config from the truth file; the true preferences can be computed from it."""
-    assert files.truth is not None
-    generator_config = (open_parquet(folder / files.truth).schema_arrow.metadata or {}).get(b"config")
-    if generator_config is not None:
-        write_json(out / layout.GENERATOR_FILE, json.loads(generator_config))

@@ -1,7 +1,6 @@
 """The scan: checks labels, ids, days and the split column of all rows, and assigns a group to each row."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -55,9 +54,10 @@ class Scan:
     user_hashes: np.ndarray | None = None
     """[n_users] uint64 of the users' values."""
 
-    def of_groups(self, name: Literal["window", "is_tuning"]) -> np.ndarray:
-        """Returns the [n] values of an attribute of the rows' groups."""
-        return np.array([getattr(group, name) for group in self.groups])[self.group]
+    @property
+    def window(self) -> np.ndarray:
+        """[n] uint8: the row's forward window, 0 if it is in none."""
+        return np.array([group.window for group in self.groups], np.uint8)[self.group]
 
 
 def sample_hashes(hashes: np.ndarray, seed: int) -> np.ndarray:
@@ -177,7 +177,7 @@ def with_copies_together(scan: Scan, content: np.ndarray, config: PrepareConfig)
     is_train = scan.split == PARTITIONS.index("train")
     train_content = mix(content[is_train], 0) + scan.day[is_train].astype(np.uint64)
     clusters = _clusters(scan, is_train, train_content, config)
-    together = _with_groups(scan, clusters, is_train, scan.of_groups("window"), config)
+    together = _with_groups(scan, clusters, is_train, scan.window, config)
     if scan.user is not None:
         train_content = mix(train_content, 0) + scan.user[is_train].astype(np.uint64)
     return replace(together, n_copies=n_exact_copies(train_content, scan.label[is_train]))
@@ -188,7 +188,7 @@ def judged_parts(scan: Scan) -> np.ndarray:
 
     0 stands for training rows before the first window.
     """
-    parts = scan.of_groups("window").astype(np.uint8)
+    parts = scan.window
     n_windows = int(parts.max(initial=0))
     for number, partition in enumerate(PARTITIONS[1:], n_windows + 1):
         parts[scan.split == PARTITIONS.index(partition)] = number

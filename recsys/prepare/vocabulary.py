@@ -68,12 +68,16 @@ class VocabularyCounter:
             return Vocabulary(pa.array([], pa.string()), empty, 0, min_count)
         table = self._compact()
         encoded = table["value"].combine_chunks().dictionary_encode()
-        by_group = np.zeros((len(encoded.dictionary), self.n_groups), np.int64)
-        by_group[np.asarray(encoded.indices), np.asarray(table["group"])] = np.asarray(table["n"])
-        total = by_group.sum(axis=1)
+        indices, group, n = np.asarray(encoded.indices), np.asarray(table["group"]), np.asarray(table["n"])
+        total = np.bincount(indices, n, len(encoded.dictionary)).astype(np.int64)  # exact below 2^53
         text_order = np.asarray(pc.sort_indices(encoded.dictionary))
         order = text_order[np.argsort(-total[text_order], kind="stable")]
         frequent = order[total[order] >= min_count]
-        rare = order[total[order] < min_count]
+        # rare values, which may be most, have no counts by group
+        position = np.full(len(total), -1, np.int64)
+        position[frequent] = np.arange(len(frequent))
+        is_kept = position[indices] >= 0
+        by_group = np.zeros((len(frequent), self.n_groups), np.int64)
+        by_group[position[indices[is_kept]], group[is_kept]] = n[is_kept]
         values = encoded.dictionary.take(pa.array(frequent))
-        return Vocabulary(values, by_group[frequent], int(total[rare].sum()), min_count)
+        return Vocabulary(values, by_group, int(total[total < min_count].sum()), min_count)

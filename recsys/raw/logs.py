@@ -13,7 +13,7 @@ from recsys.errors import InputError
 from recsys.raw.derive import meets_condition
 from recsys.raw.forms import columns_in_files, common_form
 from recsys.raw.order.history import History, LogRows, build_history
-from recsys.raw.order.moments import Moments, Timeline, join_moments, read_moments
+from recsys.raw.order.moments import Moments, Timeline, join_moments, read_days, read_moments
 from recsys.raw.source import Source
 from recsys.raw.tokens import encode_values, join_codes
 from recsys.schema.config import Condition, LogSequence
@@ -91,10 +91,13 @@ def read_keys_and_order(source: Source, key: str, order: str) -> tuple[Codes, Ti
     return join_codes(keys), join_moments(moments, role)
 
 
-def read_order(source: Source, parts: Iterable[tuple[Path, pa.Table]], column: str, role: str) -> list[Moments]:
-    """Reads the order column of the rows of each file."""
+def read_order(
+    source: Source, parts: Iterable[tuple[Path, pa.Table]], column: str, role: str, is_day: bool = False
+) -> list[Moments]:
+    """Reads the order column of the rows of each file; that of the day may contain names of weekdays."""
     named, is_untyped = f"{role} (column {column!r})", source.is_untyped(column)
-    return [read_moments(table[column], path, named, is_untyped) for path, table in parts]
+    read = read_days if is_day else read_moments
+    return [read(table[column], path, named, is_untyped) for path, table in parts]
 
 
 def key_form(source: Source, key: str, role: str) -> ValueForm:

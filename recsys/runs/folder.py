@@ -18,7 +18,8 @@ from recsys.evaluation.logits import Logits
 from recsys.runs.config import RUN_SECTION, identity, with_provenance
 from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, OOF_FILE, PREDS_STATS_FILE, TENSORBOARD
 from recsys.runs.metrics import FitSummary, MetricsT, RunMetrics, read_metrics, read_metrics_as, to_json
-from recsys.runs.predictions import Predictions, write_oof
+from recsys.runs.oof import write_oof
+from recsys.runs.predictions import Predictions, join
 from recsys.system.files import (
     begin_folder,
     check_free,
@@ -33,6 +34,8 @@ from recsys.system.files import (
 from recsys.system.seal import PARTS, seal
 
 SummaryT = TypeVar("SummaryT", bound=FitSummary)
+_OPTIONAL = ("weight", "user", "day", "is_known")
+"""The columns of predictions that not all data has."""
 
 
 class RunFolder:
@@ -152,11 +155,11 @@ class RunFolder:
                 self._partial / PARTS / f"{fit}.{fold.name}.npz",
                 row=fold.row,
                 label=fold.label,
-                model_logit=fold.model_logit,
                 natural=fold.logits.natural,
                 log_pos_weight=fold.logits.log_pos_weight,
                 log_sampling_rate=fold.logits.log_sampling_rate,
-                weight=np.zeros(0, np.float32) if fold.weight is None else fold.weight,
+                allow_pickle=False,
+                **_present(fold),
             )
         saved = {
             "parts": [fold.name for fold in predictions],
@@ -189,12 +192,13 @@ class RunFolder:
             with np.load(path, allow_pickle=False) as arrays:
                 log_sampling_rate = float(arrays.get("log_sampling_rate", 0))  # earlier versions saved no rate
                 logits = Logits(arrays["natural"], arrays["log_pos_weight"], log_sampling_rate)
-                weight = arrays.get("weight", np.zeros(0))
-                columns = (arrays["row"], arrays["label"], arrays["model_logit"])
+                columns = (arrays["row"], arrays["label"])
+                # an earlier version wrote an empty array for no weights
+                optional = [arrays[key] if key in arrays and len(arrays[key]) else None for key in _OPTIONAL]
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             summary_path = path.with_name(f"{fit}.json")
             raise InputError(f"{path} is damaged ({error}): remove {summary_path} to fit {fit} again") from error
-        return Predictions.of_fold(name, *columns, logits, weight if len(weight) else None)
+        return Predictions.of_fold(name, *columns, logits, *optional)
 
     def load_summary(self, fit: str, kind: type[SummaryT]) -> SummaryT:
         """Loads the saved summary of a fitted model."""
@@ -209,7 +213,7 @@ class RunFolder:
             predictions: the reported predictions.
             row_ids: row ids of the concatenated predictions.
         """
-        write_oof(self._partial / OOF_FILE, predictions, row_ids)
+        write_oof(self._partial / OOF_FILE, join(predictions).oof_columns(row_ids))
         write_json(self._partial / PREDS_STATS_FILE, {fold.name: prediction_stats(fold) for fold in predictions})
         self.finish_with_metrics(to_json(metrics))
 
@@ -224,9 +228,14 @@ class RunFolder:
         rename_partial(self.folder)
 
 
+def _present(predictions: Predictions) -> dict[str, np.ndarray]:
+    columns = (predictions.weight, predictions.user, predictions.day, predictions.is_known)
+    return {name: column for name, column in zip(_OPTIONAL, columns, strict=True) if column is not None}
+
+
 def prediction_stats(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """The distribution of predictions at both scales, for the distribution gate."""
-    scales = {"p": predictions.logits.p, "q": predictions.logits.q, "logit": predictions.model_logit}
+    """The distribution of the reported predictions at both scales and of their natural logits."""
+    scales = {"p": predictions.logits.p, "q": predictions.logits.q, "logit": predictions.logits.natural}
     return {scale: _distribution(values.astype(np.float64)) for scale, values in scales.items()}
 
 

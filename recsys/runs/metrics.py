@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from recsys.config import validate
 from recsys.errors import InputError
-from recsys.evaluation.calibration import CalibrationKind
-from recsys.evaluation.comparison import Difference
+from recsys.evaluation.calibration.calibrator import CalibrationKind
+from recsys.evaluation.calibration.gain import CalibrationGain, CalibrationLoss
+from recsys.evaluation.comparison import By, Difference
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
 from recsys.evaluation.shown import shown_metrics
@@ -100,16 +101,30 @@ class CalibrationSummary(_Summary):
     """The calibration of a run, and metrics of its predictions by calibration kind."""
 
     chosen: CalibrationKind | None
-    """None if no calibration was fitted."""
+    """Of new rows; None if no calibration was fitted."""
+    by_fold: dict[str, CalibrationKind] = {}
+    """Of the reported rows, by fold: chosen on other rows than those of the fold."""
     fitted_on: Literal["out-of-fold", "monitored rows"] = "out-of-fold"
-    """The rows that it was fitted on: the reported rows of several folds, or those that early stopping monitored."""
+    """The rows that it was fitted on: the reported rows of other folds, or those that early stopping monitored."""
+    loss: CalibrationLoss | None = None
+    """What gains are measured by; earlier versions took the lowest WLL."""
     figures: dict[CalibrationKind, Metrics]
     """Of the reported rows. Fitted out-of-fold: of every kind, cross-fitted. Fitted on monitored rows: of `none` and
     the chosen kind; empty if there are no reported rows."""
+    gains: dict[CalibrationKind, CalibrationGain] = {}
+    """By kind: the gain over no calibration, on the rows that the choice is based on. A kind is chosen only if the
+    interval of its gain lies above zero."""
     monitored: dict[CalibrationKind, Metrics] = {}
     """Fitted on monitored rows: of these rows, by kind, cross-fitted; the chosen kind is based on them."""
+    forward: dict[CalibrationKind, Metrics] = {}
+    """By kind: each of the last days calibrated by a fit to the days before it; empty without days."""
     reason: str | None = None
     """Why no calibration was fitted to monitored rows."""
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the reported predictions differ from the raw ones."""
+        return any(kind != "none" for kind in self.by_fold.values())
 
 
 class DataSummary(_Summary):
@@ -122,6 +137,9 @@ class RunMetrics(_Summary):
     """metrics.json of a ranking run; also the common fields of ensembles and final runs."""
 
     overall: Metrics
+    """Of the reported predictions, as are all others: calibrated, and the means over seeds of logits."""
+    raw: Metrics | None = None
+    """Of the predictions before calibration; None in runs of earlier versions, whose predictions all are."""
     folds: dict[str, Metrics]
     spread: dict[str, Spread] = {}
     """By metric, over folds."""
@@ -149,7 +167,7 @@ class RunMetrics(_Summary):
     @property
     def shown(self) -> tuple[MetricName, ...]:
         """The metrics of the run's tables, in column order."""
-        return shown_metrics(self.named_metrics)
+        return shown_metrics(self.named_metrics, has_users=self.overall.gauc is not None)
 
     @property
     def sd(self) -> dict[MetricName, float | None]:
@@ -174,6 +192,12 @@ class Gain(_Summary):
     over: str
     differences: dict[str, Difference]
     """By metric."""
+    by: By = "row"
+    """What the intervals draw."""
+    n_clusters: int | None = None
+    """Number of users, days or rows that were drawn; None in files of earlier versions."""
+    note: str | None = None
+    """A warning that the intervals are rough."""
 
     @field_validator("differences", mode="before")
     @classmethod
@@ -185,6 +209,9 @@ class EnsembleMetrics(RunMetrics):
     """metrics.json of an ensemble."""
 
     method: StackMethod
+    """Of new rows."""
+    method_by_fold: dict[str, StackMethod] = {}
+    """Of the reported rows, by fold: the best method on the other folds."""
     members: dict[str, Metrics]
     methods: dict[StackMethod, Metrics]
     """By evaluated method: cross-fitted metrics."""
@@ -196,7 +223,7 @@ class EnsembleMetrics(RunMetrics):
 
 
 class HoldoutEnsembleMetrics(RunMetrics):
-    """metrics.json of an ensemble on the last day, with the stacking method of its out-of-fold counterpart."""
+    """metrics.json of an ensemble on the last day; its stack and method come from the rows of earlier days."""
 
     method: StackMethod
 

@@ -1,26 +1,25 @@
-"""Predictions of rows that the models were not trained on: in memory, in oof.csv, and joined by row id."""
+"""Predictions of rows that the models were not trained on: in memory, of a finished run, and joined by row id.
+
+Shapes: N rows of a data set, S seeds.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from recsys.errors import InputError
+from recsys.evaluation.calibration.rows import HeldOutRows
 from recsys.evaluation.logits import LogitLink, Logits
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.runs.layout import METRICS_FILE, OOF_FILE
 from recsys.runs.metrics import read_metrics
+from recsys.runs.oof import OofColumns, read_oof
 from recsys.system.files import is_done
 from recsys.system.seal import verify
-
-_TYPES = {"row_id": pa.string(), "fold": pa.string(), "label": pa.int8(), "logit": pa.float32()}
-"""The columns of oof.csv that are read; `p` is computed from the logit."""
-_WEIGHT = "weight"
-"""The column of oof.csv with the weights of rows, if they have any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +29,25 @@ class Predictions:
     name: str
     """The name of the fold, the partition or the run."""
     row: np.ndarray
-    """[n] int64 row numbers in the prepared data set, or positions in the row ids of a run."""
+    """[N] int64 row numbers in the prepared data set, or positions in the row ids of a run."""
     fold: np.ndarray
-    """[n] str: the fold or partition that each row belongs to."""
+    """[N] str: the fold or partition that each row belongs to."""
     label: np.ndarray
-    """[n] 0 / 1."""
-    model_logit: np.ndarray
-    """[n] float32 output of the model."""
+    """[N] 0 / 1."""
     logits: Logits
+    """The reported predictions: the means over seeds of `natural_by_seed`."""
+    raw_by_seed: np.ndarray
+    """[N, S] natural logits before calibration, one column for each seed."""
+    natural_by_seed: np.ndarray
+    """[N, S] calibrated natural logits, one column for each seed; the raw ones without calibration."""
     weight: np.ndarray | None = None
-    """[n] float32 weights of the rows; None if they have none."""
+    """[N] float32 weights of the rows; None if they have none."""
+    user: np.ndarray | None = None
+    """[N] int32 codes of the rows' users, -1 for null; None if the data names no user."""
+    day: np.ndarray | None = None
+    """[N] int16 days in the order of time, -1 for null; None if the data names no day."""
+    is_known: np.ndarray | None = None
+    """[N] whether the row's user has a row that the model was fitted to; None if the data names no user."""
 
     @classmethod
     def of_fold(
@@ -47,31 +55,67 @@ class Predictions:
         name: str,
         row: np.ndarray,
         label: np.ndarray,
-        model_logit: np.ndarray,
         logits: Logits,
         weight: np.ndarray | None = None,
+        user: np.ndarray | None = None,
+        day: np.ndarray | None = None,
+        is_known: np.ndarray | None = None,
     ) -> "Predictions":
-        """Builds the predictions of one fold or partition."""
-        return cls(name, row, np.full(len(row), name), label, model_logit, logits, weight)
+        """Builds the uncalibrated predictions of one fold or partition by one seed."""
+        raw_by_seed = logits.natural[:, None]
+        fold = np.full(len(row), name)
+        return cls(name, row, fold, label, logits, raw_by_seed, raw_by_seed, weight, user, day, is_known)
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, positions: np.ndarray) -> "Predictions":
         """Selects rows by [m] positions, in their order."""
+        optional = (self.weight, self.user, self.day, self.is_known)
         return Predictions(
             self.name,
             self.row[positions],
             self.fold[positions],
             self.label[positions],
-            self.model_logit[positions],
             self.logits.take(positions),
-            None if self.weight is None else self.weight[positions],
+            self.raw_by_seed[positions],
+            self.natural_by_seed[positions],
+            *(None if column is None else column[positions] for column in optional),
         )
+
+    @property
+    def raw(self) -> Logits:
+        """The predictions without calibration: the means over seeds of `raw_by_seed`."""
+        return self.logits.with_natural(self.raw_by_seed.mean(axis=1))
+
+    def by_seed(self) -> list[Logits]:
+        """The calibrated logits of each seed."""
+        return [self.logits.with_natural(natural) for natural in self.natural_by_seed.T]
+
+    def calibrated(self, natural_by_seed: np.ndarray) -> "Predictions":
+        """Replaces the reported predictions by [N, S] calibrated natural logits."""
+        return replace(
+            self, natural_by_seed=natural_by_seed, logits=self.logits.with_natural(natural_by_seed.mean(axis=1))
+        )
+
+    @property
+    def held_out(self) -> HeldOutRows:
+        """The rows and raw logits that calibrators are fitted to."""
+        return HeldOutRows(self.raw_by_seed, self.logits, self.label, self.fold, self.weight, self.user, self.day)
+
+    def oof_columns(self, row_ids: pa.Array) -> OofColumns:
+        """The columns of oof.csv.
+
+        Args:
+            row_ids: [N] ids of the rows.
+        """
+        by_seed = (self.raw_by_seed, self.natural_by_seed)
+        optional = (self.weight, self.user, self.day, self.is_known)
+        return OofColumns(row_ids, self.fold, self.label, *by_seed, *optional)
 
     def measure(self) -> Metrics:
         """Computes all metrics of the rows."""
-        return measure(self.label, self.logits, self.weight)
+        return measure(self.label, self.logits, self.weight, self.user)
 
     @property
     def has_both_classes(self) -> bool:
@@ -97,47 +141,39 @@ def join(folds: Sequence[Predictions], name: str = "overall") -> Predictions:
     """Concatenates predictions; an empty sequence gives no rows."""
     if not folds:
         empty = np.zeros(0, np.float32)
-        return Predictions.of_fold(name, empty.astype(np.int64), empty, empty, Logits.join([]))
+        return Predictions.of_fold(name, empty.astype(np.int64), empty, Logits.join([]))
     return Predictions(
         name=name,
         row=np.concatenate([fold.row for fold in folds]),
         fold=np.concatenate([fold.fold for fold in folds]),
         label=np.concatenate([fold.label for fold in folds]),
-        model_logit=np.concatenate([fold.model_logit for fold in folds]),
         logits=Logits.join([fold.logits for fold in folds]),
-        weight=_join_weights(folds),
+        raw_by_seed=np.concatenate([fold.raw_by_seed for fold in folds]),
+        natural_by_seed=np.concatenate([fold.natural_by_seed for fold in folds]),
+        weight=_join([fold.weight for fold in folds]),
+        user=_join([fold.user for fold in folds]),
+        day=_join([fold.day for fold in folds]),
+        is_known=_join([fold.is_known for fold in folds]),
     )
 
 
-def _join_weights(folds: Sequence[Predictions]) -> np.ndarray | None:
-    weights = [fold.weight for fold in folds if fold.weight is not None]
-    return np.concatenate(weights) if weights else None
+def _join(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
 
 
-def by_fold(label: np.ndarray, fold: np.ndarray, logits: Logits, weight: np.ndarray | None = None) -> list[Predictions]:
-    """Splits an ensemble's predictions by fold; model logits are the natural logits, rows are positions in `label`."""
-    predictions = []
-    for name in np.unique(fold):
-        row = np.flatnonzero(fold == name)
-        fold_logits = logits.take(row)
-        model_logit = fold_logits.natural.astype(np.float32)
-        fold_weight = None if weight is None else weight[row]
-        predictions.append(Predictions.of_fold(str(name), row, label[row], model_logit, fold_logits, fold_weight))
-    return predictions
+def join_seeds(seeds: Sequence[Predictions]) -> Predictions:
+    """The predictions of the same rows by fits with other seeds, which are reported as the means of their logits."""
+    first, raw = seeds[0], np.concatenate([one.raw_by_seed for one in seeds], axis=1)
+    assert all(np.array_equal(first.row, one.row) for one in seeds), "seeds score the same rows"
+    return replace(first, raw_by_seed=raw).calibrated(raw)
 
 
-def write_oof(path: Path, folds: Sequence[Predictions], row_ids: pa.Array) -> None:
-    """Writes oof.csv: row_id, fold, label, logit (output of the model), p (at the natural base rate), weight if any."""
-    joined = join(folds)
-    columns = {
-        "row_id": row_ids,
-        "fold": pa.array(joined.fold, pa.string()),
-        "label": joined.label.astype(np.int8),
-        "logit": joined.model_logit,
-        "p": joined.logits.p,
-    }
-    table = pa.table(columns if joined.weight is None else columns | {_WEIGHT: joined.weight})
-    pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="needed", quoting_header="none"))
+def by_fold(predictions: Predictions) -> list[Predictions]:
+    """Splits predictions by fold, in the order of the folds' names."""
+    names = np.unique(predictions.fold)
+    parts = [predictions.take(np.flatnonzero(predictions.fold == name)) for name in names]
+    return [replace(part, name=str(name)) for name, part in zip(names, parts, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,39 +223,32 @@ def read_predictions(run: Path) -> RunPredictions:
     if not is_done(run) or not (run / OOF_FILE).is_file():
         raise InputError(f"{run} is not a finished run: pass the run folder that python -m pipelines.rank prints")
     verify(run, OOF_FILE, METRICS_FILE)
-    names = [*_TYPES, *([_WEIGHT] if _has_weights(run / OOF_FILE) else [])]
-    types = _TYPES | {_WEIGHT: pa.float32()}
-    convert = pa_csv.ConvertOptions(column_types=types, include_columns=names, strings_can_be_null=False)
-    parse = pa_csv.ParseOptions(newlines_in_values=True)
-    try:
-        table = pa_csv.read_csv(run / OOF_FILE, parse_options=parse, convert_options=convert).combine_chunks()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{run / OOF_FILE} is not readable ({error}): run it again with another --out") from error
-    model_logit = table["logit"].to_numpy().astype(np.float32)
-    encoded = table["fold"].combine_chunks().dictionary_encode()
-    codes, folds = np.asarray(encoded.indices), encoded.dictionary.to_pylist()
-    natural, log_pos_weight = np.empty(len(model_logit)), np.empty(len(model_logit))
-    links = read_metrics(run).links
-    for code, name in enumerate(folds):
-        in_fold = codes == code
-        logits = _link_of_fold(name, links, run).logits(model_logit[in_fold])
-        natural[in_fold], log_pos_weight[in_fold] = logits.natural, logits.log_pos_weight
+    oof, links = read_oof(run / OOF_FILE), read_metrics(run).links
+    encoded = pa.array(oof.fold).dictionary_encode()
+    codes, names = np.asarray(encoded.indices), encoded.dictionary.to_pylist()
+    link_by_code = [_link_of_fold(name, links, run) for name in names]
+    log_pos_weight = np.array([link.log_pos_weight for link in link_by_code], np.float64)[codes]
     log_sampling_rate = next(iter(links.values())).log_sampling_rate if links else 0.0
+    raw_by_seed, natural_by_seed = oof.raw_by_seed, oof.natural_by_seed
+    if oof.is_earlier_version:
+        natural = np.empty(len(codes))
+        for code, link in enumerate(link_by_code):
+            natural[codes == code] = link.logits(oof.natural_by_seed[codes == code, 0]).natural
+        raw_by_seed = natural_by_seed = natural[:, None]
     predictions = Predictions(
         name=run.name,
-        row=np.arange(len(model_logit)),
-        fold=np.array(folds)[codes],
-        label=table["label"].to_numpy(),
-        model_logit=model_logit,
-        logits=Logits(natural, log_pos_weight, log_sampling_rate),
-        weight=table[_WEIGHT].to_numpy() if _WEIGHT in names else None,
+        row=np.arange(len(codes)),
+        fold=oof.fold,
+        label=oof.label,
+        logits=Logits(natural_by_seed.mean(axis=1), log_pos_weight, log_sampling_rate),
+        raw_by_seed=raw_by_seed,
+        natural_by_seed=natural_by_seed,
+        weight=oof.weight,
+        user=oof.user,
+        day=oof.day,
+        is_known=oof.is_known,
     )
-    return RunPredictions(table["row_id"].combine_chunks(), predictions)
-
-
-def _has_weights(oof: Path) -> bool:
-    with oof.open(encoding="utf-8") as file:
-        return file.readline().rstrip().endswith(f",{_WEIGHT}")
+    return RunPredictions(oof.row_id, predictions)
 
 
 def _link_of_fold(fold: str, links: dict[str, LogitLink], run: Path) -> LogitLink:

@@ -29,17 +29,21 @@ def bayes_metrics(predictions: Predictions, dataset: PreparedDataset) -> Metrics
     true_p = dataset.truth(predictions.row)
     if true_p is None:
         return None
-    return measure(predictions.label, predictions.logits.with_natural(logit_of(true_p)), predictions.weight)
+    truth = predictions.logits.with_natural(logit_of(true_p))
+    return measure(predictions.label, truth, predictions.weight, predictions.user)
 
 
 def segment_metrics(predictions: Predictions, dataset: PreparedDataset) -> dict[str, dict[str, Metrics]]:
-    """Metrics by segmentation and segment label, as defined in the schema's `segments`."""
+    """Metrics by segmentation and segment label, as defined in the schema's `segments`; by known and new users too."""
     by_segmentation: dict[str, dict[str, Metrics]] = {}
     for name, labels in dataset.segments(predictions.row).items():
         by_segmentation[name] = {}
         for label in sorted(pc.unique(labels).to_pylist()):
             positions = np.flatnonzero(np.asarray(pc.equal(labels, pa.scalar(label))))
             by_segmentation[name][label] = predictions.take(positions).measure()
+    if (is_known := predictions.is_known) is not None:
+        by_label = {"known": np.flatnonzero(is_known), "new": np.flatnonzero(~is_known)}
+        by_segmentation["users"] = {label: predictions.take(rows).measure() for label, rows in by_label.items()}
     return by_segmentation
 
 
@@ -61,7 +65,7 @@ def summarize(
     """The content of metrics.json, except for calibration.
 
     Args:
-        reported: predictions that `overall` is computed from: all folds, the holdout, or the test partition.
+        reported: calibrated predictions that `overall` is computed from: all folds, the holdout, or the test partition.
         others: predictions of other partitions, listed separately.
         dataset: the data set, with segments and the generator's true probabilities.
         train: speed and memory of training.
@@ -70,6 +74,7 @@ def summarize(
     by_fold = {fold.name: fold.measure() for fold in reported}
     return RunMetrics(
         overall=overall.measure(),
+        raw=measure(overall.label, overall.raw, overall.weight, overall.user),
         folds=by_fold,
         spread=spread(list(by_fold.values())),
         segments=segment_metrics(overall, dataset),
@@ -100,6 +105,8 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
             rows.append(TextRow((f"{statistic} over folds", "", "", *values)))
     for name, figures in metrics.baselines.items():
         add(name, figures, "dim")
+    if metrics.raw is not None and metrics.calibration is not None and metrics.calibration.has_changed:
+        add("before calibration", metrics.raw, "dim")
     if metrics.bayes is not None:
         add("best possible", metrics.bayes, "green")
     for segmentation, by_label in metrics.segments.items():

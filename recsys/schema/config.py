@@ -200,8 +200,8 @@ class SchemaConfig(StrictModel):
     id: str | None = None
     """The column of row ids. Training files may lack it: the ids are then row numbers over all files."""
     day: str | None = None
-    """Numbers of days, dates, or times, whose calendar day counts; the last day is the holdout. It is a feature only if
-    `categorical` names it."""
+    """Numbers of days, dates, times, whose calendar day counts, or names of weekdays, from Monday on; the last day is
+    the holdout, and the last days are the forward windows. It is a feature only if `categorical` names it."""
     user: str | None = Field(default=None, exclude_if=lambda value: value is None)
     """The column of the user: folds and confidence intervals are by user. It is a feature only if `categorical` names
     it. Valid and test files may lack it."""

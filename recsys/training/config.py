@@ -9,7 +9,7 @@ from recsys import defaults
 from recsys.config import StrictModel
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.distributed.config import EmbeddingTraining
-from recsys.evaluation.metrics import METRIC_NAMES, MetricName, metric_name
+from recsys.evaluation.metrics import METRIC_NAMES, NEEDS_USERS, MetricName, metric_name
 from recsys.nn.precision import Precision
 
 MAX_FLOAT32, MAX_SEED = 3e38, 2**62
@@ -41,6 +41,8 @@ class EarlyStopping(StrictModel):
         weights = {metric_name(name): weight for name, weight in weights.items()}
         if unknown := sorted(str(name) for name in weights.keys() - set(METRIC_NAMES)):
             raise ValueError(f"{unknown[0]!r} is not a metric: choose from {', '.join(sorted(METRIC_NAMES))}")
+        if needs_users := sorted(weights.keys() & NEEDS_USERS):
+            raise ValueError(f"{needs_users[0]!r} needs users, whom early stopping does not know: choose roc_auc")
         if not weights:
             raise ValueError("weights must have at least one metric")
         return weights
@@ -142,9 +144,14 @@ UNSEEN_SHARE = 0.005
 """Enough to train an id on some ten thousand rows; on Frappe 1 % costs DCN V2 .0012 of its ROC-AUC."""
 
 
+Seeds = Annotated[int, Field(ge=1, le=1000)]
+
+
 class TrainerConfig(FitConfig):
     """Settings of a training run on clicks."""
 
+    seeds: Seeds = 1
+    """Fits of each split, with the seeds `seed`, `seed` + 1, ...; predictions are the means of their logits."""
     loss: LossConfig = LossConfig()
     unseen_share: UnseenShare = UNSEEN_SHARE
     """Share of the ids of a feature that training replaces by the rare and by the missing id, where these are rarer, so

@@ -1,9 +1,15 @@
-"""Baseline rankings, which do not depend on the user.
+"""Baseline rankings that ignore the user: kinds of popularity, and chance.
 
 Shapes: I items of the catalog; b requests of a block.
 """
 
 import numpy as np
+
+from retrieval.catalog import Catalog
+from retrieval.evaluation.ranks import Scores
+
+NON_PERSONAL = ("popularity", "popular_positives", "recent", "recent_impressions")
+"""The baselines that ignore the user, besides chance."""
 
 
 class Popularity:
@@ -26,3 +32,21 @@ class Random:
     def __call__(self, requests: np.ndarray) -> np.ndarray:
         """Returns [b, I] scores of [b] request indices."""
         return np.random.default_rng([self._seed, int(requests[0])]).random((len(requests), self._n_items), np.float32)
+
+
+def popularity_baselines(catalog: Catalog, is_clicked_only: bool, half_life_days: float | None) -> dict[str, Scores]:
+    """Builds the kinds of popularity that the data allows, by name.
+
+    Args:
+        catalog: the items, with their counts among the fitting rows.
+        is_clicked_only: whether only clicks are positives; else positives and rows are the same.
+        half_life_days: the half-life of the catalog's recent counts; None if it was built without one.
+    """
+    scores: dict[str, Scores] = {"popularity": Popularity(catalog.n_impressions)}
+    if is_clicked_only:
+        scores["popular_positives"] = Popularity(catalog.n_positives)
+    if catalog.trending is not None:
+        scores["recent"] = Popularity(catalog.trending)
+        if is_clicked_only and half_life_days is not None:
+            scores["recent_impressions"] = Popularity(catalog.recent)
+    return scores

@@ -15,6 +15,7 @@ _COLORS = {
     "random": GREY,
     "popular_positives": COLORS[8],
     "recent": COLORS[3],
+    "recent_impressions": COLORS[7],
     "transitions": COLORS[5],
     "item_knn": COLORS[9],
     "reranked_jointly": COLORS[6],

@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 
 from recsys.config import Values
+from recsys.evaluation.shown import format_interval, format_metric, interval_sd
 from recsys.runs.metrics import TowersFitSummary
 from recsys.system.progress import console
+from retrieval.evaluation.baselines import NON_PERSONAL
+from retrieval.evaluation.comparison import RecallComparison, compare_recall
 from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, ks_within, measure_ranking, measure_ranks
 from retrieval.index import N_RECALLED
 
@@ -18,7 +21,7 @@ _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _CLOSED_AT = (10, 100)
 _COMPARED_AT = 10
 HISTORY_BASELINES = ("transitions", "item_knn")
-BASELINES = ("popularity", "popular_positives", "recent", *HISTORY_BASELINES)
+BASELINES = (*NON_PERSONAL, *HISTORY_BASELINES)
 """The rankings that the towers have to beat."""
 
 Figures = dict[str, float]
@@ -35,7 +38,9 @@ class RankingMetrics(BaseModel):
     popular_positives: Figures | None = None
     """Popularity among positives, if not all rows are positives."""
     recent: Figures | None = None
-    """Popularity in which earlier days have lower weights."""
+    """Popularity among positives, in which earlier days have lower weights."""
+    recent_impressions: Figures | None = None
+    """The same among all rows, if not all rows are positives and a half-life is set."""
     transitions: Figures | None = None
     """Items that came directly after the last item of the history."""
     item_knn: Figures | None = None
@@ -72,6 +77,13 @@ class IndexMetrics(BaseModel):
     bytes: int
 
 
+class RecallGain(RecallComparison):
+    """The towers compared with the strongest ranking that ignores the user."""
+
+    over: str
+    """The name of this ranking: that with the highest recall at the same K."""
+
+
 class RetrievalData(BaseModel):
     """The data set, and the numbers of items and evaluated requests."""
 
@@ -89,8 +101,11 @@ class RetrievalMetrics(RankingMetrics):
     """Metrics of the requests whose item is not among the `N_HEAD` most popular items."""
     segments: dict[str, dict[str, SubsetMetrics]]
     """Metrics by segmentation and label."""
+    gains: tuple[RecallGain, ...] = ()
+    """The towers' gain in recall@K over the strongest ranking that ignores the user, by K."""
     closed: dict[str, float | None] | None = None
-    """By metric, the towers' improvement over popularity as a share of that of the true preferences."""
+    """By metric, the towers' improvement over the strongest ranking that ignores the user, as a share of that of the
+    true preferences."""
     index: IndexMetrics
     train: TowersFitSummary
     data: RetrievalData
@@ -110,6 +125,7 @@ def summarize(
     target: np.ndarray,
     segments: Mapping[str, pa.Array],
     n_items: int,
+    user: np.ndarray | None,
     *,
     reranked: Mapping[str, Figures],
     index: IndexMetrics,
@@ -123,6 +139,7 @@ def summarize(
         target: [n] catalog indices of the requests' items.
         segments: [n] labels of the requests, by segmentation.
         n_items: items of the catalog.
+        user: [n] users of the requests, -1 for null, whom intervals draw; None draws requests.
         reranked: metrics of reranked candidates.
         index: metrics of the index.
         train: summary of the towers' training.
@@ -132,8 +149,8 @@ def summarize(
     closed = None
     if "truth" in metrics:
         closed = {
-            f"recall@{k}": closed_share(metrics["two_tower"], metrics["popularity"], metrics["truth"], f"recall@{k}")
-            for k in ks_within(n_items)
+            key: closed_share(metrics["two_tower"], metrics[strongest(metrics, key)], metrics["truth"], key)
+            for key in (f"recall@{k}" for k in ks_within(n_items))
         }
     return RetrievalMetrics(
         **metrics,
@@ -146,11 +163,25 @@ def summarize(
             }
             for name, labels in segments.items()
         },
+        gains=tuple(_recall_gain(rankings, metrics, k, user) for k in _CLOSED_AT if k in ks_within(n_items)),
         closed=closed,
         index=index,
         train=train,
         data=data,
     )
+
+
+def strongest(figures: Mapping[str, Figures], metric: str) -> str:
+    """Returns the ranking with the highest metric among those that ignore the user."""
+    return max((name for name in NON_PERSONAL if name in figures), key=lambda name: figures[name][metric])
+
+
+def _recall_gain(
+    rankings: Mapping[str, Ranking], figures: Mapping[str, Figures], k: int, user: np.ndarray | None
+) -> RecallGain:
+    over = strongest(figures, f"recall@{k}")
+    compared = compare_recall(rankings[over].rank, rankings["two_tower"].rank, k, user)
+    return RecallGain(over=over, **dict(compared))
 
 
 def _measure_subset(rankings: Mapping[str, Ranking], is_member: np.ndarray, ks: Sequence[int]) -> SubsetMetrics:
@@ -179,10 +210,10 @@ def verdict(metrics: RetrievalMetrics) -> str | None:
     )
 
 
-def closed_share(figures: Figures, popularity: Figures, bound: Figures, metric: str) -> float | None:
-    """Returns the improvement over popularity as a share of the bound's; None if the bound is not above popularity."""
-    gap = bound[metric] - popularity[metric]
-    return (figures[metric] - popularity[metric]) / gap if gap > 0 else None
+def closed_share(figures: Figures, baseline: Figures, bound: Figures, metric: str) -> float | None:
+    """Returns the improvement over a baseline as a share of the bound's; None if the bound is not above it."""
+    gap = bound[metric] - baseline[metric]
+    return (figures[metric] - baseline[metric]) / gap if gap > 0 else None
 
 
 def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
@@ -203,9 +234,16 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
         console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
     if (warning := verdict(metrics)) is not None:
         console.print(warning, style="yellow")
+    for gain in metrics.gains:
+        d = gain.difference
+        interval = f"{format_metric(d.difference, interval_sd(d.low, d.high), '+')} ({format_interval(d.low, d.high)})"
+        notes = "; ".join(text for text in (gain.basis, gain.note) if text)
+        console.print(f"recall@{gain.recall_at} over {gain.over}, the strongest popularity: {interval}, {notes}")
     if metrics.closed is not None:
         shares = [f"K={k} {share:.0%}" for k in _CLOSED_AT if (share := metrics.closed.get(f"recall@{k}"))]
-        console.print(f"share of the recall gap from popularity to true preferences closed: {', '.join(shares)}")
+        console.print(
+            f"share of the recall gap from the strongest popularity to true preferences closed: {', '.join(shares)}"
+        )
     console.print(
         f"index {index.kind} {index.parameters}: recall@{N_RECALLED} against exact search {index.ann_recall:.4f}, "
         f"{index.queries_per_s:,.0f} queries/s, {index.bytes:,} bytes"

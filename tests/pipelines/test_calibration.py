@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import pipelines.rank
-from ranking.scoring import read_calibrator
+from ranking.scoring import read_calibration
 from recsys.evaluation.logits import probability
 from recsys.evaluation.metrics import measure
 from recsys.runs.predictions import read_predictions
@@ -47,10 +47,14 @@ def test_an_overconfident_model_is_calibrated(project: Path, run: Run, model: st
     metrics = metrics_of("a")
     calibration = metrics["calibration"]
     chosen, n_monitored = calibration["chosen"], calibration["monitored"]["none"]["n_rows"]
-    assert f"calibration, fitted on {n_monitored:,} monitored rows, measured on the reported rows: none" in outcome.out
+    assert (
+        f"calibration, fitted on {n_monitored:,} monitored rows, measured on the reported rows: none log loss"
+        in outcome.out
+    )
     assert (calibration["fitted_on"], chosen == "none") == ("monitored rows", False)
     raw, calibrated = calibration["figures"]["none"], calibration["figures"][chosen]
-    assert raw == metrics["overall"]
+    assert (raw, calibrated) == (metrics["raw"], metrics["overall"])
+    assert "before calibration" in outcome.out
     assert calibrated["wll"] < raw["wll"] - 0.05
     assert calibrated["logloss"] < raw["logloss"] - 0.05
     assert calibrated["roc_auc"] == pytest.approx(raw["roc_auc"])
@@ -64,18 +68,19 @@ def test_an_overconfident_model_is_calibrated(project: Path, run: Run, model: st
     assert calibration["monitored"]["none"]["logloss"] == pytest.approx(best, rel=1e-6)
 
     # the figures are those of the written calibrator, and a submission applies it
-    calibrator, reported = read_calibrator(Path("a")), read_predictions(Path("a"))
+    calibrator, reported = read_calibration(Path("a")).calibrator, read_predictions(Path("a"))
     assert calibrator.kind == chosen
-    natural = calibrator.natural_logit(reported.logits.natural)
-    expected = measure(reported.label, reported.logits.with_natural(natural))
-    assert calibrated["wll"] == pytest.approx(expected.wll, rel=1e-5)
+    natural = calibrator.natural_logit(reported.predictions.raw.natural)
+    assert np.array_equal(natural, reported.logits.natural)  # what gates, ensembles and compare read
+    expected = measure(reported.label, reported.logits)
+    assert calibrated["wll"] == pytest.approx(expected.wll, rel=1e-12)
     submit = ("submit", "--run", "a", "--test", "raw/train.parquet", "--out", "s.csv", "--scale", "natural")
     assert run(*submit).code == 0
     submitted = pa_csv.read_csv("s.csv")
     p = dict(zip(submitted["id"].to_pylist(), submitted["click"].to_pylist(), strict=True))
     found = np.array([p[row] for row in reported.row_id.to_pylist()])
     assert np.abs(np.log(found / probability(natural))).mean() < 5e-3  # bf16 rounding depends on the batch
-    assert np.abs(np.log(found / reported.logits.p)).mean() > 0.1
+    assert np.abs(np.log(found / reported.predictions.raw.p)).mean() > 0.1
     assert Path("a/reliability.png").is_file()
 
 
@@ -105,18 +110,22 @@ def test_a_data_set_with_valid_and_test_rows_is_calibrated_on_valid(project: Pat
         pq.write_table(flip(table, np.ones(300, bool)), "raw/test.parquet")
     assert Path("a/calibration.json").read_bytes() == Path("b/calibration.json").read_bytes()
     metrics = metrics_of("a")
-    assert metrics["calibration"]["monitored"]["none"] == metrics["splits"]["valid"]
-    assert metrics["calibration"]["figures"]["none"] == metrics["splits"]["test"]
-    assert metrics["calibration"]["chosen"] != "none"
+    calibration = metrics["calibration"]
+    chosen = calibration["chosen"]
+    assert chosen != "none"
+    # valid rows are reported by calibrators of other valid rows, test rows by that of all valid rows
+    assert metrics["splits"]["valid"]["wll"] < calibration["monitored"]["none"]["wll"] - 0.05
+    assert calibration["figures"] == {"none": metrics["raw"], chosen: metrics["overall"]}
+    assert metrics["splits"]["test"] == metrics["overall"]
 
 
 def test_a_full_run_without_reported_rows(project: Path, run: Run) -> None:
     outcome = run(*RANK, *OVERCONFIDENT["gbdt"], *WORST, "--folds", "full", "--out", "a")
     assert outcome.code == 0, outcome.err
-    assert "calibration, fitted on 600 monitored rows, cross-fitted there: none WLL" in outcome.out
+    assert "calibration, fitted on 600 monitored rows, cross-fitted there: none log loss" in outcome.out
     calibration = metrics_of("a")["calibration"]
     assert calibration["figures"] == {}
-    assert read_calibrator(Path("a")).kind == calibration["chosen"] != "none"
+    assert read_calibration(Path("a")).calibrator.kind == calibration["chosen"] != "none"
     assert not Path("a/reliability.png").exists()
     assert run("submit", "--run", "a", "--test", "raw/train.parquet", "--out", "s.csv").code == 0
 

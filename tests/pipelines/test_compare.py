@@ -23,8 +23,9 @@ def test_differences_join_by_id_and_agree_with_metrics(runs: tuple[Path, Path], 
     seal(Path("good"))
     outcome = run("compare", runs[0], runs[1], "--out", "differences.json")
     assert outcome.code == 0, outcome.err
-    assert "2,000 shared rows" in outcome.out
-    found = json.loads(Path("differences.json").read_text())["good"]
+    assert "2,000 rows, 728 positives" in outcome.out
+    assert "of these two fits" in outcome.out
+    found = json.loads(Path("differences.json").read_text())["good"]["differences"]
     for name in ("ap", "wll", "roc_auc", "logloss", "toss_score"):
         values = [json.loads((path / "metrics.json").read_text())["overall"][name] for path in runs]
         assert found[name]["first"] == pytest.approx(values[0], abs=1e-9)
@@ -42,3 +43,45 @@ def test_runs_that_cannot_be_compared_are_refused(runs: tuple[Path, Path], run: 
     outcome = run("compare", runs[0], runs[1])
     assert outcome.code == 2
     assert "poor, good share no row" in outcome.err
+
+
+def with_column(folder: Path, name: str, values: list[int]) -> None:
+    """Adds a column to oof.csv."""
+    header, *lines = (folder / "oof.csv").read_text().splitlines()
+    lines = [f"{line},{value}" for line, value in zip(lines, values, strict=True)]
+    (folder / "oof.csv").write_text("\n".join([f"{header},{name}", *lines]) + "\n")
+    seal(folder)
+
+
+def test_intervals_draw_users_where_they_are_known(runs: tuple[Path, Path], run: Run) -> None:
+    assert "no column user" in run("compare", *runs, "--by", "user").err
+    assert "has no column user" in run("ensemble", *runs, "--out", "both", "--metric", "gauc").err
+    for folder in runs:
+        with_column(folder, "user", [row % 40 for row in range(2000)])
+        with_column(folder, "day", [row % 7 for row in range(2000)])
+    found = {}
+    for by in ("user", "day", "row"):
+        outcome = run("compare", *runs, "--by", by, "--out", f"{by}.json")
+        assert outcome.code == 0, outcome.err
+        found[by] = json.loads(Path(f"{by}.json").read_text())["good"]
+    assert [found[by]["n_clusters"] for by in ("user", "day", "row")] == [40, 7, 2000]
+    outcome = run("compare", *runs)
+    assert "2,000 rows, 728 positives, 40 users" in outcome.out
+    assert "95 % interval, by user" in outcome.out
+    assert "rough intervals, from 40 users" in outcome.out
+    assert "GAUC" in run("ensemble", *runs, "--out", "both", "--metric", "gauc", "--replicates", "100").out
+    gain = json.loads(Path("both/metrics.json").read_text())["gain"]
+    assert (gain["by"], gain["n_clusters"]) == ("user", 40)
+
+
+def test_runs_joined_by_commas_are_seeds_of_one_model(runs: tuple[Path, Path], run: Run) -> None:
+    outcome = run(*RANK, "--out", "other", "trainer.seed=7")
+    assert outcome.code == 0, outcome.err
+    outcome = run("compare", "poor", "good,other", "--out", "seeds.json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(Path("seeds.json").read_text())["good"]
+    aps = [json.loads(Path(name, "metrics.json").read_text())["overall"]["ap"] for name in ("good", "other")]
+    assert found["differences"]["ap"]["second"] == pytest.approx(sum(aps) / 2, abs=1e-9)
+    assert found["n_seeds"] == [1, 2]
+    assert "the seeds of one model (2 fits)" in outcome.out
+    assert "named twice" in run("compare", "poor", "good,good").err

@@ -24,8 +24,9 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     metrics = json.loads(Path("both/metrics.json").read_text())
     assert list(metrics["members"]) == runs
     assert set(metrics["methods"]) == {"logit_mean", "rank_mean", "weights", "logistic"}
-    assert metrics["overall"] == metrics["methods"][metrics["method"]]
-    assert metrics["overall"]["toss_score"] == max(found["toss_score"] for found in metrics["methods"].values())
+    metric = metrics["named_metrics"][0]
+    assert metric == "logloss"
+    assert metrics["methods"][metrics["method"]][metric] == min(found[metric] for found in metrics["methods"].values())
     assert metrics["members"]["a"] == json.loads(Path("a/metrics.json").read_text())["overall"] | {
         "ece": pytest.approx(metrics["members"]["a"]["ece"])
     }
@@ -33,7 +34,7 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     assert {"DONE", "stack.json", "calibration.json", "reliability.png"} <= {
         path.name for path in Path("both").iterdir()
     }
-    assert "calibration, cross-fitted: none WLL" in outcome.out
+    assert "calibration, cross-fitted: none log loss" in outcome.out
     compared = run("compare", "a", "both", "--replicates", "100")
     assert compared.code == 0, compared.err
     again = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")
@@ -46,14 +47,14 @@ def test_the_mean_of_logits_by_hand(runs: list[str], run: Run) -> None:
     metrics = json.loads(Path("mean/metrics.json").read_text())
     assert metrics["without"]["a"]["ap"] == pytest.approx(metrics["members"]["b"]["ap"])
     assert metrics["without"]["b"]["wll"] == pytest.approx(metrics["members"]["a"]["wll"])
-    p = {}
+    logit = {}
     for name in (*runs, "mean"):
         table = pa_csv.read_csv(f"{name}/oof.csv")
-        p[name] = dict(zip(table["row_id"].to_pylist(), table["p"].to_pylist(), strict=True))
-    assert len(p["mean"]) == 2000
-    for row in list(p["a"])[:50]:
-        logits = [np.log(p[name][row] / (1 - p[name][row])) for name in runs]
-        assert p["mean"][row] == pytest.approx(1 / (1 + np.exp(-np.mean(logits))), rel=1e-4)
+        column = "raw_logit" if name == "mean" else "logit"  # the mean is calibrated once more
+        logit[name] = dict(zip(table["row_id"].to_pylist(), table[column].to_pylist(), strict=True))
+    assert len(logit["mean"]) == 2000
+    for row in list(logit["a"])[:50]:
+        assert logit["mean"][row] == pytest.approx(np.mean([logit[name][row] for name in runs]), abs=1e-9)
 
 
 def test_runs_that_cannot_be_joined_are_refused(runs: list[str], run: Run) -> None:

@@ -9,51 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import pipelines.plan.steps
 from pipelines.plan.command import plan
 from pipelines.plan.config import load_plan
-from pipelines.plan.state import PlanState, for_model
-from pipelines.plan.steps import stack_of_earlier_rows
-from recsys.errors import InputError
+from pipelines.plan.later_ensemble import WindowStack, stack_windows
+from pipelines.plan.state import PlanState
 from recsys.evaluation.shown import format_metric
 from recsys.runs.predictions import join_predictions, read_predictions
 from tests.helpers.commands import Run
-from tests.helpers.small import SMALL_SCHEMA, small_table
+from tests.helpers.plan_project import ARGUMENTS, make_project
 
 ROOT = Path(__file__).parents[2]
-PLAN = yaml.safe_load((Path(__file__).parent / "small_plan.yaml").read_text())
-STEPS = PLAN["steps"]
-ARGUMENTS = ("plan", "--config", "plan.yaml", "--data", "raw")
-
-
-def make_project(folder: Path) -> None:
-    """raw/ with a test file, config.yaml and plan.yaml."""
-    (folder / "raw").mkdir()
-    pq.write_table(small_table(1200), folder / "raw/train.parquet")
-    test = small_table(500, seed=9).drop_columns(["click", "id"])
-    pq.write_table(test.append_column("id", pa.array([f"t-{i}" for i in range(500)])), folder / "raw/test.parquet")
-    tiny = {"embedding_dim": 4, "hidden_dims": [8]}
-    config = {
-        "name": "small",
-        "files": {"train": ["train.parquet"], "test": ["test.parquet"]},
-        "schema": SMALL_SCHEMA
-        | {
-            "target_item": "shop",
-            "crosses": {"cross_shop": ["color", "shop"]},
-            "towers": {"user": ["seen", "x_*"], "item": ["shop"], "context": ["color"]},
-        },
-        "prepare": {"min_count": 3, "n_folds": 3},
-        "features": {"leave_out": ["cross_*"]},
-        "models": {"dcnv2": {"model": tiny}, "din": {"model": tiny | {"attention_dims": [4]}}},
-        "trainer": {"batch_size": 200},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +58,9 @@ def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
     names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
-        *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-focal", "3-gbdt", "3-gbdt-holdout", "3-ablation"),
-        *("3-dcnv2-features", "3-dcnv2-features-holdout", "6-din", "6-din-holdout"),
-        *("7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "8-ensemble-holdout", "9-final"),
+        *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-dcnv2-forward", "2-dcnv2-tuning", "2-focal-tuning", "3-gbdt"),
+        *("3-gbdt-forward", "3-ablation", "3-dcnv2-features", "3-dcnv2-features-forward", "6-din", "6-din-forward"),
+        *("7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "8-ensemble-forward", "9-final"),
     }
     with (in_finished / "submission.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -136,29 +105,43 @@ def test_retrieval_gate_agrees_with_the_metrics(in_finished: Path) -> None:
 
 def test_sweep_point_is_chosen_on_rows_that_are_not_reported(in_finished: Path) -> None:
     state = PlanState(load_plan(Path("plan.yaml"), ()), in_finished)
-    found = {}
-    for trial in read(in_finished / "3-ablation/sweep.json")["trials"]:
-        epochs = read(Path(trial["run"]) / "metrics.json")["train"]["fits"]["fold_0"]["epochs"]
-        found[trial["point"]["model.cross_depth"]] = max(epoch["monitored"] for epoch in epochs)
+    swept, found = read(in_finished / "3-ablation/sweep.json"), {}
+    chosen_on = set()
+    for trial in swept["trials"]:
+        folder = Path(trial["run"])
+        assert read(folder / "config.yaml")["run"]["splits"] == ["tuning"]
+        chosen_on |= set(read_predictions(folder).row_id.to_pylist())
+        found[trial["point"]["model.cross_depth"]] = -read(folder / "metrics.json")["overall"][swept["metric"]]
+    assert swept["metric"] == "logloss"
     best = max(found, key=lambda depth: found[depth])
+    for run in ("3-dcnv2-features", "3-dcnv2-features-forward", "8-ensemble-forward"):
+        assert not chosen_on & set(read_predictions(in_finished / run).row_id.to_pylist())
     assert state.best_point("ablation") == (f"model.cross_depth={best}",)
     assert read(in_finished / "3-dcnv2-features/config.yaml")["model"]["cross_depth"] == int(best)
 
 
-def test_holdout_rows_are_not_used_to_fit_their_stack(in_finished: Path) -> None:
-    """Flipped labels of the last day's out-of-fold rows do not change the weights of the holdout ensemble."""
-    folds, last = (
+def test_rows_of_a_window_and_later_ones_are_not_used_to_fit_their_stack(in_finished: Path) -> None:
+    """Flipped labels of out-of-fold rows from window 2 on change neither stack; those of window 1 change stack 2."""
+    folds, forward = (
         join_predictions([read_predictions(in_finished / f"{run}{suffix}") for run in ("2-dcnv2", "3-gbdt")])
-        for suffix in ("", "-holdout")
+        for suffix in ("", "-forward")
     )
-    assert set(last[0].row_id.to_pylist()) < set(folds[0].row_id.to_pylist())
-    is_last = np.isin(folds[0].row_id.to_pylist(), last[0].row_id.to_pylist())
-    flipped = [
-        replace(run, predictions=replace(run.predictions, label=np.where(is_last, 1 - run.label, run.label)))
-        for run in folds
-    ]
-    stacks = [stack_of_earlier_rows("logistic", runs, last) for runs in (folds, flipped)]
-    assert stacks[0] == stacks[1]
+    assert set(forward[0].fold) == {"forward_1", "forward_2"}
+
+    def stacks(flipped_window: str | None) -> list[WindowStack]:
+        ids = forward[0].row_id.to_numpy(zero_copy_only=False)[forward[0].fold == flipped_window]
+        is_flipped = np.isin(folds[0].row_id.to_pylist(), ids)
+        flipped = [
+            replace(run, predictions=replace(run.predictions, label=np.where(is_flipped, 1 - run.label, run.label)))
+            for run in folds
+        ]
+        assert is_flipped.any() or flipped_window is None
+        return stack_windows("logloss", flipped, forward).windows
+
+    as_is = stacks(None)
+    assert stacks("forward_2") == as_is
+    assert stacks("forward_1")[0] == as_is[0]
+    assert stacks("forward_1")[1] != as_is[1]
 
 
 def test_finished_plan_is_not_run_again(in_finished: Path, run: Run) -> None:
@@ -219,6 +202,8 @@ def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monke
     for path in sorted(Path("whole").glob("*/oof.csv")):
         assert (Path("out") / path.relative_to("whole")).read_bytes() == path.read_bytes(), path
     for path in sorted(Path("whole/gates").iterdir()):
+        if path.stem in ("latency", "memory"):  # measured on this machine
+            continue
         assert (Path("out/gates") / path.name).read_bytes() == path.read_bytes()
 
 
@@ -228,46 +213,6 @@ def test_a_dry_run_trains_nothing(project: Path, run: Run) -> None:
     assert not Path("out").exists()
     for text in ("only if gate A requests a retry", "short trial", "the plan takes about", "2 of 2 points"):
         assert text in outcome.out
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"reference": "tree"}, "reference: no step has the name 'tree'"),
-        ({"steps": STEPS[1::-1]}, "step 1 comes after step 2"),
-        ({"steps": [*STEPS[:4], STEPS[6]]}, "gate A: no earlier step has the name 'gbdt'"),
-        ({"gates": {**PLAN["gates"], "A": {"kind": "comparison"}}}, "'gates.A.candidate' is missing"),
-        (
-            {"gates": {**PLAN["gates"], "A": {**PLAN["gates"]["A"], "retry": "other"}}},
-            "gate A: retry: no step has the name 'other'",
-        ),
-        (
-            {"gates": {**PLAN["gates"], "D": {**PLAN["gates"]["D"], "segmentation": "usr"}}},
-            "'usr' is not in schema.segments",
-        ),
-        ({"stesp": []}, "unknown key 'stesp'; did you mean 'steps'"),
-    ],
-)
-def test_invalid_plans_are_refused(project: Path, run: Run, change: dict[str, object], message: str) -> None:
-    Path("plan.yaml").write_text(yaml.safe_dump(PLAN | change, sort_keys=False))
-    outcome = run(*ARGUMENTS, "--out", "out")
-    assert outcome.code == 2
-    assert message in outcome.err
-    assert not Path("out").exists()
-
-
-def test_plan_overrides(project: Path, run: Run) -> None:
-    assert "unknown key 'trainer.epoch'" in run(*ARGUMENTS, "--out", "out", "trainer.epoch=1").err
-    assert "must be KEY=VALUE" in run(*ARGUMENTS, "--out", "out", "trainer").err
-    found = load_plan(Path("plan.yaml"), ("batch_size=64", "trainer.batch_size=50"))
-    assert found.batch_size == 64
-    assert found.set == ("trainer.epochs=2", "trainer.batch_size=50")
-    assert for_model("gbdt", found.set) == ()
-    Path("out").mkdir()
-    Path("out/notes.txt").touch()
-    assert "is not a plan folder" in run(*ARGUMENTS, "--out", "out").err
-    with pytest.raises(InputError, match="is not a file"):
-        load_plan(Path("none.yaml"), ())
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import yaml
 from pipelines.plan.applicable import find_not_applicable
 from pipelines.plan.command import choose_plan
 from pipelines.plan.config import load_plan
+from pipelines.plan.rows import MissingRows
 from pipelines.plan.state import PlanState
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
@@ -58,6 +59,10 @@ def test_a_plan_of_categorical_columns_runs_from_end_to_end(prepared: Path, run:
         assert f"<td>{name}</td>" in page or f">{name}<" in page
         assert reason in page
     assert "the schema has no day" in page
+    assert "the data has no tuning part: figures that depend on a choice say so" in page
+    assert "chosen on reported rows: sweep ablation, gate loss" in page
+    assert "dcnv2 chosen on reported rows" not in outcome.out  # its settings are no choice
+    assert "dcnv2-features chosen on reported rows: sweep ablation, gate loss" in outcome.out
     again = run(*command)
     assert again.code == 0, again.err
 
@@ -66,7 +71,9 @@ def test_what_the_plan_of_the_product_cannot_run(prepared: Path) -> None:
     state = PlanState(choose_plan(CONFIGS / "plan.yaml", prepared, ("config=null",)), Path("out"))
     assert state.config == prepared.resolve() / "config.yaml"
     found = find_not_applicable(state, PreparedDataset.open(prepared))
-    assert found.holdout == "the schema has no day"
+    assert found.missing == MissingRows(
+        "the schema has no day", "the data has no forward windows", "the data has no tuning part"
+    )
     assert found.steps == {
         "din": NO_DIN,
         "retrieval": NO_TOWERS,

@@ -21,7 +21,9 @@ PLAN = Path(__file__).with_name("small_plan.yaml")
 def test_best_of_needs_early_stopping(project: Path, run: Run) -> None:
     shutil.copy(PLAN, "plan.yaml")
     outcome = run("plan", "--config", "plan.yaml", "--data", "raw", "--out", "planned", "trainer.early_stopping=null")
-    refused(outcome, "step 'ablation': best_of chooses a point by the early-stopping metric: do not set trainer.early_")
+    refused(
+        outcome, "step 'ablation': without a tuning part, best_of chooses a point by the early-stopping metric: do "
+    )
     assert not Path("planned").exists()
 
 
@@ -38,6 +40,7 @@ def test_missing_test_files_are_replaced_by_the_prepared_rows(
     state = SimpleNamespace(out=tmp_path, plan=SimpleNamespace(scale="balanced"))
     scored: dict[str, Any] = {}
     printed: list[str] = []
+    monkeypatch.setattr(pipelines.plan.steps, "members_with_score", lambda final: [])
     monkeypatch.setattr(pipelines.plan.steps, "submit", lambda **arguments: scored.update(arguments))
     monkeypatch.setattr(console, "print", printed.append)
     pipelines.plan.steps.submission_step(cast(Any, state), cast(FinalStep, None), cast(Any, dataset), tmp_path / "run")

@@ -77,6 +77,8 @@ def test_a_sweep_whose_metric_is_undefined(rare: Path, run: Run) -> None:
     sweep = ("sweep", "--config", "config.yaml", "--data", "raw", "--model", "gbdt", "trainer.early_stopping=null")
     outcome = run(*sweep, "--folds", "full", "--out", "s", "model.n_trees=2,3")
     refused(outcome, "--metric logloss is undefined on the 0 evaluation rows of full (0 positive): pass other --folds")
+    outcome = run(*sweep, "--metric", "gauc", "--out", "s", "model.n_trees=2,3")
+    refused(outcome, "--metric gauc needs users: name schema.user in the config, or pass another --metric")
     assert not Path("s").exists()
 
 

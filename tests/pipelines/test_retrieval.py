@@ -112,7 +112,7 @@ def test_score_is_a_feature_of_a_ranking_model(project: Path, run: Run) -> None:
         assert "features" in yaml.safe_load((project / model / "config.yaml").read_text())
     refused = run("submit", "--run", "dcnv2", "--test", "raw/train.parquet", "--out", "s.csv")
     assert refused.code == 2
-    assert "trained with the scores of a retrieval run (--score-feature)" in refused.err
+    assert "reads the scores of a retrieval run, which only the test rows of" in refused.err
 
     folds = run(*RANK[:-1], "0", "--score-feature", "found", "--out", "folds")
     assert folds.code == 2

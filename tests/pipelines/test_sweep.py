@@ -72,12 +72,18 @@ def test_grid_is_complete_and_an_interrupted_sweep_resumes(
     ]
     losses = [trial["metrics"]["logloss"] for trial in swept["trials"]]
     assert losses == sorted(losses)
+    assert "optimistic: it was chosen among 4 on the rows that it is reported for (fold_0)" in outcome.out
     best = Path(swept["trials"][0]["run"])
     assert json.loads((best / "metrics.json").read_text())["overall"]["logloss"] == losses[0]
     assert Path("swept/sweep.png").stat().st_size > 10_000
     assert run(*SWEEP, *GRID).code == 0
     assert len(started) == 5
     assert "holds another sweep" in run(*SWEEP, "model.embedding_dim=4,8").err
+
+
+def test_a_choice_on_the_tuning_part_is_not_said_to_flatter() -> None:
+    assert "optimistic" not in pipelines.sweep.note_on_choice(["tuning"], 9, "ap")
+    assert "chosen among 9 on the rows" in pipelines.sweep.note_on_choice(["fold_0", "fold_1"], 9, "ap")
 
 
 def test_ranges_are_searched_and_poor_trials_pruned(project: Path, run: Run) -> None:

@@ -46,7 +46,7 @@ def test_baselines_are_measured_on_the_reported_rows_of_each_split(small: Prepar
         row = split.held_out_rows.numbers()
         label = split.store.labels(row)
         logits = Logits.of_one_fit(np.zeros(len(row)), 0.0)
-        reported.append(Predictions.of_fold(split.name, row, label, logits.natural, logits))
+        reported.append(Predictions.of_fold(split.name, row, label, logits))
     metrics = measure_baselines(splits, reported)
     label = np.concatenate([fold.label for fold in reported])
     rate = np.concatenate(

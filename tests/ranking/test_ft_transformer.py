@@ -124,6 +124,50 @@ def test_weight_decay_applies_to_transformer_matrices(small: PreparedDataset, tm
     assert decayed == expected
 
 
+@pytest.mark.parametrize("readout", ["cls", "tokens"])
+def test_without_norms_a_new_model_is_wide_and_deep(small: PreparedDataset, readout: str) -> None:
+    """The logit is an MLP and a linear term of the tokens until an update of the branches, which start at zero."""
+    split = small.split("full")
+    changes = {"norm": "none", "readout": readout, "hidden_dims": (6,), "n_layers": 2}
+    torch.manual_seed(0)
+    model = with_tables(FTTransformer(SMALL.model_copy(update=changes), split.schema)).eval()
+    batch = split.batch(np.arange(30), model.sequences)
+    tokens = model.tokens(batch)
+    deep, wide = (tokens[:, 0].relu(), tokens[:, 1:]) if readout == "cls" else (tokens.flatten(1), tokens)
+    expected = model.head(model.mlp(deep), wide.flatten(1))
+    assert torch.equal(model(batch), expected)
+    assert not any(isinstance(module, nn.LayerNorm) for module in model.modules())
+    optimizer = torch.optim.SGD([p for block in model.blocks for p in block.parameters()], lr=1.0)
+    model(batch).square().sum().backward()
+    optimizer.step()
+    assert not torch.allclose(model(batch), expected)
+
+
+def test_block_without_norms_by_hand() -> None:
+    torch.manual_seed(0)
+    block, x = Block(SMALL.model_copy(update={"norm": "none"}), 0.0, is_first=False).eval(), torch.randn(4, 5, 8)
+    assert torch.equal(block(x), x)
+    with torch.no_grad():
+        block.out.weight.copy_(torch.eye(8))
+        block.ffn_out.bias.fill_(2.0)
+        block.key_value.weight[:8].zero_()
+        block.key_value.bias[:8].zero_()
+        values = x @ block.key_value.weight[8:].T + block.key_value.bias[8:]
+    mean = values.mean(dim=1, keepdim=True)  # keys of zeros attend to all tokens alike
+    assert torch.allclose(block(x), x + mean + 2, atol=1e-5)
+
+
+def test_norm_and_size_are_chosen_together() -> None:
+    """A width that is set keeps the paper's norms, as do runs of versions without the setting."""
+    of_few_clicks = DataSize(n_rows=2_000, n_positive=800)
+    chosen, wide = FTTransformerConfig().resolved(of_few_clicks), FTTransformerConfig(d_model=64)
+    assert (chosen.d_model, chosen.norm) == (16, "none")
+    assert FTTransformerConfig.model_validate(chosen.model_dump()) == chosen
+    assert wide.norm == FTTransformerConfig.model_validate({"d_model": 64, "norm": "auto"}).norm == "layer"
+    assert FTTransformerConfig().resolved(OF_A_GPU).norm == "layer"
+    assert FTTransformerConfig(norm="layer").resolved(of_few_clicks).norm == "layer"
+
+
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="n_heads must divide d_model, got 3 and 8"):
         FTTransformerConfig(d_model=8, n_heads=3)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from ranking.ft_transformer import FTTransformerConfig
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
-from ranking.models import DEEP_MODELS
+from ranking.models import DEEP_MODELS, resolve
 from recsys import defaults
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.training.config import EarlyStopping, TrainerConfig
@@ -112,6 +113,19 @@ def test_the_rate_of_few_clicks_follows_the_batch_that_they_need() -> None:
 def test_few_monitored_clicks_are_waited_for_longer() -> None:
     patience = [defaults.patience(DataSize(10 * n, n)) for n in (100, 1_500, 100_000)]
     assert patience == [5, 3, 2]
+
+
+def test_layer_normalization_needs_a_lower_rate_and_a_start_at_zero_a_higher_one() -> None:
+    balanced, few = DataSize(3_000, 1_500), DataSize(1_600, 500)
+    rates = [
+        resolve(FTTransformerConfig(norm=norm), TrainerConfig(learning_rate=rate), balanced)[1].learning_rate
+        for norm, rate in (("none", AUTO), ("layer", AUTO), ("layer", 0.01))
+    ]
+    assert rates == [0.003, 0.0015, 0.01]
+    none = FTTransformerConfig(norm="none")
+    assert resolve(none, TrainerConfig(), few)[1].learning_rate == 0.003 > defaults.learning_rate(few)
+    smaller = TrainerConfig(batch_size=16)
+    assert resolve(none, smaller, few)[1].learning_rate == defaults.learning_rate(few, 16)
 
 
 def test_rare_values_of_a_small_log_have_ids() -> None:

@@ -105,7 +105,7 @@ class ScanColumns:
         return np.concatenate(numbers), hashes
 
     def _moments(self, block: Block, column: str, role: str) -> list[Moments]:
-        moments = read_order(self._source, block.parts(), column, f"the {role}")
+        moments = read_order(self._source, block.parts(), column, f"the {role}", is_day=role == "day")
         for part in moments:
             if part.values.null_count:
                 raise InputError(

@@ -78,12 +78,9 @@ def build_history(log: LogSequence, rows: LogRows) -> History:
         n_others = np.append(0, np.cumsum(is_other))  # steps of other parts before each position
         last, first = n_others[ends[selected]], n_others[firsts[selected]]
         full_lengths[selected] = last - first
-        kept, starts[selected], ends[selected] = _used(
-            np.maximum(first, last - log.max_length), last, int(n_others[-1])
-        )
+        kept, first, last = _used(np.maximum(first, last - log.max_length), last, int(n_others[-1]))
+        starts[selected], ends[selected] = first + n_steps, last + n_steps
         pieces.append(items.codes[steps[is_other][kept]])
-        starts[selected] += n_steps
-        ends[selected] += n_steps
         n_steps += len(pieces[-1])
     return History(items.values.take(pa.array(np.concatenate(pieces))), starts, ends, full_lengths)
 

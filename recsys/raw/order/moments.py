@@ -4,9 +4,9 @@ Text in ISO 8601 is read as dates and times. Other text has no order that could 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,18 +26,37 @@ TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _CURE = "write numbers, dates, timestamps or ISO-8601 text such as 2025-01-31 10:00"
 
 
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MomentKind = Kind | Literal["weekday"]
+
+
 @dataclass(frozen=True)
 class Moments:
     """[n] values of one kind that can be compared."""
 
-    kind: Kind
-    """number, time, zoned time, or null without any value."""
+    kind: MomentKind
+    """number, time, zoned time, weekday, or null without any value."""
     values: pa.Array
-    """Numbers as they are stored, or timestamps (in UTC if they are zoned); null for null and NaN."""
+    """Numbers as they are stored, timestamps (in UTC if they are zoned), or positions among WEEKDAYS; null for null and
+    NaN."""
     path: Path
     """The file of the values, for messages."""
     zone: str | None = None
     """The time zone of the file's type."""
+
+
+def read_days(column: pa.Array | pa.ChunkedArray, path: Path, role: str, is_untyped: bool = False) -> Moments:
+    """Reads a day column: as `read_moments`, or names of weekdays, in full or three letters, in any case."""
+    array = null_for_nan(as_array(column))
+    if kind_of(array.type) == "text":
+        encoded = pc.utf8_lower(pc.utf8_trim_whitespace(array.cast(pa.large_string()))).dictionary_encode()
+        names = [name.lower() for name in WEEKDAYS]
+        known = pa.array([*names, *(name[:3] for name in names)], pa.large_string())
+        position = pc.index_in(encoded.dictionary, value_set=known)
+        if len(position) and position.null_count == 0:
+            weekday = pa.array(np.asarray(position).astype(np.int64) % len(WEEKDAYS))
+            return Moments("weekday", weekday.take(encoded.indices), path)
+    return read_moments(array, path, role, is_untyped)
 
 
 def read_moments(column: pa.Array | pa.ChunkedArray, path: Path, role: str, is_untyped: bool = False) -> Moments:
@@ -100,7 +119,7 @@ def _read_text(array: pa.Array, path: Path, role: str, is_untyped: bool) -> Mome
 class Timeline:
     """[n] comparable values of all files."""
 
-    kind: Kind
+    kind: MomentKind
     values: np.ndarray
     """[n] int64 or float64: numbers, ticks since 1970, or positions in `ranked`; undefined where not valid."""
     ranked: tuple[Any, ...]
@@ -152,8 +171,8 @@ def join_moments(parts: Sequence[Moments], role: str) -> Timeline:
                 f"{role} contains {_described(first)} in {first.path}, but {_described(part)} in {part.path}, which "
                 "have no common order: write all files with one type"
             )
-    if first.kind == "number":
-        return _join_numbers([part.values for part in parts], is_valid)
+    if first.kind in ("number", "weekday"):
+        return replace(_join_numbers([part.values for part in parts], is_valid), kind=first.kind)
     units = [part.values.type.unit for part in parts if part.kind != "null"]
     unit = max(units, key=lambda name: TICKS_PER_S[name])
     zones = {part.zone for part in parts if part.kind != "null"}
@@ -188,7 +207,8 @@ def _ranks_of(exact: Sequence[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
 
 
 def _described(part: Moments) -> str:
-    return {"number": "numbers", "time": "times without a zone", "zoned time": "times with a zone"}[part.kind]
+    described = {"time": "times without a zone", "zoned time": "times with a zone", "weekday": "names of weekdays"}
+    return described.get(part.kind, "numbers")
 
 
 def _join_numbers(parts: Sequence[pa.Array], is_valid: np.ndarray) -> Timeline:

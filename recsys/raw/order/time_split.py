@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from recsys.data.groups import NO_DAY, PARTITIONS, Partition
 from recsys.errors import InputError
-from recsys.raw.order.moments import TICKS_PER_S, Timeline, read_moments
+from recsys.raw.order.moments import TICKS_PER_S, WEEKDAYS, Timeline, read_moments
 from recsys.schema.config import TimeSplit
 
 _S_PER_DAY = 86_400
@@ -136,11 +136,11 @@ class Days:
     index: np.ndarray
     """[n] int16: position among the sorted days; NO_DAY for a row without one."""
     names: tuple[str, ...]
-    """Increasing: numbers, or ISO dates."""
+    """Increasing: numbers, ISO dates, or names of weekdays."""
 
 
 def days_of(timeline: Timeline, column: str) -> Days:
-    """Returns the days of [n] rows: whole numbers, or the calendar days of times.
+    """Returns the days of [n] rows: whole numbers, weekdays from Monday on, or the calendar days of times.
 
     Raises:
         InputError: for numbers that are not whole, or too many to be days.
@@ -156,6 +156,9 @@ def days_of(timeline: Timeline, column: str) -> Days:
                 "are not days: write dates or timestamps, such as pandas.to_datetime(column, unit='s') makes"
             )
         names = tuple(str(int(day)) for day in days)
+    elif timeline.kind == "weekday":
+        days, inverse = np.unique(timeline.values[timeline.is_valid], return_inverse=True)
+        names = tuple(WEEKDAYS[day] for day in days)
     else:
         seconds = timeline.seconds()
         if timeline.zone is not None:

@@ -11,7 +11,8 @@ from recsys.data.layout import BLOCK_ROWS, FORMAT_VERSION
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 from recsys.errors import InputError
 from recsys.system.seal import seal
-from tests.helpers.small import prepare_small, small_table
+from tests.helpers.earlier_format import copy_in_format_3
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 
 def test_batch_has_the_values_of_the_raw_rows(small: PreparedDataset) -> None:
@@ -142,3 +143,21 @@ def test_another_format_version_is_refused(small: PreparedDataset, tmp_path: Pat
     path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 0'))
     with pytest.raises(InputError, match="was prepared by another version"):
         PreparedDataset.open(copy)
+
+
+def test_data_of_format_3_opens_without_users_and_windows(tmp_path: Path) -> None:
+    """As it was written before there were forward windows; its histories held steps of the same day."""
+    log = {"kind": "log", "key": "shop", "item": "color", "order": "day", "history_until": "row"}
+    schema = small_schema(sequences={"bought": log}, segments={})
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema)
+    old = copy_in_format_3(dataset.folder, tmp_path / "old")
+    found = PreparedDataset.open(old)
+    assert found.split_names == ("full", *(f"fold_{fold}" for fold in range(5)), "holdout")
+    assert found.manifest.schema_config == dataset.manifest.schema_config  # a config with `row` is the same
+    for name in found.split_names:
+        split, expected = found.split(name), dataset.split(name)
+        assert np.array_equal(split.fit_rows.numbers(), expected.fit_rows.numbers())
+        assert split.evaluation_rows.keys() == expected.evaluation_rows.keys()
+    assert found.store.users(np.arange(3)) is None
+    with pytest.raises(InputError, match="forward windows need .* data prepared by this version"):
+        found.split("forward_1")

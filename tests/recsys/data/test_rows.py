@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.data.rows import Permutation
+from recsys.data.rows import AllRows, JoinedRows, ListedRows, Permutation
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 1000, 65_537])
@@ -29,3 +29,11 @@ def test_is_well_mixed() -> None:
     # The first tenth has about a tenth of each range of rows.
     share = np.histogram(order[: n // 10], bins=20, range=(0, n))[0] / (n / 200)
     assert np.all(np.abs(share - 1) < 0.3)
+
+
+def test_joined_rows_follow_each_other() -> None:
+    rows = JoinedRows([ListedRows(np.array([7, 5])), AllRows(0), AllRows(3)])
+    assert len(rows) == 5
+    assert rows.numbers().tolist() == [7, 5, 0, 1, 2]
+    assert rows(np.array([4, 1, 1, 0])).tolist() == [2, 5, 5, 7]
+    assert [block.tolist() for block in rows.blocks(2)] == [[7, 5], [0, 1], [2]]

@@ -3,7 +3,14 @@ import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from recsys.evaluation.logits import LogitLink, Logits, logit_of, probability
-from recsys.evaluation.metrics import expected_calibration_error, measure, toss_score, weighted_log_loss
+from recsys.evaluation.metrics import (
+    expected_calibration_error,
+    grouped_auc,
+    measure,
+    normalized_entropy,
+    toss_score,
+    weighted_log_loss,
+)
 
 LABEL = np.array([0, 1, 0, 1, 1, 0])
 P = np.array([0.1, 0.8, 0.3, 0.3, 0.6, 0.2])
@@ -114,3 +121,54 @@ def test_take_and_join_keep_both_scales() -> None:
     assert whole.q == pytest.approx(1 / (1 + np.exp(-whole.balanced)))
     assert whole.with_natural(np.zeros(3)).balanced.tolist() == [3.0, 3.0, 4.0]
     assert len(Logits.join([])) == 0
+
+
+def test_gauc_by_hand() -> None:
+    user = np.array([1, 1, 1, 1, 0, 0, 0, 2, 2, -1, -1])
+    label = np.array([1, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0])
+    score = np.array([3.0, 1, 3, 2, 5, 6, 7, 1, 2, 1, 9])
+    # User 1: pairs 3 > 1, 3 = 3, 2 > 1, 2 < 3: 2.5 of 4. User 0: 6 > 5, 6 < 7: 1 of 2. User 2 has no click, -1 is none.
+    expected = (4 * 2.5 / 4 + 3 * 1 / 2) / 7
+    assert grouped_auc(label, score, user) == pytest.approx(expected)
+    assert measure(label, alike(score), user=user).gauc == pytest.approx(expected)
+
+
+def test_gauc_agrees_with_a_loop_over_users_and_weights_with_copies() -> None:
+    rng = np.random.default_rng(3)
+    user, label, score = rng.integers(0, 60, 900), rng.integers(0, 2, 900), np.round(rng.normal(size=900), 1)
+    label[user < 20] = 0
+    weight = rng.integers(0, 4, 900)
+    total = n_rows = 0.0
+    for one in np.unique(user):
+        rows = np.repeat(np.flatnonzero(user == one), weight[user == one])
+        if 0 < label[rows].sum() < len(rows):
+            total += len(rows) * roc_auc_score(label[rows], score[rows])
+            n_rows += len(rows)
+    assert grouped_auc(label, score, user, weight) == pytest.approx(total / n_rows)
+    order = rng.permutation(900)
+    assert grouped_auc(label[order], score[order], user[order], weight[order]) == pytest.approx(total / n_rows)
+
+
+def test_gauc_is_undefined_without_a_user_of_both_classes() -> None:
+    label, z = np.array([0, 1, 1, 0]), np.zeros(4)
+    assert measure(label, alike(z)).gauc is None
+    for user in ([0, 1, 1, 0], [-1, -1, -1, -1]):
+        assert measure(label, alike(z), user=np.array(user)).gauc is None
+    assert "gauc" not in measure(label, alike(z)).model_dump()
+
+
+def test_normalized_entropy_by_hand() -> None:
+    # The average rate of LABEL is 1/2, whose log loss is ln 2.
+    found = measure(LABEL, alike(logit_of(P)))
+    assert found.ne == pytest.approx(found.logloss / np.log(2))
+    assert normalized_entropy(0.2, 0.1) == pytest.approx(0.2 / (-0.1 * np.log(0.1) - 0.9 * np.log(0.9)))
+
+
+@pytest.mark.parametrize("log_sampling_rate", [0.0, np.log(0.25)])
+def test_the_rate_of_the_rows_has_a_normalized_entropy_of_one(log_sampling_rate: float) -> None:
+    """Of the full log's rate, if a quarter of the negatives are in the log; rows of weight 2 count twice."""
+    label, weight = np.array([1, 0, 0, 0]), np.array([2.0, 1, 1, 2])
+    rate = 2 / (2 + 4 / np.exp(log_sampling_rate))
+    logits = Logits.of_one_fit(np.full(4, logit_of(np.array(rate))), 0.0, log_sampling_rate)
+    assert measure(label, logits, weight).ne == pytest.approx(1.0)
+    assert measure(np.zeros(4), logits, weight).ne is None

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from recsys.evaluation.calibration import calibrate
+from recsys.evaluation.calibration.choice import calibrate
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.logits import LogitLink, Logits, log_pos_weight_of, logit_of, probability
 from recsys.evaluation.metrics import measure
 from recsys.evaluation.stack_fitting import fit_stack
+from tests.helpers.calibration import held_out
 
 RATE = 0.1
 
@@ -66,7 +67,7 @@ def test_what_is_fitted_to_the_sample_is_calibrated_in_the_full_log() -> None:
     shift, kept = log_pos_weight_of(label), label[is_kept]
     distorted = 1.6 * logit_of(p) + 1
     fold = np.random.default_rng(0).integers(0, 3, len(kept)).astype(str)
-    report, _ = calibrate(Logits.of_one_fit(distorted[is_kept], shift, np.log(RATE)), kept, fold)
+    report = calibrate(held_out(distorted[is_kept], kept, fold, None, shift, np.log(RATE))).report
     assert report.chosen != "none"
     found = report.calibrator.natural_logit(distorted)
     assert probability(found).mean() == pytest.approx(label.mean(), rel=0.03)
@@ -86,7 +87,7 @@ def test_bootstrap_of_the_log_loss_is_that_of_the_full_log() -> None:
     a, b = (logit_of(p[is_kept]) + rng.normal(size=len(kept)) * noise for noise in (1.0, 0.5))
     shift = log_pos_weight_of(label)
     first, second = (Logits.of_one_fit(x, shift, np.log(RATE)) for x in (a, b))
-    found = paired_bootstrap(kept, first, second, n_replicates=200)["logloss"]
+    found = paired_bootstrap(kept, first, second, n_replicates=200).differences["logloss"]
     expected = measure(kept, second).logloss - measure(kept, first).logloss
     assert found.difference == pytest.approx(expected)
     assert found.low < expected < found.high

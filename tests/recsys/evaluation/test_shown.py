@@ -44,6 +44,8 @@ def test_the_toss_score_is_shown_where_it_is_named() -> None:
     assert shown_metrics(()) == standard
     assert shown_metrics(("roc_auc",)) == standard
     assert shown_metrics(("pr_auc", "ap")) == (*standard, "pr_auc")
+    assert shown_metrics(("ne",)) == ("logloss", "ne", "roc_auc", "ap", "ece")
+    assert shown_metrics((), has_users=True) == ("logloss", "roc_auc", "gauc", "ap", "ece")
     assert shown_metrics(("toss_score",)) == (*standard, "wll", "pr_auc", "toss_score")
 
 

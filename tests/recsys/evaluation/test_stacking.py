@@ -8,8 +8,10 @@ from sklearn.metrics import average_precision_score
 from recsys.errors import InputError
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.metrics import weighted_log_loss
-from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
+from recsys.evaluation.stack_choice import cross_fit_members
+from recsys.evaluation.stack_fitting import fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod
+from tests.helpers.calibration import uncalibrated
 
 NAMES = ("sharp", "dull", "noise")
 
@@ -77,10 +79,10 @@ def test_serialization_and_row_order_do_not_change_a_stack(method: StackMethod) 
 def test_no_row_is_scored_by_its_own_fold(method: StackMethod) -> None:
     """Flipped labels of one fold do not change the scores of that fold."""
     m = members(4000)
-    before = cross_fit_stack(method, NAMES, m.logits, m.label, m.fold)
+    before = cross_fit_members(uncalibrated(NAMES, m.logits, m.label, m.fold), (method,))[method]
     mine = m.fold == "2"
     turned = np.where(mine, 1 - m.label, m.label)
-    after = cross_fit_stack(method, NAMES, m.logits, turned, m.fold)
+    after = cross_fit_members(uncalibrated(NAMES, m.logits, turned, m.fold), (method,))[method]
     assert np.array_equal(before[mine], after[mine])
     if method != "logit_mean":
         assert not np.array_equal(before[~mine], after[~mine])
@@ -88,7 +90,7 @@ def test_no_row_is_scored_by_its_own_fold(method: StackMethod) -> None:
 
 def test_stack_has_a_higher_ap_than_the_best_member() -> None:
     m = members()
-    joined = cross_fit_stack("logistic", NAMES, m.logits, m.label, m.fold)
+    joined = cross_fit_members(uncalibrated(NAMES, m.logits, m.label, m.fold), ("logistic",))["logistic"]
     assert average_precision_score(m.label, joined) > average_precision_score(m.label, m.logits[:, 0])
 
 

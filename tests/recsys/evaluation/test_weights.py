@@ -6,15 +6,20 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, average_precision_score, log_loss, precision_recall_curve, roc_auc_score
 
-import recsys.evaluation.comparison
+import recsys.evaluation.bootstrap.ranking
 from recsys.errors import InputError
-from recsys.evaluation.calibration import CalibrationKind, calibrate, calibrate_one_fit, fit_calibrator
+from recsys.evaluation.bootstrap.draws import Resampling
+from recsys.evaluation.calibration.calibrator import CALIBRATIONS, CalibrationKind
+from recsys.evaluation.calibration.choice import calibrate, calibrate_one_fit
+from recsys.evaluation.calibration.fitting import fit_calibrator
 from recsys.evaluation.comparison import COMPARED, paired_bootstrap
 from recsys.evaluation.cross_fitting import can_cross_fit
 from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
 from recsys.evaluation.metrics import effective_size, measure
-from recsys.evaluation.stack_fitting import cross_fit_stack, fit_stack
+from recsys.evaluation.stack_choice import cross_fit_members
+from recsys.evaluation.stack_fitting import fit_stack
 from recsys.evaluation.stacking import StackMethod
+from tests.helpers.calibration import held_out, uncalibrated
 
 SHIFT = 1.5
 
@@ -73,7 +78,7 @@ def test_scale_of_weights_changes_nothing() -> None:
     one, other = (measure(label, logits, scale * weight) for scale in (1, 1e-3))
     assert other.defined() == pytest.approx(one.defined())
     assert other.n_effective == pytest.approx(one.n_effective)
-    for kind in ("temperature", "isotonic", "centered_isotonic"):
+    for kind in CALIBRATIONS[1:]:
         a, b = (fit_calibrator(kind, natural, label, scale * weight).natural_logit(natural) for scale in (1, 1e-3))
         assert np.allclose(a, b, atol=1e-5), kind
 
@@ -95,13 +100,13 @@ def test_rows_of_weight_zero_do_not_count() -> None:
     assert not can_cross_fit(label, fold, weight)  # fold b would be scored by a fit without positives
 
 
-@pytest.mark.parametrize("kind", ["temperature", "isotonic", "centered_isotonic"])
+@pytest.mark.parametrize("kind", CALIBRATIONS[1:])
 def test_calibration_with_whole_weights_equals_repeated_rows(kind: CalibrationKind) -> None:
     natural, label, weight = draw()
     found = fit_calibrator(kind, natural, label, weight)
     expected = fit_calibrator(kind, *repeated(natural, label, weight))
     # the shrinkage of isotonic steps is by a row of mean weight, which differs in the two
-    atol = 1e-4 if kind == "temperature" else 0.02
+    atol = 0.02 if "isotonic" in kind else 1e-4
     grid = np.linspace(-4, 2, 50)
     assert np.allclose(probability(found.natural_logit(grid)), probability(expected.natural_logit(grid)), atol=atol)
     assert found.balance == pytest.approx(expected.balance)
@@ -124,7 +129,8 @@ def test_cross_fitted_calibration_uses_weights() -> None:
     natural, label, weight = draw()
     fold = np.random.default_rng(0).integers(0, 3, len(label)).astype(str)
     natural = 2 * natural + 1
-    report, by_kind = calibrate(Logits.of_one_fit(natural, SHIFT), label, fold, weight)
+    calibrated = calibrate(held_out(natural, label, fold, weight, SHIFT))
+    report, by_kind = calibrated.report, calibrated.by_kind
     assert report.chosen != "none"
     for kind, figures in report.figures.items():
         assert figures == measure(label, Logits.of_one_fit(by_kind[kind], SHIFT), weight)
@@ -148,7 +154,7 @@ def test_stack_with_whole_weights_equals_repeated_rows(method: StackMethod) -> N
     assert np.abs(found - expected).mean() < near
     assert np.abs(unweighted - expected).mean() > 2 * near  # so that the test can fail
     fold = np.arange(len(label)) % 3 == 0
-    scores = cross_fit_stack(method, ["a", "b"], members, label, fold.astype(str), weight)
+    scores = cross_fit_members(uncalibrated(["a", "b"], members, label, fold.astype(str), weight), (method,))[method]
     outside = fit_stack(method, ["a", "b"], members[~fold], label[~fold], weight[~fold])
     assert np.array_equal(scores[fold], outside.natural_logit(members[fold]))
 
@@ -167,7 +173,8 @@ def test_bootstrap_replicates_are_metrics_with_weights_times_counts() -> None:
     natural, label, weight = draw(600)
     other = natural + np.random.default_rng(1).normal(size=600)  # no ties: each negative has its own bin
     first, second = Logits.of_one_fit(natural, SHIFT), Logits.of_one_fit(other, SHIFT)
-    found = paired_bootstrap(label, first, second, n_replicates=1, seed=3, weight=weight)
+    exact = paired_bootstrap(label, first, second, n_replicates=2, weight=weight).differences
+    (found,) = Resampling(label == 1, [first, second], weight, None).replicates(1, seed=3)
     # The same draws: positives first, then negatives in the order of their cells.
     rng, counts = np.random.default_rng(3), np.empty(600)
     counts[label == 1] = rng.poisson(1.0, int(label.sum()))
@@ -176,22 +183,22 @@ def test_bootstrap_replicates_are_metrics_with_weights_times_counts() -> None:
     drawn = np.zeros(len(cells))
     drawn[cells] = rng.poisson((weight[label == 0][cells] > 0).astype(float))
     counts[label == 0] = drawn
-    for name in COMPARED:
-        a, b = (getattr(measure(label, logits, weight * counts), name) for logits in (first, second))
-        assert found[name].low == pytest.approx(b - a, abs=1e-9), name
+    for index, name in enumerate(COMPARED):
+        values = [getattr(measure(label, logits, weight * counts), name) for logits in (first, second)]
+        assert found[:, index] == pytest.approx(values, abs=1e-9), name
         a, b = (getattr(measure(label, logits, weight), name) for logits in (first, second))
-        assert found[name].difference == pytest.approx(b - a), name
+        assert exact[name].difference == pytest.approx(b - a), name
 
 
 @pytest.mark.parametrize("n_exact", [50_000, 100])
 def test_bootstrap_interval_agrees_with_weighted_resampling(n_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recsys.evaluation.comparison, "N_EXACT", n_exact)
+    monkeypatch.setattr(recsys.evaluation.bootstrap.ranking, "N_EXACT", n_exact)
     natural, label, _ = draw(3000, seed=8)
     weight = np.random.default_rng(9).pareto(2.5, 3000).astype(np.float32)  # a few heavy rows
     other = natural + np.random.default_rng(1).normal(size=3000)
     found = paired_bootstrap(
         label, Logits.of_one_fit(natural, SHIFT), Logits.of_one_fit(other, SHIFT), 600, weight=weight
-    )
+    ).differences
     rng, resampled = np.random.default_rng(2), []
     for _ in range(300):
         w = weight * rng.poisson(1.0, 3000)
@@ -214,21 +221,24 @@ def test_bootstrap_without_weight_in_a_class_is_refused() -> None:
 
 def test_one_fit_is_calibrated_by_the_rows_that_count_at_any_scale_of_weights() -> None:
     natural, label, _ = draw(1500)
-    logits = Logits.of_one_fit(2 * natural, SHIFT)
-    expected = calibrate_one_fit(logits, label)
+    distorted = 2 * natural
+    expected = calibrate_one_fit(held_out(distorted, label, shift=SHIFT))
     assert expected is not None
-    assert expected.chosen != "none"
-    doubled = calibrate_one_fit(logits, label, np.full(1500, 2, np.float32))
-    more = Logits.of_one_fit(np.append(logits.natural, -logits.natural[:500]), SHIFT)
-    with_zeros = calibrate_one_fit(more, np.append(label, label[:500]), np.repeat([1, 0], [1500, 500]))
+    assert expected.report.chosen != "none"
+    doubled = calibrate_one_fit(held_out(distorted, label, weight=np.full(1500, 2, np.float32), shift=SHIFT))
+    more, more_labels = np.append(distorted, -distorted[:500]), np.append(label, label[:500])
+    with_zeros = calibrate_one_fit(
+        held_out(more, more_labels, weight=np.repeat([1, 0], [1500, 500]).astype(np.float32), shift=SHIFT)
+    )
+    expected_logit = expected.report.calibrator.natural_logit(natural)
     for found in (doubled, with_zeros):
         assert found is not None
-        assert found.chosen == expected.chosen
-        assert found.calibrator.natural_logit(natural) == pytest.approx(expected.calibrator.natural_logit(natural))
+        assert found.report.chosen == expected.report.chosen
+        assert found.report.calibrator.natural_logit(natural) == pytest.approx(expected_logit, abs=1e-5)
 
 
 def test_few_rows_with_most_of_the_weight_are_too_few_to_calibrate_one_fit() -> None:
     natural, label, _ = draw(1500)
     weight = np.ones(1500)
     weight[np.flatnonzero(label == 1)[:15]] = 1e5  # 15 positives of any effect
-    assert calibrate_one_fit(Logits.of_one_fit(natural, SHIFT), label, weight) is None
+    assert calibrate_one_fit(held_out(natural, label, weight=weight, shift=SHIFT)) is None

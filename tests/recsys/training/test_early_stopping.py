@@ -1,5 +1,6 @@
 """The rows that early stopping monitors."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from recsys.training.config import EarlyStopping
 from recsys.training.early_stopping import few_clicks_warning, split_monitored_rows
 from tests.helpers.small import prepare_small, small_schema, small_table
 from tests.helpers.training import quick, trainer_of
+from tests.helpers.users import prepare_users, user_clicks
 
 
 def with_positives(split: Split, n_rows: int, n_positive: int) -> Split:
@@ -91,6 +93,69 @@ def test_a_split_at_a_time_monitors_its_latest_rows(tmp_path: Path) -> None:
     held_out_of_fold = split_monitored_rows(dataset.split("fold_0"), None, EarlyStopping(), 0)[1]
     assert held_out_of_fold is not None
     assert minute[held_out_of_fold.numbers()].min() < 56  # folds are no split by time
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.4])
+def test_a_fold_monitors_rows_of_the_next_fold_alone(small: PreparedDataset, fraction: float) -> None:
+    """At most all rows of that fold; the twin is a sample of all fitting rows, which has rows of four folds."""
+    fold = np.empty(small.n_rows, int)
+    for number in range(5):
+        fold[small.split(f"fold_{number}").held_out_rows.numbers()] = number
+    for number in range(5):
+        split = small.split(f"fold_{number}")
+        following = (number + 1) % 5
+        assert split.monitored_fold == following
+        fitted, held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=fraction), 3)
+        assert held_out is not None
+        assert set(fold[held_out.numbers()].tolist()) == {following}
+        assert sorted([*fitted.numbers(), *held_out.numbers()]) == sorted(split.fit_rows.numbers())
+        expected = round(fraction * len(split.fit_rows)) if fraction < 0.2 else np.sum(fold == following)
+        assert len(held_out) == expected
+        twin = split_monitored_rows(replace(split, monitored=None), None, EarlyStopping(), 3)[1]
+        assert twin is not None
+        assert len(set(fold[twin.numbers()].tolist())) == 4
+    assert small.split("full").monitored_fold is None
+
+
+def test_a_small_monitored_fold_has_its_own_cure(tmp_path: Path) -> None:
+    dataset = prepare_small(small_table(300), tmp_path / "raw", tmp_path / "out", n_folds=60)
+    stopping = EarlyStopping(weights={"roc_auc": 1}, validation_fraction=0.1)
+    errors = []
+    for name in [name for name in dataset.split_names if name.startswith("fold_")]:
+        try:
+            split_monitored_rows(dataset.split(name), None, stopping, 0)
+        except InputError as error:
+            errors.append(str(error))
+    assert errors
+    assert all(re.search(r"early stopping monitors at most fold \d+: lower prepare.n_folds", one) for one in errors)
+
+
+@pytest.mark.parametrize("name", ["fold_0", "full", "tuning"])
+def test_whole_users_are_monitored_where_folds_are_by_user(tmp_path: Path, name: str) -> None:
+    """The twin: a sample of rows has users that the model is fitted to."""
+    table = user_clicks(300, 8)
+    user = [None if row < 90 else one for row, one in enumerate(table["user"].to_pylist())]
+    table = table.set_column(0, "user", pa.array(user))
+    by_user = prepare_users(table, tmp_path / "user", folds={"tuning_share": 0.2})
+    by_row = prepare_users(table, tmp_path / "row", folds={"tuning_share": 0.2, "by": "row"})
+    for dataset in (by_user, by_row):
+        split = dataset.split(name)
+        fitted, held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.1), 0)
+        assert held_out is not None
+        n = round(0.1 * len(split.fit_rows))
+        assert n <= len(held_out) < n + 8
+        assert sorted([*fitted.numbers(), *held_out.numbers()]) == sorted(split.fit_rows.numbers())
+        users_fitted, users_held_out = ({user[row] for row in rows.numbers()} - {None} for rows in (fitted, held_out))
+        assert (not users_fitted & users_held_out) == (dataset is by_user)
+        again = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.1), 0)[1]
+        assert again is not None
+        assert np.array_equal(again.numbers(), held_out.numbers())
+
+
+def test_windows_monitor_their_latest_fitting_day(small: PreparedDataset) -> None:
+    held_out = split_monitored_rows(small.split("forward_2"), None, EarlyStopping(validation_fraction=0.1), 0)[1]
+    assert held_out is not None
+    assert set(small.store.days(held_out.numbers()).tolist()) == {4}  # days 0 to 4 are fitted, 5 is evaluated
 
 
 def test_few_monitored_clicks_are_reported(small: PreparedDataset) -> None:

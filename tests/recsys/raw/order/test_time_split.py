@@ -1,5 +1,6 @@
 """Splits by time and by day: bounds within the data, in its unit; calendar days."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.errors import InputError
-from recsys.raw.order.moments import Timeline, join_moments, read_moments
+from recsys.raw.order.moments import Timeline, join_moments, read_days, read_moments
 from recsys.raw.order.time_split import days_of, split_by_time
 from recsys.schema.config import TimeSplit
 
@@ -112,3 +113,24 @@ def test_many_thousand_times_are_few_days() -> None:
     days = days_of(timeline(pa.array(np.arange(50_000) * 60, pa.timestamp("s"))), "d")
     assert len(days.names) == 35
     assert days.index.max() == 34
+
+
+@pytest.mark.parametrize("column", [pa.array, lambda names: pa.array(names).dictionary_encode()])
+def test_weekdays_begin_on_monday(column: Callable[[list[str]], pa.Array]) -> None:
+    names = ["sunday", " Wed", "MONDAY", "Wednesday", "fri"]
+    parts = [read_days(column(names), Path("a"), "day"), read_days(pa.array([None, "Mon"]), Path("b"), "day")]
+    days = days_of(join_moments(parts, "day"), "d")
+    assert days.names == ("Monday", "Wednesday", "Friday", "Sunday")
+    assert days.index.tolist() == [3, 1, 0, 1, 2, -1, 0]
+
+
+def test_weekdays_beside_other_days_are_refused() -> None:
+    with pytest.raises(InputError, match="contains the text 'Mon', whose order is not known"):
+        read_days(pa.array(["Mon", "2025-01-31"]), Path("a"), "the day")
+    names, numbers = (
+        read_days(values, Path(file), "day") for values, file in ((pa.array(["Mon"]), "a"), (pa.array([1]), "b"))
+    )
+    with pytest.raises(InputError, match="day contains names of weekdays in a, but numbers in b"):
+        join_moments([names, numbers], "day")
+    with pytest.raises(InputError, match="'Mon', whose order is not known"):  # only days may be weekdays
+        read_moments(pa.array(["Mon"]), Path("a"), "the order")

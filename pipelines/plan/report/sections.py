@@ -1,7 +1,8 @@
-"""Sections of a plan's report that consist mainly of plots."""
+"""Sections that consist mainly of plots."""
 
 from pathlib import Path
 
+from pipelines.plan.choices import CHOSEN_ON_REPORTED
 from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
 from pipelines.plan.state import PlanState, Runs
 from pipelines.sweep import SWEEP_FILE
@@ -19,10 +20,11 @@ from recsys.runs.calibration import RELIABILITY_FILE
 from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics_as
 from recsys.runs.predictions import join_predictions, read_predictions
 from recsys.system.files import is_done
+from retrieval.evaluation.baselines import NON_PERSONAL
 from retrieval.evaluation.summary import RetrievalMetrics
 
 _MAX_TABLE_SEGMENTS = 40
-_RANKINGS = ("two_tower", "reranked", "popularity", "random", "truth")
+_RANKINGS = ("two_tower", "reranked", *NON_PERSONAL, "random", "truth")
 
 
 def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
@@ -38,13 +40,14 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         blocks.append(plot(plots / "learning.png", caption))
     names = main_runs(state, runs)
     if names:
-        joined = join_predictions([read_predictions(state.folder(name)) for name in names])
+        rows = state.resolve("auto")
+        joined = join_predictions([read_predictions(state.folder(name, rows)) for name in names])
         logits = {name: run.logits for name, run in zip(names, joined, strict=True)}
         label = joined[0].label
         plot_precision_recall(label, {name: values.natural for name, values in logits.items()}, plots / "pr.png")
         blocks.append(plot(plots / "pr.png", "Precision-recall curves."))
         plot_distributions(logits, plots / "distributions.png")
-        caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale, before calibration."
+        caption = "Distribution of the predictions at the natural (p) and the balanced (q) scale."
         blocks.append(plot(plots / "distributions.png", caption))
         selected = dict.fromkeys(
             [state.plan.reference, max(names, key=lambda n: runs[n].overall.signed(state.metric)), names[-1]]
@@ -52,8 +55,8 @@ def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
         p = {name: logits[name].p for name in selected if name in logits}
         plot_reliability(p, label, plots / "reliability.png", joined[0].predictions.weight_in_full_log)
         caption = (
-            "Reliability before calibration, observed against predicted click rate: the reference, the best and the "
-            "last run."
+            "Reliability of the reported predictions, observed against predicted click rate: the reference, the best "
+            "and the last run."
         )
         blocks.append(plot(plots / "reliability.png", caption))
     return Section("Curves", "", blocks)
@@ -115,9 +118,16 @@ def sweeps(state: PlanState) -> Section:
     for step in state.plan.steps:
         folder = state.folder(step.name) if isinstance(step, SweepStep) else None
         if isinstance(step, SweepStep) and folder is not None and (folder / SWEEP_FILE).is_file():
-            caption = f"{step.name}: {step.model} on fold {step.fold}, by the metric of the evaluation rows."
+            on_tuning = state.resolve("tuning") == "tuning"
+            rows = "the tuning part" if on_tuning else f"fold {step.fold}"
+            caption = f"{step.name}: {step.model} on {rows}, by the metric of the evaluation rows."
             if point := ", ".join(state.best_point(step.name)):
-                caption += f" Later steps use {point}, the best point on the early-stopping rows, not evaluation rows."
+                chosen_on = (
+                    "these rows, which no other figure of this report has"
+                    if on_tuning
+                    else (f"the early-stopping rows; {CHOSEN_ON_REPORTED}: other folds report these rows")
+                )
+                caption += f" Later steps use {point}, the best point on {chosen_on}."
             blocks.append(plot(folder / "sweep.png", caption))
     return Section("Sweeps", "", blocks)
 
@@ -145,7 +155,7 @@ def ensembles(state: PlanState, runs: Runs, plots: Path) -> Section:
         if not isinstance(step, EnsembleStep) or step.name not in runs:
             continue
         metrics = state.metrics_as(EnsembleMetrics, step.name)
-        assert metrics is not None
+        assert metrics is not None  # its run over the folds comes first
         title, shown, sd = TITLES[state.metric], shown_metrics(state.named_metrics), metrics.sd
         losses = {
             name: metrics.overall.signed(state.metric) - without.signed(state.metric)

@@ -20,9 +20,11 @@ from ranking.models import build_trainer
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
+from recsys.evaluation.calibration.calibrator import CalibrationKind, Calibrator
+from recsys.evaluation.calibration.rows import HeldOutRows
 from recsys.evaluation.comparison import paired_bootstrap
 from recsys.evaluation.logits import Logits
-from recsys.evaluation.stack_fitting import cross_fit_stack
+from recsys.evaluation.stack_choice import Member, cross_fit_ensemble, cross_fit_members
 from recsys.evaluation.stacking import STACK_METHODS
 from recsys.runs.metrics import TrainSummary
 from recsys.system.progress import console
@@ -32,7 +34,7 @@ from recsys.training.log import Log
 
 STEP_S = 1.5
 """Seconds of a run besides its fits: reading and writing its folder, calibration and its plots."""
-METRICS_ROW_S = 2e-5
+METRICS_ROW_S = 5e-5
 """Seconds for all metrics and calibrations of an evaluated row."""
 _START_S, _SPEEDUP_OF_SCORING = 1.0, 3.0
 """For finished runs, which do not record them: seconds to start a fit, and rows scored in the time of one trained."""
@@ -210,14 +212,15 @@ def bootstrap_seconds(n_rows: int, n_replicates: int) -> float:
 def stacking_seconds(n_rows: int, n_members: int, n_folds: int) -> float:
     """The time of the cross-fitted stacks of an ensemble, with each method and without each member, by a trial."""
     label, logits = _random_predictions(n_rows)
-    natural_NM = np.stack([run.natural for run in logits], axis=1)
-    fold = np.arange(len(label)) % n_folds
-    by_method = [
-        _time_of(lambda method=method: cross_fit_stack(method, ["a", "b"], natural_NM, label, fold))  # type: ignore[misc]
-        for method in STACK_METHODS
+    fold = (np.arange(len(label)) % n_folds).astype(str)
+    kinds: dict[str, CalibrationKind] = dict.fromkeys(np.unique(fold).tolist(), "platt")
+    members = [
+        Member(name, HeldOutRows(run.natural[:, None], run, label, fold), Calibrator(), kinds, "logloss")
+        for name, run in zip("ab", logits, strict=True)
     ]
-    scale = max(1.0, n_rows / len(label)) * n_members / natural_NM.shape[1]
-    return scale * (sum(by_method) + n_members * max(by_method))
+    whole_s = _time_of(lambda: cross_fit_ensemble(members, STACK_METHODS, "logloss", "logloss"))
+    without_s = _time_of(lambda: cross_fit_members(members, ("logistic",)))
+    return max(1.0, n_rows / len(label)) * n_members / len(members) * (whole_s + n_members * without_s)
 
 
 def _random_predictions(n_rows: int) -> tuple[np.ndarray, list[Logits]]:

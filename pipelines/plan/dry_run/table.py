@@ -15,7 +15,7 @@ from pipelines.plan.config import (
     Step,
     SweepStep,
 )
-from pipelines.plan.estimates import (
+from pipelines.plan.dry_run.estimates import (
     METRICS_ROW_S,
     STEP_S,
     Fit,
@@ -27,14 +27,14 @@ from pipelines.plan.estimates import (
     stacking_seconds,
     try_speed,
 )
+from pipelines.plan.dry_run.retrieval_estimate import retrieval_seconds
 from pipelines.plan.final import fixed_length
-from pipelines.plan.retrieval_estimate import retrieval_seconds
+from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
-from pipelines.plan.steps import FOLDS
 from pipelines.rank import choose_splits
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL
-from recsys.evaluation.gates import CalibrationGate, DistributionGate, SegmentGate
+from recsys.evaluation.gates import RunGate
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import read_metrics
 from recsys.system.files import is_done, partial_folder
@@ -125,12 +125,12 @@ def _gate_work(state: PlanState, step: GateStep, dataset: PreparedDataset) -> _W
     verdicts, gate = state.verdicts(step.gate), state.plan.gates[step.gate]
     if state.is_decided(step.gate):
         return _Work(f"no: decided ({verdicts[-1].outcome})")
-    has_bootstrap = not isinstance(gate, CalibrationGate | DistributionGate)
-    n_rows = _n_train_rows(dataset)
-    if not isinstance(gate, CalibrationGate | DistributionGate | SegmentGate) and gate.evaluate_on == "holdout":
-        n_rows = sum(group.n_rows for group in dataset.groups if group.is_holdout)
-    seconds = bootstrap_seconds(n_rows, state.plan.bootstrap.replicates) if has_bootstrap else 0.0
-    return _Work("yes: not decided", other_s=seconds)
+    if isinstance(gate, RunGate):
+        return _Work("yes: not decided")
+    splits = choose_splits(dataset, FOLDS_OPTION[state.resolve(gate.evaluate_on)])
+    n_rows = sum(len(rows) for name in splits for rows in dataset.split(name).evaluation_rows.values())
+    seconds = bootstrap_seconds(n_rows, state.plan.bootstrap.replicates)
+    return _Work("yes: not decided", other_s=seconds * state.plan.seeds)
 
 
 def _fits(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> list[Fit]:
@@ -140,7 +140,7 @@ def _fits(settings: RankConfig, dataset: PreparedDataset, splits: list[str]) -> 
     for name in splits:
         split = dataset.split(name)
         n_evaluated = sum(len(rows) for rows in split.evaluation_rows.values())
-        fits.append(Fit(settings, len(split.fit_rows), n_evaluated))
+        fits += [Fit(settings, len(split.fit_rows), n_evaluated)] * settings.trainer.seeds
     return fits
 
 
@@ -149,7 +149,7 @@ def _rank_work(state: PlanState, step: RankStep, dataset: PreparedDataset) -> _W
     if is_requested is False:
         return _Work(f"no: gate {gate} did not request a retry")
     remaining = [(evaluate_on, folder) for evaluate_on, folder in state.fits(step) if not is_done(folder)]
-    splits = [name for evaluate_on, _ in remaining for name in choose_splits(dataset, FOLDS[evaluate_on])]
+    splits = [name for evaluate_on, _ in remaining for name in choose_splits(dataset, FOLDS_OPTION[evaluate_on])]
     fits = _fits(state.rank_config(step), dataset, splits)
     if is_requested is None:
         reason = f"only if gate {gate} requests a retry"
@@ -168,13 +168,14 @@ def _sweep_work(state: PlanState, step: SweepStep, dataset: PreparedDataset) -> 
         return _Work("no: finished")
     # the last points are often the largest models, which take most of the time
     settings = state.rank_config(step, tuple(space.overrides(points[-1])))
-    fits = n_remaining * _fits(settings, dataset, [f"fold_{step.fold}"])
+    fits = n_remaining * _fits(settings, dataset, choose_splits(dataset, state.sweep_folds(step)))
     return _Work(f"yes: {n_remaining} of {len(points)} points", fits, n_runs=n_remaining)
 
 
 def _ensemble_work(state: PlanState, step: EnsembleStep, dataset: PreparedDataset) -> _Work:
     n_rows, n_folds = _n_train_rows(dataset), len([name for name in dataset.split_names if name.startswith("fold_")])
-    seconds = stacking_seconds(n_rows, len(step.members), n_folds)
+    n_windows = sum(name.startswith("forward_") for name in dataset.split_names)
+    seconds = (1 + n_windows) * stacking_seconds(n_rows, len(step.members), n_folds)
     seconds += bootstrap_seconds(n_rows, state.plan.bootstrap.replicates) + METRICS_ROW_S * n_rows
     return _Work("yes: not finished", other_s=seconds)
 
@@ -194,7 +195,7 @@ def _final_fits(state: PlanState, step: FinalStep, dataset: PreparedDataset) -> 
             settings, metrics = state.rank_config(rank_step), state.metrics(name)
             settings = resolve_settings(settings, dataset, [FULL], join_world())
             settings = settings if metrics is None else fixed_length(settings, metrics)
-            fits.append(Fit(settings, n_rows, n_test))
+            fits += settings.trainer.seeds * [Fit(settings, n_rows, n_test)]
     return fits
 
 
@@ -206,7 +207,7 @@ def finished_speeds(state: PlanState, dataset: PreparedDataset) -> dict[str, Spe
             for evaluate_on, folder in state.fits(step):
                 if not is_done(folder):
                     continue
-                splits, train = choose_splits(dataset, FOLDS[evaluate_on]), read_metrics(folder).train_summary
+                splits, train = choose_splits(dataset, FOLDS_OPTION[evaluate_on]), read_metrics(folder).train_summary
                 settings = resolve_settings(state.rank_config(step), dataset, splits, join_world())
                 speeds.setdefault(speed_key(settings), finished_speed(settings, train, folder.name))
     return speeds

@@ -1,24 +1,31 @@
-"""The HTML report of a plan: gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
+"""The page: gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
 
 from pathlib import Path
 
+from pipelines.plan.choices import CHOSEN_ON_REPORTED
 from pipelines.plan.config import EnsembleStep, FinalStep, RankStep
-from pipelines.plan.estimates import as_text
-from pipelines.plan.gates import Differences, compare
-from pipelines.plan.report_sections import curves, ensembles, retrieval, segments, sweeps
+from pipelines.plan.dry_run.estimates import as_text
+from pipelines.plan.evaluation.comparisons import compare
+from pipelines.plan.final_scores import members_with_score
+from pipelines.plan.report.gates import gates_section, not_applicable_section
+from pipelines.plan.report.sections import curves, ensembles, retrieval, segments, sweeps
+from pipelines.plan.rows import TITLES as TITLES_OF_ROWS
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.comparison import COMPARED
+from recsys.evaluation.comparison import COMPARED, Comparison
 from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import MetricName, Metrics
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
+from recsys.evaluation.verdicts.gains import basis_of
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
-from recsys.report.html import Block, Cell, Row, Section, Table, plot, row, write_html
-from recsys.runs.metrics import FinalMetrics, TrainSummary
+from recsys.report.html import Block, Cell, Section, Table, plot, row, write_html
+from recsys.runs.metrics import FinalMetrics, read_metrics
 from recsys.runs.submission import read_summary
+from recsys.system.files import is_done
 
 REPORT_FILE, PLOTS = "report.html", "plots"
+_REPORTED: tuple[EvaluateOn, ...] = ("folds", "forward", "holdout")
 _COMPARED: tuple[MetricName, ...] = ("logloss", "roc_auc", "ap")
 
 
@@ -26,92 +33,76 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
     """Writes report.html and its plots, also as files, and returns the path of report.html."""
     plots = state.out / PLOTS
     plots.mkdir(exist_ok=True)
+    rows = state.resolve("auto")
     runs: Runs = {
         step.name: metrics
         for step in state.plan.steps
-        if isinstance(step, RankStep | EnsembleStep) and (metrics := state.metrics(step.name)) is not None
+        if isinstance(step, RankStep | EnsembleStep) and (metrics := state.metrics(step.name, rows)) is not None
     }
     sections = [
-        _gates(state),
-        _not_applicable(state),
+        gates_section(state),
+        not_applicable_section(state),
         _models(state, runs, plots),
         curves(state, runs, plots),
         segments(state, runs, plots),
         sweeps(state),
         retrieval(state),
         ensembles(state, runs, plots),
-        _cost(state, runs, plots),
+        _cost(state, plots),
         _submission(state),
     ]
     train = [group for group in dataset.groups if group.partition == "train"]
     n, n_positive = sum(group.n_rows for group in train), sum(group.n_positive for group in train)
     summary = (
         f"{dataset.name}: {n:,} training rows, {n_positive:,} clicks ({100 * n_positive / n:.3f} %). Metrics are "
-        "out-of-fold unless stated otherwise; intervals are 95 % intervals of the paired bootstrap."
+        f"those of the {TITLES_OF_ROWS[rows]} predictions unless stated otherwise; intervals are 95 % intervals of the "
+        "paired bootstrap."
     )
     write_html(state.plan.name, summary, sections, state.out / REPORT_FILE)
     return state.out / REPORT_FILE
 
 
-def _gates(state: PlanState) -> Section:
-    rows: list[Row] = []
-    for name, gate in state.plan.gates.items():
-        for verdict in state.verdicts(name):
-            for index, check in enumerate(verdict.checks):
-                head: list[str | Cell] = ["", ""]
-                tail = ["", ""]
-                if index == 0:
-                    head = [name, Cell(verdict.outcome, verdict.outcome)]
-                    tail = [", ".join(f"{role}: {run}" for role, run in verdict.runs.items()), gate.description]
-                passed = Cell(check.what, verdict.result_of(check))
-                cells = [*head, passed, check.value_text, check.interval_text, check.threshold, *tail]
-                rows.append(row(cells, "part" if index < len(verdict.checks) - 1 else ""))
-    columns = ("gate", "verdict", "check", "value", "95 % interval", "required", "runs", "description")
-    text = "A rejected run cannot be chosen as the best run, but it stays in the ensemble."
-    return Section("Gates", text, [Table(columns, tuple(rows), text_columns=(2, 5, 6, 7))] if rows else [])
-
-
-def _not_applicable(state: PlanState) -> Section:
-    """The steps and gates that the data set cannot run."""
-    reasons = dict(state.not_applicable.steps)
-    reasons |= {f"gate {name}": reason for name, reason in state.not_applicable.gates.items()}
-    if state.not_applicable.holdout is not None:
-        reasons["runs on the holdout"] = state.not_applicable.holdout
-    rows = tuple(row([name, reason]) for name, reason in reasons.items())
-    table = Table(("step or gate", "why it did not run"), rows, text_columns=(1,))
-    return Section("Not applicable", "", [table] if rows else [])
-
-
 def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
-    reference, rejected, rows = state.plan.reference, state.rejected(), []
-    shown, metric = shown_metrics(state.named_metrics), state.metric
+    reference, rejected, table_rows = state.plan.reference, state.rejected(), []
+    shown, metric, rows = shown_metrics(state.named_metrics), state.metric, state.resolve("auto")
+    others = [other for other in _REPORTED if other != rows]
     best = max(runs, key=lambda name: runs[name].overall.signed(metric), default=None)
     for name, metrics in runs.items():
-        holdout = state.metrics(name, "holdout")
         cells: list[str | Cell] = [name, Cell("rejected", "reject") if name in rejected else ""]
         cells += [*_counts(metrics.overall), *format_metrics(metrics.overall, shown, metrics.sd)]
         cells.append(format_metric(metrics.sd[metric], metrics.sd[metric]))
-        cells.append("" if holdout is None else format_metric(holdout.overall.value(metric)))
-        rows.append(row(cells, "strong" if name == best else ""))
+        for other in others:
+            on_other = state.metrics(name, other)
+            cells.append("" if on_other is None else format_metric(on_other.overall.value(metric)))
+        cells.append(state.chosen_on_reported(name, rows) or "")
+        table_rows.append(row(cells, "strong" if name == best else ""))
+    empty = [""] * (len(others) + 2)
     baselines = next((metrics.baselines for metrics in runs.values() if metrics.baselines), {})
     for name, figures in baselines.items():
-        rows.append(row([name, "", *_counts(figures), *format_metrics(figures, shown), "", ""], "dim"))
-    if (bayes := _bayes(state, "folds")) is not None:
-        bayes_holdout = _bayes(state, "holdout")
-        last = "" if bayes_holdout is None else format_metric(bayes_holdout.value(metric))
-        rows.append(row(["true probabilities", "", *_counts(bayes), *format_metrics(bayes, shown), "", last], "dim"))
+        table_rows.append(row([name, "", *_counts(figures), *format_metrics(figures, shown), *empty], "dim"))
+    if (bayes := _bayes(state, rows)) is not None:
+        last = [(found.value(metric) if (found := _bayes(state, other)) else None) for other in others]
+        tail = ["", *("" if value is None else format_metric(value) for value in last), ""]
+        cells = ["true probabilities", "", *_counts(bayes), *format_metrics(bayes, shown), *tail]
+        table_rows.append(row(cells, "dim"))
     title = TITLES[metric]
-    columns = ("run", "gate", "rows", "positive", *titles(shown), f"sd of {title}", f"{title}, holdout")
-    blocks: list[Block] = [Table(columns, tuple(rows), text_columns=(1,))]
-    if differences := differences_to_reference(state, runs):
+    on_others = [f"{title}, {TITLES_OF_ROWS[other]}" for other in others]
+    columns = ("run", "gate", "rows", "positive", *titles(shown), f"sd of {title}", *on_others, "note")
+    blocks: list[Block] = [Table(columns, tuple(table_rows), text_columns=(1, len(columns) - 1))]
+    if compared := compared_to_reference(state, runs):
         path = plots / "comparison.png"
-        compared = dict.fromkeys((*_COMPARED, *(name for name in (metric,) if name in COMPARED)))
-        plot_differences(differences, list(compared), reference, path)
+        names = dict.fromkeys((*_COMPARED, *(name for name in (metric,) if name in COMPARED)))
+        plot_differences({name: c.differences for name, c in compared.items()}, list(names), reference, path)
+        basis = "; ".join(dict.fromkeys(basis_of(comparison) for comparison in compared.values()))
         caption = (
-            f"Difference to {reference} on the same rows. Green: better; red: worse; grey: the interval includes 0."
+            f"Difference to {reference} on the same rows. Green: better; red: worse; grey: the interval includes 0. "
+            f"The intervals are drawn over {basis}."
         )
         blocks.append(plot(path, caption))
-    text = "Each row is scored by a model that was not trained on it; sd is the standard deviation over folds."
+    text = (
+        "Each row is scored by a model that was not trained on it; sd is the standard deviation over folds or windows. "
+        "The best run is the best of several on these rows: its own figure is optimistic by what the choice is worth."
+    )
     return Section("Models", text, blocks if runs else [])
 
 
@@ -129,17 +120,23 @@ def _bayes(state: PlanState, evaluate_on: EvaluateOn) -> Metrics | None:
     return None
 
 
-def differences_to_reference(state: PlanState, runs: Runs) -> dict[str, Differences]:
-    """The differences of each run to the plan's reference run."""
-    differences = {}
-    for name in runs:
-        if name != state.plan.reference and (d := compare(state, name, state.plan.reference, "folds")) is not None:
-            differences[name] = d
-    return differences
+def compared_to_reference(state: PlanState, runs: Runs) -> dict[str, Comparison]:
+    """Each run compared with the plan's reference run, on the rows that gates judge on."""
+    rows = state.resolve("auto")
+    names = [name for name in runs if name != state.plan.reference]
+    compared = {name: compare(state, name, state.plan.reference, rows).comparison for name in names}
+    return {name: comparison for name, comparison in compared.items() if comparison is not None}
 
 
-def _cost(state: PlanState, runs: Runs, plots: Path) -> Section:
-    trained = {name: metrics.train for name, metrics in runs.items() if isinstance(metrics.train, TrainSummary)}
+def _cost(state: PlanState, plots: Path) -> Section:
+    folders = [
+        folder
+        for step in state.plan.steps
+        if isinstance(step, RankStep)
+        for _, folder in state.fits(step)
+        if is_done(folder)
+    ]
+    trained = {folder.name: read_metrics(folder).train_summary for folder in folders}
     if not trained:
         return Section("Time and memory")
     rows = [
@@ -184,11 +181,16 @@ def _submission(state: PlanState) -> Section:
     submission, metrics = read_summary(path), state.metrics_as(FinalMetrics, final.name)
     if metrics is None:
         return Section("Submission")
-    best = metrics.best
-    holdout = state.metrics(best, "holdout")
-    estimates = {f"out-of-fold ({best})": metrics.overall}
-    if holdout is not None:
-        estimates[f"holdout ({best})"] = holdout.overall
+    with_score = members_with_score(state.folder(final.name))
+    best, chosen_on = metrics.best, state.resolve(final.evaluate_on)
+    note = state.chosen_on_reported(best, chosen_on)
+    estimates = {}
+    for rows_of_estimate in dict.fromkeys((chosen_on, *_REPORTED)):
+        figures = state.metrics(best, rows_of_estimate)
+        if figures is not None:
+            is_chosen = rows_of_estimate == chosen_on and len(final.best_of) > 1
+            choice = f"; {CHOSEN_ON_REPORTED}: best of {len(final.best_of)}" if is_chosen else ""
+            estimates[f"{TITLES_OF_ROWS[rows_of_estimate]} ({best}){choice}"] = figures.overall
     test_labels = "test labels"
     for key, title in (("by the labels", test_labels), ("best possible", "test labels, true probabilities")):
         if key in submission.metrics:
@@ -208,9 +210,11 @@ def _submission(state: PlanState) -> Section:
         )
         for scale, stats in submission.predictions.items()
     ]
+    scored = f"; {', '.join(with_score)} read the retrieval score" if with_score else ""
     text = (
-        f"{submission.n_rows:,} rows, scored by {best}, retrained on all training rows. If test labels are known, the "
-        "difference between the estimated metrics and those on the test labels is the optimism of the estimate."
+        f"{submission.n_rows:,} rows, scored by {best}, retrained on all training rows{scored}. If test labels are "
+        "known, the difference between the estimated metrics and those on the test labels is the optimism of the "
+        f"estimate.{f' Settings of {best} were {note}.' if note else ''}"
     )
     blocks: list[Block] = [
         Table(("metrics on", "rows", "positive", *titles(shown)), tuple(rows)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.common.config import RetrievalConfig
 from pipelines.parts.retrieval_defaults import with_defaults
 from pipelines.parts.tower_fits import evaluation_rows
-from pipelines.plan.estimates import quiet, sample_rows
+from pipelines.plan.dry_run.estimates import quiet, sample_rows
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError

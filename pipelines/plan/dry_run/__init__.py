@@ -1,0 +1,1 @@
+"""`--dry-run` of a plan: which steps would run, and estimates of their time."""

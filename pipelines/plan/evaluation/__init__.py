@@ -1,0 +1,1 @@
+"""Evaluates the gates of a plan on its finished runs."""

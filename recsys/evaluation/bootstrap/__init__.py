@@ -1,0 +1,1 @@
+"""The paired bootstrap: what is drawn, metrics under drawn weights, and intervals from the replicates."""

@@ -1,0 +1,26 @@
+from recsys.evaluation.calibration.gain import CalibrationGain
+from recsys.evaluation.gates import CalibrationGate
+from recsys.evaluation.verdicts.calibration import calibration_verdict
+
+GATE = CalibrationGate(kind="calibration", run="r")
+
+
+def gain(value: float) -> CalibrationGain:
+    return CalibrationGain(loss="wll", value=value, standard_error=0.001, n_clusters=1215)
+
+
+def test_the_chosen_calibration_is_adopted() -> None:
+    found = calibration_verdict("c", GATE, "platt", {"temperature": gain(0.001), "platt": gain(0.01)})
+    assert (found.outcome, found.reason) == ("adopt", "platt has the largest gain")
+    assert [found.result_of(check) for check in found.checks] == ["fail", "pass"]  # .001 +- .00196 includes zero
+    assert found.checks[1].basis_text == "1,215 clusters"
+
+
+def test_raw_predictions_are_kept_without_a_clear_gain() -> None:
+    kept = calibration_verdict("c", GATE, "none", {"temperature": gain(0.001), "platt": gain(-0.01)})
+    assert (kept.outcome, kept.is_adopted) == ("keep", True)
+    assert [kept.result_of(check) for check in kept.checks] == ["kept", "kept"]
+
+
+def test_a_run_without_calibration_is_rejected() -> None:
+    assert calibration_verdict("c", GATE, None, {}).outcome == "reject"
