@@ -19,8 +19,8 @@ from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
 from recsys.raw.sequences.statistics import list_statistics
 from recsys.raw.source import full_length_column
 from recsys.raw.tokens import encode_values, parse_list
-from recsys.schema.kinds import AS_WRITTEN
 from recsys.schema.features import TokenFeature
+from recsys.schema.kinds import AS_WRITTEN
 from recsys.schema.resolved import Schema
 
 _TOKENS, _CONTENT = "tokens", "content"
