@@ -70,12 +70,14 @@ def test_sweeps_choose_on_the_tuning_part_if_there_is_one(project: Path, run: Ru
     sweep = ("sweep", *QUICK, "model.cross_depth=1,2", "--out")
     outcome = run(*sweep, "reported")
     assert outcome.code == 0, outcome.err
-    assert "chosen on the rows that runs of fold_0, fold_1, fold_2 report" in outcome.out
+    assert "chosen among 2 on the rows that it is reported for (fold_0, fold_1, fold_2)" in " ".join(
+        outcome.out.split()
+    )
     config["prepare"]["folds"] = {"tuning_share": 0.2}
     Path("config.yaml").write_text(yaml.safe_dump(config))
     outcome = run(*sweep, "swept")
     assert outcome.code == 0, outcome.err
-    assert "chosen on the rows that runs" not in outcome.out
+    assert "on the rows that it is reported for" not in " ".join(outcome.out.split())
     metrics = [json.loads(path.read_text()) for path in Path("swept").glob("*/metrics.json")]
     assert [list(trial["folds"]) for trial in metrics] == [["tuning"]] * 2
 

@@ -117,5 +117,6 @@ def test_the_toss_score_is_shown_where_a_config_names_it(project: Path, run: Run
     # the section does not change the training: the same run is found again
     assert run(*rank, "--out", "a", "evaluation.metric=ap").code == 0
     refused(
-        run(*rank, "--out", "c", "evaluation.metric=auc"), "evaluation.metric: Input should be 'logloss', 'roc_auc'"
+        run(*rank, "--out", "c", "evaluation.metric=auc"),
+        "evaluation.metric: Input should be 'logloss', 'ne', 'roc_auc'",
     )

@@ -15,7 +15,7 @@ from recsys.training.trainer import Trainer
 from tests.helpers.commands import Run, read_oof
 
 RANK = ("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "raw")
-FIGURES = {"ap", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score", "n_rows", "n_positive"}
+FIGURES = {"ap", "ne", "wll", "roc_auc", "pr_auc", "logloss", "ece", "toss_score", "n_rows", "n_positive"}
 
 
 def test_out_of_fold_run_folder(project: Path, run: Run) -> None:

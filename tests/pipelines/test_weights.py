@@ -76,7 +76,7 @@ def test_p_is_calibrated_on_the_full_log(sampled: tuple[pa.Table, np.ndarray], r
         assert p[in_group].mean() == pytest.approx(true_p[in_group].mean(), rel=0.15)
     metrics = json.loads(Path(f"{kind}.json").read_text())["metrics"]
     assert metrics["by the labels"]["logloss"] == pytest.approx(log_loss(label, p))  # the full log, unweighted
-    assert metrics["estimated by the run"]["logloss"] == pytest.approx(log_loss(label, p), rel=0.05)
+    assert metrics["estimated by the run"]["logloss"] == pytest.approx(log_loss(label, p), rel=0.06)
 
     rows = read_oof(Path(kind))
     y, oof_p = (np.array([float(row[key]) for row in rows]) for key in ("label", "p"))
@@ -112,7 +112,7 @@ def test_weighted_runs_are_compared_and_stacked(project: Path, run: Run) -> None
         assert metrics["overall"]["n_rows"] == 2000
         assert metrics["calibration"]["figures"]["none"]["n_effective"] == metrics["overall"]["n_effective"]
     assert run("compare", "a", "b", "--replicates", "100", "--out", "differences.json").code == 0
-    differences = json.loads(Path("differences.json").read_text())["b"]
+    differences = json.loads(Path("differences.json").read_text())["b"]["differences"]
     assert differences["logloss"]["second"] == pytest.approx(metrics["overall"]["logloss"])
     assert run("ensemble", "a", "b", "--out", "both", "--replicates", "100").code == 0
     both = json.loads(Path("both/metrics.json").read_text())
