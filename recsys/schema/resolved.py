@@ -74,7 +74,7 @@ class Schema(StrictModel):
     num_embeddings: dict[str, int] = {}
     """Rows of each embedding table, by vocabulary."""
     dense: tuple[str, ...] = ()
-    """Column names of `Batch.dense`: numeric columns, then missing indicators, then any extra column."""
+    """Column names of `Batch.dense`: numeric columns, missing indicators, encodings from counts, any extra column."""
     missing_indicators: tuple[tuple[str, ...], ...] = ()
     """The columns of each missing indicator, in the order of the indicators in `dense`."""
 
