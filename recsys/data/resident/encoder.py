@@ -240,7 +240,7 @@ class _Encoding:
 
     def __call__(self, codes: Tensor, group: Tensor | None) -> Tensor:
         """Encodes [R, n_categorical] codes of rows of [R] groups as [R, E]."""
-        part = self._last_part if group is None else self._part_of_group.index_select(0, group)
+        part = self._last_part if group is None else self._part_of_group.index_select(0, group.int())
         entry = part * self._n_codes + codes[:, self._column]
         return self._values.index_select(1, entry).T
 

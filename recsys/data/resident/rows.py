@@ -39,7 +39,7 @@ class ResidentRows:
     extra: Tensor | None
     """[n] float32 of the store's extra column."""
     group: Tensor | None
-    """[n] int32 groups of rows; None for rows that are not of a prepared data set."""
+    """[n] uint8 groups of rows; None for rows that are not of a prepared data set."""
     tokens: dict[str, tuple[Tensor, Tensor]]
     """By token sequence: [n + 1] int64 offsets and [T] int32 codes."""
 
@@ -59,7 +59,7 @@ class ResidentRows:
         label = torch.empty(n, device=device)
         weight = torch.empty(n, device=device) if store.weights(np.arange(0)) is not None else None
         has_groups = store.groups(np.arange(0)) is not None
-        group = torch.empty(n, dtype=torch.int32, device=device) if has_groups else None
+        group = torch.empty(n, dtype=torch.uint8, device=device) if has_groups else None
         blocks = [np.arange(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
 
         def copy(rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -86,7 +86,7 @@ class ResidentRows:
 def resident_bytes(store: RowStore) -> int:
     """Returns the bytes that the rows of a store take on a device."""
     schema, n = store.schema, store.n_rows
-    fixed = n * 4 * (len(schema.categorical) + len(schema.measured) + 4)
+    fixed = n * (4 * (len(schema.categorical) + len(schema.measured) + 3) + 1)
     counted = np.linspace(0, n - 1, min(n, BLOCK_ROWS)).astype(np.int64)
     names = [sequence.name for sequence in schema.token_sequences]
     lengths = sum(float(store.read_tokens(name, counted)[1].mean()) for name in names) if n else 0.0
