@@ -91,13 +91,18 @@ def check_one_weight(schema: SchemaConfig, config: PrepareConfig) -> None:
 
 
 def check_folds(schema: SchemaConfig, config: PrepareConfig) -> None:
-    """Checks that folds by user have users.
+    """Checks that folds by user have users, and that encodings have a fold to be counted from.
 
     Raises:
-        InputError: if the schema names no user.
+        InputError: if the schema names no user, or has encodings with fewer than three folds.
     """
     if config.folds.by == "user" and schema.user is None:
         raise InputError("prepare.folds.by is user, but schema.user names no column: name the column of the user")
+    if schema.encodings and config.n_folds < 3:
+        raise InputError(
+            f"schema.encodings: with prepare.n_folds={config.n_folds} the fitting rows of a fold have no rows of "
+            "another fold to be counted from: set prepare.n_folds to 3 or more"
+        )
 
 
 def prepare(

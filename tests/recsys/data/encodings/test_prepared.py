@@ -131,6 +131,14 @@ def test_resident_rows_have_the_same_encodings(encoded: PreparedDataset) -> None
         assert np.allclose(found.dense, expected.dense, atol=1e-6)
 
 
+def test_two_folds_leave_no_rows_to_count(table: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="schema.encodings: with prepare.n_folds=2"):
+        prepare_small(table, tmp_path / "raw", tmp_path / "out", small_schema(encodings=ENCODINGS), n_folds=2)
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "3", small_schema(encodings=ENCODINGS), n_folds=3)
+    split = dataset.split("fold_0")
+    assert column(split, split.fit_rows.numbers(), "ctr(color)").std() > 0.5
+
+
 def test_an_unknown_feature(table: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="schema.encodings: 'colour\\*shop' is not a column"):
         prepare_small(table, tmp_path / "raw", tmp_path / "out", small_schema(encodings={"colour*shop": ["ctr"]}))
