@@ -15,6 +15,7 @@ from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Override
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.fits import fit_split, fits_of
+from pipelines.parts.parallel import FitJob, fit_in_processes, n_parallel_fits
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
 from pipelines.parts.tree_counts import share_tree_count
@@ -208,13 +209,20 @@ def execute(
     for fit in fits if len(fits) > 1 else ():  # the fit itself checks a single one
         split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
         split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
+    # a sweep listens to the epochs of its fits, to stop them
+    n_parallel = n_parallel_fits(settings, len(fits), world) if on_epoch is ignore_epoch else 1
+    jobs = []
     for fit in fits:
         if world.broadcast(run.has_fit(fit.name)):
             console.print(f"{fit.name}  is already trained")
             ResumePoint(run.weights(fit.name), world).clear()
+        elif n_parallel > 1:
+            jobs.append(FitJob(run, settings, dataset, fit, not is_cross_fitted))
         else:
             split = dataset.split(fit.split, settings.features)
             fit_split(run, settings, split, world, on_epoch, not is_cross_fitted, fit)
+    if jobs:
+        fit_in_processes(jobs, n_parallel)
     if not world.is_main:
         return
     if isinstance(settings.model, GBDTConfig):

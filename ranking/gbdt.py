@@ -1,6 +1,5 @@
 """Gradient-boosted decision trees by LightGBM: the baseline of the deep models."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from recsys.data.split import Split, UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import measure
-from recsys.system.progress import console, progress_line
+from recsys.system.progress import console, progress_line, status_line
+from recsys.system.threads import n_cores
 from recsys.training.config import EarlyStopping
 from recsys.training.early_stopping import composite, few_clicks_warning, monitored_text, split_monitored_rows
 from recsys.training.log import Log
@@ -101,7 +101,7 @@ class GBDTTrainer:
             "cat_smooth": config.cat_smooth,
             "min_data_per_group": config.min_data_per_group,
             "seed": self._trainer.seed,
-            "num_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "num_threads": n_cores(),
             "deterministic": True,
             "force_row_wise": True,
             "verbosity": -1,
@@ -136,7 +136,7 @@ class GBDTTrainer:
         schema, parameters = self._split.schema, self.parameters()
         is_native = self._config.categorical == "native" and schema.categorical
         label = self._split.store.labels(self._rows.numbers())
-        with console.status(f"{self._name}  binning {len(self._rows):,} rows"):
+        with status_line(f"{self._name}  binning {len(self._rows):,} rows"):
             data = lgb.Dataset(
                 TableSequence(UnseenIds(self._split, self._trainer.unseen_share, self._trainer.seed), self._rows),
                 label,

@@ -12,6 +12,7 @@ from recsys.training.config import (
     UNSEEN_SHARE,
     EarlyStopping,
     LossConfig,
+    ParallelFits,
     PositiveFloat,
     PositiveInt,
     Seeds,
@@ -53,6 +54,9 @@ class GBDTTrainerConfig(StrictModel):
     seed: int = Field(default=0, ge=0, le=2**31 - 1001)
     seeds: Seeds = 1
     """Fits of each split, with the seeds `seed`, `seed` + 1, ...; predictions are the means of their logits."""
+    parallel_fits: ParallelFits = 1
+    """Fits that train at once, each in its own process with its share of the cores; null: one for every two cores, as
+    far as there is memory. Trees use all cores well, and copy their rows."""
     loss: LossConfig = LossConfig()
     early_stopping: EarlyStopping | None = EarlyStopping()
     """null grows all `n_trees`. Its patience counts passes over the rows, which trees do not make: see

@@ -82,7 +82,7 @@ def run_pipeline(command: Callable[..., None]) -> None:
 
     if RANK != "0":
         console.quiet = True  # only rank 0 prints under torchrun
-    _quiet_libraries()
+    quiet_libraries()
     _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False)(guarded)
@@ -143,7 +143,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *location: An
         print(warnings.formatwarning(message, category, *location[:2]), file=sys.stderr, end="")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Hides log messages and warnings of TorchRec, fbgemm and torch.fx that users cannot act on."""
     for name in (None, "torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)

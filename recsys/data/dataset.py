@@ -231,6 +231,10 @@ class PreparedDataset:
             raise InputError(f"{self.folder} already has a column {column.name!r}: rename it in the data")
         return replace(self, store=replace(self.store, extra=column))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the folder instead of receiving the mapped rows."""
+        return _reopened, (self.folder, self.store.extra)
+
     @cached_property
     def generator(self) -> dict[str, Any] | None:
         """Configuration of the generator that made the rows; None for other data."""
@@ -254,6 +258,11 @@ class PreparedDataset:
                 labels = pa.concat_arrays([pa.array(["missing", "rare"]), self.vocabularies[segment.column].values])
             labels_of[name] = labels.take(pa.array(index))
         return labels_of
+
+
+def _reopened(folder: Path, extra: ExtraColumn | None) -> PreparedDataset:
+    dataset = PreparedDataset.open(folder)
+    return dataset if extra is None else dataset.with_column(extra)
 
 
 def with_online_histories(manifest: dict[str, Any]) -> dict[str, Any]:

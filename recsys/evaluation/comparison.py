@@ -72,15 +72,12 @@ class Comparison(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def note(self) -> str | None:
-        """A warning that the intervals are rough; None if clusters and clicks are enough."""
+        """A warning that the intervals are rough; None if 50 clusters and 500 rows of each class are there."""
         n_rarer = min(self.n_positive, self.n_rows - self.n_positive)
         kind = "clicks" if n_rarer == self.n_positive else "rows without a click"
         few = [f"{self.n_clusters:,} {self.by}s"] if self.n_clusters < ENOUGH_CLUSTERS else []
         few += [f"{n_rarer:,} {kind}"] if n_rarer < ENOUGH_CLICKS else []
-        if not few:
-            return None
-        enough = f"{ENOUGH_CLUSTERS} {self.by}s, {ENOUGH_CLICKS} clicks and {ENOUGH_CLICKS} other rows are enough"
-        return f"rough intervals, from {' and '.join(few)}: {enough}"
+        return f"rough intervals, from {' and '.join(few)}" if few else None
 
 
 def paired_bootstrap(

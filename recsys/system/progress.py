@@ -1,7 +1,8 @@
 """A live progress line: title, percentage, note, rows per second, remaining time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -11,6 +12,15 @@ from rich.text import Text
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # user text may hold "[" and ":"
 if not console.is_terminal:
     console.width = 160  # a log file has no fixed width
+
+
+_is_hidden = False
+
+
+def hide_progress_lines() -> None:
+    """Hides the progress and status lines of this process: those of several processes would overwrite each other."""
+    global _is_hidden
+    _is_hidden = True
 
 
 class _Speed(RichColumn):
@@ -43,6 +53,11 @@ def progress_line(title: str, n: int, is_shown: bool = True, unit: str = "rows")
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not (is_shown and console.is_terminal)
+        *columns, console=console, transient=True, disable=_is_hidden or not (is_shown and console.is_terminal)
     ) as progress:
         yield ProgressLine(progress, progress.add_task(title, total=n, note="", unit=unit))
+
+
+def status_line(text: str) -> AbstractContextManager[Any]:
+    """Shows a text with a spinner while the block runs. It disappears at the end and is not written to log files."""
+    return nullcontext() if _is_hidden else console.status(text)

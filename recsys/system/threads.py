@@ -11,9 +11,21 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
+_share: int | None = None
+"""Of the cores, that this process was told to use."""
+
+
 def n_cores() -> int:
     """Returns the number of cores that this process may use."""
+    if _share is not None:
+        return _share
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_cores(n: int) -> None:
+    """Makes this process use so many cores, because other processes use the rest."""
+    global _share
+    _share = n
 
 
 def in_threads(

@@ -145,6 +145,7 @@ UNSEEN_SHARE = 0.005
 
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
+ParallelFits = Annotated[int, Field(ge=1, le=1000)] | None
 
 
 class TrainerConfig(FitConfig):
@@ -152,6 +153,9 @@ class TrainerConfig(FitConfig):
 
     seeds: Seeds = 1
     """Fits of each split, with the seeds `seed`, `seed` + 1, ...; predictions are the means of their logits."""
+    parallel_fits: ParallelFits = None
+    """Fits that train at once, each in its own process with its share of the cores. null: one for every two cores, as
+    far as there is memory; 1 on a GPU."""
     loss: LossConfig = LossConfig()
     unseen_share: UnseenShare = UNSEEN_SHARE
     """Share of the ids of a feature that training replaces by the rare and by the missing id, where these are rarer, so
