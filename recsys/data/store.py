@@ -122,10 +122,14 @@ class RowStore:
 
     def row_ids(self, rows: np.ndarray) -> pa.Array:
         """Returns the [n] row ids as text, or the row numbers if the data set has no ids."""
-        path = None if self.folder is None else self.folder / layout.IDS_FILE
-        if path is None or not path.is_file():
+        if self.folder is None or not self.has_ids:
             return pa.array(rows)
-        return _read_column(path, layout.ROW_ID).take(pa.array(rows)).combine_chunks()
+        return _read_column(self.folder / layout.IDS_FILE, layout.ROW_ID).take(pa.array(rows)).combine_chunks()
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether rows have ids of their own."""
+        return self.folder is not None and (self.folder / layout.IDS_FILE).is_file()
 
     @cached_property
     def item_names(self) -> pa.Array:

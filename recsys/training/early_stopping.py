@@ -12,6 +12,7 @@ from recsys.defaults import ENOUGH_CLICKS
 from recsys.errors import InputError
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, MetricName, Metrics
 from recsys.training.config import EarlyStopping
+from recsys.training.copies import content_hashes
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
 
@@ -25,7 +26,7 @@ def split_monitored_rows(
         split: the split with the fitting rows.
         monitor: the data's own validation rows; None holds out some of the fitting rows: the latest of a split by time
             or day, rows of one other fold in a split by fold, else a random sample. With folds by user, whole users
-            are sampled.
+            are sampled; without row ids, copies of a row together.
         stopping: None monitors no rows.
         seed: chooses the sample.
 
@@ -76,21 +77,28 @@ def _latest(rows: Rows, time: np.ndarray, n: int, seed: int) -> tuple[Rows, Rows
 
 
 def _sample(split: Split, rows: Rows, n: int, seed: int) -> tuple[Rows, Rows]:
-    """Divides rows at random; with folds by user, whole users are held out, as few as have n rows."""
-    users = split.store.users(numbers := rows.numbers()) if split.has_folds_by_user else None
-    if users is None:
+    """Divides rows at random; all rows of a cluster are held out or none, in as few clusters as have n rows."""
+    numbers = rows.numbers()
+    key = _cluster_keys(split, numbers)
+    _, cluster, sizes = (None, None, None) if key is None else np.unique(key, return_inverse=True, return_counts=True)
+    if cluster is None or sizes is None or len(sizes) == len(numbers):
         order = Permutation(len(rows), seed, HOLDOUT_STREAM)
         return PermutedSlice(rows, order, n, len(rows)), PermutedSlice(rows, order, 0, n)
-    is_known = users != NO_USER
-    # a row without a user is a cluster of its own
-    _, cluster, sizes = np.unique(
-        np.where(is_known, users, -1 - np.arange(len(users))), return_inverse=True, return_counts=True
-    )
     order_of_clusters = Permutation(len(sizes), seed, HOLDOUT_STREAM)(np.arange(len(sizes)))
     n_held_out = int(np.searchsorted(np.cumsum(sizes[order_of_clusters]), n)) + 1
     is_held_out = np.zeros(len(sizes), bool)
     is_held_out[order_of_clusters[:n_held_out]] = True
     return ListedRows(numbers[~is_held_out[cluster]]), ListedRows(numbers[is_held_out[cluster]])
+
+
+def _cluster_keys(split: Split, numbers: np.ndarray) -> np.ndarray | None:
+    """Returns [n] numbers that rows share which are in one fold: those of a user, or copies; None for single rows."""
+    users = split.store.users(numbers) if split.has_folds_by_user else None
+    if users is not None:
+        return np.where(users != NO_USER, users, -1 - np.arange(len(users)))
+    if split.store.has_ids:
+        return None
+    return np.concatenate([content_hashes(split.store, block) for block in ListedRows(numbers).blocks()])
 
 
 def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:

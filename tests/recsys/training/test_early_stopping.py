@@ -14,9 +14,11 @@ from recsys.data.split import Prior, Split
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, measure
+from recsys.schema.config import SchemaConfig
 from recsys.training.config import EarlyStopping
+from recsys.training.copies import content_hashes
 from recsys.training.early_stopping import few_clicks_warning, split_monitored_rows
-from tests.helpers.small import prepare_small, small_schema, small_table
+from tests.helpers.small import SMALL_SCHEMA, prepare_small, small_schema, small_table
 from tests.helpers.training import quick, trainer_of
 from tests.helpers.users import prepare_users, user_clicks
 
@@ -150,6 +152,36 @@ def test_whole_users_are_monitored_where_folds_are_by_user(tmp_path: Path, name:
         again = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.1), 0)[1]
         assert again is not None
         assert np.array_equal(again.numbers(), held_out.numbers())
+
+
+@pytest.mark.parametrize("name", ["fold_0", "full"])
+def test_copies_are_monitored_together_where_they_are_in_one_fold(tmp_path: Path, name: str) -> None:
+    """Rows without ids and days have copies; the twins are rows with ids, and a row that differs in its last token."""
+    some = small_table(400).drop_columns(["day"])
+    table = pa.concat_tables([some] * 3)
+    schema = {key: value for key, value in SMALL_SCHEMA.items() if key not in ("id", "day")}
+    copies = prepare_small(table.drop_columns(["id"]), tmp_path / "a", tmp_path / "b", SchemaConfig(**schema))
+    ids = pa.array([f"row-{row}" for row in range(1200)])
+    schema["id"] = "id"
+    others = prepare_small(table.set_column(0, "id", ids), tmp_path / "c", tmp_path / "d", SchemaConfig(**schema))
+    for dataset in (copies, others):
+        split = dataset.split(name)
+        fitted, held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.1), 0)
+        assert held_out is not None
+        assert sorted([*fitted.numbers(), *held_out.numbers()]) == sorted(split.fit_rows.numbers())
+        n = round(0.1 * len(split.fit_rows))
+        assert n <= len(held_out) < n + 3
+        shared = set(fitted.numbers() % 400) & set(held_out.numbers() % 400)
+        assert (not shared) == (dataset is copies)
+
+
+def test_content_is_every_feature_of_a_row_and_its_time(small: PreparedDataset) -> None:
+    numbers = np.arange(small.n_rows)
+    hashes = content_hashes(small.store, numbers)
+    table = small_table(small.n_rows).drop_columns(["id", "click"])
+    columns = [column.to_pylist() for column in table.columns]
+    assert len(set(hashes)) == len(set(zip(*columns, strict=True)))
+    assert np.array_equal(content_hashes(small.store, numbers[::-3]), hashes[::-3])
 
 
 def test_windows_monitor_their_latest_fitting_day(small: PreparedDataset) -> None:
