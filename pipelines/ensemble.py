@@ -150,14 +150,17 @@ def stack_members(
             metrics_of_method = {name: rows.measure(natural) for name, natural in stacked.by_method.items()}
             without = {
                 member.name: cross_fit_members(
-                    [other for other in members if other is not member], (chosen,), on_fold=lambda: line.advance(1)
+                    [other for other in members if other is not member],
+                    (chosen,),
+                    metric,
+                    on_fold=lambda: line.advance(1),
                 )[chosen]
                 for member in members
             }
         raw = by_fold(as_predictions(first, stacked.raw))
         calibrated = stacked.calibrated.take(np.concatenate([fold.row for fold in raw]))
         calibration = keep_calibrated(run, raw, calibrated, loss)
-        stack = fit_stack_to_all(members, chosen)
+        stack = fit_stack_to_all(members, chosen, metric)
     else:
         natural_NM = natural_logits(runs)
         chosen, method_by_fold = "logit_mean", {}

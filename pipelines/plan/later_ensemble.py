@@ -158,7 +158,7 @@ def stack_of_earlier_rows(
     rows = members[0].rows
     if not rows.can_cross_fit:
         return fit_stack_to_all(members, "logit_mean"), Calibrator()
-    by_method = cross_fit_members(members, STACK_METHODS)
+    by_method = cross_fit_members(members, STACK_METHODS, metric)
     method = max(STACK_METHODS, key=lambda name: rows.measure(by_method[name]).signed(metric))
     calibrator = fit_chosen(replace(rows, raw_by_seed=by_method[method][:, None]), loss)
-    return fit_stack_to_all(members, method), calibrator
+    return fit_stack_to_all(members, method, metric), calibrator

@@ -61,6 +61,7 @@ class StackedRows:
 def cross_fit_members(
     members: Sequence[Member],
     methods: Sequence[StackMethod],
+    metric: MetricName = "wll",
     rows: HeldOutRows | None = None,
     outside_of: str | None = None,
     on_fold: Callable[[], None] = lambda: None,
@@ -70,6 +71,7 @@ def cross_fit_members(
     Args:
         members: the members.
         methods: the stacking methods.
+        metric: what greedy stacks are chosen by.
         rows: the members' rows with other folds; None takes them as they are.
         outside_of: the fold whose kinds of calibration are used; None takes those of each fold itself.
         on_fold: called after each fold.
@@ -83,7 +85,7 @@ def cross_fit_members(
         calibrators = [member.fit_calibrator(outside, fold) for member in members]
         inputs, label = _inputs(members, calibrators, outside), rows.label[outside]
         fit_weight = None if weight is None else weight[outside]
-        stacks = [fit_stack(method, names, inputs, label, fit_weight) for method in methods]
+        stacks = [fit_stack(method, names, inputs, label, fit_weight, metric) for method in methods]
         on_fold()
 
         def score(held_out: np.ndarray) -> np.ndarray:
@@ -112,7 +114,7 @@ def cross_fit_ensemble(
         on_fold: called after each fold of a cross-fit: K times K for K folds.
     """
     rows = members[0].rows
-    by_method = cross_fit_members(members, methods, on_fold=on_fold)
+    by_method = cross_fit_members(members, methods, metric, on_fold=on_fold)
     method = max(methods, key=lambda name: rows.measure(by_method[name]).signed(metric))
     method_by_fold: dict[str, StackMethod] = {}
     calibrator_by_fold: dict[str, Calibrator] = {}
@@ -129,12 +131,12 @@ def cross_fit_ensemble(
     return StackedRows(method, method_by_fold, by_method, raw, calibrated)
 
 
-def fit_stack_to_all(members: Sequence[Member], method: StackMethod) -> Stack:
+def fit_stack_to_all(members: Sequence[Member], method: StackMethod, metric: MetricName = "wll") -> Stack:
     """Fits the stack for new rows to all rows, with the members' calibrators for new rows."""
     rows = members[0].rows
     inputs = _inputs(members, [member.calibrator for member in members], np.arange(len(rows)))
     names = [member.name for member in members]
-    stack = fit_stack(method, names, inputs, rows.label, rows.weight_in_full_log)
+    stack = fit_stack(method, names, inputs, rows.label, rows.weight_in_full_log, metric)
     return stack.model_copy(update={"is_on_calibrated": True})
 
 
@@ -152,7 +154,7 @@ def _choose_outside(
     if not rows.can_cross_fit:
         return methods[0], Calibrator()
     outside = [replace(member, rows=member.rows.take(is_outside)) for member in members]
-    by_method = cross_fit_members(outside, methods, rows, fold, on_fold)
+    by_method = cross_fit_members(outside, methods, metric, rows, fold, on_fold)
     method = max(methods, key=lambda name: rows.measure(by_method[name]).signed(metric))
     return method, fit_chosen(replace(rows, raw_by_seed=by_method[method][:, None]), loss)
 

@@ -11,8 +11,9 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from recsys.errors import InputError
+from recsys.evaluation.greedy_selection import select_greedily
 from recsys.evaluation.logits import log_pos_weight_of
-from recsys.evaluation.metrics import weighted_log_loss
+from recsys.evaluation.metrics import MetricName, weighted_log_loss
 from recsys.evaluation.stacking import Stack, StackMethod
 
 _N_RANKS = 1001
@@ -25,10 +26,12 @@ def fit_stack(
     logit_NM: np.ndarray,
     label: np.ndarray,
     weight: np.ndarray | None = None,
+    metric: MetricName = "wll",
 ) -> Stack:
     """Fits an ensemble to rows that no member was fitted on.
 
     logit_mean: equal weights, nothing is fitted. weights: the non-negative weights that sum to one and minimize WLL.
+    greedy: weights that sum to one and are chosen step by step for the best metric: see `greedy_selection`.
     logistic: class-balanced logistic regression. rank_mean: the mean of the members' ranks, which depends only on the
     members' order of rows, converted to a probability by logistic regression on its logit.
 
@@ -38,6 +41,7 @@ def fit_stack(
         logit_NM: [N, M] natural logits of the members.
         label: [N] 0 / 1.
         weight: [N] weights of the rows, of any mean; None if they have none. Ranks are those among all rows.
+        metric: what greedy chooses by.
 
     Raises:
         InputError: if the rows have one class, except for logit_mean.
@@ -56,6 +60,8 @@ def fit_stack(
             return Stack(method=method, members=names, weights=(1 / n_members,) * n_members)
         case "weights":
             return Stack(method=method, members=names, weights=_simplex_weights(logit_NM, label, weight))
+        case "greedy":
+            return Stack(method=method, members=names, weights=select_greedily(logit_NM, label, metric, weight))
         case "logistic":
             weights, bias = _logistic(logit_NM, label, weight)
             return Stack(method=method, members=names, weights=weights, bias=bias)

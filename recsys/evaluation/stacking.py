@@ -14,7 +14,7 @@ from scipy.special import expit
 from recsys.config import StrictModel
 from recsys.evaluation.logits import logit_of
 
-StackMethod = Literal["logit_mean", "rank_mean", "weights", "logistic"]
+StackMethod = Literal["logit_mean", "rank_mean", "weights", "greedy", "logistic"]
 STACK_METHODS: tuple[StackMethod, ...] = get_args(StackMethod)
 
 

@@ -23,7 +23,7 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     assert outcome.code == 0, outcome.err
     metrics = json.loads(Path("both/metrics.json").read_text())
     assert list(metrics["members"]) == runs
-    assert set(metrics["methods"]) == {"logit_mean", "rank_mean", "weights", "logistic"}
+    assert set(metrics["methods"]) == {"logit_mean", "rank_mean", "weights", "greedy", "logistic"}
     metric = metrics["named_metrics"][0]
     assert metric == "logloss"
     assert metrics["methods"][metrics["method"]][metric] == min(found[metric] for found in metrics["methods"].values())

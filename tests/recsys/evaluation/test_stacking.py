@@ -7,7 +7,8 @@ from sklearn.metrics import average_precision_score
 
 from recsys.errors import InputError
 from recsys.evaluation.cross_fitting import can_cross_fit
-from recsys.evaluation.metrics import weighted_log_loss
+from recsys.evaluation.logits import Logits
+from recsys.evaluation.metrics import MetricName, measure, weighted_log_loss
 from recsys.evaluation.stack_choice import cross_fit_members
 from recsys.evaluation.stack_fitting import fit_stack
 from recsys.evaluation.stacking import STACK_METHODS, Stack, StackMethod
@@ -51,6 +52,35 @@ def test_logistic_agrees_with_scikit_learn_after_prior_correction() -> None:
     other = LogisticRegression(class_weight="balanced", C=1e6).fit(m.logits, m.label)
     expected = other.decision_function(m.logits) - m.log_pos_weight
     assert np.allclose(found.natural_logit(m.logits), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("metric", ["ap", "wll", "toss_score", "roc_auc", "logloss"])
+def test_greedy_adds_the_member_that_improves_the_metric_most(metric: MetricName) -> None:
+    """A bag of two members has both, so that the selection can be followed by hand."""
+    m = members(3000)
+    logits = m.logits[:, [0, 2]]
+
+    def value(counts: list[int]) -> float:
+        natural = (counts[0] * logits[:, 0] + counts[1] * logits[:, 1]) / sum(counts)
+        return measure(m.label, Logits.of_one_fit(natural, m.log_pos_weight)).signed(metric)
+
+    counts = [1, 1]
+    while True:
+        longer = max(([counts[0] + 1, counts[1]], [counts[0], counts[1] + 1]), key=value)
+        if value(longer) <= value(counts) or sum(counts) == 17:
+            break
+        counts = longer
+    found = fit_stack("greedy", NAMES[:2], logits, m.label, metric=metric)
+    assert found.weights == pytest.approx([count / sum(counts) for count in counts])
+    assert counts[0] > counts[1]  # the second member is noise
+
+
+def test_greedy_is_no_worse_than_the_best_member() -> None:
+    m = members()
+    found = fit_stack("greedy", NAMES, m.logits, m.label, metric="ap")
+    assert sum(found.weights) == pytest.approx(1)
+    ap = average_precision_score(m.label, found.natural_logit(m.logits))
+    assert ap >= max(average_precision_score(m.label, column) for column in m.logits.T)
 
 
 def test_rank_mean_reads_only_the_order() -> None:
