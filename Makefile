@@ -16,7 +16,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 demo: $(READY) ## generate data, train DIN and evaluate it out-of-fold
-	$(BIN)/python -m pipelines.rank --model din
+	$(BIN)/python -m pipelines.rank --config configs/toss_encoded.yaml --model din
 
 test: check ## check, then the tests (without the slow ones)
 	$(BIN)/python -m pytest

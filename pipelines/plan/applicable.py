@@ -20,6 +20,9 @@ from recsys.evaluation.gates import Gate, RetrievalGate, RunGate, SegmentGate
 from recsys.patterns import nearest
 from recsys.schema.config import SchemaConfig
 
+_ENCODINGS = "features.encodings=true"
+"""A step that sets nothing else differs from another one by the encodings alone."""
+
 
 def find_not_applicable(state: PlanState, dataset: PreparedDataset) -> NotApplicable:
     """Finds what a data set cannot run of a plan, and what depends on it."""
@@ -53,6 +56,8 @@ def _step_reason(
             if isinstance(step, RankStep):
                 if step.features_of is not None and step.features_of in steps:
                     return steps[step.features_of]
+                if step.set == (_ENCODINGS,) and not schema.encodings:
+                    return "the schema has no encodings"
                 return _first(missing.reason(rows) for rows in missing.resolve_all(step.evaluate_on))
             return None
         case RetrievalStep():

@@ -75,6 +75,7 @@ def test_what_the_plan_of_the_product_cannot_run(prepared: Path) -> None:
         "the schema has no day", "the data has no forward windows", "the data has no tuning part"
     )
     assert found.steps == {
+        "gbdt-encoded": "the schema has no encodings",
         "din": NO_DIN,
         "retrieval": NO_TOWERS,
         "ft_transformer-retrieval": NO_TOWERS,
@@ -133,6 +134,6 @@ def test_the_config_of_a_plan(prepared: Path) -> None:
         choose_plan(Path("plan.yaml"), None, ())
     with pytest.raises(InputError, match="plan.yaml does not set config"):
         choose_plan(Path("plan.yaml"), Path(), ())
-    assert choose_plan(None, None, ()).config == str(CONFIGS / "toss.yaml")
+    assert choose_plan(None, None, ()).config == str(CONFIGS / "toss_encoded.yaml")
     named = choose_plan(None, prepared, (f"config={Path('mine.yaml').resolve()}",)).config
     assert named == str(Path("mine.yaml").resolve())
