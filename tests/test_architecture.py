@@ -26,7 +26,7 @@ SUBPACKAGES = {
     "data": BASE | {"system", "schema"},
     "synthetic": BASE | {"system", "evaluation", "data"},
     "raw": BASE | {"system", "schema", "data"},
-    "prepare": BASE | {"system", "schema", "data", "raw"},
+    "prepare": BASE | {"system", "schema", "data", "raw", "evaluation"},
     "nn": BASE | {"schema", "data"},
     "distributed": BASE | {"system", "nn"},
     "training": BASE | {"system", "evaluation", "data", "nn", "distributed"},

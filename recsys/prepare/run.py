@@ -21,6 +21,7 @@ from recsys.errors import InputError
 from recsys.patterns import is_pattern, nearest
 from recsys.prepare import on_ray
 from recsys.prepare import passes as local
+from recsys.prepare.encodings.auto import choose_encodings
 from recsys.prepare.offsets import with_offsets
 from recsys.prepare.partition.groups import order_by_group
 from recsys.prepare.scan import Scan, judged_parts, scan_source, with_copies_together
@@ -138,6 +139,9 @@ def prepare(
     source = open_source(schema_config, files, folder)
     check_keys_by_column(config, source.schema)
     scan = scan_source(source, config)
+    if schema_config.encodings == "auto":
+        chosen = choose_encodings(source, scan, config)
+        source = open_source(schema_config.model_copy(update={"encodings": chosen}), files, folder)
     truth = read_truth(files, folder, scan)
     source = with_offsets(source, scan, config)
     if source.schema.logs:

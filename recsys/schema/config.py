@@ -213,8 +213,9 @@ class SchemaConfig(StrictModel):
     sequences: dict[str, SequenceConfig] = {}
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
-    encodings: EncodingConfig = Field(default={}, exclude_if=lambda value: not value)
-    """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`."""
+    encodings: EncodingConfig | Literal["auto"] = Field(default={}, exclude_if=lambda value: not value)
+    """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`. auto: those of
+    all categorical features, and of the pairs that a search in `prepare` finds worth it."""
     ignore: tuple[str, ...] = ()
     numbers_as_text: tuple[str, ...] = ()
     """Names and patterns of columns of text that contain numbers: they are read as numbers in every role."""

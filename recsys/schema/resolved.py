@@ -175,7 +175,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             column_sequences.append(ColumnsFeature(name=name, columns=tuple(matched)))
         else:
             token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
-    products = products_of(config.encodings, usable)
+    encodings = {} if config.encodings == "auto" else config.encodings  # `prepare` chooses them
+    products = products_of(encodings, usable)
     crosses = {
         name: tuple(match_columns(members, names - no_features, f"schema.crosses.{name}"))
         for name, members in (config.crosses | products).items()
@@ -192,7 +193,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         if name in names:
             raise InputError(f"schema: the data already has a column {name!r}: rename the cross or sequence")
     categorical, numeric = (*categorical, *crosses, *statistics_categorical), (*numeric, *statistics_numeric)
-    encoded = resolve_encodings(config.encodings, [name for name in categorical if name not in products], products)
+    encoded = resolve_encodings(encodings, [name for name in categorical if name not in products], products)
 
     all_features = {*categorical, *numeric, *config.sequences}
     if not all_features:

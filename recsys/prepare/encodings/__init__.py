@@ -1,0 +1,1 @@
+"""Which encodings from counts `schema.encodings: auto` stands for."""
