@@ -8,7 +8,7 @@ import pyarrow as pa
 from recsys.data.config import PrepareConfig
 from recsys.data.groups import NO_LABEL, PARTITIONS
 from recsys.data.vocabulary import Codes
-from recsys.prepare.encodings.pair_search import find_pairs, is_enough
+from recsys.prepare.encodings.pair_search import find_pairs
 from recsys.prepare.scan import Scan
 from recsys.raw.source import Source
 from recsys.raw.tokens import encode_values, join_codes
@@ -25,8 +25,7 @@ _MAX_PAIRS = 10
 _MAX_FEATURES = 40
 """More features make too many pairs; those with the most values have the most cells."""
 _ENOUGH_OF_EACH_CLASS = 100
-_N_INNER_FOLDS = 3
-_SAMPLE_STREAM, _FOLD_STREAM = 2, 3  # random streams of a user seed
+_SAMPLE_STREAM, _HALF_STREAM = 2, 3  # random streams of a user seed
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,14 @@ class _Sample:
     codes: np.ndarray
     """[N, F]"""
     label: np.ndarray
-    fold: np.ndarray
+    is_first_half: np.ndarray
+    """[N] bool."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether both halves have enough rows of both classes."""
+        halves = (self.label[self.is_first_half], self.label[~self.is_first_half])
+        return all(min(half.sum(), len(half) - half.sum()) >= _ENOUGH_OF_EACH_CLASS for half in halves)
 
 
 def choose_encodings(source: Source, scan: Scan, config: PrepareConfig) -> dict[str, tuple[EncodingKind, ...]]:
@@ -54,9 +60,9 @@ def choose_encodings(source: Source, scan: Scan, config: PrepareConfig) -> dict[
     pairs: list[str] = []
     if len(names) > 1 and len(scan.label[is_searched]):
         sample = _read(source, scan, is_searched, names, config.seed)
-        if is_enough(sample.label, sample.fold, _ENOUGH_OF_EACH_CLASS):
+        if sample.is_enough:
             kept = np.sort(np.argsort(-sample.codes.max(axis=0), kind="stable")[:_MAX_FEATURES])
-            found = find_pairs(sample.codes[:, kept], sample.label, sample.fold, _MAX_PAIRS)
+            found = find_pairs(sample.codes[:, kept], sample.label, sample.is_first_half, _MAX_PAIRS)
             pairs = [f"{names[kept[pair.first]]}*{names[kept[pair.second]]}" for pair in found]
     rows = f"{int(is_searched.sum()):,} rows {where}"
     console.print(
@@ -77,7 +83,7 @@ def _searched_rows(scan: Scan, seed: int) -> tuple[np.ndarray, str]:
 
 
 def _read(source: Source, scan: Scan, is_searched: np.ndarray, names: list[str], seed: int) -> _Sample:
-    """Reads the categorical features of the searched rows; rows of a user or of an id hash share an inner fold."""
+    """Reads the categorical features of the searched rows; rows of a user are in one half."""
     parts: list[list[Codes]] = []
     n_done, n_train = 0, source.n_rows("train")
     with progress_line("searching pairs", n_train) as line:
@@ -91,8 +97,8 @@ def _read(source: Source, scan: Scan, is_searched: np.ndarray, names: list[str],
     code_NF = np.stack([codes.codes + 1 for codes in joined], axis=1)  # 0 is null
     rows_of = np.flatnonzero(is_searched)
     key = scan.hashes if scan.user is None else np.where(scan.user >= 0, scan.user.astype(np.uint64), scan.hashes)
-    draw = as_fraction(mix(mix(key[rows_of], _FOLD_STREAM), seed))
-    return _Sample(code_NF, scan.label[rows_of].astype(np.int64), (draw * _N_INNER_FOLDS).astype(np.int64))
+    draw = as_fraction(mix(mix(key[rows_of], _HALF_STREAM), seed))
+    return _Sample(code_NF, scan.label[rows_of].astype(np.int64), draw < 0.5)
 
 
 def _codes(table: pa.Table, name: str, schema: Schema) -> Codes:
