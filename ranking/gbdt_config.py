@@ -1,9 +1,9 @@
-"""Settings of LightGBM."""
+"""Settings of gradient-boosted trees."""
 
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from recsys import defaults
 from recsys.config import StrictModel
@@ -19,13 +19,23 @@ from recsys.training.config import (
     UnseenShare,
 )
 
+TreeLibrary = Literal["lightgbm", "xgboost", "catboost"]
+_WITHOUT: dict[TreeLibrary, tuple[str, ...]] = {
+    "lightgbm": (),
+    "xgboost": ("cat_smooth", "min_data_per_group"),
+    "catboost": ("boosting", "min_data_in_leaf", "cat_smooth", "min_data_per_group", "drop_rate"),
+}
+"""The settings that a library does not have."""
+
 
 class GBDTConfig(StrictModel):
-    """Hyperparameters of the trees."""
+    """Hyperparameters of the trees, by LightGBM's names."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     name: Literal["gbdt"] = "gbdt"
+    library: TreeLibrary = Field(default="lightgbm", exclude_if=lambda value: value == "lightgbm")
+    """XGBoost bounds the weight of a leaf instead of its rows; CatBoost grows symmetric trees."""
     boosting: Literal["gbdt", "dart"] = "gbdt"
     n_trees: Auto[PositiveInt] = AUTO
     """Maximum number of trees; early stopping may keep fewer."""
@@ -37,15 +47,24 @@ class GBDTConfig(StrictModel):
     l2: float = Field(default=1.0, ge=0)
     max_bin: int = Field(default=255, ge=2)
     categorical: Literal["native", "ordered"] = "native"
-    """native: splits by sets of ids. ordered: splits ids as numbers; ids are sorted by falling frequency."""
+    """native: splits by sets of ids, in CatBoost by rates. ordered: splits ids as numbers; ids are sorted by falling
+    frequency."""
     cat_smooth: float = Field(default=10.0, ge=0)
     min_data_per_group: int = Field(default=100, ge=1)
     drop_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of trees dropped in each DART iteration."""
 
+    @model_validator(mode="after")
+    def _check_settings(self) -> "GBDTConfig":
+        fields = type(self).model_fields
+        for name in _WITHOUT[self.library]:
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} is not a setting of {self.library}: remove it, or set library=lightgbm")
+        return self
+
     def resolved(self, size: DataSize) -> "GBDTConfig":
         """Replaces the settings that are `auto` by those for data of this size."""
-        return filled(self, asdict(defaults.trees(size)))
+        return filled(self, asdict(defaults.trees(size)) | dict.fromkeys(_WITHOUT[self.library], AUTO))
 
 
 class GBDTTrainerConfig(StrictModel):

@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import lightgbm as lgb
 import numpy as np
 import torch
 
-from ranking.gbdt import MODEL_FILE
 from ranking.gbdt_config import GBDTConfig
-from ranking.gbdt_rows import predict_trees
 from ranking.model_config import DeepModelConfig
 from ranking.models import build_model, config_class
+from ranking.trees.libraries import load_forest, tree_file
+from ranking.trees.library import predict_trees
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows
@@ -88,11 +87,11 @@ class _DeepFit:
 class _TreeFit:
     """A fitted GBDT."""
 
-    def __init__(self, weights: Path) -> None:
-        self._booster = lgb.Booster(model_file=weights / MODEL_FILE)
+    def __init__(self, config: GBDTConfig, weights: Path) -> None:
+        self._forest = load_forest(config.library, weights / tree_file(config.library))
 
     def logit(self, split: Split) -> np.ndarray:
-        return predict_trees(self._booster, split, AllRows(split.store.n_rows), "")
+        return predict_trees(self._forest, split, AllRows(split.store.n_rows), "")
 
 
 class RunScorer:
@@ -128,7 +127,7 @@ class RunScorer:
             split, weights = scored.split(split_name, config.features), run / CHECKPOINTS / name
             fit: _Fit
             if isinstance(model, GBDTConfig):
-                fit = _TreeFit(weights)
+                fit = _TreeFit(model, weights)
             else:
                 trainer = validate(TrainerConfig, config.trainer, f"{run / CONFIG_FILE}", "trainer.")
                 fit = _DeepFit(model, trainer, split, weights, fits[name].precision, world)

@@ -10,8 +10,9 @@ import torch
 
 from ranking.gbdt import GBDTTrainer
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
-from ranking.gbdt_rows import TableSequence
 from ranking.models import build_trainer
+from ranking.trees.lightgbm_trees import lightgbm_parameters
+from ranking.trees.rows import TableSequence
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows
 from recsys.errors import InputError
@@ -37,7 +38,7 @@ def build(dataset: PreparedDataset, folder: Path, trainer: GBDTTrainerConfig, **
 
 
 def test_blocks_slices_and_single_rows_agree(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranking.gbdt_rows.READ_ROWS", 100)
+    monkeypatch.setattr("ranking.trees.rows.READ_ROWS", 100)
     split = dataset.split("fold_0")
     table = TableSequence(split, split.fit_rows)
     whole = table.read(np.arange(len(table)))
@@ -70,8 +71,10 @@ def test_agrees_with_lightgbm_on_the_same_matrix(dataset: PreparedDataset, tmp_p
     categorical = list(range(len(split.schema.categorical)))
     label = dataset.store.labels(fitted)
     weight = np.where(label == 1, (label == 0).sum() / (label == 1).sum(), 1)
-    data = lgb.Dataset(matrix, label, weight=weight, categorical_feature=categorical, params=trainer.parameters())
-    model = lgb.train(trainer.parameters(), data, num_boost_round=20)
+    data = lgb.Dataset(
+        matrix, label, weight=weight, categorical_feature=categorical, params=lightgbm_parameters(trainer._config, 0)
+    )
+    model = lgb.train(lightgbm_parameters(trainer._config, 0), data, num_boost_round=20)
     held_out = split.held_out_rows.numbers()
     expected = model.predict(np.concatenate(split.table(held_out), axis=1), raw_score=True)
     assert np.allclose(trainer.predict(split.held_out_rows, "scoring"), expected, atol=1e-5)

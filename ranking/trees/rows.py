@@ -1,11 +1,12 @@
-"""The rows of a split as LightGBM reads them, and their scores."""
+"""The rows of a split as the libraries of trees read them."""
+
+from dataclasses import dataclass
 
 import lightgbm as lgb
 import numpy as np
 
 from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
-from recsys.system.progress import progress_line
 
 READ_ROWS = 32_768
 """Rows of a block."""
@@ -44,14 +45,34 @@ class TableSequence(lgb.Sequence):
         ids, numbers = self._split.table(self._rows(positions))
         return np.concatenate([ids.astype(np.float32), numbers], axis=1)
 
+    def block(self, number: int) -> np.ndarray | None:
+        """Returns the rows of a block; None after the last one."""
+        start = number * READ_ROWS
+        return None if start >= len(self) else self[start : start + READ_ROWS]
 
-def predict_trees(booster: lgb.Booster, split: Split, rows: Rows, name: str = "scoring") -> np.ndarray:
-    """Returns [n] float32 logits of rows; an empty name shows no progress."""
-    table, logits = TableSequence(split, rows), np.empty(len(rows), np.float32)
-    with progress_line(name, len(rows), is_shown=bool(name)) as line:
-        for start in range(0, len(rows), READ_ROWS):
-            block = table[start : start + READ_ROWS]
-            with np.errstate(over="ignore"):  # a logit that is infinite in float32 is reported by the caller
-                logits[start : start + len(block)] = booster.predict(block, raw_score=True)
-            line.advance(len(block))
-    return logits
+    def whole(self) -> np.ndarray:
+        """Returns all rows, [n, n_columns] float32."""
+        first = self[:1]
+        table = np.empty((len(self), first.shape[1]), np.float32)
+        for start in range(0, len(self), READ_ROWS):
+            table[start : start + READ_ROWS] = self[start : start + READ_ROWS]
+        return table
+
+
+@dataclass(frozen=True)
+class LabeledTable:
+    """Rows with what trees are fitted to."""
+
+    table: TableSequence
+    label: np.ndarray
+    """[n] float32."""
+    weight: np.ndarray
+    """[n] float32."""
+
+    def block(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Returns the table, labels and weights of a block; None after the last one."""
+        table = self.table.block(number)
+        if table is None:
+            return None
+        rows = slice(number * READ_ROWS, number * READ_ROWS + len(table))
+        return table, self.label[rows], self.weight[rows]
