@@ -3,7 +3,7 @@
 The figures behind them are in docs/retrieval.md.
 """
 
-from retrieval.pooling import Pooling
+from retrieval.pooling import SEQUENTIAL, Pooling
 
 MAX_CAUSAL_CATALOG = 20_000
 """Items up to which causal pooling is chosen: it contrasts each step of a history with all items."""
@@ -78,7 +78,7 @@ def retrieval_eval_batch_size(pooling: Pooling, max_history: int, device: str) -
 
     Causal pooling holds several vectors of each step: about 200,000 steps fit beside the data, 2,000,000 on a GPU.
     """
-    if pooling != "causal":
+    if pooling not in SEQUENTIAL:
         return 16_384
     n_steps = 2_000_000 if device == "cuda" else 200_000
     return max(64, min(16_384, _power_of_2(n_steps / max(1, max_history))))

@@ -27,10 +27,11 @@ from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
 from retrieval.evaluation.history_baselines import Histories, WithoutSeen
 from retrieval.evaluation.ranks import Scores, measure_ranks, rank_all
 from retrieval.negatives import WithNegatives
-from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
+from retrieval.objective import RowSoftmax, share_by_id
+from retrieval.sequential.step_loss import StepLoss, catalog_index_by_id
+from retrieval.sequential.windows import windows
 from retrieval.two_tower import TwoTower, TwoTowerConfig
 from retrieval.vectors import InnerProducts, item_vectors, request_vectors
-from retrieval.windows import windows
 
 
 def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: RetrievalLoss, seed: int) -> Rows:
@@ -118,8 +119,8 @@ def build_retrieval_trainer(
     if config.early_stopping is not None and monitor is None:
         if model.causal_over is not None:
             raise InputError(
-                f"trainer.early_stopping needs a valid split with model.pooling=causal, split {split.name!r} has none: "
-                "set it to null"
+                f"trainer.early_stopping needs a valid split with model.pooling={model_config.pooling}, split "
+                f"{split.name!r} has none: set it to null"
             )
         rows, monitor = hold_out(split, rows, positives, config.validation_fraction, config.seed)
     train_rows = rows_to_train(split, rows, positives, loss, config.seed)
@@ -134,7 +135,7 @@ def build_retrieval_trainer(
         model.item_sequences,
         n_uniform=loss.uniform_negatives,
         n_popular=loss.popular_negatives,
-        is_whole=loss.full_catalog,
+        is_whole=loss.full_catalog or model.causal_over is not None,
         seed=config.seed,
     )
     if loss.name == "logistic":
@@ -143,12 +144,19 @@ def build_retrieval_trainer(
         log_loss, link = build_loss(LossConfig(), split.prior)
         objective = RowLoss(model, log_loss)
     elif model.causal_over is not None:
-        if not loss.full_catalog:
+        if not loss.full_catalog and not loss.n_sampled:
             raise InputError(
-                "model.pooling=causal needs the full catalog as negatives: set trainer.loss.full_catalog=true"
+                f"model.pooling={model_config.pooling} needs negatives: set trainer.loss.full_catalog=true, or "
+                "trainer.loss.uniform_negatives=256"
             )
         train_rows, steps_per_row = windows(split, train_rows, model.causal_over)
-        objective = StepSoftmax(model, catalog_index_by_id(split, catalog), steps_per_row, world)
+        entry_V = catalog_index_by_id(split, catalog)
+        objective = StepLoss(model, loss, share_V, entry_V, steps_per_row, len(catalog), world)
+    elif loss.name == "gbce" or loss.batch_negatives:
+        raise InputError(
+            f"trainer.loss.{'name=gbce' if loss.name == 'gbce' else 'batch_negatives'} needs a sequential pooling, got "
+            f"model.pooling={model_config.pooling}: set model.pooling=ligr, or another loss"
+        )
     else:
         objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
     validation = None

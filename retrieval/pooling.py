@@ -14,7 +14,9 @@ from recsys.config import StrictModel
 from recsys.nn.jagged import PaddedRows, equal_weights, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import Dropout
 
-Pooling = Literal["mean", "attention", "last", "causal"]
+Pooling = Literal["mean", "attention", "last", "causal", "sasrec", "ligr"]
+SEQUENTIAL: tuple[Pooling, ...] = ("causal", "sasrec", "ligr")
+"""Poolings that encode each step of a history, and train on all of them."""
 
 
 def pool_sequence(event_TD: Tensor, length_B: Tensor, pooling: Pooling, query_D: Tensor | None) -> Tensor:

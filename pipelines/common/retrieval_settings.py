@@ -37,9 +37,9 @@ class RetrievalSettings(AutoModel):
     @model_validator(mode="after")
     def _check_score_parts(self) -> "RetrievalSettings":
         is_set = "score_parts" in self.model_fields_set and self.score_parts is not None
-        if self.model.pooling == "causal" and is_set:
+        if self.model.is_sequential and is_set:
             raise ValueError(
-                "model.pooling=causal trains on every step of a history, so that no part of the rows is unseen: "
-                "set score_parts=null"
+                f"model.pooling={self.model.pooling} trains on every step of a history, so that no part of the rows is "
+                "unseen: set score_parts=null"
             )
         return self

@@ -16,9 +16,10 @@ from retrieval import defaults
 from retrieval.config import RetrievalLoss, RetrievalStopping, RetrievalTrainerConfig
 from retrieval.evaluation.history_baselines import item_histories
 from retrieval.fit import positives_among, rows_to_train
-from retrieval.pooling import Pooling
-from retrieval.two_tower import TwoTowerConfig, causal_sequence, check_target, tower_features
-from retrieval.windows import windows
+from retrieval.pooling import SEQUENTIAL, Pooling
+from retrieval.sequential.windows import windows
+from retrieval.tower_features import causal_sequence, check_target, tower_features
+from retrieval.two_tower import TwoTowerConfig
 
 _LEAST_STEPS = 2.0
 """Mean steps of a history from which causal pooling has an order to learn."""
@@ -52,7 +53,7 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
     if len(rows) == 0:
         raise InputError(f"split {split.name!r} has no positives to train retrieval on: add rows to it")
     model, steps = _resolve_model(settings, split, rows)
-    has_score_parts = model.pooling != "causal" and split.schema.label is not None
+    has_score_parts = not model.is_sequential and split.schema.label is not None
     updates: dict[str, Any] = {
         "model": model,
         "trainer": _resolve_trainer(settings, model.pooling, steps, split, monitor, device),
@@ -67,16 +68,18 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
     """Returns one line on what is trained, for the start of a run."""
     config, loss = settings.trainer, settings.trainer.loss
     rows = rows_to_train(split, split.fit_rows, settings.positives, loss, config.seed)
-    is_causal = settings.model.pooling == "causal"
+    is_causal = settings.model.is_sequential
     n_rows = len(windows(split, rows, _causal_sequence(split.schema))[0]) if is_causal else len(rows)
     negatives = "all items" if loss.full_catalog else f"the batch and {loss.uniform_negatives:,} random items"
+    if is_causal and not loss.full_catalog:
+        negatives = f"{loss.n_sampled:,} sampled items"
     stopping = config.early_stopping
     parts = [
         f"batch {config.batch_size:,}",
         f"{_count(config.epochs, 'epoch')} of {_count(-(-n_rows // config.batch_size), 'step')}",
         f"learning rate {config.learning_rate:g}",
         f"{settings.model.pooling} pooling",
-        *([f"negatives: {negatives}"] if loss.name == "sampled_softmax" else []),
+        *([f"negatives: {negatives}"] if loss.name != "logistic" else []),
         f"monitors {stopping.metric}, patience {stopping.patience}" if stopping else "no early stopping",
         *(["items of the history are excluded"] if settings.exclude_seen else []),
     ]
@@ -95,7 +98,7 @@ def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tup
         causal_steps = _causal_steps(settings, split, rows)
         pooling: Pooling = "causal" if causal_steps >= _LEAST_STEPS else "mean"
         model = model.model_copy(update={"pooling": pooling})
-    if model.pooling == "causal":
+    if model.is_sequential:
         steps = windows(split, rows, _causal_sequence(split.schema))[1]
         wide: dict[str, Any] = {"embedding_dim": 64, "user_hidden_dims": (), "item_hidden_dims": ()}
         model = model.model_copy(update={key: value for key, value in wide.items() if model.is_auto(key)})
@@ -135,7 +138,7 @@ def _resolve_trainer(
     settings: RetrievalSettings, pooling: Pooling, steps: float, split: Split, monitor: Rows | None, device: str
 ) -> RetrievalTrainerConfig:
     config, n_items = settings.trainer, len(split.store.item_names)
-    is_auto, is_causal = config.is_auto, pooling == "causal"
+    is_auto, is_causal = config.is_auto, pooling in SEQUENTIAL
     values: dict[str, Any] = {}
     loss = config.loss
     if is_auto("loss"):

@@ -11,7 +11,8 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from retrieval.catalog import item_batch
-from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
+from retrieval.tower_features import tower_features
+from retrieval.two_tower import TwoTower, TwoTowerConfig
 from tests.helpers.small import prepare_small, small_schema
 from tests.helpers.towers import tower_schema, tower_table, towers
 

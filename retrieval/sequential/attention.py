@@ -1,0 +1,60 @@
+"""Causal attention over jagged steps: rows of similar length are padded together, so that little padding is computed.
+
+Shapes: B rows of a batch, S steps of all rows, G rows of a group, L steps of a group's longest row, H heads, D width.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_N_GROUPS = {"cpu": 4}
+"""Groups of a batch, by type of device; one group on a GPU, where a call costs more than the padding."""
+_MIN_ROWS = 4
+
+
+class LengthGroups:
+    """Maps the steps of jagged rows to groups of padded rows and back.
+
+    Args:
+        length_B: [B] int64 number of steps of each row, at least 1.
+    """
+
+    def __init__(self, length_B: Tensor) -> None:
+        device = length_B.device
+        n_rows = len(length_B)
+        self.n_steps = int(length_B.sum())
+        start_B = length_B.cumsum(0) - length_B
+        row_S = torch.repeat_interleave(torch.arange(n_rows, device=device), length_B, output_size=self.n_steps)
+        self.position = torch.arange(self.n_steps, device=device) - start_B.index_select(0, row_S)
+        """[S] int64: the position of each step in its row."""
+        n_groups = max(1, min(_N_GROUPS.get(device.type, 1), n_rows // _MIN_ROWS))
+        order_B = length_B.argsort() if n_groups > 1 else torch.arange(n_rows, device=device)
+        self._steps: list[Tensor] = []
+        """The [G, L] steps at the places of each group; a row's last step fills its padding, which none attends to."""
+        place_B, n_places = torch.empty_like(length_B), 0
+        for rows in order_B.tensor_split(n_groups):
+            if len(rows) == 0:
+                continue
+            length_G, longest = length_B[rows], int(length_B[rows].max())
+            position_GL = torch.minimum(torch.arange(longest, device=device), length_G.unsqueeze(1) - 1)
+            self._steps.append(start_B[rows].unsqueeze(1) + position_GL)
+            place_B[rows] = n_places + longest * torch.arange(len(rows), device=device)
+            n_places += len(rows) * longest
+        self._place_S = place_B.index_select(0, row_S) + self.position
+
+    def attend(self, q_SD: Tensor, k_SD: Tensor, v_SD: Tensor, n_heads: int) -> Tensor:
+        """Returns the [S, D] results of softmax attention of each step over the steps of its row up to it.
+
+        Computed in float32 on a CPU, whose kernel takes twice as long for 16-bit gradients.
+        """
+        qkv_S3D = torch.stack([q_SD, k_SD, v_SD], dim=1)
+        if qkv_S3D.device.type == "cpu":
+            qkv_S3D = qkv_S3D.float()
+        parts = []
+        for step_GL in self._steps:
+            n_rows, longest = step_GL.shape
+            qkv = qkv_S3D.index_select(0, step_GL.view(-1)).view(n_rows, longest, 3, n_heads, -1)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            parts.append(y.transpose(1, 2).reshape(n_rows * longest, -1))
+        return torch.cat(parts).index_select(0, self._place_S) if parts else q_SD
