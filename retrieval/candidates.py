@@ -13,7 +13,7 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from retrieval.catalog import Catalog
-from retrieval.evaluation.history_baselines import Histories
+from retrieval.evaluation.exclusion import Exclusion
 from retrieval.evaluation.ranks import Ranking
 from retrieval.index import ItemIndex
 
@@ -73,7 +73,7 @@ def write_candidates(
     user: np.ndarray,
     n_candidates: int,
     scale: float,
-    seen: Histories | None = None,
+    exclusion: Exclusion | None = None,
 ) -> None:
     """Writes the best items of each request to a parquet file.
 
@@ -88,18 +88,18 @@ def write_candidates(
         user: [n, d] vectors of the requests.
         n_candidates: items of a request.
         scale: the factor from inner products to logits.
-        seen: reads histories, whose items are no candidates; None excludes no items.
+        exclusion: items that are no candidates; None for none.
     """
     rows = requests.numbers()
-    history = seen.matrix(rows) if seen is not None else None
-    longest = 0 if history is None or len(rows) == 0 else int(np.diff(history.indptr).max())
+    excluded = exclusion.matrix(rows) if exclusion is not None else None
+    longest = 0 if excluded is None or len(rows) == 0 else int(np.diff(excluded.indptr).max())
     scores, item_indices = index.search(user, min(n_candidates + longest, len(catalog)))
     n, k = item_indices.shape
     is_kept = item_indices >= 0
-    if history is not None:
+    if excluded is not None:
         pairs = np.repeat(np.arange(n), k) * len(catalog) + item_indices.reshape(-1)
-        seen_rows, seen_items = history.nonzero()
-        is_kept &= ~np.isin(pairs, seen_rows.astype(np.int64) * len(catalog) + seen_items).reshape(n, k)
+        excluded_rows, excluded_items = excluded.nonzero()
+        is_kept &= ~np.isin(pairs, excluded_rows.astype(np.int64) * len(catalog) + excluded_items).reshape(n, k)
     rank = np.cumsum(is_kept, axis=1, dtype=np.int32)
     is_kept &= rank <= n_candidates
     ids = pc.cast(split.store.row_ids(rows), pa.string())

@@ -24,8 +24,8 @@ from recsys.training.update.finite import check_scores
 from recsys.training.update.step import explained_out_of_memory
 from retrieval.catalog import Catalog
 from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
-from retrieval.evaluation.history_baselines import Histories, WithoutSeen
-from retrieval.evaluation.ranks import Scores, measure_ranks, rank_all
+from retrieval.evaluation.exclusion import Exclusion, WithoutExcluded
+from retrieval.evaluation.ranks import Scores, measure_ranks, rank_targets
 from retrieval.negatives import WithNegatives
 from retrieval.objective import RowSoftmax, share_by_id
 from retrieval.sequential.step_loss import StepLoss, catalog_index_by_id
@@ -89,7 +89,7 @@ def build_retrieval_trainer(
     rows: Rows,
     catalog: Catalog,
     monitor: Rows | None,
-    exclude_seen: bool,
+    exclusion: Exclusion | None,
     weights: Path,
     log: Log,
     world: World,
@@ -105,7 +105,7 @@ def build_retrieval_trainer(
         rows: the fitting rows to train on.
         catalog: the items.
         monitor: validation rows for early stopping; None holds out some of the positives if early stopping is on.
-        exclude_seen: whether early stopping ranks the items of a request's history last.
+        exclusion: the items that early stopping ranks last; None for none.
         weights: the folder that the best epoch's weights are saved in.
         log: receives training metrics.
         world: the processes.
@@ -169,7 +169,6 @@ def build_retrieval_trainer(
                 "set it to null"
             )
         target = catalog.entries(split, requests.numbers())
-        seen = Histories(split, catalog) if exclude_seen else None
         _, evaluated = choose_readers(split, split, config.data, world.device)
 
         def measure() -> dict[str, float]:
@@ -177,8 +176,8 @@ def build_retrieval_trainer(
             user = request_vectors(model, evaluated, requests, batch_size, precision, world)
             items = item_vectors(model, split, catalog, batch_size, precision, world)
             scores: Scores = InnerProducts(user, items)
-            scores = scores if seen is None else WithoutSeen(scores, seen, requests)
-            return measure_ranks(rank_all(scores, target, len(catalog)).rank)
+            scores = scores if exclusion is None else WithoutExcluded(scores, exclusion, requests)
+            return measure_ranks(rank_targets(scores, target, len(catalog)))
 
         validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
     task = Task(train_rows, batches, objective, link, validation)

@@ -42,7 +42,7 @@ def ours(task: Task) -> Score:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(world.broadcast(folder)) / "weights"
         trainer = build_retrieval_trainer(
-            model, config, "all", split, split.fit_rows, catalog, None, False, weights, Log(), world, "ours"
+            model, config, "all", split, split.fit_rows, catalog, None, None, weights, Log(), world, "ours"
         )
         report = trainer.fit()
         world.broadcast(None)

@@ -57,8 +57,9 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
     updates: dict[str, Any] = {
         "model": model,
         "trainer": _resolve_trainer(settings, model.pooling, steps, split, monitor, device),
-        "exclude_seen": not _has_repeats(split, rows) if settings.is_auto("exclude_seen") else settings.exclude_seen,
     }
+    if settings.is_auto("exclude"):
+        updates["exclude"] = "none" if _has_repeats(split, rows) else "seen"
     if settings.is_auto("score_parts") and not has_score_parts:
         updates["score_parts"] = None
     return settings.model_copy(update=updates)
@@ -81,7 +82,8 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
         f"{settings.model.pooling} pooling",
         *([f"negatives: {negatives}"] if loss.name != "logistic" else []),
         f"monitors {stopping.metric}, patience {stopping.patience}" if stopping else "no early stopping",
-        *(["items of the history are excluded"] if settings.exclude_seen else []),
+        *(["items of the history are excluded"] if settings.exclude == "seen" else []),
+        *([f"the pairs of {settings.exclude_table} are excluded"] if settings.exclude == "table" else []),
     ]
     return ", ".join(parts)
 

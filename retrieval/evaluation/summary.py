@@ -1,6 +1,7 @@
 """The metrics of a retrieval run, and their printed table."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +19,11 @@ from retrieval.evaluation.ranks import KS, N_HEAD, Ranking, ks_within, measure_r
 from retrieval.index import N_RECALLED
 
 _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
+_SIDE_BY_SIDE = ("recall@10", "ndcg@10")
+_OTHER = {"seen": "without seen items", "none": "with seen items"}
 _CLOSED_AT = (10, 100)
 _COMPARED_AT = 10
-HISTORY_BASELINES = ("transitions", "item_knn")
+HISTORY_BASELINES = ("transitions", "item_knn", "ease", "ease_recent")
 BASELINES = (*NON_PERSONAL, *HISTORY_BASELINES)
 """The rankings that the towers have to beat."""
 
@@ -45,6 +48,10 @@ class RankingMetrics(BaseModel):
     """Items that came directly after the last item of the history."""
     item_knn: Figures | None = None
     """Items that are often in one history with the most recent items."""
+    ease: Figures | None = None
+    """EASE, a linear model between items."""
+    ease_recent: Figures | None = None
+    """EASE of the events of the history, in which earlier events have lower weights."""
     two_tower: Figures | None = None
     reranked: Figures | None = None
     reranked_jointly: Figures | None = None
@@ -62,6 +69,12 @@ class SubsetMetrics(RankingMetrics):
     """The metrics of each ranking for a subset of the requests."""
 
     n_requests: int
+
+
+class ExclusionMetrics(RankingMetrics):
+    """The metrics of each ranking if the items of the request's history are ranked last, or if they are not."""
+
+    exclude: Literal["seen", "none"]
 
 
 class IndexMetrics(BaseModel):
@@ -101,6 +114,9 @@ class RetrievalMetrics(RankingMetrics):
     """Metrics of the requests whose item is not among the `N_HEAD` most popular items."""
     segments: dict[str, dict[str, SubsetMetrics]]
     """Metrics by segmentation and label."""
+    other_exclusion: ExclusionMetrics | None = None
+    """The same requests, without the items of their histories if `exclude` keeps them, else with them; None if the
+    towers read no histories of target items."""
     gains: tuple[RecallGain, ...] = ()
     """The towers' gain in recall@K over the strongest ranking that ignores the user, by K."""
     closed: dict[str, float | None] | None = None
@@ -127,6 +143,7 @@ def summarize(
     n_items: int,
     user: np.ndarray | None,
     *,
+    other_exclusion: ExclusionMetrics | None,
     reranked: Mapping[str, Figures],
     index: IndexMetrics,
     train: TowersFitSummary,
@@ -140,6 +157,7 @@ def summarize(
         segments: [n] labels of the requests, by segmentation.
         n_items: items of the catalog.
         user: [n] users of the requests, -1 for null, whom intervals draw; None draws requests.
+        other_exclusion: metrics with the items of histories if the rankings exclude them, and vice versa.
         reranked: metrics of reranked candidates.
         index: metrics of the index.
         train: summary of the towers' training.
@@ -165,6 +183,7 @@ def summarize(
         },
         gains=tuple(_recall_gain(rankings, metrics, k, user) for k in _CLOSED_AT if k in ks_within(n_items)),
         closed=closed,
+        other_exclusion=other_exclusion,
         index=index,
         train=train,
         data=data,
@@ -221,14 +240,17 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     data, index, tail = metrics.data, metrics.index, metrics.tail
     table = Table(title=f"{title}: {data.n_requests:,} requests, {data.n_items:,} items", title_justify="left")
     columns = [name for name in _COLUMNS if any(name in figures for figures in metrics.rankings.values())]
-    for column in ("ranking", *columns):
+    other = metrics.other_exclusion
+    both = {} if other is None else {f"{key} {_OTHER[other.exclude]}": key for key in _SIDE_BY_SIDE if key in columns}
+    for column in ("ranking", *columns, *both):
         table.add_column(column, justify="left" if column == "ranking" else "right")
     styles = {"two_tower": "bold", "truth": "green"}
     for name, figures in metrics.rankings.items():
-        table.add_row(name, *_cells(figures, columns), style=styles.get(name))
+        others = {} if other is None else other.rankings.get(name, {})
+        table.add_row(name, *_cells(figures, columns), *_cells(others, [*both.values()]), style=styles.get(name))
     for name, figures in tail.rankings.items():
         if figures:
-            table.add_row(f"tail: {name}", *_cells(figures, columns), style="dim")
+            table.add_row(f"tail: {name}", *_cells(figures, columns), *["-"] * len(both), style="dim")
     console.print(table)
     if tail.n_requests:
         console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
