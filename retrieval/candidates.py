@@ -16,6 +16,7 @@ from retrieval.catalog import Catalog
 from retrieval.evaluation.exclusion import Exclusion
 from retrieval.evaluation.ranks import Ranking
 from retrieval.index import ItemIndex
+from retrieval.serving.search import ItemSearch
 
 CANDIDATES_FILE, RANKS_FILE = "candidates.parquet", "ranks.parquet"
 
@@ -92,23 +93,27 @@ def write_candidates(
     """
     rows = requests.numbers()
     excluded = exclusion.matrix(rows) if exclusion is not None else None
-    longest = 0 if excluded is None or len(rows) == 0 else int(np.diff(excluded.indptr).max())
-    scores, item_indices = index.search(user, min(n_candidates + longest, len(catalog)))
-    n, k = item_indices.shape
-    is_kept = item_indices >= 0
-    if excluded is not None:
-        pairs = np.repeat(np.arange(n), k) * len(catalog) + item_indices.reshape(-1)
-        excluded_rows, excluded_items = excluded.nonzero()
-        is_kept &= ~np.isin(pairs, excluded_rows.astype(np.int64) * len(catalog) + excluded_items).reshape(n, k)
-    rank = np.cumsum(is_kept, axis=1, dtype=np.int32)
-    is_kept &= rank <= n_candidates
+    scores, items = ItemSearch(index)(user, min(n_candidates, len(catalog)), excluded)
     ids = pc.cast(split.store.row_ids(rows), pa.string())
-    table = pa.table(
+    pq.write_table(candidates_table(ids, catalog.names, scale * scores, items), path, compression="zstd")
+
+
+def candidates_table(ids: pa.Array, names: pa.Array, scores: np.ndarray, items: np.ndarray) -> pa.Table:
+    """Returns one row for each candidate: row_id, rank, item, score.
+
+    Args:
+        ids: [n] ids of the requests.
+        names: the items.
+        scores: [n, k] scores in falling order.
+        items: [n, k] indices of the items; -1 after the last one.
+    """
+    is_kept = items >= 0
+    rank = np.broadcast_to(np.arange(1, items.shape[1] + 1, dtype=np.int32), items.shape)
+    return pa.table(
         {
             "row_id": ids.take(pa.array(np.nonzero(is_kept)[0])),
             "rank": rank[is_kept],
-            "item": catalog.names.take(pa.array(item_indices[is_kept])),
-            "score": scale * scores[is_kept],
+            "item": names.take(pa.array(items[is_kept])),
+            "score": scores[is_kept],
         }
     )
-    pq.write_table(table, path, compression="zstd")

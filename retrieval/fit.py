@@ -11,6 +11,7 @@ from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
+from recsys.nn.precision import Precision
 from recsys.system.world import World
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import LossConfig
@@ -202,6 +203,11 @@ class Towers:
         self.model, self._split, self._config, self._world = model, split, config, world
         _, self._batches = choose_readers(split, split, config.data, world.device)
         self.identity = identity
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the matrix products."""
+        return self._config.precision
 
     @property
     def scale(self) -> float:

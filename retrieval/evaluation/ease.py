@@ -14,7 +14,7 @@ from retrieval.evaluation.history_baselines import N_COUNTED_ROWS, Histories
 N_EASE_ITEMS = 5000
 """The most popular items, which the model reads and ranks: its time grows with the cube of their number."""
 EASE_L2 = 500.0
-HALF_LIFE = 5.0
+HALF_LIFE = 3.0
 """Events of a request's history over which their weight is halved, in the ranking by recent events."""
 _BLOCK_ROWS = 16_384
 

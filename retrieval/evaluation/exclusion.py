@@ -3,7 +3,7 @@
 Shapes: I items of the catalog; n rows, b rows of a block.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -32,61 +32,80 @@ class Exclusion(Protocol):
         """Returns [b, I], nonzero for the items that are excluded for [b] rows."""
 
 
-class ExcludedPairs:
+class PairTable:
     """The pairs of a parquet file: a value of a column of the requests, such as the user, and an item.
 
     Args:
-        path: a parquet file with the column of the target item and one other column: the row id, or a categorical
-            column, of which rare values are not told apart and have no pairs.
-        split: provides the rows.
-        vocabularies: the values of categorical columns.
-        catalog: the items; others are left out.
+        path: the file, with the column of the target item and one other column.
+        target: name of the target item's column.
+        keys: the columns that the other column may be.
+        items: the items; others are left out.
 
     Raises:
         InputError: when the file is not readable, or its columns are others.
     """
 
-    def __init__(self, path: Path, split: Split, vocabularies: Mapping[str, Vocabulary], catalog: Catalog) -> None:
-        self._store, self._n_items = split.store, len(catalog)
-        schema = split.store.schema
-        target = str(schema.target_item)
+    def __init__(self, path: Path, target: str, keys: Sequence[str], items: pa.Array) -> None:
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                f"{path}: not a readable parquet file ({error}): pass the file of exclude_table"
+                f"{path}: not a readable parquet file ({error}): name a file of pairs to exclude"
             ) from error
-        allowed = [*([schema.id] if schema.id else []), *(name for name in schema.categorical if name != target)]
-        keys = [name for name in table.column_names if name in allowed]
-        if target not in table.column_names or len(keys) != 1 or len(table.column_names) != 2:
+        others = [name for name in table.column_names if name != target]
+        if target not in table.column_names or len(others) != 1 or others[0] not in keys:
             raise InputError(
                 f"{path}: has the columns {', '.join(table.column_names)}, but needs {target} and one of "
-                f"{', '.join(allowed)}: select these two"
+                f"{', '.join(keys)}: select these two"
             )
-        self._key = keys[0]
-        text = pc.cast(table[self._key].combine_chunks(), pa.string())
-        item = pc.index_in(pc.cast(table[target].combine_chunks(), pa.string()), value_set=catalog.names)
+        self.key = others[0]
+        text = pc.cast(table[self.key].combine_chunks(), pa.string())
+        item = pc.index_in(pc.cast(table[target].combine_chunks(), pa.string()), value_set=items)
         is_known = pc.and_(pc.is_valid(text), pc.is_valid(item))
-        self._names = pc.unique(text.filter(is_known))
-        key = pc.index_in(text.filter(is_known), value_set=self._names).to_numpy()
-        items = item.filter(is_known).to_numpy()
-        pairs = (np.ones(len(key), np.float32), (key, items))
-        # the last row is for requests that the file does not list
-        self._pairs = sparse.csr_matrix(pairs, shape=(len(self._names) + 1, self._n_items))
+        self._values = pc.unique(text.filter(is_known))
+        value = pc.index_in(text.filter(is_known), value_set=self._values).to_numpy()
+        pairs = (np.ones(len(value), np.float32), (value, item.filter(is_known).to_numpy()))
+        # the last row is for values that the file does not list
+        self._pairs = sparse.csr_matrix(pairs, shape=(len(self._values) + 1, len(items)))
 
-        self._index_of_code: np.ndarray | None = None
-        if self._key != schema.id:
-            places = pc.index_in(vocabularies[self._key].values, value_set=self._names)
-            reserved = np.full(N_RESERVED, -1)
-            self._index_of_code = np.concatenate([reserved, pc.fill_null(places, -1).to_numpy()])
+    def place(self, values: pa.Array) -> np.ndarray:
+        """Returns the [n] rows of `at` of values as text; -1 for those that the file does not list."""
+        return np.asarray(pc.fill_null(pc.index_in(values, value_set=self._values), -1))
+
+    def at(self, places: np.ndarray) -> sparse.csr_matrix:
+        """Returns [n, I], nonzero for the items of the pairs."""
+        return self._pairs[places]
+
+
+class ExcludedPairs:
+    """The pairs of a parquet file for rows of a store; rare values of a column are not told apart and have no pairs.
+
+    Args:
+        path: see `PairTable`; the other column is that of row ids, or a categorical column.
+        split: provides the rows.
+        vocabularies: the values of categorical columns.
+        catalog: the items.
+
+    Raises:
+        InputError: as `PairTable`.
+    """
+
+    def __init__(self, path: Path, split: Split, vocabularies: Mapping[str, Vocabulary], catalog: Catalog) -> None:
+        self._store, schema = split.store, split.store.schema
+        target = str(schema.target_item)
+        keys = [*([schema.id] if schema.id else []), *(name for name in schema.categorical if name != target)]
+        self._pairs = PairTable(path, target, keys, catalog.names)
+        self._place_of_code: np.ndarray | None = None
+        if self._pairs.key != schema.id:
+            places = self._pairs.place(vocabularies[self._pairs.key].values)
+            self._place_of_code = np.concatenate([np.full(N_RESERVED, -1), places])
 
     def matrix(self, rows: np.ndarray) -> sparse.csr_matrix:
         """See `Exclusion`."""
-        if self._index_of_code is None:
-            names = pc.cast(self._store.row_ids(rows), pa.string())
-            return self._pairs[pc.fill_null(pc.index_in(names, value_set=self._names), -1).to_numpy()]
-        codes = self._store.read_sparse(rows)[:, self._store.schema.categorical.index(self._key)]
-        return self._pairs[self._index_of_code[codes]]
+        if self._place_of_code is None:
+            return self._pairs.at(self._pairs.place(pc.cast(self._store.row_ids(rows), pa.string())))
+        codes = self._store.read_sparse(rows)[:, self._store.schema.categorical.index(self._pairs.key)]
+        return self._pairs.at(self._place_of_code[codes])
 
 
 class WithoutExcluded:
