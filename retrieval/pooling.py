@@ -88,6 +88,10 @@ class CausalEncoder(nn.Module):
             x_SD = layer(x_SD, padded)
         return self.norm(x_SD)
 
+    def last(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
+        """Returns the [B, D] vectors of the rows' last steps."""
+        return self(event_TD, length_B).index_select(0, (length_B.long() + 1).cumsum(0) - 1)
+
 
 class _Positions(nn.Module):
     """Learned position embeddings."""

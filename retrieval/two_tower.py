@@ -176,9 +176,7 @@ class TwoTower(nn.Module):
         if self.encoder is not None:
             assert self.causal_over is not None
             history = events[self.causal_over]
-            length_B = history.lengths()[:n_rows]
-            state_SD = self.encoder(history.values(), length_B)
-            last_state = [state_SD.index_select(0, (length_B.long() + 1).cumsum(0) - 1)]
+            last_state = [self.encoder.last(history.values(), history.lengths()[:n_rows])]
         return self._user(self._request(batch, events, n_rows), last_state)
 
     def step_vectors(self, batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recsys.nn.jagged import row_of_event, softmax_by_row, sum_by_row
+
 _N_GROUPS = {"cpu": 4}
 """Groups of a batch, by type of device; one group on a GPU, where a call costs more than the padding."""
 _MIN_ROWS = 4
@@ -24,9 +26,12 @@ class LengthGroups:
         n_rows = len(length_B)
         self.n_steps = int(length_B.sum())
         start_B = length_B.cumsum(0) - length_B
-        row_S = torch.repeat_interleave(torch.arange(n_rows, device=device), length_B, output_size=self.n_steps)
+        row_S = row_of_event(length_B, self.n_steps)
         self.position = torch.arange(self.n_steps, device=device) - start_B.index_select(0, row_S)
         """[S] int64: the position of each step in its row."""
+        self.last_B = length_B.cumsum(0) - 1
+        """[B] int64: the last step of each row."""
+        self._row_S = row_S
         n_groups = max(1, min(_N_GROUPS.get(device.type, 1), n_rows // _MIN_ROWS))
         order_B = length_B.argsort() if n_groups > 1 else torch.arange(n_rows, device=device)
         self._steps: list[Tensor] = []
@@ -58,3 +63,12 @@ class LengthGroups:
             y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             parts.append(y.transpose(1, 2).reshape(n_rows * longest, -1))
         return torch.cat(parts).index_select(0, self._place_S) if parts else q_SD
+
+    def attend_last(self, q_BD: Tensor, k_SD: Tensor, v_SD: Tensor, n_heads: int) -> Tensor:
+        """Returns the [B, D] results of softmax attention of each row's last step over all steps of the row."""
+        scale, parts = (q_BD.shape[1] // n_heads) ** -0.5, []
+        for q, k, v in zip(*(x.float().chunk(n_heads, dim=1) for x in (q_BD, k_SD, v_SD)), strict=True):
+            score_S = scale * (q.index_select(0, self._row_S) * k).sum(dim=1)
+            weight_S = softmax_by_row(score_S, self._row_S, len(q))
+            parts.append(sum_by_row(weight_S.unsqueeze(1) * v, self._row_S, len(q)))
+        return torch.cat(parts, dim=1)

@@ -42,13 +42,20 @@ class SequentialEncoder(nn.Module):
 
     def forward(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
         """Returns the [S, D] vectors of the steps of [T, D] events, S = T + B: in each row a start, then the events."""
+        return self._encode(event_TD, length_B, is_last_only=False)
+
+    def last(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
+        """Returns the [B, D] vectors of the rows' last steps, for which the last layer computes no other step."""
+        return self._encode(event_TD, length_B, is_last_only=True)
+
+    def _encode(self, event_TD: Tensor, length_B: Tensor, is_last_only: bool) -> Tensor:
         groups = LengthGroups(length_B.long() + 1)
         is_event = groups.position > 0
         x_SD = self.position(groups.position)
         x_SD = x_SD.index_add(0, is_event.nonzero().squeeze(1), event_TD.to(x_SD.dtype))
         x_SD = self.dropout(x_SD)
-        for layer in self.layers:
-            x_SD = layer(x_SD, groups)
+        for number, layer in enumerate(self.layers, start=1):
+            x_SD = layer(x_SD, groups, is_last_only and number == len(self.layers))
         return self.norm(x_SD)
 
 

@@ -27,11 +27,12 @@ class SASRecLayer(nn.Module):
         self.ffn_in, self.ffn_out = nn.Linear(dim, d_hidden), nn.Linear(d_hidden, dim)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_SD: Tensor, groups: LengthGroups) -> Tensor:
-        """[S, D] to [S, D]."""
-        q_SD = self.norm_1(x_SD)
+    def forward(self, x_SD: Tensor, groups: LengthGroups, is_last_only: bool = False) -> Tensor:
+        """[S, D] to [S, D], or to the [B, D] vectors of the rows' last steps."""
         k_SD, v_SD = self.key_value(x_SD).chunk(2, dim=1)
-        attended_SD = groups.attend(self.query(q_SD), k_SD, v_SD, self._n_heads)
+        q_SD = self.norm_1(x_SD.index_select(0, groups.last_B) if is_last_only else x_SD)
+        attend = groups.attend_last if is_last_only else groups.attend
+        attended_SD = attend(self.query(q_SD), k_SD, v_SD, self._n_heads)
         y_SD = self.norm_2(q_SD + self.dropout(self.out(attended_SD)))
         hidden = self.dropout(functional.relu(self.ffn_in(y_SD)))
         return y_SD + self.dropout(self.ffn_out(hidden))
@@ -54,10 +55,13 @@ class LiGRLayer(nn.Module):
         self.gate_1, self.gate_2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x_SD: Tensor, groups: LengthGroups) -> Tensor:
-        """[S, D] to [S, D]."""
+    def forward(self, x_SD: Tensor, groups: LengthGroups, is_last_only: bool = False) -> Tensor:
+        """[S, D] to [S, D], or to the [B, D] vectors of the rows' last steps."""
         q_SD, k_SD, v_SD = self.qkv(self.norm_1(x_SD)).chunk(3, dim=1)
-        attended_SD = groups.attend(q_SD, k_SD, v_SD, self._n_heads)
+        if is_last_only:
+            q_SD, x_SD = q_SD.index_select(0, groups.last_B), x_SD.index_select(0, groups.last_B)
+        attend = groups.attend_last if is_last_only else groups.attend
+        attended_SD = attend(q_SD, k_SD, v_SD, self._n_heads)
         x_SD = x_SD + self.gate_1(x_SD).sigmoid() * self.dropout(self.out(attended_SD))
         gate, value = self.ffn_in(self.norm_2(x_SD)).chunk(2, dim=1)
         return x_SD + self.gate_2(x_SD).sigmoid() * self.dropout(self.ffn_out(functional.silu(gate) * value))

@@ -97,6 +97,17 @@ def test_steps_do_not_read_later_events(kind: LayerKind) -> None:
     assert not torch.allclose(a[-1], flipped[-1])  # the order counts
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_last_steps_alone_are_the_same(kind: LayerKind, n_heads: int) -> None:
+    torch.manual_seed(0)
+    encoder = SequentialEncoder(kind, SequentialConfig(n_heads=n_heads), 4, 6).eval()
+    lengths = torch.tensor([3, 0, 6, 1])
+    events = torch.randn(10, 4)
+    every = encoder(events, lengths)
+    torch.testing.assert_close(encoder.last(events, lengths), every[torch.tensor([3, 4, 11, 13])])
+
+
 def test_heads_divide_the_width() -> None:
     with pytest.raises(ValueError, match="divisible by model.sequential.n_heads, got 4 and 3"):
         SequentialEncoder("ligr", SequentialConfig(n_heads=3), 4, 6)
