@@ -95,7 +95,17 @@ class RetrievalTrainerConfig(AutoModel, FitConfig):
     """Training settings of two towers; `pipelines.parts.retrieval_defaults` chooses `auto_keys` that are not set."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset(
-        {"batch_size", "epochs", "learning_rate", "eval_batch_size", "weight_average", "loss", "early_stopping"}
+        {
+            "batch_size",
+            "epochs",
+            "learning_rate",
+            "final_learning_rate_fraction",
+            "warmup_fraction",
+            "eval_batch_size",
+            "weight_average",
+            "loss",
+            "early_stopping",
+        }
     )
 
     loss: RetrievalLoss = RetrievalLoss()

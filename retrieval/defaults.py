@@ -60,7 +60,21 @@ def retrieval_epochs(n_positives: int, batch_size: int, has_monitor: bool) -> in
 
 def retrieval_learning_rate(pooling: Pooling) -> float:
     """Returns the peak learning rate: lower for a Transformer, which diverges at the rate of embeddings."""
+    if has_constant_rate(pooling):
+        return 0.001
     return 0.002 if pooling == "causal" else 0.003
+
+
+def has_constant_rate(pooling: Pooling) -> bool:
+    """Whether training has the recipe of eSASRec: inner products, a constant learning rate, and as many epochs as help.
+
+    Source: Tikhonovich et al., "eSASRec", RecSys 2025.
+    """
+    return pooling in SEQUENTIAL and pooling != "causal"
+
+
+CONSTANT_RATE_EPOCHS, CONSTANT_RATE_PATIENCE, CONSTANT_RATE_WARMUP = 100, 8, 0.005
+"""Epochs, patience and warm-up at a constant learning rate."""
 
 
 def retrieval_weight_average(n_updates: int) -> float:

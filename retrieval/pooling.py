@@ -14,8 +14,8 @@ from recsys.config import StrictModel
 from recsys.nn.jagged import PaddedRows, equal_weights, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import Dropout
 
-Pooling = Literal["mean", "attention", "last", "causal", "sasrec", "ligr"]
-SEQUENTIAL: tuple[Pooling, ...] = ("causal", "sasrec", "ligr")
+Pooling = Literal["mean", "attention", "last", "causal", "sasrec", "ligr", "hstu"]
+SEQUENTIAL: tuple[Pooling, ...] = ("causal", "sasrec", "ligr", "hstu")
 """Poolings that encode each step of a history, and train on all of them."""
 
 

@@ -48,11 +48,11 @@ class TwoTowerConfig(AutoModel):
     item_hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "mean"
-    """Pooling of each of the user's token sequences. causal, sasrec and ligr: causal self-attention over the sequence
+    """Pooling of each of the user's token sequences. causal, sasrec, ligr and hstu: causal attention over the sequence
     that shares the target item's table; each step predicts the next item and is a training sample."""
     causal: CausalConfig = CausalConfig()
     sequential: SequentialConfig = SequentialConfig()
-    """Hyperparameters of the poolings sasrec and ligr."""
+    """Hyperparameters of the poolings sasrec, ligr and hstu."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """cosine: logits are cosines of two vectors, divided by the temperature. dot: logits are inner products; a tower
     without hidden layers whose input has `output_dim` components returns its input, so that items' vectors are their
@@ -225,7 +225,7 @@ class TwoTower(nn.Module):
 def _encoder(config: TwoTowerConfig, max_length: int) -> CausalEncoder | SequentialEncoder:
     """Builds the encoder of a sequential pooling."""
     match config.pooling:
-        case "sasrec" | "ligr":
+        case "sasrec" | "ligr" | "hstu":
             return SequentialEncoder(config.pooling, config.sequential, config.embedding_dim, max_length)
         case _:
             return CausalEncoder(config.causal, config.embedding_dim, max_length)

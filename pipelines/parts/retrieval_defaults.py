@@ -103,6 +103,8 @@ def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tup
     if model.is_sequential:
         steps = windows(split, rows, _causal_sequence(split.schema))[1]
         wide: dict[str, Any] = {"embedding_dim": 64, "user_hidden_dims": (), "item_hidden_dims": ()}
+        if defaults.has_constant_rate(model.pooling):
+            wide |= {"similarity": "dot", "popularity_prior": False}
         model = model.model_copy(update={key: value for key, value in wide.items() if model.is_auto(key)})
     return model, steps
 
@@ -141,6 +143,7 @@ def _resolve_trainer(
 ) -> RetrievalTrainerConfig:
     config, n_items = settings.trainer, len(split.store.item_names)
     is_auto, is_causal = config.is_auto, pooling in SEQUENTIAL
+    is_constant = defaults.has_constant_rate(pooling)
     values: dict[str, Any] = {}
     loss = config.loss
     if is_auto("loss"):
@@ -162,12 +165,17 @@ def _resolve_trainer(
         if monitor is None and is_auto("epochs") and not is_causal:  # held out from the positives
             n_monitored = round(config.validation_fraction * len(positives_among(split, rows, settings.positives)))
             n_monitored = n_monitored if n_monitored >= _LEAST_HELD_OUT else 0
-        patience = defaults.retrieval_patience(n_monitored)
+        patience = defaults.CONSTANT_RATE_PATIENCE if is_constant else defaults.retrieval_patience(n_monitored)
         stopping = values["early_stopping"] = RetrievalStopping(patience=patience) if n_monitored else None
     n_rows = max(1, round(len(rows) / steps))
     epochs = config.epochs
     if is_auto("epochs"):
         epochs = values["epochs"] = defaults.retrieval_epochs(n_rows, batch_size, stopping is not None)
+        if is_constant and stopping is not None:
+            epochs = values["epochs"] = defaults.CONSTANT_RATE_EPOCHS
+    if is_constant:
+        constant = {"final_learning_rate_fraction": 1.0, "warmup_fraction": defaults.CONSTANT_RATE_WARMUP}
+        values |= {key: value for key, value in constant.items() if is_auto(key)}
     if is_auto("learning_rate"):
         values["learning_rate"] = defaults.retrieval_learning_rate(pooling)
     if is_auto("weight_average") and is_auto("epochs"):

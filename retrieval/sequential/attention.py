@@ -64,6 +64,28 @@ class LengthGroups:
             parts.append(y.transpose(1, 2).reshape(n_rows * longest, -1))
         return torch.cat(parts).index_select(0, self._place_S) if parts else q_SD
 
+    def attend_pointwise(self, q_SD: Tensor, k_SD: Tensor, v_SD: Tensor, bias_HP: Tensor) -> Tensor:
+        """Returns the [S, D] sums over the steps up to each one of silu(q . k + bias) v / P.
+
+        Args:
+            q_SD: queries.
+            k_SD: keys.
+            v_SD: values.
+            bias_HP: bias of each head by the number of steps between query and key; P is the longest row.
+        """
+        n_heads, n_positions = bias_HP.shape
+        qkv_S3D, parts = torch.stack([q_SD, k_SD, v_SD], dim=1), []
+        for step_GL in self._steps:
+            n_rows, longest = step_GL.shape
+            qkv = qkv_S3D.index_select(0, step_GL.view(-1)).view(n_rows, longest, 3, n_heads, -1)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            place_L = torch.arange(longest, device=q.device)
+            distance_LL = place_L.unsqueeze(1) - place_L
+            bias_HLL = bias_HP.index_select(1, distance_LL.clamp(min=0).view(-1)).view(n_heads, longest, longest)
+            weight_GHLL = functional.silu(q @ k.transpose(2, 3) + bias_HLL) * (distance_LL >= 0)
+            parts.append((weight_GHLL @ v / n_positions).transpose(1, 2).reshape(n_rows * longest, -1))
+        return torch.cat(parts).index_select(0, self._place_S) if parts else q_SD
+
     def attend_last(self, q_BD: Tensor, k_SD: Tensor, v_SD: Tensor, n_heads: int) -> Tensor:
         """Returns the [B, D] results of softmax attention of each row's last step over all steps of the row."""
         scale, parts = (q_BD.shape[1] // n_heads) ** -0.5, []

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from recsys.config import StrictModel
 
-LayerKind = Literal["sasrec", "ligr"]
+LayerKind = Literal["sasrec", "ligr", "hstu"]
 
 
 class SequentialConfig(StrictModel):
@@ -15,5 +15,5 @@ class SequentialConfig(StrictModel):
     n_layers: int = Field(default=2, ge=1)
     n_heads: int = Field(default=1, ge=1)
     ffn_factor: int = Field(default=4, ge=1)
-    """Width of the feed-forward layers, as a multiple of the embedding width."""
+    """Width of the feed-forward layers, as a multiple of the embedding width; hstu has none."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

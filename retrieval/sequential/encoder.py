@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from recsys.nn.layers import Dropout
 from retrieval.sequential.attention import LengthGroups
 from retrieval.sequential.config import LayerKind, SequentialConfig
+from retrieval.sequential.hstu import HSTULayer
 from retrieval.sequential.layers import LiGRLayer, SASRecLayer
 
 
@@ -36,8 +37,7 @@ class SequentialEncoder(nn.Module):
             )
         self.position = _Positions(max_length + 1, dim)
         self.dropout = Dropout(config.dropout)
-        layer = {"sasrec": SASRecLayer, "ligr": LiGRLayer}[kind]
-        self.layers = nn.ModuleList(layer(config, dim) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(_layer(kind, config, dim, max_length + 1) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
@@ -57,6 +57,16 @@ class SequentialEncoder(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             x_SD = layer(x_SD, groups, is_last_only and number == len(self.layers))
         return self.norm(x_SD)
+
+
+def _layer(kind: LayerKind, config: SequentialConfig, dim: int, n_positions: int) -> nn.Module:
+    match kind:
+        case "sasrec":
+            return SASRecLayer(config, dim)
+        case "ligr":
+            return LiGRLayer(config, dim)
+        case "hstu":
+            return HSTULayer(config, dim, n_positions)
 
 
 class _Positions(nn.Module):

@@ -10,9 +10,10 @@ from torch.nn import functional
 from retrieval.sequential.attention import LengthGroups
 from retrieval.sequential.config import LayerKind, SequentialConfig
 from retrieval.sequential.encoder import SequentialEncoder
+from retrieval.sequential.hstu import HSTULayer
 from retrieval.sequential.layers import LiGRLayer, SASRecLayer
 
-KINDS: tuple[LayerKind, ...] = ("sasrec", "ligr")
+KINDS: tuple[LayerKind, ...] = ("sasrec", "ligr", "hstu")
 LENGTHS = torch.tensor([3, 1, 6, 2, 6, 1, 4, 2, 5, 3, 1, 6, 2, 3, 4, 1, 2])
 
 
@@ -70,6 +71,20 @@ def test_ligr_layer_by_its_formula() -> None:
     y = x + torch.sigmoid(layer.gate_1(x)) * layer.out(attention(*layer.qkv(layer.norm_1(x)).chunk(3, dim=1)))
     a, b = layer.ffn_in(layer.norm_2(y)).chunk(2, dim=1)
     expected = y + torch.sigmoid(layer.gate_2(y)) * layer.ffn_out(functional.silu(a) * b)
+    torch.testing.assert_close(layer(x, groups), expected)
+
+
+def test_hstu_layer_by_a_loop() -> None:
+    x, groups = layer_input()
+    layer = HSTULayer(SequentialConfig(n_heads=2), 4, 7).eval()
+    u, v, q, k = functional.silu(layer.uvqk(layer.norm(x))).chunk(4, dim=1)
+    attended = torch.zeros(5, 4)
+    for step in range(5):
+        for head, half in enumerate((slice(0, 2), slice(2, 4))):
+            for other in range(step + 1):
+                weight = functional.silu(q[step, half] @ k[other, half] + layer.bias.weight[head, step - other]) / 7
+                attended[step, half] += weight.detach() * v[other, half].detach()
+    expected = x + layer.out(layer.attended_norm(attended) * u)
     torch.testing.assert_close(layer(x, groups), expected)
 
 

@@ -45,7 +45,9 @@ def logits(model: TwoTower, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return model.scale * steps @ model.item_vectors(batch)[N_ROWS:].T, row
 
 
-@pytest.mark.parametrize("changes", [{"pooling": "causal"}, {"pooling": "sasrec"}, {}, DOT], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"pooling": "causal"}, {"pooling": "sasrec"}, {"pooling": "hstu"}, {}, DOT], ids=str
+)
 def test_full_catalog_by_a_loop(film_log: PreparedDataset, changes: dict[str, object]) -> None:
     objective, batch, targets = example(film_log, RetrievalLoss(full_catalog=True), **changes)
     found = objective(batch)
