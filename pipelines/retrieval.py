@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 import typer
 
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
@@ -21,6 +22,7 @@ from pipelines.rank import default_folder, describe_data
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
@@ -29,7 +31,7 @@ from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from retrieval.candidates import CANDIDATES_FILE, RANKS_FILE, write_candidates, write_ranks
-from retrieval.catalog import build_catalog
+from retrieval.catalog import Catalog, build_catalog
 from retrieval.evaluation.all_baselines import history_rankings
 from retrieval.evaluation.baselines import Random, popularity_baselines
 from retrieval.evaluation.exclusion import Exclusion, WithoutExcluded
@@ -41,9 +43,9 @@ from retrieval.evaluation.summary import (
     IndexMetrics,
     RetrievalData,
     RetrievalMetrics,
-    print_retrieval,
     summarize,
 )
+from retrieval.evaluation.table import print_retrieval
 from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import positives_among
 from retrieval.index import (
@@ -221,9 +223,11 @@ def execute(
     metrics = summarize(
         rankings,
         target,
-        dataset.segments(requests.numbers()),
+        dataset.segments(requests.numbers()) | known_and_new(split, requests, catalog, target),
         len(catalog),
         dataset.store.users(requests.numbers()),
+        catalog.n_positives,
+        item_ID[:, :-1],  # without the popularity
         other_exclusion=other,
         reranked=reranked,
         index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
@@ -232,6 +236,18 @@ def execute(
     )
     plot(run, metrics, list(rankings), "all clicks" if config.positives == "clicked" else "all requests")
     run.finish_with_metrics(metrics.dump())
+
+
+def known_and_new(split: Split, requests: Rows, catalog: Catalog, target: np.ndarray) -> dict[str, pa.Array]:
+    """Labels requests by whether their item, and their user, has a fitting row; leaves out what all have in common."""
+    is_known = {"item": catalog.n_impressions[target] > 0}
+    if (known_user := split.has_known_user(requests.numbers())) is not None:
+        is_known["user"] = known_user
+    return {
+        f"known or new {name}": pa.array(np.where(known, "known", "new"))
+        for name, known in is_known.items()
+        if known.any() and not known.all()
+    }
 
 
 def without(scores: Scores, exclusion: Exclusion | None, requests: Rows) -> Scores:
