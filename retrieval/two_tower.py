@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
@@ -61,6 +61,17 @@ class TwoTowerConfig(AutoModel):
     """Initial value of the learned temperature, the divisor of the cosine."""
     popularity_prior: bool = True
     """Adds ln of an item's popularity to its logit, so that the towers learn only the deviation from popularity."""
+
+    @model_validator(mode="after")
+    def _check_unused_settings(self) -> "TwoTowerConfig":
+        default = type(self).model_fields["temperature"].default
+        if self.similarity == "dot" and self.temperature != default:
+            raise ValueError("'temperature' has no effect on similarity=dot: remove it, or set similarity=cosine")
+        if self.pooling == "hstu" and self.sequential.ffn_factor != SequentialConfig().ffn_factor:
+            raise ValueError(
+                "'sequential.ffn_factor' has no effect on pooling=hstu, which has no such layers: remove it"
+            )
+        return self
 
     @property
     def is_sequential(self) -> bool:

@@ -52,6 +52,11 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
     rows = positives_among(split, split.fit_rows, settings.positives)
     if len(rows) == 0:
         raise InputError(f"split {split.name!r} has no positives to train retrieval on: add rows to it")
+    if settings.exclude == "seen" and not item_histories(split.schema):
+        raise InputError(
+            "exclude=seen needs a history of the target item in schema.towers.user or schema.towers.context: name one, "
+            "or set exclude=none"
+        )
     model, steps = _resolve_model(settings, split, rows)
     has_score_parts = not model.is_sequential and split.schema.label is not None
     updates: dict[str, Any] = {

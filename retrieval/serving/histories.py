@@ -15,7 +15,7 @@ from recsys.data.vocabulary import N_RESERVED
 
 
 class LatestHistories:
-    """Reads the events of a log sequence up to and with the last row of each key.
+    """Reads the history of the last row of each key in a log sequence, followed by the item of this row.
 
     Args:
         dataset: the data set; all its rows count.
