@@ -63,7 +63,7 @@ def retrieve(
     retriever = open_retriever(run, data, items)
     opened = retriever.open_requests(requests)
     partial = out.with_name(out.name + ".partial")
-    start, n_candidates = time.perf_counter(), 0
+    start, n_candidates, n_shown = time.perf_counter(), 0, 0
     with new_folder(out.parent), held(out), removed_if_refused(partial):
         writer: pq.ParquetWriter | None = None
         with progress_line("requests", opened.n_rows) as line:
@@ -71,7 +71,8 @@ def retrieve(
                 writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
                 writer.write_table(table)
                 n_candidates += table.num_rows
-                line.advance(table.num_rows // k)
+                line.advance(opened.n_read - n_shown)
+                n_shown = opened.n_read
         assert writer is not None, "files of requests have rows"
         writer.close()
         partial.rename(out)  # last: a file with the final name is complete

@@ -20,6 +20,7 @@ from recsys.data.store import EncodedRows, RowStore
 from recsys.data.vocabulary import N_RESERVED
 from recsys.errors import InputError
 from recsys.nn.precision import autocast
+from recsys.system.threads import in_threads
 from recsys.system.world import World
 from retrieval.candidates import candidates_table
 from retrieval.catalog import item_batch
@@ -34,6 +35,8 @@ from retrieval.serving.search import ItemSearch
 SEEN, NONE = "seen", "none"
 _BATCH_STEPS = 100_000
 """Steps of histories that are encoded at once."""
+_BLOCK_REQUESTS = 4096
+"""Requests whose candidates are found at once."""
 
 
 class Retriever:
@@ -109,7 +112,7 @@ class Retriever:
         return PairTable(Path(exclude), target, keys, self.names)
 
     def retrieve(self, requests: "Requests", k: int, exclude: str = NONE) -> Iterator[pa.Table]:
-        """Yields the candidates of the requests block by block: row_id, rank, item, score.
+        """Yields the candidates of the requests block by block: row_id, rank, item, score; each core has another block.
 
         Args:
             requests: the requests.
@@ -122,14 +125,26 @@ class Retriever:
         if exclude == SEEN and not requests.item_sequences:
             raise InputError("--exclude seen: the towers read no history of items: pass none, or a table of pairs")
         pairs = self.open_exclusion(exclude, requests)
-        for ids, rows in requests.blocks(None if pairs is None else pairs.key):
+
+        def candidates(block: tuple[pa.Array, RawRows]) -> pa.Table:
+            ids, rows = block
             excluded = None
             if exclude == SEEN:
                 excluded = self._seen(rows.encoded, requests.item_sequences)
             elif pairs is not None:
                 excluded = pairs.at(pairs.place(pc.cast(rows.table[pairs.key].combine_chunks(), pa.string())))
             scores, items = self._search(self.request_vectors(rows.encoded), min(k, len(self.names)), excluded)
-            yield candidates_table(ids, self.names, self._towers.scale * scores, items)
+            return candidates_table(ids, self.names, self._towers.scale * scores, items)
+
+        blocks = requests.blocks(None if pairs is None else pairs.key)
+        yield candidates(next(blocks))  # not in a thread: TorchRec finishes building a model in its first forward pass
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for _, table in in_threads(candidates, blocks):
+                yield table
+        finally:
+            torch.set_num_threads(n_threads)
 
     @torch.no_grad()
     def request_vectors(self, rows: EncodedRows) -> np.ndarray:
@@ -180,6 +195,8 @@ class Requests:
             s.name for s in schema.token_sequences if s.name in features and s.vocabulary == schema.target_item
         )
         self._id = schema.id if schema.id in self.files.names else None
+        self.n_read = 0
+        """Requests that were read so far."""
         self._latest: dict[str, LatestHistories] = {}
         for name, log in logs.items():
             can_look_up = log.where is None and self.files.has(log.key) and log.item in schema.categorical
@@ -207,5 +224,19 @@ class Requests:
                 if is_filled.any():
                     encoded = latest.fill(encoded, is_filled)
             ids: Any = rows.table[self._id].combine_chunks() if self._id else pa.array(np.arange(n_done, n_done + n))
-            yield pc.cast(ids, pa.string()), RawRows(rows.table, encoded)
+            ids = pc.cast(ids, pa.string())
+            for start in range(0, n, _BLOCK_REQUESTS):
+                part = slice(start, min(n, start + _BLOCK_REQUESTS))
+                taken = np.arange(part.start, part.stop)
+                yield ids.take(pa.array(taken)), RawRows(rows.table.take(pa.array(taken)), rows_at(encoded, part))
+                self.n_read += len(taken)
             n_done += n
+
+
+def rows_at(rows: EncodedRows, part: slice) -> EncodedRows:
+    """Returns consecutive rows."""
+    tokens = {}
+    for name, (offsets, codes) in rows.tokens.items():
+        bounds = offsets[part.start : part.stop + 1]
+        tokens[name] = bounds - bounds[0], codes[bounds[0] : bounds[-1]]
+    return EncodedRows(rows.sparse[part], rows.measured[part], rows.sequence_lengths[part], tokens)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipelines.retrieve import open_retriever
+from retrieval.serving import retriever
 from tests.pipelines.conftest import Run
 
 N_FILMS, LENGTH = 20, 9
@@ -128,10 +129,23 @@ def test_other_items_without_training(project: Path, run: Run) -> None:
         assert [row[1] for row in known] == pytest.approx([row[1] for row in theirs], abs=1e-4)
 
 
+def test_requests_go_block_by_block(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [4, 77, 4, 9, 1, 0, 3]
+    requests = written("requests.parquet", user=users, watched=[None, [1, 2], *[None] * 4, []])
+    whole = retrieved(run, "--requests", requests, "--k", "6", "--exclude", "seen")
+    monkeypatch.setattr(retriever, "_BLOCK_REQUESTS", 2)
+    monkeypatch.setattr(retriever, "_BATCH_STEPS", 5)
+    parts = retrieved(run, "--requests", requests, "--k", "6", "--exclude", "seen")
+    assert list(whole) == list(parts) == [str(number) for number in range(len(users))]
+    for name, rows in whole.items():
+        assert [row[:2] for row in parts[name]] == [row[:2] for row in rows]
+        assert [row[2] for row in parts[name]] == pytest.approx([row[2] for row in rows], abs=1e-4)
+
+
 def test_from_python(project: Path, run: Run) -> None:
     requests = written("requests.parquet", user=[4])
-    retriever = open_retriever(Path("run"))
-    (table,) = retriever.retrieve(retriever.open_requests([Path(requests)]), 3)
+    opened = open_retriever(Path("run"))
+    (table,) = opened.retrieve(opened.open_requests([Path(requests)]), 3)
     assert table.column_names == ["row_id", "rank", "item", "score"]
     assert [tuple(row.values())[1:] for row in table.to_pylist()] == retrieved(run, "--requests", requests, "--k", "3")[
         "0"
