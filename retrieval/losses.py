@@ -100,17 +100,18 @@ def logsumexp_negatives(x_BD: Tensor, item_MD: Tensor, shift_M: Tensor, id_B: Te
         return cast(Tensor, _LogSumOfOthers.apply(x_BD.to(dtype), item_MD.to(dtype), shift_M, id_B, id_M))
 
 
-def logsumexp_catalog(x_BD: Tensor, item_ID: Tensor) -> Tensor:
-    """Returns [B] float32 ln sum_i exp(x_b . item_i) over all items; computed and stored like `logsumexp_negatives`.
+def catalog_softmax(x_BD: Tensor, item_ID: Tensor, target_B: Tensor) -> Tensor:
+    """Returns [B] float32 losses -ln P(target) of a softmax over all items; computed like `logsumexp_negatives`.
 
     Args:
         x_BD: request vectors, divided by the temperature.
         item_ID: the vectors of the catalog.
+        target_B: indices of the rows' items.
     """
     device = x_BD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BD.dtype
     with torch.autocast(device, enabled=False):
-        return cast(Tensor, _LogSum.apply(x_BD.to(dtype), item_ID.to(dtype)))
+        return cast(Tensor, _CatalogSoftmax.apply(x_BD.to(dtype), item_ID.to(dtype), target_B))
 
 
 _CHUNK = {"cpu": 1 << 18, "cuda": 1 << 26}  # logits of a chunk
@@ -156,36 +157,42 @@ def _softmax(x_BD: Tensor, item_MD: Tensor, shift_M: Tensor, id_B: Tensor, id_M:
     return p_BM, logits_BM.amax(dim=1) - p_BM.amax(dim=1).log()
 
 
-class _LogSum(torch.autograd.Function):
-    """The autograd function of `logsumexp_catalog`."""
+class _CatalogSoftmax(torch.autograd.Function):
+    """The autograd function of `catalog_softmax`; stores the gradient in the logits, P - 1 for the target."""
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, item_ID: Tensor) -> Tensor:
-        sum_B = torch.empty(len(x_BD), device=x_BD.device)
+    def forward(ctx: Any, x_BD: Tensor, item_ID: Tensor, target_B: Tensor) -> Tensor:
+        loss_B = torch.empty(len(x_BD), device=x_BD.device)
         are_stored = len(x_BD) * len(item_ID) <= _MAX_STORED_PROBS
-        p_BI = x_BD.new_empty(len(x_BD), len(item_ID)) if are_stored else None
+        d_BI = x_BD.new_empty(len(x_BD), len(item_ID)) if are_stored else None
         for rows in _chunks(x_BD, item_ID):
-            logits = x_BD[rows] @ item_ID.T
-            p = logits.softmax(dim=1)
-            sum_B[rows] = logits.amax(dim=1).float() - p.amax(dim=1).float().log()
-            if p_BI is not None:
-                p_BI[rows] = p
-        ctx.save_for_backward(x_BD, item_ID, p_BI)
-        return sum_B
+            d, loss_B[rows] = _probs_minus_target(x_BD[rows], item_ID, target_B[rows])
+            if d_BI is not None:
+                d_BI[rows] = d
+        ctx.save_for_backward(x_BD, item_ID, target_B, d_BI)
+        return loss_B
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        x_BD, item_ID, p_BI = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_BD, item_ID, target_B, d_BI = ctx.saved_tensors
         gradient_B1 = gradients[0].unsqueeze(1)
         scaled_BD = (gradient_B1 * x_BD).to(x_BD.dtype)
-        if p_BI is not None:
-            return (gradient_B1 * (p_BI @ item_ID)).to(x_BD.dtype), p_BI.T @ scaled_BD
+        if d_BI is not None:
+            return (gradient_B1 * (d_BI @ item_ID)).to(x_BD.dtype), d_BI.T @ scaled_BD, None
         x_gradient_BD, item_gradient_ID = torch.empty_like(x_BD), torch.zeros_like(item_ID, dtype=torch.float32)
         for rows in _chunks(x_BD, item_ID):
-            p = (x_BD[rows] @ item_ID.T).softmax(dim=1)
-            x_gradient_BD[rows] = (gradient_B1[rows] * (p @ item_ID)).to(x_BD.dtype)
-            item_gradient_ID += p.T @ scaled_BD[rows]
-        return x_gradient_BD, item_gradient_ID.to(item_ID.dtype)
+            d = _probs_minus_target(x_BD[rows], item_ID, target_B[rows])[0]
+            x_gradient_BD[rows] = (gradient_B1[rows] * (d @ item_ID)).to(x_BD.dtype)
+            item_gradient_ID += d.T @ scaled_BD[rows]
+        return x_gradient_BD, item_gradient_ID.to(item_ID.dtype), None
+
+
+def _probs_minus_target(x_BD: Tensor, item_ID: Tensor, target_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns [B, I] probabilities, less 1 for the target, and the [B] losses."""
+    p_BI, target_B1 = (x_BD @ item_ID.T).softmax(dim=1), target_B.unsqueeze(1)
+    p_B1 = p_BI.gather(1, target_B1)
+    loss_B = -p_B1.float().clamp(min=torch.finfo(torch.float32).tiny).log().squeeze(1)
+    return p_BI.scatter_(1, target_B1, p_B1 - 1), loss_B
 
 
 def _chunks(x_BD: Tensor, item_MD: Tensor) -> Iterator[slice]:

@@ -17,10 +17,10 @@ from recsys.training.task import Objective
 from retrieval.catalog import Catalog
 from retrieval.config import RetrievalLoss
 from retrieval.losses import (
+    catalog_softmax,
     gbce,
     gbce_power,
     log_expected_count,
-    logsumexp_catalog,
     logsumexp_negatives,
     sampled_softmax,
 )
@@ -69,13 +69,12 @@ class StepLoss(Objective):
         item_ID = self.model.item_vectors(batch)[n_rows:]
         entry_S = self.entry[self._next_ids(batch, row_S)]
         scaled_SD, target_S = self.model.scale * step_SD, entry_S.clamp(min=0)
-        positive_S = (scaled_SD * item_ID.index_select(0, target_S)).sum(dim=1)
         if self._config.full_catalog:
             n_used = item_ID.shape[1] if self.model.has_prior else -1  # without a prior the last component is zero
-            losses_S = logsumexp_catalog(scaled_SD[:, :n_used], item_ID[:, :n_used]) - positive_S
+            losses_S = catalog_softmax(scaled_SD[:, :n_used], item_ID[:, :n_used], target_S)
         else:
             share_I = self.share[batch.sparse[self.model.target].values()[n_rows:].long()]
-            losses_S = self._sampled(scaled_SD, item_ID, positive_S, target_S, share_I / share_I.sum())
+            losses_S = self._sampled(scaled_SD, item_ID, target_S, share_I / share_I.sum())
         losses_B = sum_by_row(torch.where(entry_S >= 0, losses_S, 0.0), row_S, n_rows) / self._steps_per_row
         return functional.pad(losses_B, (0, len(batch) - n_rows))
 
@@ -91,19 +90,17 @@ class StepLoss(Objective):
         next_S[is_last_S] = batch.sparse[self.model.target].values()[: batch.n_rows].long()
         return next_S
 
-    def _sampled(
-        self, scaled_SD: Tensor, item_ID: Tensor, positive_S: Tensor, target_S: Tensor, share_I: Tensor
-    ) -> Tensor:
+    def _sampled(self, scaled_SD: Tensor, item_ID: Tensor, target_S: Tensor, share_I: Tensor) -> Tensor:
         """Returns [S] losses against sampled items.
 
         Args:
             scaled_SD: request vectors, divided by the temperature.
             item_ID: vectors of the catalog.
-            positive_S: logits of the next items.
             target_S: catalog indices of the next items.
             share_I: shares of the items among the positives.
         """
         config = self._config
+        positive_S = (scaled_SD * item_ID.index_select(0, target_S)).sum(dim=1)
         drawn_M = draw_negatives(config, target_S, share_I)
         negative_MD = item_ID.index_select(0, drawn_M)
         if config.name == "gbce":
