@@ -16,7 +16,7 @@ N_EASE_ITEMS = 5000
 EASE_L2 = 500.0
 HALF_LIFE = 3.0
 """Events of a request's history over which their weight is halved, in the ranking by recent events."""
-_BLOCK_ROWS = 16_384
+_BLOCK_ROWS = 65_536
 
 
 def ease_weights(histories: Histories, catalog: Catalog, split: Split, rows: Rows, l2: float, seed: int) -> np.ndarray:
