@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 import typer
 
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
@@ -16,10 +17,12 @@ from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.reranking import check_reranker, rerank
 from pipelines.parts.retrieval_defaults import describe_training, with_defaults
-from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
+from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, exclusion_of, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
+from recsys.data.rows import Rows
+from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
@@ -28,12 +31,21 @@ from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from retrieval.candidates import CANDIDATES_FILE, RANKS_FILE, write_candidates, write_ranks
-from retrieval.catalog import build_catalog
+from retrieval.catalog import Catalog, build_catalog
+from retrieval.evaluation.all_baselines import history_rankings
 from retrieval.evaluation.baselines import Random, popularity_baselines
-from retrieval.evaluation.history_baselines import Histories, WithoutSeen, history_baselines, item_histories
+from retrieval.evaluation.exclusion import Exclusion, WithoutExcluded
+from retrieval.evaluation.history_baselines import Histories, item_histories
 from retrieval.evaluation.plots import plot_recall, plot_segments
-from retrieval.evaluation.ranks import N_HEAD, Scores, ks_within, rank_all
-from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, print_retrieval, summarize
+from retrieval.evaluation.ranks import N_HEAD, Scores, ks_within, measure_ranks, rank_all, rank_targets
+from retrieval.evaluation.summary import (
+    ExclusionMetrics,
+    IndexMetrics,
+    RetrievalData,
+    RetrievalMetrics,
+    summarize,
+)
+from retrieval.evaluation.table import print_retrieval
 from retrieval.evaluation.truth import true_preferences
 from retrieval.fit import positives_among
 from retrieval.index import (
@@ -171,7 +183,8 @@ def execute(
     choose_kind(config.index, len(catalog), config.model.width)  # its errors come before the training
     check_score_parts(config, dataset, split)
     console.print(describe_training(config, split))
-    towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name)
+    exclusion = exclusion_of(config, dataset, split, catalog)
+    towers = fit_towers(run, settings, split, split.fit_rows, catalog, monitor, world, split_name, exclusion)
     query_BD, item_ID = towers.request_vectors(requests), towers.item_vectors(catalog)
     if config.score_parts is not None:
         score_rows(run, settings, dataset, split, held_out, monitor, world)
@@ -189,24 +202,33 @@ def execute(
     histories = Histories(split, catalog) if item_histories(split.schema) else None
     if histories is not None:
         fit_positives = positives_among(split, split.fit_rows, config.positives)
-        scores |= history_baselines(histories, split, fit_positives, requests, catalog, config.trainer.seed)
-    seen = histories if config.exclude_seen else None
-    if seen is not None:
-        scores = {name: WithoutSeen(score, seen, requests) for name, score in scores.items()}
-    rankings = {name: rank_all(score, target, len(catalog)) for name, score in scores.items()}
+        scores |= history_rankings(histories, split, fit_positives, requests, catalog, config.trainer.seed)
+    ranked = {name: without(score, exclusion, requests) for name, score in scores.items()}
+    rankings = {name: rank_all(score, target, len(catalog)) for name, score in ranked.items()}
+    other = None
+    if histories is not None:
+        others = {name: without(score, None if exclusion else histories, requests) for name, score in scores.items()}
+        figures = {
+            name: measure_ranks(rank_targets(s, target, len(catalog)), ks_within(len(catalog)))
+            for name, s in others.items()
+        }
+        other = ExclusionMetrics(exclude="none" if exclusion else "seen", **figures)
     write_ranks(run.file(RANKS_FILE), split, requests, rankings)
     index = build_index(item_ID, config.index, config.trainer.seed, query_BD)
     index.save(run.file("."), towers.identity)
     write_candidates(
-        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale, seen
+        run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale, exclusion
     )
     reranked = rerank(run, reranker, dataset, split, requests, catalog, target, world) if reranker is not None else {}
     metrics = summarize(
         rankings,
         target,
-        dataset.segments(requests.numbers()),
+        dataset.segments(requests.numbers()) | known_and_new(split, requests, catalog, target),
         len(catalog),
         dataset.store.users(requests.numbers()),
+        catalog.n_positives,
+        item_ID[:, :-1],  # without the popularity
+        other_exclusion=other,
         reranked=reranked,
         index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),
@@ -214,6 +236,23 @@ def execute(
     )
     plot(run, metrics, list(rankings), "all clicks" if config.positives == "clicked" else "all requests")
     run.finish_with_metrics(metrics.dump())
+
+
+def known_and_new(split: Split, requests: Rows, catalog: Catalog, target: np.ndarray) -> dict[str, pa.Array]:
+    """Labels requests by whether their item, and their user, has a fitting row; leaves out what all have in common."""
+    is_known = {"item": catalog.n_impressions[target] > 0}
+    if (known_user := split.has_known_user(requests.numbers())) is not None:
+        is_known["user"] = known_user
+    return {
+        f"known or new {name}": pa.array(np.where(known, "known", "new"))
+        for name, known in is_known.items()
+        if known.any() and not known.all()
+    }
+
+
+def without(scores: Scores, exclusion: Exclusion | None, requests: Rows) -> Scores:
+    """The scores with excluded items last."""
+    return scores if exclusion is None else WithoutExcluded(scores, exclusion, requests)
 
 
 def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str) -> None:

@@ -18,7 +18,8 @@ class AutoModel(StrictModel):
     def _leave_out_auto(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {key: value for key, value in values.items() if not (key in cls.auto_keys and value == "auto")}
+        renamed = cls.renamed_keys
+        return {k: value for k, value in values.items() if not (renamed.get(k, k) in cls.auto_keys and value == "auto")}
 
     def is_auto(self, key: str) -> bool:
         """Whether a key is not set."""

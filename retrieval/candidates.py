@@ -13,9 +13,10 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from retrieval.catalog import Catalog
-from retrieval.evaluation.history_baselines import Histories
+from retrieval.evaluation.exclusion import Exclusion
 from retrieval.evaluation.ranks import Ranking
 from retrieval.index import ItemIndex
+from retrieval.serving.search import ItemSearch
 
 CANDIDATES_FILE, RANKS_FILE = "candidates.parquet", "ranks.parquet"
 
@@ -73,7 +74,7 @@ def write_candidates(
     user: np.ndarray,
     n_candidates: int,
     scale: float,
-    seen: Histories | None = None,
+    exclusion: Exclusion | None = None,
 ) -> None:
     """Writes the best items of each request to a parquet file.
 
@@ -88,27 +89,31 @@ def write_candidates(
         user: [n, d] vectors of the requests.
         n_candidates: items of a request.
         scale: the factor from inner products to logits.
-        seen: reads histories, whose items are no candidates; None excludes no items.
+        exclusion: items that are no candidates; None for none.
     """
     rows = requests.numbers()
-    history = seen.matrix(rows) if seen is not None else None
-    longest = 0 if history is None or len(rows) == 0 else int(np.diff(history.indptr).max())
-    scores, item_indices = index.search(user, min(n_candidates + longest, len(catalog)))
-    n, k = item_indices.shape
-    is_kept = item_indices >= 0
-    if history is not None:
-        pairs = np.repeat(np.arange(n), k) * len(catalog) + item_indices.reshape(-1)
-        seen_rows, seen_items = history.nonzero()
-        is_kept &= ~np.isin(pairs, seen_rows.astype(np.int64) * len(catalog) + seen_items).reshape(n, k)
-    rank = np.cumsum(is_kept, axis=1, dtype=np.int32)
-    is_kept &= rank <= n_candidates
+    excluded = exclusion.matrix(rows) if exclusion is not None else None
+    scores, items = ItemSearch(index)(user, min(n_candidates, len(catalog)), excluded)
     ids = pc.cast(split.store.row_ids(rows), pa.string())
-    table = pa.table(
+    pq.write_table(candidates_table(ids, catalog.names, scale * scores, items), path, compression="zstd")
+
+
+def candidates_table(ids: pa.Array, names: pa.Array, scores: np.ndarray, items: np.ndarray) -> pa.Table:
+    """Returns one row for each candidate: row_id, rank, item, score.
+
+    Args:
+        ids: [n] ids of the requests.
+        names: the items.
+        scores: [n, k] scores in falling order.
+        items: [n, k] indices of the items; -1 after the last one.
+    """
+    is_kept = items >= 0
+    rank = np.broadcast_to(np.arange(1, items.shape[1] + 1, dtype=np.int32), items.shape)
+    return pa.table(
         {
             "row_id": ids.take(pa.array(np.nonzero(is_kept)[0])),
             "rank": rank[is_kept],
-            "item": catalog.names.take(pa.array(item_indices[is_kept])),
-            "score": scale * scores[is_kept],
+            "item": names.take(pa.array(items[is_kept])),
+            "score": scores[is_kept],
         }
     )
-    pq.write_table(table, path, compression="zstd")

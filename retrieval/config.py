@@ -28,14 +28,20 @@ class RetrievalLoss(StrictModel):
         "shown_weight": "impression_weight",
     }
 
-    name: Literal["sampled_softmax", "logistic"] = "sampled_softmax"
-    """logistic: the log loss of each row's (request, item) pair and label, as in ranking."""
+    name: Literal["sampled_softmax", "logistic", "gbce"] = "sampled_softmax"
+    """logistic: the log loss of each row's (request, item) pair and label, as in ranking. gbce: the binary
+    cross-entropy of the next item and of sampled items, for sequential poolings."""
     logq_correction: bool = True
     """Subtracts ln of the expected count of each candidate from its logit, so popular items are not penalized."""
     uniform_negatives: int = Field(default=0, ge=0)
     """Negatives per process and batch, sampled uniformly from the catalog."""
     popular_negatives: int = Field(default=0, ge=0)
     """Negatives per process and batch, sampled in proportion to their positives."""
+    batch_negatives: int = Field(default=0, ge=0)
+    """Negatives per process and batch that sequential poolings sample from the next items of the batch's steps; other
+    poolings use the items of all rows of the batch."""
+    gbce_calibration: float = Field(default=0.75, ge=0, le=1)
+    """Calibration t of gBCE: 0 is the usual binary cross-entropy."""
     full_catalog: bool = False
     """Uses the full catalog as negatives instead of the batch's items; suits small catalogs."""
     impressions: Literal["ignore", "negative", "positive"] = "ignore"
@@ -49,15 +55,25 @@ class RetrievalLoss(StrictModel):
     @property
     def ignores_impressions(self) -> bool:
         """Whether only positives are trained on."""
-        return self.name == "sampled_softmax" and self.impressions == "ignore"
+        return self.name != "logistic" and self.impressions == "ignore"
+
+    @property
+    def n_sampled(self) -> int:
+        """Negatives that are sampled for each batch."""
+        return self.uniform_negatives + self.popular_negatives + self.batch_negatives
 
     @model_validator(mode="after")
     def _check_unused_settings(self) -> "RetrievalLoss":
+        sampled = ("logq_correction", "uniform_negatives", "popular_negatives", "batch_negatives")
         unused: tuple[str, ...] = ()
         if self.name == "logistic":
-            unused = ("logq_correction", "uniform_negatives", "popular_negatives", "full_catalog", "impressions")
+            unused = (*sampled, "full_catalog", "impressions")
+        elif self.name == "gbce":
+            unused = ("logq_correction", "full_catalog", "impressions")
         elif self.full_catalog:
-            unused = ("logq_correction", "uniform_negatives", "popular_negatives")
+            unused = sampled
+        if self.name != "gbce":
+            unused += ("gbce_calibration",)
         if self.name != "logistic" and self.impressions == "ignore":
             unused += ("impressions_per_positive", "impression_weight")
         if changed := [key for key in unused if getattr(self, key) != type(self).model_fields[key].default]:
@@ -79,7 +95,17 @@ class RetrievalTrainerConfig(AutoModel, FitConfig):
     """Training settings of two towers; `pipelines.parts.retrieval_defaults` chooses `auto_keys` that are not set."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset(
-        {"batch_size", "epochs", "learning_rate", "eval_batch_size", "weight_average", "loss", "early_stopping"}
+        {
+            "batch_size",
+            "epochs",
+            "learning_rate",
+            "final_learning_rate_fraction",
+            "warmup_fraction",
+            "eval_batch_size",
+            "weight_average",
+            "loss",
+            "early_stopping",
+        }
     )
 
     loss: RetrievalLoss = RetrievalLoss()

@@ -3,7 +3,7 @@
 The figures behind them are in docs/retrieval.md.
 """
 
-from retrieval.pooling import Pooling
+from retrieval.pooling import SEQUENTIAL, Pooling
 
 MAX_CAUSAL_CATALOG = 20_000
 """Items up to which causal pooling is chosen: it contrasts each step of a history with all items."""
@@ -60,7 +60,21 @@ def retrieval_epochs(n_positives: int, batch_size: int, has_monitor: bool) -> in
 
 def retrieval_learning_rate(pooling: Pooling) -> float:
     """Returns the peak learning rate: lower for a Transformer, which diverges at the rate of embeddings."""
+    if has_constant_rate(pooling):
+        return 0.001
     return 0.002 if pooling == "causal" else 0.003
+
+
+def has_constant_rate(pooling: Pooling) -> bool:
+    """Whether training has the recipe of eSASRec: inner products, a constant learning rate, and as many epochs as help.
+
+    Source: Tikhonovich et al., "eSASRec", RecSys 2025.
+    """
+    return pooling in SEQUENTIAL and pooling != "causal"
+
+
+CONSTANT_RATE_EPOCHS, CONSTANT_RATE_PATIENCE, CONSTANT_RATE_WARMUP = 100, 8, 0.005
+"""Epochs, patience and warm-up at a constant learning rate."""
 
 
 def retrieval_weight_average(n_updates: int) -> float:
@@ -78,7 +92,7 @@ def retrieval_eval_batch_size(pooling: Pooling, max_history: int, device: str) -
 
     Causal pooling holds several vectors of each step: about 200,000 steps fit beside the data, 2,000,000 on a GPU.
     """
-    if pooling != "causal":
+    if pooling not in SEQUENTIAL:
         return 16_384
     n_steps = 2_000_000 if device == "cuda" else 200_000
     return max(64, min(16_384, _power_of_2(n_steps / max(1, max_history))))

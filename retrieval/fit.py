@@ -11,6 +11,7 @@ from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
+from recsys.nn.precision import Precision
 from recsys.system.world import World
 from recsys.training.checkpoint import load_tensors
 from recsys.training.config import LossConfig
@@ -24,13 +25,14 @@ from recsys.training.update.finite import check_scores
 from recsys.training.update.step import explained_out_of_memory
 from retrieval.catalog import Catalog
 from retrieval.config import PositivesOf, RetrievalLoss, RetrievalTrainerConfig
-from retrieval.evaluation.history_baselines import Histories, WithoutSeen
-from retrieval.evaluation.ranks import Scores, measure_ranks, rank_all
+from retrieval.evaluation.exclusion import Exclusion, WithoutExcluded
+from retrieval.evaluation.ranks import Scores, measure_ranks, rank_targets
 from retrieval.negatives import WithNegatives
-from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
+from retrieval.objective import RowSoftmax, share_by_id
+from retrieval.sequential.step_loss import StepLoss, catalog_index_by_id
+from retrieval.sequential.windows import windows
 from retrieval.two_tower import TwoTower, TwoTowerConfig
 from retrieval.vectors import InnerProducts, item_vectors, request_vectors
-from retrieval.windows import windows
 
 
 def rows_to_train(split: Split, rows: Rows, positives: PositivesOf, loss: RetrievalLoss, seed: int) -> Rows:
@@ -88,7 +90,7 @@ def build_retrieval_trainer(
     rows: Rows,
     catalog: Catalog,
     monitor: Rows | None,
-    exclude_seen: bool,
+    exclusion: Exclusion | None,
     weights: Path,
     log: Log,
     world: World,
@@ -104,7 +106,7 @@ def build_retrieval_trainer(
         rows: the fitting rows to train on.
         catalog: the items.
         monitor: validation rows for early stopping; None holds out some of the positives if early stopping is on.
-        exclude_seen: whether early stopping ranks the items of a request's history last.
+        exclusion: the items that early stopping ranks last; None for none.
         weights: the folder that the best epoch's weights are saved in.
         log: receives training metrics.
         world: the processes.
@@ -118,8 +120,8 @@ def build_retrieval_trainer(
     if config.early_stopping is not None and monitor is None:
         if model.causal_over is not None:
             raise InputError(
-                f"trainer.early_stopping needs a valid split with model.pooling=causal, split {split.name!r} has none: "
-                "set it to null"
+                f"trainer.early_stopping needs a valid split with model.pooling={model_config.pooling}, split "
+                f"{split.name!r} has none: set it to null"
             )
         rows, monitor = hold_out(split, rows, positives, config.validation_fraction, config.seed)
     train_rows = rows_to_train(split, rows, positives, loss, config.seed)
@@ -134,7 +136,7 @@ def build_retrieval_trainer(
         model.item_sequences,
         n_uniform=loss.uniform_negatives,
         n_popular=loss.popular_negatives,
-        is_whole=loss.full_catalog,
+        is_whole=loss.full_catalog or model.causal_over is not None,
         seed=config.seed,
     )
     if loss.name == "logistic":
@@ -143,12 +145,19 @@ def build_retrieval_trainer(
         log_loss, link = build_loss(LossConfig(), split.prior)
         objective = RowLoss(model, log_loss)
     elif model.causal_over is not None:
-        if not loss.full_catalog:
+        if not loss.full_catalog and not loss.n_sampled:
             raise InputError(
-                "model.pooling=causal needs the full catalog as negatives: set trainer.loss.full_catalog=true"
+                f"model.pooling={model_config.pooling} needs negatives: set trainer.loss.full_catalog=true, or "
+                "trainer.loss.uniform_negatives=256"
             )
         train_rows, steps_per_row = windows(split, train_rows, model.causal_over)
-        objective = StepSoftmax(model, catalog_index_by_id(split, catalog), steps_per_row, world)
+        entry_V = catalog_index_by_id(split, catalog)
+        objective = StepLoss(model, loss, share_V, entry_V, steps_per_row, len(catalog), world)
+    elif loss.name == "gbce" or loss.batch_negatives:
+        raise InputError(
+            f"trainer.loss.{'name=gbce' if loss.name == 'gbce' else 'batch_negatives'} needs a sequential pooling, got "
+            f"model.pooling={model_config.pooling}: set model.pooling=ligr, or another loss"
+        )
     else:
         objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
     validation = None
@@ -161,7 +170,6 @@ def build_retrieval_trainer(
                 "set it to null"
             )
         target = catalog.entries(split, requests.numbers())
-        seen = Histories(split, catalog) if exclude_seen else None
         _, evaluated = choose_readers(split, split, config.data, world.device)
 
         def measure() -> dict[str, float]:
@@ -169,8 +177,8 @@ def build_retrieval_trainer(
             user = request_vectors(model, evaluated, requests, batch_size, precision, world)
             items = item_vectors(model, split, catalog, batch_size, precision, world)
             scores: Scores = InnerProducts(user, items)
-            scores = scores if seen is None else WithoutSeen(scores, seen, requests)
-            return measure_ranks(rank_all(scores, target, len(catalog)).rank)
+            scores = scores if exclusion is None else WithoutExcluded(scores, exclusion, requests)
+            return measure_ranks(rank_targets(scores, target, len(catalog)))
 
         validation = Validation(measure, config.early_stopping.metric, config.early_stopping.patience)
     task = Task(train_rows, batches, objective, link, validation)
@@ -195,6 +203,11 @@ class Towers:
         self.model, self._split, self._config, self._world = model, split, config, world
         _, self._batches = choose_readers(split, split, config.data, world.device)
         self.identity = identity
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the matrix products."""
+        return self._config.precision
 
     @property
     def scale(self) -> float:

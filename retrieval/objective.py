@@ -1,7 +1,7 @@
-"""Training objectives of two towers: a softmax of each row's item over the batch's items or the catalog.
+"""The training objective of two towers: a softmax of each row's item over the batch's items or the catalog.
 
-Shapes: B rows of a batch, M candidates scored against each row, S steps of all rows, I items of the catalog, D width of
-a vector, V ids of the target item.
+Shapes: B rows of a batch, M candidates scored against each row, I items of the catalog, D width of a vector, V ids of
+the target item.
 """
 
 import numpy as np
@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from recsys.data.batch import Batch
 from recsys.data.split import Split
-from recsys.nn.jagged import sum_by_row
 from recsys.system.world import World
 from recsys.training.task import Objective
 from retrieval.catalog import Catalog
@@ -109,54 +108,3 @@ class RowSoftmax(Objective):
             return losses
         impressions = unlikelihood(item_B, negatives_B) if self._config.impressions == "negative" else losses
         return torch.where(label_B > 0.5, losses, self._config.impression_weight * impressions)
-
-
-class StepSoftmax(Objective):
-    """Computes the softmax loss over the catalog of the next item at each step; the last step predicts the row's item.
-
-    Args:
-        model: towers with causal pooling.
-        entry_V: catalog indices by embedding id; -1 for ids without a unique item.
-        steps_per_row: mean number of steps; divides a row's loss so that it has the scale of one step's loss.
-    """
-
-    entry: Tensor
-
-    def __init__(self, model: TwoTower, entry_V: Tensor, steps_per_row: float, world: World) -> None:
-        super().__init__(model)
-        self.model: TwoTower = model
-        self.entry, self._steps_per_row = entry_V.to(world.device), steps_per_row
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Returns [B] losses, zero for the items after the rows."""
-        assert self.model.causal_over is not None
-        n_rows = batch.n_rows
-        step_SD, row_S = self.model.step_vectors(batch, n_rows)
-        item_ID = self.model.item_vectors(batch)[n_rows:]
-        history = batch.sequences[self.model.causal_over]
-        last_B = (history.lengths()[:n_rows].long() + 1).cumsum(0) - 1
-        is_last_S = torch.zeros(len(row_S), dtype=torch.bool, device=row_S.device)
-        is_last_S[last_B] = True
-        next_S = torch.empty(len(row_S), dtype=torch.int64, device=row_S.device)
-        next_S[~is_last_S] = history.values().long()
-        next_S[is_last_S] = batch.sparse[self.model.target].values()[:n_rows].long()
-        entry_S = self.entry[next_S]
-        scaled_SD, entry_I = self.model.scale * step_SD, torch.arange(len(item_ID), device=row_S.device)
-        positive_S = (scaled_SD * item_ID.index_select(0, entry_S.clamp(min=0))).sum(dim=1)
-        negatives_S = logsumexp_negatives(
-            scaled_SD, item_ID, torch.zeros(len(item_ID), device=row_S.device), entry_S, entry_I
-        )
-        losses_S = torch.where(entry_S >= 0, sampled_softmax(positive_S, negatives_S), 0.0)
-        losses_B = sum_by_row(losses_S, row_S, n_rows) / self._steps_per_row
-        return functional.pad(losses_B, (0, len(batch) - n_rows))
-
-
-def catalog_index_by_id(split: Split, catalog: Catalog) -> Tensor:
-    """Returns the [V] catalog index of each embedding id; -1 for an id with several items or none."""
-    assert split.schema.target_item is not None
-    ids = target_ids(split, catalog.rows)
-    n_ids = split.schema.num_embeddings[split.schema.target_item]
-    entry = np.full(n_ids, -1, np.int64)
-    entry[ids] = np.arange(len(ids))
-    entry[np.bincount(ids, minlength=n_ids) > 1] = -1
-    return torch.from_numpy(entry)

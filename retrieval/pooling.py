@@ -14,7 +14,9 @@ from recsys.config import StrictModel
 from recsys.nn.jagged import PaddedRows, equal_weights, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import Dropout
 
-Pooling = Literal["mean", "attention", "last", "causal"]
+Pooling = Literal["mean", "attention", "last", "causal", "sasrec", "ligr", "hstu"]
+SEQUENTIAL: tuple[Pooling, ...] = ("causal", "sasrec", "ligr", "hstu")
+"""Poolings that encode each step of a history, and train on all of them."""
 
 
 def pool_sequence(event_TD: Tensor, length_B: Tensor, pooling: Pooling, query_D: Tensor | None) -> Tensor:
@@ -85,6 +87,10 @@ class CausalEncoder(nn.Module):
         for layer in self.layers:
             x_SD = layer(x_SD, padded)
         return self.norm(x_SD)
+
+    def last(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
+        """Returns the [B, D] vectors of the rows' last steps."""
+        return self(event_TD, length_B).index_select(0, (length_B.long() + 1).cumsum(0) - 1)
 
 
 class _Positions(nn.Module):

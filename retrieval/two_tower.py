@@ -7,32 +7,32 @@ D width of a vector, X width of concatenated vectors, V ids of the target item.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import JaggedTensor
 
 from recsys.data.batch import Batch
-from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
 from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
-from recsys.schema.config import TowerName
 from recsys.schema.resolved import Schema
 from retrieval.auto import AutoModel
-from retrieval.pooling import CausalConfig, CausalEncoder, Pooling, pool_sequence
+from retrieval.pooling import SEQUENTIAL, CausalConfig, CausalEncoder, Pooling, pool_sequence
+from retrieval.sequential.config import SequentialConfig
+from retrieval.sequential.encoder import SequentialEncoder
+from retrieval.tower_features import TowerFeatures, causal_sequence, check_target, tower_features
 
 
 class TwoTowerConfig(AutoModel):
     """Hyperparameters of two towers; `pipelines.parts.retrieval_defaults` chooses `auto_keys` that are not set."""
 
     auto_keys: ClassVar[frozenset[str]] = frozenset(
-        {"pooling", "embedding_dim", "user_hidden_dims", "item_hidden_dims"}
+        {"pooling", "embedding_dim", "user_hidden_dims", "item_hidden_dims", "similarity", "popularity_prior"}
     )
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -48,55 +48,40 @@ class TwoTowerConfig(AutoModel):
     item_hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "mean"
-    """Pooling of each of the user's token sequences. causal: causal self-attention over the sequence that shares the
-    target item's table; each step predicts the next item and is a training sample."""
+    """Pooling of each of the user's token sequences. causal, sasrec, ligr and hstu: causal attention over the sequence
+    that shares the target item's table; each step predicts the next item and is a training sample."""
     causal: CausalConfig = CausalConfig()
+    sequential: SequentialConfig = SequentialConfig()
+    """Hyperparameters of the poolings sasrec, ligr and hstu."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """cosine: logits are cosines of two vectors, divided by the temperature. dot: logits are inner products; a tower
+    without hidden layers whose input has `output_dim` components returns its input, so that items' vectors are their
+    embeddings."""
     temperature: float = Field(default=0.05, gt=0)
     """Initial value of the learned temperature, the divisor of the cosine."""
     popularity_prior: bool = True
     """Adds ln of an item's popularity to its logit, so that the towers learn only the deviation from popularity."""
 
+    @model_validator(mode="after")
+    def _check_unused_settings(self) -> "TwoTowerConfig":
+        default = type(self).model_fields["temperature"].default
+        if self.similarity == "dot" and self.temperature != default:
+            raise ValueError("'temperature' has no effect on similarity=dot: remove it, or set similarity=cosine")
+        if self.pooling == "hstu" and self.sequential.ffn_factor != SequentialConfig().ffn_factor:
+            raise ValueError(
+                "'sequential.ffn_factor' has no effect on pooling=hstu, which has no such layers: remove it"
+            )
+        return self
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether each step of a history is encoded and trained on."""
+        return self.pooling in SEQUENTIAL
+
     @property
     def width(self) -> int:
         """Width of the vectors, with the component of the popularity prior."""
         return self.output_dim + 1
-
-
-@dataclass(frozen=True)
-class TowerFeatures:
-    """The features of one or more towers, by kind."""
-
-    categorical: tuple[str, ...]
-    tokens: tuple[str, ...]
-    """Token sequences."""
-    dense: tuple[int, ...]
-    """Column numbers of `Batch.dense`: numeric columns and their missing indicators."""
-    steps: dict[str, int]
-    """Widths of the groups of columns that are not numeric features: dense inputs."""
-
-    @property
-    def width(self) -> int:
-        """Number of dense inputs."""
-        return len(self.dense) + sum(self.steps.values())
-
-
-def tower_features(schema: Schema, towers: Sequence[TowerName]) -> TowerFeatures:
-    """Groups the features of one or more towers by kind."""
-    names = {name for tower in towers for name in schema.towers.get(tower, ())}
-    numeric = set(schema.numeric)
-    # a missing indicator belongs to the tower of its first column
-    columns = (*schema.numeric, *(columns[0] for columns in schema.missing_indicators))
-    dense = [index for index, column in enumerate(columns) if column in names]
-    return TowerFeatures(
-        categorical=tuple(name for name in schema.categorical if name in names),
-        tokens=tuple(s.name for s in schema.token_sequences if s.name in names),
-        dense=tuple(dense),
-        steps={
-            s.name: len(s.columns)
-            for s in schema.column_sequences
-            if s.name in names and not numeric.issuperset(s.columns)
-        },
-    )
 
 
 class _DenseValues(nn.Module):
@@ -123,7 +108,8 @@ class _DenseValues(nn.Module):
 class TwoTower(nn.Module):
     """Computes the logit of a (request, item) pair as a scaled cosine of two vectors plus a popularity prior.
 
-    logit = cos(user(request), item(item)) / tau + prior(item). The prior is ln of the item's popularity, or 0.
+    logit = cos(user(request), item(item)) / tau + prior(item). The prior is ln of the item's popularity, or 0. With
+    similarity=dot, the cosine is an inner product and tau is 1.
 
     The vectors have one extra component, 1 for a request and tau * prior for an item, so that their inner product ranks
     items by the logit.
@@ -155,7 +141,7 @@ class TwoTower(nn.Module):
         shared = [name for name in request.tokens if vocabulary[name] in item.categorical]
         by_step = [name for name in request.tokens if name in shared or config.pooling != "mean"]
         shared_item = [name for name in item.categorical if name in {vocabulary[name] for name in shared}]
-        self.causal_over = causal_sequence(schema, request) if config.pooling == "causal" else None
+        self.causal_over = causal_sequence(schema, request) if config.is_sequential else None
         self.events = SequenceEmbeddings(schema, dim, by_step, std, categorical=shared_item) if by_step else None
         pooled = [name for name in request.tokens if name not in by_step]
         self.request_features = PooledEmbeddings(schema, dim, pooled, std, categorical=request.categorical)
@@ -168,14 +154,15 @@ class TwoTower(nn.Module):
         self.queries = nn.ParameterDict()
         if config.pooling == "attention":
             self.queries.update({name: nn.Parameter(torch.zeros(dim)) for name in by_step})
-        self.encoder = (
-            CausalEncoder(config.causal, dim, _max_length(schema, self.causal_over)) if self.causal_over else None
-        )
+        self.encoder = _encoder(config, _max_length(schema, self.causal_over)) if self.causal_over else None
         n_user = len(self.request_features.features) + len(by_step)
         n_item = len(self.ad_features.features) + len(shared_item)
         self.user_mlp = _tower(n_user * dim + request.width, config.user_hidden_dims, config)
         self.item_mlp = _tower(n_item * dim + item.width, config.item_hidden_dims, config)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.is_dot = config.similarity == "dot"
+        self.log_scale = nn.Parameter(
+            torch.tensor(0.0 if self.is_dot else -math.log(config.temperature)), requires_grad=not self.is_dot
+        )
         self.has_prior = config.popularity_prior
         self.register_buffer("prior", torch.zeros(schema.num_embeddings[self.target]))
 
@@ -200,9 +187,7 @@ class TwoTower(nn.Module):
         if self.encoder is not None:
             assert self.causal_over is not None
             history = events[self.causal_over]
-            length_B = history.lengths()[:n_rows]
-            state_SD = self.encoder(history.values(), length_B)
-            last_state = [state_SD.index_select(0, (length_B.long() + 1).cumsum(0) - 1)]
+            last_state = [self.encoder.last(history.values(), history.lengths()[:n_rows])]
         return self._user(self._request(batch, events, n_rows), last_state)
 
     def step_vectors(self, batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
@@ -227,7 +212,7 @@ class TwoTower(nn.Module):
         events = {} if self.events is None else self.events(batch)
         shared = [events[name].values() for name in self.shared_item]
         x_BX = concat([*shared, self.ad_features(batch), self.item_dense(batch, len(batch))])
-        vector_BD = unit(self.item_mlp(x_BX))
+        vector_BD = self._normalized(self.item_mlp(x_BX))
         prior_B = self.prior.index_select(0, batch.sparse[self.target].values().long())
         return torch.cat([vector_BD, (prior_B / self.scale).unsqueeze(1)], dim=1)
 
@@ -241,11 +226,25 @@ class TwoTower(nn.Module):
 
     def _user(self, features: list[Tensor], state: list[Tensor]) -> Tensor:
         """Returns request vectors; the last component is 1."""
-        vector_BD = unit(self.user_mlp(concat([*state, *features])))
+        vector_BD = self._normalized(self.user_mlp(concat([*state, *features])))
         return torch.cat([vector_BD, vector_BD.new_ones(len(vector_BD), 1)], dim=1)
+
+    def _normalized(self, x_BD: Tensor) -> Tensor:
+        return x_BD.float() if self.is_dot else unit(x_BD)
+
+
+def _encoder(config: TwoTowerConfig, max_length: int) -> CausalEncoder | SequentialEncoder:
+    """Builds the encoder of a sequential pooling."""
+    match config.pooling:
+        case "sasrec" | "ligr" | "hstu":
+            return SequentialEncoder(config.pooling, config.sequential, config.embedding_dim, max_length)
+        case _:
+            return CausalEncoder(config.causal, config.embedding_dim, max_length)
 
 
 def _tower(width: int, hidden_dims: tuple[int, ...], config: TwoTowerConfig) -> nn.Sequential:
+    if config.similarity == "dot" and not hidden_dims and width == config.output_dim:
+        return nn.Sequential()
     mlp = MLP(width, hidden_dims, config.dropout)
     return nn.Sequential(mlp, nn.Linear(mlp.d_out, config.output_dim))
 
@@ -253,39 +252,6 @@ def _tower(width: int, hidden_dims: tuple[int, ...], config: TwoTowerConfig) -> 
 def unit(x_BD: Tensor) -> Tensor:
     """Returns the vectors with unit length, in float32 under autocast too."""
     return functional.normalize(x_BD.float(), dim=1)
-
-
-def check_target(schema: Schema, request: TowerFeatures) -> str:
-    """Returns the item's column.
-
-    Raises:
-        InputError: when the schema has no target item in the item tower, or no features of the user.
-    """
-    target = schema.target_item
-    if target is None:
-        raise InputError("retrieval needs schema.target_item: name the item's column")
-    if target not in schema.towers.get("item", ()):
-        raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.item: add it")
-    if not (request.categorical or request.tokens or request.width):
-        raise InputError("retrieval needs features of the user in schema.towers.user: name some columns")
-    return target
-
-
-def causal_sequence(schema: Schema, request: TowerFeatures) -> str:
-    """Returns the one user sequence of target items.
-
-    Raises:
-        InputError: when the user tower has none, or more than one.
-    """
-    item_sequences = [
-        s.name for s in schema.token_sequences if s.name in request.tokens and s.vocabulary == schema.target_item
-    ]
-    if len(item_sequences) != 1:
-        raise InputError(
-            f"model.pooling=causal needs one sequence of towers.user that shares the table of {schema.target_item!r}, "
-            f"got {', '.join(item_sequences) or 'none'}: name one in schema.towers.user"
-        )
-    return item_sequences[0]
 
 
 def _max_length(schema: Schema, sequence: str) -> int:

@@ -24,7 +24,8 @@ from retrieval.catalog import build_catalog
 from retrieval.config import RetrievalTrainerConfig
 from retrieval.fit import build_retrieval_trainer
 from retrieval.objective import share_by_id
-from retrieval.two_tower import TwoTowerConfig, tower_features
+from retrieval.tower_features import tower_features
+from retrieval.two_tower import TwoTowerConfig
 
 
 def settings_of(task: Task) -> tuple[TwoTowerConfig, RetrievalTrainerConfig]:
@@ -41,7 +42,7 @@ def ours(task: Task) -> Score:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(world.broadcast(folder)) / "weights"
         trainer = build_retrieval_trainer(
-            model, config, "all", split, split.fit_rows, catalog, None, False, weights, Log(), world, "ours"
+            model, config, "all", split, split.fit_rows, catalog, None, None, weights, Log(), world, "ours"
         )
         report = trainer.fit()
         world.broadcast(None)

@@ -1,27 +1,31 @@
 """The `retrieval` section of a config."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from retrieval.auto import AutoModel
 from retrieval.config import IndexConfig, PositivesOf, RetrievalTrainerConfig
+from retrieval.evaluation.exclusion import Exclude
 from retrieval.two_tower import TwoTowerConfig
 
 
 class RetrievalSettings(AutoModel):
     """The `retrieval` section of a config; `pipelines.parts.retrieval_defaults` chooses `auto_keys` without a value."""
 
-    auto_keys: ClassVar[frozenset[str]] = frozenset({"exclude_seen", "score_parts"})
+    auto_keys: ClassVar[frozenset[str]] = frozenset({"exclude", "score_parts"})
 
-    renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {"hits": "positives", "exclude_seen": "exclude"}
 
     positives: PositivesOf = "clicked"
     """Which rows are positives, whose item should be retrieved; all rows of data without a label."""
-    exclude_seen: bool = False
-    """Whether the items of a request's history are ranked last and are no candidates; auto: if rows never have an item
-    of their own history."""
+    exclude: Exclude = "none"
+    """The items that are ranked last and are no candidates: seen: those of the request's history; table: those that
+    `exclude_table` lists; auto: seen if rows never have an item of their own history, else none."""
+    exclude_table: str | None = None
+    """A parquet file with the column of the target item, and a column of the requests such as the user: the pairs that
+    `exclude: table` excludes."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
     """Half-life in days of a row's weight in the popularity that the towers start from; null: equal weights."""
     model: TwoTowerConfig = TwoTowerConfig()
@@ -34,12 +38,24 @@ class RetrievalSettings(AutoModel):
     candidates: Annotated[int, Field(ge=1, le=500)] = 100
     """Candidates of each request in candidates.parquet, which ranking models score."""
 
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _read_earlier_values(cls, value: Any) -> Any:
+        """Reads the values of `exclude_seen`, the key of earlier versions."""
+        return ("seen" if value else "none") if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _check_table(self) -> "RetrievalSettings":
+        if (self.exclude == "table") != (self.exclude_table is not None):
+            raise ValueError("exclude=table and exclude_table belong together: set both, or none of them")
+        return self
+
     @model_validator(mode="after")
     def _check_score_parts(self) -> "RetrievalSettings":
         is_set = "score_parts" in self.model_fields_set and self.score_parts is not None
-        if self.model.pooling == "causal" and is_set:
+        if self.model.is_sequential and is_set:
             raise ValueError(
-                "model.pooling=causal trains on every step of a history, so that no part of the rows is unseen: "
-                "set score_parts=null"
+                f"model.pooling={self.model.pooling} trains on every step of a history, so that no part of the rows is "
+                "unseen: set score_parts=null"
             )
         return self

@@ -16,9 +16,10 @@ from retrieval import defaults
 from retrieval.config import RetrievalLoss, RetrievalStopping, RetrievalTrainerConfig
 from retrieval.evaluation.history_baselines import item_histories
 from retrieval.fit import positives_among, rows_to_train
-from retrieval.pooling import Pooling
-from retrieval.two_tower import TwoTowerConfig, causal_sequence, check_target, tower_features
-from retrieval.windows import windows
+from retrieval.pooling import SEQUENTIAL, Pooling
+from retrieval.sequential.windows import windows
+from retrieval.tower_features import causal_sequence, check_target, tower_features
+from retrieval.two_tower import TwoTowerConfig
 
 _LEAST_STEPS = 2.0
 """Mean steps of a history from which causal pooling has an order to learn."""
@@ -51,13 +52,19 @@ def resolve(settings: RetrievalSettings, split: Split, monitor: Rows | None, dev
     rows = positives_among(split, split.fit_rows, settings.positives)
     if len(rows) == 0:
         raise InputError(f"split {split.name!r} has no positives to train retrieval on: add rows to it")
+    if settings.exclude == "seen" and not item_histories(split.schema):
+        raise InputError(
+            "exclude=seen needs a history of the target item in schema.towers.user or schema.towers.context: name one, "
+            "or set exclude=none"
+        )
     model, steps = _resolve_model(settings, split, rows)
-    has_score_parts = model.pooling != "causal" and split.schema.label is not None
+    has_score_parts = not model.is_sequential and split.schema.label is not None
     updates: dict[str, Any] = {
         "model": model,
         "trainer": _resolve_trainer(settings, model.pooling, steps, split, monitor, device),
-        "exclude_seen": not _has_repeats(split, rows) if settings.is_auto("exclude_seen") else settings.exclude_seen,
     }
+    if settings.is_auto("exclude"):
+        updates["exclude"] = "none" if _has_repeats(split, rows) else "seen"
     if settings.is_auto("score_parts") and not has_score_parts:
         updates["score_parts"] = None
     return settings.model_copy(update=updates)
@@ -67,18 +74,21 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
     """Returns one line on what is trained, for the start of a run."""
     config, loss = settings.trainer, settings.trainer.loss
     rows = rows_to_train(split, split.fit_rows, settings.positives, loss, config.seed)
-    is_causal = settings.model.pooling == "causal"
+    is_causal = settings.model.is_sequential
     n_rows = len(windows(split, rows, _causal_sequence(split.schema))[0]) if is_causal else len(rows)
     negatives = "all items" if loss.full_catalog else f"the batch and {loss.uniform_negatives:,} random items"
+    if is_causal and not loss.full_catalog:
+        negatives = f"{loss.n_sampled:,} sampled items"
     stopping = config.early_stopping
     parts = [
         f"batch {config.batch_size:,}",
         f"{_count(config.epochs, 'epoch')} of {_count(-(-n_rows // config.batch_size), 'step')}",
         f"learning rate {config.learning_rate:g}",
         f"{settings.model.pooling} pooling",
-        *([f"negatives: {negatives}"] if loss.name == "sampled_softmax" else []),
+        *([f"negatives: {negatives}"] if loss.name != "logistic" else []),
         f"monitors {stopping.metric}, patience {stopping.patience}" if stopping else "no early stopping",
-        *(["items of the history are excluded"] if settings.exclude_seen else []),
+        *(["items of the history are excluded"] if settings.exclude == "seen" else []),
+        *([f"the pairs of {settings.exclude_table} are excluded"] if settings.exclude == "table" else []),
     ]
     return ", ".join(parts)
 
@@ -95,9 +105,11 @@ def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tup
         causal_steps = _causal_steps(settings, split, rows)
         pooling: Pooling = "causal" if causal_steps >= _LEAST_STEPS else "mean"
         model = model.model_copy(update={"pooling": pooling})
-    if model.pooling == "causal":
+    if model.is_sequential:
         steps = windows(split, rows, _causal_sequence(split.schema))[1]
         wide: dict[str, Any] = {"embedding_dim": 64, "user_hidden_dims": (), "item_hidden_dims": ()}
+        if defaults.has_constant_rate(model.pooling):
+            wide |= {"similarity": "dot", "popularity_prior": False}
         model = model.model_copy(update={key: value for key, value in wide.items() if model.is_auto(key)})
     return model, steps
 
@@ -135,7 +147,8 @@ def _resolve_trainer(
     settings: RetrievalSettings, pooling: Pooling, steps: float, split: Split, monitor: Rows | None, device: str
 ) -> RetrievalTrainerConfig:
     config, n_items = settings.trainer, len(split.store.item_names)
-    is_auto, is_causal = config.is_auto, pooling == "causal"
+    is_auto, is_causal = config.is_auto, pooling in SEQUENTIAL
+    is_constant = defaults.has_constant_rate(pooling)
     values: dict[str, Any] = {}
     loss = config.loss
     if is_auto("loss"):
@@ -157,12 +170,17 @@ def _resolve_trainer(
         if monitor is None and is_auto("epochs") and not is_causal:  # held out from the positives
             n_monitored = round(config.validation_fraction * len(positives_among(split, rows, settings.positives)))
             n_monitored = n_monitored if n_monitored >= _LEAST_HELD_OUT else 0
-        patience = defaults.retrieval_patience(n_monitored)
+        patience = defaults.CONSTANT_RATE_PATIENCE if is_constant else defaults.retrieval_patience(n_monitored)
         stopping = values["early_stopping"] = RetrievalStopping(patience=patience) if n_monitored else None
     n_rows = max(1, round(len(rows) / steps))
     epochs = config.epochs
     if is_auto("epochs"):
         epochs = values["epochs"] = defaults.retrieval_epochs(n_rows, batch_size, stopping is not None)
+        if is_constant and stopping is not None:
+            epochs = values["epochs"] = defaults.CONSTANT_RATE_EPOCHS
+    if is_constant:
+        constant = {"final_learning_rate_fraction": 1.0, "warmup_fraction": defaults.CONSTANT_RATE_WARMUP}
+        values |= {key: value for key, value in constant.items() if is_auto(key)}
     if is_auto("learning_rate"):
         values["learning_rate"] = defaults.retrieval_learning_rate(pooling)
     if is_auto("weight_average") and is_auto("epochs"):

@@ -1,6 +1,7 @@
 """Fits of a retrieval run: towers for the evaluation, and towers that cross-fit the scores of rows."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint
 from recsys.training.log import Log
 from retrieval.catalog import Catalog, build_catalog
+from retrieval.evaluation.exclusion import Exclusion, open_exclusion
 from retrieval.fit import Towers, build_retrieval_trainer, load_towers, positives_among
 
 
@@ -26,6 +28,14 @@ def evaluation_rows(split: Split) -> tuple[Rows, Rows | None]:
     """The rows that metrics are reported on, and the rows that early stopping monitors, if any."""
     *monitored, reported = split.evaluation_rows.values()
     return reported, monitored[0] if monitored else None
+
+
+def exclusion_of(
+    settings: RetrievalSettings, dataset: PreparedDataset, split: Split, catalog: Catalog
+) -> Exclusion | None:
+    """Returns the items that the settings exclude."""
+    table = None if settings.exclude_table is None else Path(settings.exclude_table)
+    return open_exclusion(settings.exclude, table, split, dataset.vocabularies, catalog)
 
 
 def fit_towers(
@@ -37,6 +47,7 @@ def fit_towers(
     monitor: Rows | None,
     world: World,
     name: str,
+    exclusion: Exclusion | None = None,
 ) -> Towers:
     """Fits towers to rows and loads them; skips a fit that this run has finished before."""
     config, weights = settings.retrieval, run.weights(name)
@@ -50,7 +61,7 @@ def fit_towers(
             rows,
             catalog,
             monitor,
-            config.exclude_seen,
+            exclusion,
             weights,
             log,
             world,
@@ -94,7 +105,9 @@ def score_rows(
         part_rows, fit_rows = dataset.fit_rows_by_part(split.name, part, config.score_parts)
         unseen = [part_rows, *held_out]
         catalog = build_catalog(split, fit_rows, unseen, config.positives == "clicked", config.half_life_days)
-        towers = fit_towers(run, settings, split, fit_rows, catalog, monitor, world, f"{split.name}_without_{part}")
+        exclusion = exclusion_of(config, dataset, split, catalog)
+        name = f"{split.name}_without_{part}"
+        towers = fit_towers(run, settings, split, fit_rows, catalog, monitor, world, name, exclusion)
         scored.append((part_rows, towers.logits(part_rows, "scoring")))
         for mean_logits, rows in zip(other_logits, others, strict=True):
             mean_logits += towers.logits(rows, "scoring") / config.score_parts

@@ -39,7 +39,8 @@ from recsys.runs.summary import print_summary
 from recsys.system.files import finish_folder, is_done, partial_folder, read_json, removed_if_refused, write_json
 from recsys.system.progress import console
 from recsys.system.world import World
-from retrieval.evaluation.summary import RetrievalMetrics, print_retrieval
+from retrieval.evaluation.summary import RetrievalMetrics
+from retrieval.evaluation.table import print_retrieval
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"

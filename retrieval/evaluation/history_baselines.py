@@ -15,7 +15,6 @@ from recsys.data.split import Split
 from recsys.data.vocabulary import N_RESERVED
 from recsys.schema.resolved import Schema
 from retrieval.catalog import Catalog
-from retrieval.evaluation.ranks import Scores
 
 N_COUNTED_EVENTS = 50
 """Most recent events of a training history that are counted."""
@@ -51,9 +50,14 @@ class Histories:
         self._index_of_code[codes] = np.arange(len(catalog))
         self._index_of_code[:N_RESERVED] = -1  # missing and rare values are no single item
 
-    def matrix(self, rows: np.ndarray, n_recent: int | None = None) -> sparse.csr_matrix:
-        """Returns [b, I] counts of the items among the most recent events of each sequence; None counts all events."""
-        row_indices, items = [], []
+    def matrix(
+        self, rows: np.ndarray, n_recent: int | None = None, half_life: float | None = None
+    ) -> sparse.csr_matrix:
+        """Returns [b, I] counts of the items among the most recent events of each sequence; None counts all events.
+
+        With a half-life, the last event counts 1 and an event `half_life` events before it counts a half.
+        """
+        row_indices, items, weights = [], [], []
         for name in self._sequences:
             codes, lengths = self._store.read_tokens(name, rows)
             n_kept = lengths if n_recent is None else np.minimum(lengths, n_recent)
@@ -62,7 +66,10 @@ class Histories:
             item = np.where(is_known, self._index_of_code[np.where(is_known, codes, 0)], -1)
             row_indices.append(np.repeat(np.arange(len(rows)), n_kept)[item >= 0])
             items.append(item[item >= 0])
-        return _counts(np.concatenate(row_indices), np.concatenate(items), (len(rows), self.n_items))
+            age = np.repeat(np.cumsum(n_kept, dtype=np.int64), n_kept) - 1 - np.arange(len(item))
+            weights.append(np.exp2(-age / (half_life or np.inf)).astype(np.float32)[item >= 0])
+        places = (np.concatenate(row_indices), np.concatenate(items))
+        return sparse.csr_matrix((np.concatenate(weights), places), shape=(len(rows), self.n_items))
 
 
 @dataclass(frozen=True)
@@ -154,45 +161,6 @@ def item_neighbors(histories: Histories, requests: Rows, pairs: PairCounts, popu
     scale = sparse.diags(1 / np.sqrt(np.maximum(1, popularity)))
     similarity = largest_of_rows((scale @ pairs.together @ scale).tocsr(), N_NEIGHBORS)
     return FromRecentItems(histories, requests, N_REQUEST_EVENTS, similarity, 1e-6 * _below_one(popularity))
-
-
-class WithoutSeen:
-    """Ranks the items of a request's history last.
-
-    Args:
-        scores: scores all items for the requests.
-        histories: reads the requests' histories.
-        requests: the rows of the requests.
-    """
-
-    def __init__(self, scores: Scores, histories: Histories, requests: Rows) -> None:
-        self._scores, self._histories, self._requests = scores, histories, requests
-
-    def __call__(self, requests: np.ndarray) -> np.ndarray:
-        """Returns [b, I] scores of [b] request indices."""
-        scores = self._scores(requests).astype(np.float32)
-        scores[self._histories.matrix(self._requests(requests)).nonzero()] = -np.inf
-        return scores
-
-
-def history_baselines(
-    histories: Histories, split: Split, positives: Rows, requests: Rows, catalog: Catalog, seed: int
-) -> dict[str, Scores]:
-    """Builds the baselines that read a history.
-
-    Args:
-        histories: reads the rows' histories.
-        split: provides the rows' items.
-        positives: fitting rows that are positives, the only ones that are counted.
-        requests: rows to rank the items for.
-        catalog: the items.
-        seed: chooses the sample of many rows.
-    """
-    pairs = count_pairs(histories, catalog, split, positives, seed)
-    return {
-        "transitions": transitions(histories, requests, pairs, catalog.n_positives),
-        "item_knn": item_neighbors(histories, requests, pairs, catalog.n_positives),
-    }
 
 
 def largest_of_rows(matrix: sparse.csr_matrix, n_largest: int) -> sparse.csr_matrix:

@@ -3,7 +3,7 @@
 Shapes: I items of the catalog, K best items of a request; n requests, b requests of a block, m candidates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,14 +39,8 @@ def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
     """
     n_top = min(max(KS), n_items)
     ranks, tops = [], []
-    size = max(1, _SCORES_AT_ONCE // n_items)
-    for requests in AllRows(len(target)).blocks(size):
-        block = scores(requests).astype(np.float32, copy=False)
-        block_target = target[requests]
-        target_score = block[np.arange(len(requests)), block_target]
-        is_before = block > target_score[:, None]
-        is_before |= (block == target_score[:, None]) & (np.arange(n_items) < block_target[:, None])
-        ranks.append(1 + is_before.sum(axis=1))
+    for requests, block in _score_blocks(scores, target, n_items):
+        ranks.append(_ranks_in(block, target[requests]))
         top = (
             np.argpartition(-block, n_top - 1, axis=1)[:, :n_top]
             if n_top < n_items
@@ -56,6 +50,27 @@ def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
         order = np.argsort(-np.take_along_axis(block, top, axis=1), axis=1, kind="stable")
         tops.append(np.take_along_axis(top, order, axis=1).astype(np.int32))
     return Ranking(np.concatenate(ranks), np.concatenate(tops))
+
+
+def rank_targets(scores: Scores, target: np.ndarray, n_items: int) -> np.ndarray:
+    """Returns the [n] ranks of `rank_all`, without the best items."""
+    return np.concatenate(
+        [_ranks_in(block, target[requests]) for requests, block in _score_blocks(scores, target, n_items)]
+    )
+
+
+def _score_blocks(scores: Scores, target: np.ndarray, n_items: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields request indices and their [b, I] float32 scores."""
+    for requests in AllRows(len(target)).blocks(max(1, _SCORES_AT_ONCE // n_items)):
+        yield requests, scores(requests).astype(np.float32, copy=False)
+
+
+def _ranks_in(block: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the [b] ranks of the targets among [b, I] scores."""
+    target_score = block[np.arange(len(block)), target][:, None]
+    is_before = block > target_score
+    is_before |= (block == target_score) & (np.arange(block.shape[1]) < target[:, None])
+    return np.asarray(1 + is_before.sum(axis=1))
 
 
 def ks_within(n_items: int) -> tuple[int, ...]:

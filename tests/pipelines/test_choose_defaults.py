@@ -47,7 +47,7 @@ def test_a_log_of_positives_gets_causal_pooling(tmp_path: Path) -> None:
     split = log_split(tmp_path)
     found = chosen(split)
     assert found.positives == "all"
-    assert found.exclude_seen
+    assert found.exclude == "seen"
     assert found.score_parts is None
     assert (found.model.pooling, found.model.embedding_dim, found.model.user_hidden_dims) == ("causal", 64, ())
     assert found.trainer.loss.full_catalog
@@ -65,7 +65,7 @@ def test_settings_of_the_config_stay(tmp_path: Path) -> None:
     assert (found.trainer.epochs, found.trainer.batch_size, found.trainer.learning_rate) == (3, 7, 0.1)
     assert found.trainer.early_stopping is None
     assert found.trainer.weight_average == 0.99  # it belongs to the chosen number of epochs
-    assert not found.exclude_seen
+    assert found.exclude == "none"
     assert found.model.pooling == "mean"  # the loss of the config has no full catalog
     assert found.model.embedding_dim == 8
 

@@ -186,6 +186,13 @@ def test_killed_run_resumes_without_training_again(project: Path, run: Run, monk
         (("model.pooling=causal", "score_parts=2"), "set score_parts=null"),
         (("positives=all", "trainer.loss={name: logistic, impressions: ignore}"), "set positives=clicked"),
         (("--reranker", "nothing"), "nothing is not a finished run"),
+        (("exclude=seen",), "exclude=seen needs a history of the target item"),
+        (("exclude=table",), "exclude=table and exclude_table belong together"),
+        (
+            ("trainer.loss={name: gbce, uniform_negatives: 5, impressions: ignore}", "score_parts=null"),
+            "name=gbce needs a sequential pooling",
+        ),
+        (("trainer.loss.batch_negatives=5", "score_parts=null"), "batch_negatives needs a sequential pooling"),
     ],
 )
 def test_bad_input(project: Path, run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -70,7 +70,7 @@ def test_a_log_without_a_label(films: Path, run: Run) -> None:
     config = yaml.safe_load((films / "found/config.yaml").read_text())
     retrieval = config["retrieval"]
     assert retrieval["positives"] == "all"
-    assert retrieval["exclude_seen"] is True
+    assert retrieval["exclude"] == "seen"
     assert retrieval["score_parts"] is None
     assert retrieval["model"]["pooling"] == "causal"
     assert retrieval["trainer"]["loss"]["full_catalog"] is True
@@ -89,6 +89,18 @@ def test_a_log_without_a_label(films: Path, run: Run) -> None:
     assert min(n_by_request.values()) >= N_FILMS - 12
     n_first = n_by_request[candidates[0]["row_id"]]
     assert [row["rank"] for row in candidates[:n_first]] == list(range(1, n_first + 1))
+
+    assert "ndcg@10 with seen items" in " ".join(outcome.out.split())
+    assert metrics["other_exclusion"]["exclude"] == "none"
+    kept = run(*GIVEN, "--out", "kept", "trainer.epochs=1", "exclude=none")
+    assert kept.code == 0, kept.err
+    other = json.loads((films / "kept/metrics.json").read_text())
+    assert other["other_exclusion"]["exclude"] == "seen"
+    for name in ("popularity", "transitions", "item_knn", "ease", "ease_recent"):
+        without, with_seen = other["other_exclusion"][name], metrics["other_exclusion"][name]
+        assert without == {key: value for key, value in metrics[name].items() if key in without}
+        assert with_seen == {key: value for key, value in other[name].items() if key in with_seen}
+        assert without["mrr"] >= with_seen["mrr"]  # no film is watched twice
 
     again = run("retrieval", "--config", "found/config.yaml", "--out", "found")
     assert again.code == 0, again.err
@@ -111,7 +123,7 @@ def test_ranking_needs_a_label(films: Path, run: Run) -> None:
 
 
 def test_auto_leaves_a_setting_to_the_data(films: Path, run: Run) -> None:
-    auto = ("trainer.batch_size=auto", "trainer.epochs=auto", "model.pooling=auto", "exclude_seen=auto")
+    auto = ("trainer.batch_size=auto", "trainer.epochs=auto", "model.pooling=auto", "exclude=auto")
     outcome = run(*GIVEN, "--out", "a", *auto, "trainer.stop_after=1")
     assert outcome.code == 0, outcome.err
     assert run(*GIVEN, "--out", "b", "trainer.stop_after=1").code == 0

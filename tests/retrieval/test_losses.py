@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retrieval import losses
-from retrieval.losses import log_expected_count, logsumexp_negatives, sampled_softmax, unlikelihood
+from retrieval.losses import catalog_softmax, log_expected_count, logsumexp_negatives, sampled_softmax, unlikelihood
 
 OWN = torch.tensor([1.0, 0.0])
 OTHER = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, -1.0]])
@@ -127,3 +127,23 @@ def test_correction_recovers_the_true_order() -> None:
     np.testing.assert_allclose(centred, true - true.mean(axis=1, keepdims=True), atol=0.2)
     assert list(np.argsort(-corrected[1])[:2]) == [0, 1]
     assert list(np.argsort(-plain[1])[:2]) == [1, 0]
+
+
+@pytest.mark.parametrize("stored", [1 << 28, 0])
+def test_catalog_softmax_is_the_cross_entropy(stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_MAX_STORED_PROBS", stored)
+    monkeypatch.setattr(losses, "_CHUNK", {"cpu": 30})
+    generator = torch.Generator().manual_seed(0)
+    x, items = (torch.randn(n, 4, generator=generator, requires_grad=True) for n in (17, 9))
+    target, weight = torch.arange(17) % 9, torch.rand(17, generator=generator)
+    found, expected = (
+        catalog_softmax(x, items, target),
+        torch.nn.functional.cross_entropy(x @ items.T, target, reduction="none"),
+    )
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(
+        torch.autograd.grad((found * weight).sum(), (x, items)),
+        torch.autograd.grad((expected * weight).sum(), (x, items)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

@@ -1,4 +1,4 @@
-"""Objectives against a loop over rows, the catalog, negatives and windows."""
+"""The objective of rows against a loop, the catalog and negatives."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,7 @@ from retrieval.catalog import Catalog, build_catalog
 from retrieval.config import RetrievalLoss
 from retrieval.fit import positives_among, rows_to_train
 from retrieval.negatives import WithNegatives
-from retrieval.objective import RowSoftmax, StepSoftmax, catalog_index_by_id, share_by_id
-from retrieval.windows import windows
+from retrieval.objective import RowSoftmax, share_by_id
 from tests.helpers.towers import towers
 
 
@@ -144,49 +143,3 @@ def test_rows_to_train(shops: PreparedDataset) -> None:
     not_clicked = np.flatnonzero(shops.store.labels(np.arange(100)) == 0)
     with pytest.raises(InputError, match="has no clicks to train retrieval on"):
         rows_to_train(split, ListedRows(not_clicked), "clicked", RetrievalLoss(), 0)
-
-
-def test_windows_cover_every_step_once(film_log: PreparedDataset) -> None:
-    split = film_log.split("full")
-    chosen, mean = windows(split, split.fit_rows, "watched")
-    rows = chosen.numbers()
-    _, lengths = film_log.store.read_tokens("watched", rows)
-    assert int(lengths.sum()) + len(rows) == len(split.fit_rows)
-    assert mean == pytest.approx(len(split.fit_rows) / len(rows))
-    user = film_log.store.read_sparse(rows)[:, 0]
-    position = film_log.store.sequence_lengths("watched", rows)
-    seen: set[tuple[int, int]] = set()
-    for key, last, length in zip(user.tolist(), position.tolist(), lengths.tolist(), strict=True):
-        covered = {(key, step) for step in range(last - length, last + 1)}
-        assert not covered & seen
-        seen |= covered
-
-
-def test_step_losses_by_a_loop(film_log: PreparedDataset) -> None:
-    split = film_log.split("full")
-    catalog = build_catalog(split, split.fit_rows, [], False)
-    model = towers(film_log, pooling="causal", user_hidden_dims=(), item_hidden_dims=())
-    rows = np.arange(9)
-    batch = WithNegatives(split, catalog, (), 0, 0, True, seed=0).batch(rows, model.sequences)
-    found = StepSoftmax(model, catalog_index_by_id(split, catalog), 2.0, join_world())(batch)
-    assert found[9:].abs().max() == 0
-    steps, row = model.step_vectors(batch, 9)
-    items = model.item_vectors(batch)[9:]
-    log_p = (model.scale * steps @ items.T).log_softmax(dim=1)
-    codes, lengths = film_log.store.read_tokens("watched", rows)
-    ends = np.cumsum(lengths)
-    own = catalog.entries(split, rows)
-    entry_of = dict(zip(split.batch(catalog.rows, ()).sparse["film"].values().tolist(), range(12), strict=True))
-    tokens = batch.sequences["watched"].values().tolist()
-    for number in range(9):
-        targets = [entry_of[i] for i in tokens[ends[number] - lengths[number] : ends[number]]] + [int(own[number])]
-        mine = log_p[row == number]
-        expected = -sum(float(mine[step, target]) for step, target in enumerate(targets)) / 2.0
-        assert float(found[number]) == pytest.approx(expected, rel=1e-4)
-    assert len(codes) == ends[-1]
-
-
-def test_windows_need_a_log_sequence(shops: PreparedDataset) -> None:
-    split = shops.split("holdout")
-    with pytest.raises(InputError, match="'seen' to be of kind log"):
-        windows(split, split.fit_rows, "seen")

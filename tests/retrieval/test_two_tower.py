@@ -11,7 +11,8 @@ import torch
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from retrieval.catalog import item_batch
-from retrieval.two_tower import TwoTower, TwoTowerConfig, tower_features
+from retrieval.tower_features import tower_features
+from retrieval.two_tower import TwoTower, TwoTowerConfig
 from tests.helpers.small import prepare_small, small_schema
 from tests.helpers.towers import tower_schema, tower_table, towers
 
@@ -67,6 +68,31 @@ def test_the_temperature_is_learned(shops: PreparedDataset) -> None:
     with torch.no_grad():
         model.log_scale.fill_(math.log(1e6))
     assert float(model.scale) == pytest.approx(100)
+
+
+def test_inner_products_of_embeddings(film_log: PreparedDataset) -> None:
+    """With similarity=dot and equal widths, an item's vector is its embedding, and the logit is an inner product."""
+    plain = {"pooling": "ligr", "similarity": "dot", "popularity_prior": False, "output_dim": 4}
+    model, split = towers(film_log, user_hidden_dims=(), item_hidden_dims=(), **plain), film_log.split("full")
+    batch = split.batch(np.arange(6), model.sequences)
+    user, item = model.user_vectors(batch, 6), model.item_vectors(batch)
+    assert model.events is not None
+    torch.testing.assert_close(item[:, :-1], model.events(batch)["film"].values())
+    assert item[:, -1].abs().max() == 0
+    torch.testing.assert_close(model(batch), (user[:, :-1] * item[:, :-1]).sum(dim=1))
+    assert not model.log_scale.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"similarity": "dot", "temperature": 0.1}, "'temperature' has no effect on similarity=dot"),
+        ({"pooling": "hstu", "sequential": {"ffn_factor": 2}}, "'sequential.ffn_factor' has no effect on pooling=hstu"),
+    ],
+)
+def test_settings_without_an_effect_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TwoTowerConfig.model_validate(changes)
 
 
 def test_item_vectors_do_not_depend_on_the_request(shops: PreparedDataset) -> None:

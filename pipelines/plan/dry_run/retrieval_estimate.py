@@ -38,7 +38,7 @@ def retrieval_seconds(settings: RetrievalConfig, dataset: PreparedDataset, world
                 sample,
                 catalog,
                 None,
-                config.exclude_seen,
+                None,  # without early stopping nothing is ranked
                 Path(folder) / "ckpt",
                 Log(None),
                 world,

@@ -12,10 +12,10 @@ from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split
 from retrieval.catalog import Catalog, build_catalog
 from retrieval.evaluation import history_baselines
+from retrieval.evaluation.exclusion import WithoutExcluded
 from retrieval.evaluation.history_baselines import (
     Histories,
     PairCounts,
-    WithoutSeen,
     count_pairs,
     item_histories,
     item_neighbors,
@@ -105,7 +105,7 @@ def test_neighbors_are_similar_by_the_cosine_of_common_histories(
 def test_seen_items_are_last(counted: tuple[Split, Catalog, Histories, PairCounts, Rows]) -> None:
     _, catalog, histories, pairs, requests = counted
     baseline = transitions(histories, requests, pairs, catalog.n_positives)
-    scores = scores_by_item(catalog, WithoutSeen(baseline, histories, requests)(np.arange(4)))
+    scores = scores_by_item(catalog, WithoutExcluded(baseline, histories, requests)(np.arange(4)))
     for user, row in zip(LOG, scores, strict=True):
         seen = {item for item, score in row.items() if score == -np.inf}
         assert seen == set(LOG[user][:-1]) - {"e"}  # e is in no fitting row, so that no history can name it

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from retrieval.evaluation.ranks import ks_within, measure_ranking, measure_ranks, rank_all, ranks_among
+from retrieval.evaluation.ranks import ks_within, measure_ranking, measure_ranks, rank_all, rank_targets, ranks_among
 
 SCORES = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2]], np.float32)
 
@@ -59,3 +59,10 @@ def test_ranks_among_candidates() -> None:
     score = np.array([0.1, 0.3, 0.9, 0.5, 1.0])
     assert ranks_among(request, entry, score, np.array([5, 8, 4])).tolist() == [2, 1, math.inf]
     assert measure_ranks(np.array([2, 1, math.inf]))["recall@10"] == pytest.approx(2 / 3)
+
+
+def test_ranks_without_the_best_items_are_the_same() -> None:
+    scores = np.random.default_rng(0).integers(0, 5, (50, 30)).astype(np.float32)
+    target = np.random.default_rng(1).integers(0, 30, 50)
+    ranking = rank_all(lambda places: scores[places], target, 30)
+    assert np.array_equal(rank_targets(lambda places: scores[places], target, 30), ranking.rank)

@@ -1,7 +1,8 @@
 import pytest
 
 from recsys.runs.metrics import TowersFitSummary
-from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, SubsetMetrics, verdict
+from retrieval.evaluation.summary import IndexMetrics, RetrievalData, RetrievalMetrics, SubsetMetrics
+from retrieval.evaluation.table import verdict
 
 
 def test_the_catalogs_size_is_read_by_its_earlier_name() -> None:

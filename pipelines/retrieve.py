@@ -1,0 +1,117 @@
+"""Retrieves items for requests with a finished retrieval run.
+
+python -m pipelines.retrieve --run runs/a --requests requests.parquet --k 100 --exclude seen --out candidates.parquet
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+
+from pipelines.common.cli import run_pipeline
+from pipelines.common.config import load_retrieval_config
+from pipelines.common.data import open_data
+from pipelines.common.output import check_file
+from pipelines.parts.tower_fits import evaluation_rows
+from recsys.errors import InputError
+from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE
+from recsys.system.allocator import keep_freed_memory
+from recsys.system.files import is_done, new_folder, removed_if_refused
+from recsys.system.lock import held
+from recsys.system.progress import console, progress_line
+from recsys.system.world import join_world
+from retrieval.catalog import build_catalog
+from retrieval.fit import load_towers
+from retrieval.index import load_index
+from retrieval.serving.retriever import NONE, Retriever
+
+
+def retrieve(
+    run: Annotated[Path, typer.Option(help="Folder of a finished retrieval run.")],
+    requests: Annotated[
+        list[Path],
+        typer.Option(help="Parquet or CSV files with the columns of the towers user and context; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet file to write: row_id, rank, item, score.")],
+    k: Annotated[int, typer.Option(min=1, help="Items of a request.")] = 100,
+    exclude: Annotated[
+        str,
+        typer.Option(
+            help="seen: no items of the request's history; none: all items; or a parquet file of pairs, with "
+            "the column of the item and a column of the requests."
+        ),
+    ] = NONE,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="File with the columns of the item tower: retrieves its items instead of the run's."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared data set of the run. Default: the folder recorded in the run.")
+    ] = None,
+) -> None:
+    """Retrieve items for requests.
+
+    Reads, scores and writes the requests block by block. A request without a
+    list of its history has the latest history of its key in the data.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists: choose another --out, or remove it")
+    check_file(out)
+    keep_freed_memory()
+    retriever = open_retriever(run, data, items)
+    opened = retriever.open_requests(requests)
+    partial = out.with_name(out.name + ".partial")
+    start, n_candidates, n_shown = time.perf_counter(), 0, 0
+    with new_folder(out.parent), held(out), removed_if_refused(partial):
+        writer: pq.ParquetWriter | None = None
+        with progress_line("requests", opened.n_rows) as line:
+            for table in retriever.retrieve(opened, k, exclude):
+                writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+                writer.write_table(table)
+                n_candidates += table.num_rows
+                line.advance(opened.n_read - n_shown)
+                n_shown = opened.n_read
+        assert writer is not None, "files of requests have rows"
+        writer.close()
+        partial.rename(out)  # last: a file with the final name is complete
+    rate = opened.n_rows / (time.perf_counter() - start)
+    console.print(f"{n_candidates:,} candidates of {opened.n_rows:,} requests written to {out}, {rate:,.0f} requests/s")
+
+
+def open_retriever(run: Path, data: Path | None = None, items: Path | None = None) -> Retriever:
+    """Opens a finished retrieval run; its index is checked once, here.
+
+    Args:
+        run: the run folder.
+        data: the prepared data set of the run; None opens the folder that the run recorded.
+        items: a file with the items to retrieve; None retrieves those of the run.
+
+    Raises:
+        InputError: when the run is not a finished retrieval run, a file of it is damaged, or its data is missing.
+    """
+    if not is_done(run) or not (run / CONFIG_FILE).is_file():
+        raise InputError(f"{run} is not a finished retrieval run: give a run folder of pipelines.retrieval")
+    settings = load_retrieval_config(run / CONFIG_FILE, [])
+    if settings.run.data is None or not (run / "index.json").is_file():
+        raise InputError(f"{run} is not a retrieval run: give a run folder of pipelines.retrieval")
+    dataset = open_data(Path(settings.run.data.folder), data, f"of {run}")
+    if dataset.manifest.fingerprint != settings.run.data.fingerprint:
+        raise InputError(f"{run} was not trained on {dataset.folder}: pass the data set of the run with --data")
+    config, world = settings.retrieval, join_world()
+    (name,) = settings.run.splits
+    split = dataset.split(name)
+    reported, monitor = evaluation_rows(split)
+    held_out = [reported, *([monitor] if monitor else [])]
+    catalog = build_catalog(split, split.fit_rows, held_out, config.positives == "clicked", config.half_life_days)
+    towers = load_towers(config.model, config.trainer, split, catalog, run / CHECKPOINTS / name, world)
+    index = load_index(run, towers.identity, config.index.device)
+    retriever = Retriever(dataset, split, towers, index, catalog.names, world)
+    if items is not None:
+        retriever.use_items(items, config.index, config.trainer.seed)
+    return retriever
+
+
+if __name__ == "__main__":
+    run_pipeline(retrieve)

@@ -1,0 +1,54 @@
+"""Files with the columns of some towers are encoded like the rows of the data set that they come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.data.dataset import PreparedDataset
+from recsys.errors import InputError
+from retrieval.serving.raw_rows import RawRows, TowerFiles
+from tests.helpers.towers import tower_table
+
+N = 200
+
+
+def read(dataset: PreparedDataset, path: Path, columns: list[str], features: tuple[str, ...]) -> RawRows:
+    pq.write_table(tower_table().select(columns).slice(0, N), path)
+    (rows,) = TowerFiles(dataset, [path], features).blocks(["id"] if "id" in columns else [])
+    return rows
+
+
+def test_requests_without_items(shops: PreparedDataset, tmp_path: Path) -> None:
+    schema = shops.manifest.schema_
+    columns = ["id", "color", "x_1", "x_2", "seen"]
+    rows = read(shops, tmp_path / "a.parquet", columns, schema.towers["user"])
+    stored, encoded = shops.store.encoded(np.arange(N)), rows.encoded
+    color, shop, brand = (schema.categorical.index(name) for name in ("color", "shop", "brand"))
+    assert np.array_equal(encoded.sparse[:, color], stored.sparse[:, color])
+    assert (encoded.sparse[:, [shop, brand]] == 0).all()
+    np.testing.assert_array_equal(encoded.measured, stored.measured)
+    for a, b in zip(encoded.tokens["seen"], stored.tokens["seen"], strict=True):
+        assert np.array_equal(a, b)
+    assert np.array_equal(encoded.sequence_lengths, stored.sequence_lengths)
+    assert encoded.items is None
+    assert rows.table["id"].to_pylist() == [f"row-{number}" for number in range(N)]
+
+
+def test_items_without_requests(shops: PreparedDataset, tmp_path: Path) -> None:
+    schema = shops.manifest.schema_
+    rows = read(shops, tmp_path / "a.parquet", ["shop", "brand"], schema.towers["item"])
+    stored, encoded = shops.store.encoded(np.arange(N)), rows.encoded
+    color = schema.categorical.index("color")
+    assert np.array_equal(np.delete(encoded.sparse, color, axis=1), np.delete(stored.sparse, color, axis=1))
+    assert np.isnan(encoded.measured).all()
+    assert len(encoded.tokens["seen"][1]) == 0
+    assert encoded.items is not None
+    names = [encoded.items.values[code].as_py() for code in encoded.items.codes]
+    assert names == [str(shop) for shop in tower_table()["shop"].to_pylist()[:N]]
+
+
+def test_a_missing_column_is_named(shops: PreparedDataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no column 'color'"):
+        read(shops, tmp_path / "a.parquet", ["x_1", "x_2", "seen"], shops.manifest.schema_.towers["user"])
