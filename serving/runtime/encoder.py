@@ -5,6 +5,7 @@ Shapes: n candidates, F categorical features, M numeric columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from recsys.schema.features import StatisticsFeature
 from recsys.schema.resolved import Schema
 from serving.runtime.histories import TokenReader, Tokens
 from serving.runtime.layout import BundleSpec, GraphSpec
-from serving.runtime.numbers import read_matrix
+from serving.runtime.numbers import NumberReader
 from serving.runtime.request import Request
 from serving.runtime.values import RawColumn, Values
 from serving.runtime.vocabulary import ValueIndex
@@ -84,7 +85,8 @@ class RequestEncoder:
 
     def __init__(self, spec: BundleSpec, indexes: dict[str, ValueIndex]) -> None:
         self.needs = needs = Needs.of(spec)
-        schema, self._kinds, self._offsets = spec.schema_, spec.kinds, spec.schema_.offsets
+        schema = spec.schema_
+        self._reader = NumberReader(spec.kinds, schema.offsets)
         ends = {name: (feature, end) for feature in schema.statistics for name, end in feature.ends.items()}
         self._features: list[tuple[int, Values]] = []
         self._ends: list[tuple[int, str, str]] = []
@@ -120,22 +122,30 @@ class RequestEncoder:
         n, tokens = request.n, {}
         for name, reader in self._readers.items():
             column = reader.sequence.column
-            tokens[name] = reader.read(request.shared[column] if column in request.shared else request.columns[column])
+            is_shared = column in request.shared
+            tokens[name] = reader.read([request.shared[column]] if is_shared else request.columns[column])
         codes = np.empty((n, len(self.needs.categorical)), np.int32)
         raw: dict[str, RawColumn] = {}
         for position, feature in self._features:
-            codes[:, position] = feature.codes(self._raw(feature.columns, request, raw))
+            first = feature.columns[0]
+            code = feature.code(request.shared[first]) if first in request.shared else None
+            codes[:, position] = feature.codes(self._raw(feature.columns, request, raw)) if code is None else code
         for position, sequence, end in self._ends:
             codes[:, position] = tokens[sequence].ends[end]
-        shared, shared_columns = self._read(request.shared, self._numbers, tokens, 1)
-        values, columns = self._read(request.columns, self._numbers, tokens, n)
+        shared_names = [name for name in self._numbers if name in request.shared]
+        names = [name for name in self._numbers if name in request.columns] if len(shared_names) < len(self._numbers) else []
+        row = self._reader.read_row([request.shared[name] for name in shared_names], shared_names)
+        shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
+        matrix = self._reader.read_columns([request.columns[name] for name in names], names, n)
+        values, columns = self._with_statistics(matrix, names, request.columns, tokens)
         return Encoded(n, codes, shared, shared_columns, values, columns, tokens)
 
     def _raw(self, columns: Sequence[str], request: Request, read: dict[str, RawColumn]) -> list[RawColumn]:
         """The source columns of a feature: of one row if all are shared, else of n rows."""
         for name in columns:
             if name not in read:
-                read[name] = RawColumn(name, request.shared[name] if name in request.shared else request.columns[name])
+                is_shared = name in request.shared
+                read[name] = RawColumn(name, [request.shared[name]] if is_shared else request.columns[name])
         found = [read[name] for name in columns]
         if len(columns) > 1 and any(name not in request.shared for name in columns):
             return [
@@ -144,13 +154,12 @@ class RequestEncoder:
             ]
         return found
 
-    def _read(
-        self, side: dict[str, object], numbers: Sequence[str], tokens: dict[str, Tokens], n: int
+    def _with_statistics(
+        self, numbers: np.ndarray, names: Sequence[str], side: dict[str, Any], tokens: dict[str, Tokens]
     ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Reads the [n, ...] numbers of one side of a request, and their positions."""
-        names = [name for name in numbers if name in side]
-        parts = [read_matrix(side, names, self._kinds, self._offsets, n)]
-        positions = [self._position[name] for name in names]
+        """Adds the statistics of the sequences of one side of a request to its [n, ...] numbers; returns them and their
+        positions."""
+        parts, positions = [numbers], [self._position[name] for name in names]
         for sequence, columns in self._statistics:
             if columns and self._readers[sequence].sequence.column in side:
                 parts.append(tokens[sequence].statistics[:, [source for _, source in columns]])

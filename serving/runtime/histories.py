@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys.data.vocabulary import MISSING_ID
 from recsys.errors import InputError
 from recsys.raw.derive import end_of_list
 from recsys.raw.sequences.delimited import read_delimited
@@ -64,11 +65,13 @@ class TokenReader:
         name, delimiter = f"column {self.sequence.column!r}", self.sequence.delimiter
         if delimiter is not None:
             parsed = read_delimited(array, delimiter, self.sequence.max_length, self.sequence.keep, name, self._form)
-            texts = parsed.kept.values
-            ends = {"first": parsed.first, "last": parsed.last}
-            codes, end_codes = self._codes(texts)[parsed.kept.codes], {}
+            texts = parsed.kept.values.to_pylist()
+            ends, end_codes = {"first": parsed.first.codes, "last": parsed.last.codes}, {}
+            codes = _table(texts, self._index)[parsed.kept.codes]
             for end, (_, index) in self._ends.items():
-                end_codes[end] = _with_missing(index.codes(ends[end].values))[ends[end].codes]
+                used, position = np.unique(ends[end], return_inverse=True)
+                found = _table([texts[code] for code in used if code >= 0], index)
+                end_codes[end] = (np.roll(found, 1) if used[0] < 0 else found)[position]
             statistics = parsed.statistics if self._has_statistics else parsed.statistics[:, :0]
             return Tokens(codes, parsed.offsets, end_codes, statistics)
         jagged = parse_list(array, self.sequence.max_length, self.sequence.keep)
@@ -78,12 +81,9 @@ class TokenReader:
         for end, (end_form, index) in self._ends.items():
             edge, own = read_as(end_of_list(array, "first" if end == "first" else "last"), end_form, self.sequence.column)
             encoded = encode_values(edge, name, own)
-            end_codes[end] = _with_missing(index.codes(encoded.values))[encoded.codes]
+            end_codes[end] = _table(encoded.values.to_pylist(), index)[encoded.codes]
         statistics = list_statistics(array) if self._has_statistics else np.zeros((len(array), 0), np.float32)
-        return Tokens(self._codes(kept.values)[kept.codes], jagged.offsets, end_codes, statistics)
-
-    def _codes(self, texts: pa.Array) -> np.ndarray:
-        return _with_missing(self._index.codes(texts))
+        return Tokens(_table(kept.values.to_pylist(), self._index)[kept.codes], jagged.offsets, end_codes, statistics)
 
     def _array(self, values: Sequence[Any] | pa.Array) -> pa.Array:
         """The column as an Arrow array of text or of lists."""
@@ -107,6 +107,6 @@ class TokenReader:
         return as_array(array)
 
 
-def _with_missing(codes: np.ndarray) -> np.ndarray:
-    """The codes with an entry for code -1, no token, at the end."""
-    return np.append(codes, np.int32(0))
+def _table(texts: list[str], index: ValueIndex) -> np.ndarray:
+    """The int32 codes of texts, and that of no text at the end, for code -1."""
+    return np.array([*index.codes_of_texts(texts), MISSING_ID], np.int32)

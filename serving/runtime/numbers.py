@@ -18,57 +18,67 @@ from serving.runtime.values import RawColumn
 _PLAIN = {float, int, type(None)}
 
 
-def read_matrix(
-    columns: Mapping[str, Any], names: Sequence[str], kinds: Mapping[str, Kind], offsets: Mapping[str, float], n: int
-) -> np.ndarray:
-    """Reads [n, M] float32 numbers, NaN for null.
+class NumberReader:
+    """Reads numeric columns.
 
     Args:
-        columns: lists of Python values or Arrow arrays, by name.
-        names: the M columns to read.
         kinds: kinds of the columns in the training data.
         offsets: numbers that are subtracted before narrowing, by column.
-        n: rows.
-
-    Raises:
-        InputError: for a value that is not a number, or not of the kind of the training data.
     """
-    values = np.empty((n, len(names)), np.float32)
-    plain = [name for name in names if name not in offsets and kinds.get(name) != "boolean"]
-    read = _read_plain([columns[name] for name in plain]) if plain else None
-    if read is not None:
-        with np.errstate(over="ignore"):
-            if len(plain) == len(names):
-                values[:] = read
-            else:
-                values[:, [names.index(name) for name in plain]] = read
-    done = set(plain) if read is not None else set()
-    for index, name in enumerate(names):
-        if name not in done:
-            values[:, index] = _read_column(RawColumn(name, columns[name]), kinds.get(name), offsets.get(name, 0.0))
-    return values
+
+    def __init__(self, kinds: Mapping[str, Kind], offsets: Mapping[str, float]) -> None:
+        self._kinds, self._offsets = kinds, offsets
+        self._careful = {name for name, kind in kinds.items() if kind == "boolean"} | offsets.keys()
+
+    def read_row(self, values: Sequence[Any], names: Sequence[str]) -> np.ndarray:
+        """Reads one row, a value for each name, as [1, M] float32, NaN for null.
+
+        Raises:
+            InputError: for a value that is not a number, or not of the kind of the training data.
+        """
+        if set(map(type, values)) <= _PLAIN and self._careful.isdisjoint(names):
+            try:
+                return _narrowed(np.array([values], np.float64))
+            except OverflowError:
+                pass
+        return self._one_by_one([[value] for value in values], names, 1)
+
+    def read_columns(self, columns: Sequence[Any], names: Sequence[str], n: int) -> np.ndarray:
+        """Reads lists of n values, or Arrow arrays, one for each name, as [n, M] float32, NaN for null.
+
+        Raises:
+            InputError: as `read_row`.
+        """
+        if names and self._careful.isdisjoint(names) and (read := _read_plain(columns)) is not None:
+            return _narrowed(read)
+        return self._one_by_one(columns, names, n)
+
+    def _one_by_one(self, columns: Sequence[Any], names: Sequence[str], n: int) -> np.ndarray:
+        values = np.empty((n, len(names)), np.float32)
+        for index, (name, column) in enumerate(zip(names, columns, strict=True)):
+            numbers = _read_column(RawColumn(name, column), self._kinds.get(name), self._offsets.get(name, 0.0))
+            values[:, index] = numbers
+        return values
+
+
+def _narrowed(numbers: np.ndarray) -> np.ndarray:
+    """[n, M] float64 numbers as float32, infinite beyond `MAX_NUMBER`."""
+    is_large = np.abs(numbers) > MAX_NUMBER
+    if is_large.any():
+        numbers = np.where(is_large, np.copysign(np.inf, numbers), numbers)
+    return numbers.astype(np.float32)
 
 
 def _read_plain(columns: Sequence[Any]) -> np.ndarray | None:
     """Reads columns that hold plain numbers as [n, M] float64; None if one of them needs the careful way."""
-    if isinstance(columns[0], pa.Array):
+    if all(isinstance(column, pa.Array) for column in columns):
         return _read_arrays(columns)
-    if any(isinstance(column, pa.Array) for column in columns):
+    if any(isinstance(column, pa.Array) or not set(map(type, column)) <= _PLAIN for column in columns):
         return None
-    if len(columns[0]) == 1:
-        flat = [column[0] for column in columns]
-        if not set(map(type, flat)) <= _PLAIN:
-            return None
-        lists: Any = [flat]
-    else:
-        if not all(set(map(type, column)) <= _PLAIN for column in columns):
-            return None
-        lists = columns
     try:
-        numbers = np.array(lists, np.float64)
+        return np.array(columns, np.float64).T
     except OverflowError:
         return None
-    return _limited(numbers if len(columns[0]) == 1 else numbers.T)
 
 
 def _read_arrays(columns: Sequence[Any]) -> np.ndarray | None:
@@ -80,18 +90,12 @@ def _read_arrays(columns: Sequence[Any]) -> np.ndarray | None:
     if not is_plain:
         return None
     batch = pa.RecordBatch.from_arrays(list(columns), names=[str(number) for number in range(len(columns))])
-    return _limited(batch.to_tensor(null_to_nan=True).to_numpy().astype(np.float64))
+    return np.asarray(batch.to_tensor(null_to_nan=True).to_numpy(), np.float64)
 
 
 def _is_short(dtype: pa.DataType) -> bool:
     """Whether a type is an integer that float64 holds exactly with any other column of the tensor."""
     return pa.types.is_integer(dtype) and dtype.bit_width <= 16
-
-
-def _limited(numbers: np.ndarray) -> np.ndarray:
-    """Returns the numbers, infinite beyond `MAX_NUMBER`."""
-    is_large = np.abs(numbers) > MAX_NUMBER
-    return np.where(is_large, np.copysign(np.inf, numbers), numbers) if is_large.any() else numbers
 
 
 def _read_column(column: RawColumn, kind: Kind | None, offset: float) -> np.ndarray:

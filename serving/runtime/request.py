@@ -19,7 +19,7 @@ class Request:
 
     n: int
     shared: dict[str, Any]
-    """Columns of one value, of the user and the context: lists or Arrow arrays of length one."""
+    """Values of the user and the context, by column."""
     columns: dict[str, Any]
     """Columns of n values, of the candidates: lists or Arrow arrays."""
 
@@ -42,16 +42,15 @@ def read_request(candidates: Any, user: Mapping[str, Any] | None, needed: Sequen
     if user is not None and not isinstance(user, Mapping):
         raise InputError(f"user must map columns to values, got {type(user).__name__}: correct it")
     n, columns = _columns_of(candidates, needed)
-    if any(not isinstance(name, str) for name in user or {}):
-        raise InputError("user must map names of columns to values: correct its keys")
-    shared = {name: [user[name]] for name in needed if user is not None and name in user and name not in columns}
-    for name in needed:
-        if name not in columns and name not in shared:
-            known = {**(user or {}), **columns}
-            raise InputError(
-                f"the request has no column {name!r}{nearest(name, [str(key) for key in known])}: add it to the user "
-                "or to the candidates; a missing value is null"
-            )
+    given = user or {}
+    shared = {name: given[name] for name in needed if name in given and name not in columns}
+    if len(shared) + len(columns) < len(needed):
+        name = next(name for name in needed if name not in columns and name not in shared)
+        known = [str(key) for key in (*given, *columns)]
+        raise InputError(
+            f"the request has no column {name!r}{nearest(name, known)}: add it to the user or to the candidates; a "
+            "missing value is null"
+        )
     return Request(n, shared, columns)
 
 

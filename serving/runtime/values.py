@@ -20,10 +20,8 @@ from recsys.raw.derive import cross
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array, encode_values
 from recsys.schema.kinds import Kind, ValueForm, kind_of
-from serving.runtime.vocabulary import ValueIndex
+from serving.runtime.vocabulary import MAX_REMEMBERED, ValueIndex
 
-MAX_REMEMBERED = 1 << 16
-"""Values of a column that the table holds; it is emptied when it is full, so that memory is bounded."""
 _MAX_TYPES = 16
 """Types of a column for which there are tables."""
 _NONE = type(None)
@@ -40,6 +38,8 @@ _ARROW_TYPES: dict[type, pa.DataType] = {
 
 class RawColumn:
     """The values of one column: Python values and their Arrow type, None where all are null.
+
+    Values with the same `key`, a Python or an Arrow type, are equal where they have the same text.
 
     Args:
         name: the column, for messages.
@@ -58,8 +58,9 @@ class RawColumn:
             self.dtype: pa.DataType | None = None if pa.types.is_null(array.type) else array.type
             is_plain = array.null_count == 0 and pa.types.is_primitive(array.type) and not _is_time(array.type)
             self.values: Sequence[Any] = array.to_numpy(zero_copy_only=False).tolist() if is_plain else _listed(array)
+            self.key: Any = self.dtype
         else:
-            self.values, self.dtype = values, _type_of(name, values)
+            self.values, self.key, self.dtype = _read_list(name, values)
         if self.dtype is not None and pa.types.is_floating(self.dtype):
             self.values = [None if value != value else value for value in self.values]  # NaN counts as null
 
@@ -97,25 +98,31 @@ def _listed(array: pa.Array) -> list[Any]:
     return array.to_pylist()
 
 
-def _type_of(name: str, values: Sequence[Any]) -> pa.DataType | None:
-    types = set(map(type, values)) - {_NONE}
+def _read_list(name: str, values: Sequence[Any]) -> tuple[Sequence[Any], type, pa.DataType | None]:
+    """Returns Python values, their type and their Arrow type."""
+    types = set(map(type, values))
+    if any(issubclass(kind, np.generic) for kind in types):
+        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+        types = set(map(type, values))
+    types.discard(_NONE)
     if not types:
-        return None
+        return values, _NONE, None
     if types == {int, float}:
-        return pa.float64()
+        return values, float, pa.float64()
     if len(types) > 1:
         names = ", ".join(sorted(kind.__name__ for kind in types))
         raise InputError(f"column {name!r} has values of several types ({names}): write all of them with one type")
     (only,) = types
-    if only is int:
-        return pa.uint64() if max(value for value in values if value is not None) >= 2**63 else pa.int64()
+    if only is int and max(value for value in values if value is not None) >= 2**63:
+        return values, int, pa.uint64()
     if only is Decimal or (only is datetime and any(value is not None and value.tzinfo for value in values)):
         try:
-            return pa.array(list(values)).type
+            dtype = pa.array(list(values)).type
         except (pa.ArrowInvalid, OverflowError) as error:
             raise InputError(f"column {name!r} has a value that cannot be read ({_line(error)}): correct it") from error
+        return values, dtype, dtype
     if only in _ARROW_TYPES:
-        return _ARROW_TYPES[only]
+        return values, only, _ARROW_TYPES[only]
     raise InputError(
         f"column {name!r} has a value of type {only.__name__}, expected text, numbers, booleans or null: correct it"
     )
@@ -143,6 +150,16 @@ class Values:
         self.feature, self.columns = feature, tuple(columns)
         self._forms, self._index, self._numbers_refused = tuple(forms), index, numbers_refused
         self._tables: dict[Any, dict[Any, int]] = {}
+        self._is_single = len(columns) == 1
+
+    def code(self, value: Any) -> int | None:
+        """Returns the code of a value of a single column; None if it was not seen before."""
+        if not self._is_single or (table := self._tables.get(type(value))) is None:
+            return None
+        try:
+            return table.get(value)
+        except TypeError:
+            return None
 
     def codes(self, columns: Sequence[RawColumn]) -> np.ndarray:
         """Returns the [n] int32 codes of the rows of the source columns.
@@ -150,13 +167,12 @@ class Values:
         Raises:
             InputError: for a value that the training data cannot contain, such as a number in a column of text.
         """
-        types = tuple(column.dtype for column in columns)
+        types = columns[0].key if self._is_single else tuple(column.key for column in columns)
         if types not in self._tables and len(self._tables) >= _MAX_TYPES:
             self._tables.clear()
         table = self._tables.setdefault(types, {})
-        if len(columns) == 1:
-            keys: Any = columns[0].values
-        else:
+        keys: Any = columns[0].values
+        if not self._is_single:
             keys = list(zip(*(column.values for column in columns), strict=True))
         try:
             return np.fromiter(map(table.__getitem__, keys), np.int32, len(keys))

@@ -1,5 +1,6 @@
 """The codes of texts: a sorted index of hashes, memory-mapped, so that loading takes no time at any size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from recsys.system.hashing import hash_ids
 from serving.runtime.layout import CODES_FILE, HASHES_FILE, VALUES_FILE
 
 _VALUE = "value"
+MAX_REMEMBERED = 1 << 16
+"""Values that a table of values seen before holds; it is emptied when it is full, so that memory is bounded."""
 
 
 class ValueIndex:
@@ -25,6 +28,23 @@ class ValueIndex:
         source = pa.memory_map(str(folder / VALUES_FILE))
         self.values: pa.Array = pa.ipc.open_file(source).read_all()[_VALUE].combine_chunks()
         """Texts by code, less the reserved codes."""
+        self._seen: dict[str, int] = {}
+
+    def codes_of_texts(self, texts: Sequence[str]) -> list[int]:
+        """Returns the codes of texts, and remembers them."""
+        seen = self._seen
+        try:
+            return [seen[text] for text in texts]
+        except KeyError:
+            pass
+        unseen = [text for text in dict.fromkeys(texts) if text not in seen]
+        codes = dict(zip(unseen, self.codes(pa.array(unseen, pa.string())).tolist(), strict=True))
+        if len(seen) + len(codes) > MAX_REMEMBERED:
+            known = {text: seen[text] for text in texts if text not in codes}
+            seen.clear()
+            return [codes[text] if text in codes else known[text] for text in texts]
+        seen.update(codes)
+        return [seen[text] for text in texts]
 
     def codes(self, texts: pa.Array) -> np.ndarray:
         """Returns the [n] int32 codes of texts: missing for null, rare for a text that the vocabulary lacks."""
