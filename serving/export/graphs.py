@@ -40,16 +40,19 @@ class RowGraph(nn.Module):
     Args:
         model: a model whose only look-ups are `PooledEmbeddings`.
         lookups: the names of their attributes, in the order of the inputs.
+        empty: the names of those without features.
     """
 
-    def __init__(self, model: nn.Module, lookups: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, lookups: Sequence[str], empty: Sequence[str]) -> None:
         super().__init__()
-        self.model, self._lookups = model, tuple(lookups)
+        self.model, self._lookups, self._empty = model, tuple(lookups), tuple(empty)
 
     def forward(self, dense_BN: Tensor, *embeddings: Tensor) -> Tensor:
         """Returns [B] logits."""
         for name, embedding in zip(self._lookups, embeddings, strict=True):
             getattr(self.model, name).given = embedding
+        for name in self._empty:
+            getattr(self.model, name).given = dense_BN[:, :0]
         none = cast(Any, None)  # the forward passes read no other part of a batch
         label = (embeddings[0] if embeddings else dense_BN)[:, 0]  # its length is that of the batch
         batch = Batch(dense=dense_BN, sparse=none, sequences=none, label=label, row=none, is_real=none, n_rows=0)
@@ -134,12 +137,14 @@ def write_graph(
     for name in names:
         embeddings = cast(PooledEmbeddings, children[name])
         if not embeddings.features:
-            raise InputError(f"{type(model).__name__} has no categorical feature or sequence: add one to the schema")
+            continue
         lookups.append(_lookup(name, name, embeddings.features, writer, vocabulary_of))
         inputs.append(torch.randn(3, len(embeddings.features) * embeddings.embedding_dim))
         shapes.append({0: rows})
         embeddings.collection = nn.Identity()  # the tables are written: the graph has none
-    _trace(RowGraph(model, names), inputs, shapes, [DENSE, *names], folder / file)
+    read = [lookup.input for lookup in lookups]
+    graph = RowGraph(model, read, [name for name in names if name not in read])
+    _trace(graph, inputs, shapes, [DENSE, *read], folder / file)
     return GraphSpec(file=file, lookups=tuple(lookups))
 
 

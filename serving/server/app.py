@@ -108,6 +108,9 @@ def create_app(service: Service) -> FastAPI:
         """Replaces the bundle by another one on the server's disk; only for clients on the same machine."""
         if not _is_local(request):
             return _json(403, {"error": "only a client on the server's machine may swap its bundle"})
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            # a page in a browser on this machine cannot send this type without the server's consent
+            return _json(422, {"error": f"the content type must be {JSON}: set the header Content-Type"})
         try:
             folder = _folder_of(await _body(request, service.config.max_body_bytes))
             bundle = await service.swap(folder)
