@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from ranking.din import DIN
+from ranking.xdeepfm import XDeepFM
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
@@ -133,6 +134,10 @@ def write_graph(
     if any(isinstance(child, SequenceEmbeddings) for child in children.values()):
         raise InputError(f"{type(model).__name__} reads sequences event by event, which has no exported form")
     rows = _dim("rows")
+    if isinstance(model, XDeepFM) and not model.embeddings.features:
+        raise InputError(
+            "xdeepfm without categorical features and sequences has no interactions to export: export another model"
+        )
     lookups, inputs, shapes = [], [torch.randn(3, len(schema.dense))], [{0: rows}]
     for name in names:
         embeddings = cast(PooledEmbeddings, children[name])
@@ -210,7 +215,7 @@ def _trace(
             tuple(inputs),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(*shapes[:n_named], tuple(shapes[n_named:])),
+            dynamic_shapes=(*shapes[:n_named], *([others] if (others := tuple(shapes[n_named:])) else [])),
             input_names=list(names),
             output_names=["logit"],
             verbose=False,
