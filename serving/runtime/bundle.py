@@ -17,7 +17,7 @@ from recsys.evaluation.logits import probability
 from recsys.system.files import is_done, read_json
 from recsys.system.seal import verify
 from recsys.system.threads import n_cores
-from serving.runtime.encoder import Encoded, RequestEncoder, check_rows
+from serving.runtime.encoder import Encoded, RequestEncoder
 from serving.runtime.layout import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -33,9 +33,6 @@ from serving.runtime.models import GraphModel, HistoryModel, Model, TreeModel
 from serving.runtime.request import Request, read_request
 from serving.runtime.split_encoder import SplitEncoder
 from serving.runtime.vocabulary import ValueIndex
-
-MAX_ROWS = 100_000
-"""Candidates of a request that `score` accepts."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +117,13 @@ class Bundle:
         example: dict[str, Any] = read_json(self.folder / EXAMPLE_FILE)
         return example
 
-    def read(self, candidates: Any, user: Mapping[str, Any] | None = None, max_rows: int = MAX_ROWS) -> Request:
+    def read(self, candidates: Any, user: Mapping[str, Any] | None = None) -> Request:
         """Reads a request: see `read_request`.
 
         Raises:
-            InputError: when a column is missing, or there are no or too many candidates.
+            InputError: when a column is missing, or there are no candidates.
         """
-        request = read_request(candidates, user, self.columns)
-        check_rows(request, max_rows)
-        return request
+        return read_request(candidates, user, self.columns)
 
     def encode(self, request: Request) -> Encoded:
         """Encodes a request.

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from recsys.errors import InputError
 from recsys.schema.features import StatisticsFeature
 from recsys.schema.resolved import Schema
 from serving.runtime.histories import TokenReader, Tokens
@@ -181,11 +180,3 @@ def _reader(
         }
         has_statistics = any(column in needs.measured for column in statistics.numeric)
     return TokenReader(sequence, form, indexes[sequence.vocabulary], ends, has_statistics)
-
-
-def check_rows(request: Request, max_rows: int) -> None:
-    """Raises InputError for a request without candidates, or with more than `max_rows`."""
-    if request.n == 0:
-        raise InputError("the request has no candidates: give at least one")
-    if request.n > max_rows:
-        raise InputError(f"the request has {request.n:,} candidates, at most {max_rows:,} are scored: divide it")

@@ -227,5 +227,6 @@ def open_graph(path: Path, n_threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
     # the extended level fuses a transposed sum of xDeepFM's into other numbers (onnxruntime 1.32), and makes none faster
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other work waits for the cores
     options.log_severity_level = 3  # errors
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -37,11 +37,13 @@ def read_request(candidates: Any, user: Mapping[str, Any] | None, needed: Sequen
         needed: the columns that the models read.
 
     Raises:
-        InputError: for a needed column that is missing, or rows of another form.
+        InputError: for a needed column that is missing, rows of another form, or no rows.
     """
     if user is not None and not isinstance(user, Mapping):
         raise InputError(f"user must map columns to values, got {type(user).__name__}: correct it")
     n, columns = _columns_of(candidates, needed)
+    if n == 0:
+        raise InputError("the request has no candidates: give at least one")
     given = user or {}
     shared = {name: given[name] for name in needed if name in given and name not in columns}
     if len(shared) + len(columns) < len(needed):
