@@ -31,7 +31,9 @@ def export(
     ] = "fp32",
     scale: Annotated[
         Literal["natural", "balanced"],
-        typer.Option(help="The score of an answer. balanced: q, which minimizes WLL; natural: p, the click probability."),
+        typer.Option(
+            help="The score of an answer. balanced: q, which minimizes WLL; natural: p, the click probability."
+        ),
     ] = "balanced",
 ) -> None:
     """Export a run for serving.

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from ranking.scoring import DeepFit, EnsembleScorer, FittedModel, RunScorer, Scorer, TreeFit
+from ranking.fitted import DeepFit, FittedModel, TreeFit
+from ranking.scoring import EnsembleScorer, RunScorer, Scorer
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator
@@ -151,9 +152,7 @@ class _Encoders:
         return self._keys.index(key)
 
 
-def _write_fit(
-    fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, tables: TableType
-) -> FitSpec:
+def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, tables: TableType) -> FitSpec:
     path = f"{prefix}.{fitted.name}"
     if isinstance(fitted.fit, TreeFit):
         file = f"{path}.txt"
@@ -169,4 +168,3 @@ def _write_fit(
         calibrator=fitted.calibrator,
         model=model,
     )
-

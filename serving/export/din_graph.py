@@ -116,5 +116,3 @@ def activated(module: nn.Module, x: Tensor) -> Tensor:
         return x.relu() - module.weight * (-x).relu()
     assert isinstance(module, nn.ReLU)
     return x.relu()
-
-

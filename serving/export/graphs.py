@@ -108,9 +108,7 @@ def whole(tensor: Tensor | ShardedTensor) -> np.ndarray:
     return values
 
 
-def write_graph(
-    model: nn.Module, schema: Schema, folder: Path, prefix: str, tables: TableType
-) -> GraphSpec:
+def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tables: TableType) -> GraphSpec:
     """Writes the graph and the embedding tables of a deep model.
 
     Args:
@@ -161,9 +159,7 @@ def _lookup(
     return LookupSpec(input=input_name, features=tuple(features), first_rows=rows, table=path, scales=scales)
 
 
-def _write_din(
-    model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: dict[str, str], file: str
-) -> GraphSpec:
+def _write_din(model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: dict[str, str], file: str) -> GraphSpec:
     """Writes the graph of DIN for the candidates of users, see `DINGraph`."""
     columns_of = {feature.name: feature.columns for feature in schema.column_sequences}
     tokens = [name for name in model.sequences if name not in columns_of]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ranking.scoring import DeepFit, EnsembleScorer, RunScorer, Scorer
+from ranking.fitted import DeepFit
+from ranking.scoring import EnsembleScorer, RunScorer, Scorer
 from recsys.data.dataset import PreparedDataset
 from recsys.data.store import EncodedRows
 from recsys.errors import InputError

@@ -1,7 +1,7 @@
 """Loads a bundle and scores requests: the mean of fits, the stack of members, the calibration.
 
-    from serving.runtime.bundle import Bundle
-    scores = Bundle.load(Path("bundle")).score(candidates, user)
+from serving.runtime.bundle import Bundle
+scores = Bundle.load(Path("bundle")).score(candidates, user)
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,9 +72,7 @@ class Bundle:
         self._encode = RequestEncoder(spec, indexes)
         needs = self._encode.needs
         vocabulary_of = {name: vocabulary for vocabulary, names in spec.schema_.vocabularies.items() for name in names}
-        self._encoders = [
-            SplitEncoder(encoder, folder / ENCODERS / encoder.name, needs) for encoder in spec.encoders
-        ]
+        self._encoders = [SplitEncoder(encoder, folder / ENCODERS / encoder.name, needs) for encoder in spec.encoders]
         self._models: list[list[tuple[FitSpec, Model]]] = [
             [(fit, _open(fit, folder, self._encoders[fit.encoder], vocabulary_of, n_threads)) for fit in member.fits]
             for member in spec.members
@@ -93,7 +91,9 @@ class Bundle:
             InputError: when the folder is not a complete bundle of this version, or a file is damaged.
         """
         if not is_done(folder) or not (folder / BUNDLE_FILE).is_file():
-            raise InputError(f"{folder} is not a bundle: write one with python -m pipelines.export --run RUN --out {folder}")
+            raise InputError(
+                f"{folder} is not a bundle: write one with python -m pipelines.export --run RUN --out {folder}"
+            )
         values = read_json(folder / BUNDLE_FILE)
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
             raise InputError(f"{folder} was exported by another version: export the run again")
@@ -160,9 +160,7 @@ class Bundle:
         return Scores(self.natural_logits([self.encode(self.read(candidates, user))]), self.spec.log_pos_weight)
 
 
-def _open(
-    fit: FitSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int
-) -> Model:
+def _open(fit: FitSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int) -> Model:
     if not isinstance(fit.model, GraphSpec):
         return TreeModel(fit.model, folder, encoder, vocabulary_of, n_threads)
     kind = HistoryModel if fit.model.histories else GraphModel

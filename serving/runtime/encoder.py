@@ -105,7 +105,10 @@ class RequestEncoder:
             if sequence.name in needs.sequences
         }
         self._statistics = [
-            (name, [(needs.measured.index(c), i) for i, c in enumerate(statistics[name].numeric) if c in needs.measured])
+            (
+                name,
+                [(needs.measured.index(c), i) for i, c in enumerate(statistics[name].numeric) if c in needs.measured],
+            )
             for name in self._readers
             if name in statistics
         ]
@@ -132,7 +135,11 @@ class RequestEncoder:
         for position, sequence, end in self._ends:
             codes[:, position] = tokens[sequence].ends[end]
         shared_names = [name for name in self._numbers if name in request.shared]
-        names = [name for name in self._numbers if name in request.columns] if len(shared_names) < len(self._numbers) else []
+        names = (
+            [name for name in self._numbers if name in request.columns]
+            if len(shared_names) < len(self._numbers)
+            else []
+        )
         row = self._reader.read_row([request.shared[name] for name in shared_names], shared_names)
         shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
         matrix = self._reader.read_columns([request.columns[name] for name in names], names, n)

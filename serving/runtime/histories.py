@@ -1,8 +1,8 @@
 """Token sequences of a request: the kept tokens, their ends and statistics, the same as in prepared rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ from recsys.schema.features import TokenFeature
 from recsys.schema.kinds import ValueForm, kind_of, value_type
 from serving.runtime.values import read_as
 from serving.runtime.vocabulary import ValueIndex
+
+End = Literal["first", "last"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class TokenReader:
         sequence: TokenFeature,
         form: ValueForm,
         index: ValueIndex,
-        ends: dict[str, tuple[ValueForm, ValueIndex]],
+        ends: Mapping[End, tuple[ValueForm, ValueIndex]],
         has_statistics: bool,
     ) -> None:
         self.sequence, self._form, self._index, self._ends = sequence, form, index, ends
@@ -66,7 +68,8 @@ class TokenReader:
         if delimiter is not None:
             parsed = read_delimited(array, delimiter, self.sequence.max_length, self.sequence.keep, name, self._form)
             texts = parsed.kept.values.to_pylist()
-            ends, end_codes = {"first": parsed.first.codes, "last": parsed.last.codes}, {}
+            end_codes: dict[str, np.ndarray] = {}
+            ends: dict[End, np.ndarray] = {"first": parsed.first.codes, "last": parsed.last.codes}
             codes = _table(texts, self._index)[parsed.kept.codes]
             for end, (_, index) in self._ends.items():
                 used, position = np.unique(ends[end], return_inverse=True)
@@ -79,7 +82,9 @@ class TokenReader:
         kept = encode_values(tokens, name, form)
         end_codes = {}
         for end, (end_form, index) in self._ends.items():
-            edge, own = read_as(end_of_list(array, "first" if end == "first" else "last"), end_form, self.sequence.column)
+            edge, own = read_as(
+                end_of_list(array, "first" if end == "first" else "last"), end_form, self.sequence.column
+            )
             encoded = encode_values(edge, name, own)
             end_codes[end] = _table(encoded.values.to_pylist(), index)[encoded.codes]
         statistics = list_statistics(array) if self._has_statistics else np.zeros((len(array), 0), np.float32)

@@ -1,7 +1,7 @@
 """The files of a bundle, and the models of its JSON files.
 
-A bundle is a folder: `bundle.json`, `card.json`, `example.json`, the value index of each vocabulary, the encoder of each
-split, the graph or trees and the embedding tables of each fit, and `DONE` with the checksum of every file.
+A bundle is a folder: `bundle.json`, `card.json`, `example.json`, the value index of each vocabulary, the encoder of
+each split, the graph or trees and the embedding tables of each fit, and `DONE` with the checksum of every file.
 """
 
 from typing import Annotated, Literal

@@ -3,7 +3,9 @@
 Shapes: n candidates of a request, U requests, L events of the longest history, D width.
 """
 
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,10 @@ from serving.runtime.split_encoder import SplitEncoder, SplitInputs
 from serving.runtime.tables import Table, mean_by_row
 
 DENSE, MASK, VALUES = "dense", "mask", "values"
+
+
+MIN_ROWS = 64
+"""Candidates for which a thread of their own pays."""
 
 
 class Model(Protocol):
@@ -68,14 +74,13 @@ class GraphModel:
     def __init__(
         self, spec: GraphSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int
     ) -> None:
-        self._session = open_graph(folder / spec.file, n_threads)
+        self._graph = Graph(folder / spec.file, n_threads)
         self._lookups = [Lookup(lookup, folder, encoder, vocabulary_of) for lookup in spec.lookups]
-        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._inputs = self._graph.inputs
 
     def logits(self, requests: Sequence[SplitInputs]) -> np.ndarray:
         """See `Model`."""
-        logits: np.ndarray = self._session.run(None, self.feeds(requests))[0]
-        return logits
+        return self._graph(self.feeds(requests), 0)
 
     def feeds(self, requests: Sequence[SplitInputs]) -> dict[str, np.ndarray]:
         """The inputs of the rows of all requests."""
@@ -124,14 +129,14 @@ class HistoryModel(GraphModel):
         n = requests[0].encoded.n
         is_shared = all(history.is_shared(inputs) for history in self._histories for inputs in requests)
         n_users, n_each = (len(requests), n) if is_shared else (n * len(requests), 1)
-        feeds = self.feeds(requests)
-        for name, value in feeds.items():
-            feeds[name] = value.reshape(n_users, n_each, value.shape[1])
+        rows = {name: value.reshape(n_users, n_each, -1) for name, value in self.feeds(requests).items()}
+        histories: dict[str, np.ndarray] = {}
         for history in self._histories:
-            feeds |= history.feeds(requests, is_shared)
-        feeds = {name: value for name, value in feeds.items() if name in self._inputs}
-        logits: np.ndarray = self._session.run(None, feeds)[0]
-        return logits.reshape(-1)
+            histories |= history.feeds(requests, is_shared)
+        histories = {name: value for name, value in histories.items() if name in self._inputs}
+        if n_each == 1:
+            return self._graph(rows | histories, 0)
+        return self._graph(rows, 1, histories)
 
 
 class History:
@@ -203,8 +208,9 @@ class TreeModel:
         """See `Model`."""
         parts = [self._rows(inputs) for inputs in requests]
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        n_threads = min(self._n_threads, max(1, len(rows) // MIN_ROWS))
         with np.errstate(over="ignore"):
-            return self._booster.predict(rows, raw_score=True, num_threads=self._n_threads).astype(np.float32)
+            return self._booster.predict(rows, raw_score=True, num_threads=n_threads).astype(np.float32)
 
     def _rows(self, inputs: SplitInputs) -> np.ndarray:
         """[n, columns] float32: ids, then numbers."""
@@ -221,12 +227,54 @@ def _table(folder: Path, table: str, scales: str | None) -> Table:
     return Table(folder / table, None if scales is None else folder / scales)
 
 
-def open_graph(path: Path, n_threads: int) -> ort.InferenceSession:
-    """Opens a graph for the CPU."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
-    # the extended level fuses a transposed sum of xDeepFM's into other numbers (onnxruntime 1.32), and makes none faster
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other work waits for the cores
-    options.log_severity_level = 3  # errors
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+class Graph:
+    """A graph in ONNX Runtime.
+
+    Rows are divided among threads. Each runs the whole graph on its share, so they meet once, not at every operation.
+
+    Args:
+        path: the graph.
+        n_threads: threads of a call.
+    """
+
+    def __init__(self, path: Path, n_threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # the extended level fuses a transposed sum of xDeepFM's into other numbers (onnxruntime 1.32), and makes none
+        # faster
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.log_severity_level = 3  # errors
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = {value.name for value in self._session.get_inputs()}
+        self._n_threads = n_threads
+        self._pool = ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else None
+
+    def __call__(
+        self, rows: dict[str, np.ndarray], axis: int, common: dict[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Returns the [n] or [users * n] logits of rows.
+
+        Args:
+            rows: inputs whose axis `axis` is that of the rows; on axis 1 the rows are the candidates of users.
+            axis: 0 or 1.
+            common: inputs that all rows read.
+        """
+        shape = next(iter(rows.values())).shape
+        n, common = shape[axis], common or {}
+        n_parts = min(self._n_threads, n * (shape[0] if axis else 1) // MIN_ROWS, n)
+        if n_parts < 2 or self._pool is None:
+            return self._run(rows | common)
+        cuts = np.linspace(0, n, n_parts + 1).astype(int)
+        parts = [
+            {name: np.ascontiguousarray(value[:, a:b] if axis else value[a:b]) for name, value in rows.items()} | common
+            for a, b in itertools.pairwise(cuts)
+        ]
+        others = [self._pool.submit(self._run, part) for part in parts[1:]]
+        results = [self._run(parts[0]), *(other.result() for other in others)]
+        if axis == 0:
+            return np.concatenate(results)
+        return np.concatenate([result.reshape(shape[0], -1) for result in results], axis=1).reshape(-1)
+
+    def _run(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        logits: np.ndarray = self._session.run(None, feeds)[0]
+        return logits

@@ -106,6 +106,8 @@ def _read_column(column: RawColumn, kind: Kind | None, offset: float) -> np.ndar
     if found not in ("number", "boolean"):
         raise InputError(f"column {column.name!r} is numeric, but contains {found}: write numbers or null")
     if kind is not None and kind != "null" and found != kind:
-        raise InputError(f"column {column.name!r} contains values of kind {found}, but the training data has {kind}: "
-                         "write them with that kind")
+        raise InputError(
+            f"column {column.name!r} contains values of kind {found}, but the training data has {kind}: "
+            "write them with that kind"
+        )
     return read_numbers(column.array(column.values), offset)

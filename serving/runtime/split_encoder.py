@@ -73,7 +73,7 @@ class SplitEncoder:
         return measured
 
     def _transformed(self, values: np.ndarray, columns: tuple[int, ...]) -> tuple[list[int], np.ndarray]:
-        """Transforms those of the columns that the split reads; returns their positions in the split, and the values."""
+        """Transforms the columns that the split reads; returns their positions in the split, and the values."""
         if columns not in self._transformers:
             if len(self._transformers) > _MAX_SHAPES:
                 self._transformers.clear()

@@ -61,7 +61,7 @@ class RawColumn:
             self.key: Any = self.dtype
         else:
             self.values, self.key, self.dtype = _read_list(name, values)
-        if self.dtype is not None and pa.types.is_floating(self.dtype):
+        if self.dtype is not None and pa.types.is_floating(self.dtype) and _may_have_nan(self.values):
             self.values = [None if value != value else value for value in self.values]  # NaN counts as null
 
     @property
@@ -80,11 +80,22 @@ class RawColumn:
         try:
             return pa.array(values, pa.string() if self.dtype is None else self.dtype)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
-            raise InputError(f"column {self.name!r} has a value that cannot be read ({_line(error)}): correct it") from error
+            raise InputError(
+                f"column {self.name!r} has a value that cannot be read ({_line(error)}): correct it"
+            ) from error
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _may_have_nan(values: Sequence[Any]) -> bool:
+    """Whether floats may have a NaN among them; their sum tells it sooner than each of them."""
+    try:
+        total = sum(values)
+    except (TypeError, OverflowError):  # a null, or a large whole number
+        return True
+    return total != total
 
 
 def _is_time(dtype: pa.DataType) -> bool:

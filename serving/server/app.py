@@ -173,5 +173,3 @@ def _is_local(request: Request) -> bool:
 
 def _json(status: int, values: Any) -> Response:
     return Response(orjson.dumps(values), status_code=status, media_type=JSON)
-
-

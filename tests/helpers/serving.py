@@ -77,7 +77,9 @@ def unseen_rows(n: int = 120) -> pa.Table:
     x_2 = rows["x_2"].to_numpy().copy()
     x_2[::11], x_2[1::11], x_2[2::11] = np.nan, 1e300, -np.inf
     seen = [None if i % 8 == 0 else "" if i % 8 == 1 else text for i, text in enumerate(rows["seen"].to_pylist())]
-    bought = [None if i % 7 == 0 else [i, None, 3] if i % 7 == 1 else of for i, of in enumerate(rows["bought"].to_pylist())]
+    bought = [
+        None if i % 7 == 0 else [i, None, 3] if i % 7 == 1 else of for i, of in enumerate(rows["bought"].to_pylist())
+    ]
     color = ["violet" if i % 10 == 0 else value for i, value in enumerate(rows["color"].to_pylist())]
     changed = {
         "shop": pa.array(shop),

@@ -97,4 +97,3 @@ def as_json(rows: list[Any]) -> list[Any]:
         return value.isoformat() if hasattr(value, "isoformat") else value
 
     return [{name: value_of(value) for name, value in row.items()} for row in rows]
-

@@ -53,7 +53,9 @@ def build(name: str, split: Split) -> nn.Module:
     return model.eval()
 
 
-def exported_logits(model: nn.Module, split: Split, dataset: PreparedDataset, folder: Path, tables: TableType) -> np.ndarray:
+def exported_logits(
+    model: nn.Module, split: Split, dataset: PreparedDataset, folder: Path, tables: TableType
+) -> np.ndarray:
     """The logits of the exported graph for the rows, each with a history of its own."""
     schema = dataset.manifest.schema_
     encoder = write_encoder(split.encoder, schema, "0_full", folder)

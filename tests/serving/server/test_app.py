@@ -142,7 +142,7 @@ def test_requests_beyond_the_queue_get_503_and_later_ones_are_answered(
     serve: Client, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        async with serve(max_waiting=3) as (client, service):
+        async with serve(max_waiting=3) as (client, _):
             bundle, gate, entered = bundle_of("dcnv2"), threading.Event(), threading.Event()
             encode = bundle.encode
 
@@ -178,9 +178,7 @@ def test_a_swap_loses_no_request(serve: Client, bundle_of: BundleOf) -> None:
     async def scenario() -> None:
         old, new = bundle_of("dcnv2"), bundle_of("gbdt")
         example = old.example()
-        expected = {
-            bundle.spec.name: bundle.score(example["candidates"], example["user"]).q for bundle in (old, new)
-        }
+        expected = {bundle.spec.name: bundle.score(example["candidates"], example["user"]).q for bundle in (old, new)}
         async with serve() as (client, _):
             stop, seen = asyncio.Event(), list[httpx.Response]()
 

@@ -24,7 +24,11 @@ SCALARS = st.one_of(
     st.text(max_size=8),
     st.sampled_from(["red", "1,2,,3", "2025-01-01T03:00:00", "NaN", "1e400", "\ud800", "\x00", "05", "5.0"]),
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2), max_leaves=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
 CHANGES = st.lists(
     st.tuples(
         st.sampled_from(["user", "candidate", "columns", "drop", "body", "key"]), st.integers(0, 30), VALUES, SCALARS
