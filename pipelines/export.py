@@ -10,9 +10,10 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.common.data import open_data
+from pipelines.plan.state import GATES
 from pipelines.submit import final_run
 from ranking.scoring import find_run_data, load_scorer
-from recsys.system.files import check_free
+from recsys.system.files import check_free, read_json
 from recsys.system.progress import console
 from recsys.system.world import join_world
 from serving.export.bundle import ExportOptions, write_bundle
@@ -47,7 +48,8 @@ def export(
     run_data = find_run_data(final)
     dataset = open_data(run_data.folder, data, f"of {final}")
     scorer = load_scorer(final, run_data, dataset, join_world())
-    card = model_card(run, final, run_data, dataset)
+    gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
+    card = model_card(final, run_data, dataset, gates)
     difference = write_bundle(scorer, dataset, out, final.name, ExportOptions(tables=tables, scale=scale), card)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")

@@ -1,5 +1,6 @@
 """Writes a bundle: everything that a score is computed from, in one folder that needs no torch."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -155,9 +156,9 @@ class _Encoders:
 def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, tables: TableType) -> FitSpec:
     path = f"{prefix}.{fitted.name}"
     if isinstance(fitted.fit, TreeFit):
-        file = f"{path}.txt"
-        (folder / file).write_text(fitted.fit.booster.model_to_string(num_iteration=-1), encoding="utf-8")
-        model: Any = TreesSpec(file=file)
+        file = f"{path}{fitted.fit.path.suffix}"
+        shutil.copyfile(fitted.fit.path, folder / file)
+        model: Any = TreesSpec(kind=fitted.fit.library, file=file)
     else:
         assert isinstance(fitted.fit, DeepFit)
         model = write_graph(fitted.fit.model, fitted.split.schema, folder, path, tables)

@@ -9,14 +9,14 @@ from recsys.runs.config import package_versions, read_values
 from recsys.runs.metrics import read_metrics
 
 
-def model_card(run: Path, final: Path, data: RunData, dataset: PreparedDataset) -> dict[str, Any]:
+def model_card(final: Path, data: RunData, dataset: PreparedDataset, gates: dict[str, Any]) -> dict[str, Any]:
     """Collects the card of a run.
 
     Args:
-        run: the folder that is exported: a run, an ensemble or a plan.
-        final: the run folder whose models are exported.
+        final: the run folder whose models are exported: of a run, an ensemble, or a plan's final run.
         data: its data set and members.
         dataset: the data set.
+        gates: the verdicts of a plan's gates, by name.
     """
     manifest, metrics = dataset.manifest, read_metrics(final)
     members = data.members or {final.name: final}
@@ -32,7 +32,9 @@ def model_card(run: Path, final: Path, data: RunData, dataset: PreparedDataset) 
         "metrics": {
             "overall": metrics.overall.model_dump(mode="json"),
             "folds": {name: fold.model_dump(mode="json") for name, fold in metrics.folds.items()},
+            "spread": {name: spread.model_dump(mode="json") for name, spread in metrics.spread.items()},
         },
+        "gates": gates,
         "versions": package_versions(),
     }
 

@@ -29,9 +29,10 @@ from serving.runtime.layout import (
     FitSpec,
     GraphSpec,
 )
-from serving.runtime.models import GraphModel, HistoryModel, Model, TreeModel
+from serving.runtime.models import GraphModel, HistoryModel, Model
 from serving.runtime.request import Request, read_request
 from serving.runtime.split_encoder import SplitEncoder
+from serving.runtime.trees import TreeModel
 from serving.runtime.vocabulary import ValueIndex
 
 

@@ -107,9 +107,9 @@ class GraphSpec(StrictModel):
 
 
 class TreesSpec(StrictModel):
-    """Trees of LightGBM."""
+    """Trees, in the format of the library that grew them."""
 
-    kind: Literal["lightgbm"] = "lightgbm"
+    kind: Literal["lightgbm", "xgboost", "catboost"]
     file: str
 
 

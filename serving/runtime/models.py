@@ -1,4 +1,4 @@
-"""The fitted models of a bundle: graphs by ONNX Runtime, trees by LightGBM.
+"""The deep models of a bundle: graphs in ONNX Runtime.
 
 Shapes: n candidates of a request, U requests, L events of the longest history, D width.
 """
@@ -12,15 +12,12 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
-from serving.runtime.layout import GraphSpec, HistorySpec, LookupSpec, TreesSpec
+from serving.runtime.layout import GraphSpec, HistorySpec, LookupSpec
 from serving.runtime.split_encoder import SplitEncoder, SplitInputs
 from serving.runtime.tables import Table, mean_by_row
+from serving.runtime.trees import MIN_ROWS
 
 DENSE, MASK, VALUES = "dense", "mask", "values"
-
-
-MIN_ROWS = 64
-"""Candidates for which a thread of their own pays."""
 
 
 class Model(Protocol):
@@ -182,45 +179,6 @@ class History:
     @staticmethod
     def _of_users(values: np.ndarray, inputs: SplitInputs, is_shared: bool) -> np.ndarray:
         return values if is_shared or len(values) > 1 else np.repeat(values, inputs.encoded.n, axis=0)
-
-
-class TreeModel:
-    """Trees of LightGBM, which read ids and numbers.
-
-    Args:
-        spec: the model.
-        folder: the folder of the bundle.
-        encoder: the encoder of its split.
-        vocabulary_of: the vocabulary of each feature.
-        n_threads: threads of a call.
-    """
-
-    def __init__(
-        self, spec: TreesSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int
-    ) -> None:
-        import lightgbm as lgb  # only where a bundle has trees: importing it takes most of a second
-
-        self._booster = lgb.Booster(model_file=folder / spec.file)
-        self._encoder, self._n_threads = encoder, n_threads
-        self._starts = encoder.starts_of([vocabulary_of[name] for name in encoder.spec.categorical])
-
-    def logits(self, requests: Sequence[SplitInputs]) -> np.ndarray:
-        """See `Model`."""
-        parts = [self._rows(inputs) for inputs in requests]
-        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        n_threads = min(self._n_threads, max(1, len(rows) // MIN_ROWS))
-        with np.errstate(over="ignore"):
-            return self._booster.predict(rows, raw_score=True, num_threads=n_threads).astype(np.float32)
-
-    def _rows(self, inputs: SplitInputs) -> np.ndarray:
-        """[n, columns] float32: ids, then numbers."""
-        encoder, n = self._encoder, inputs.encoded.n
-        n_ids, n_measured, n_numeric = len(self._starts), inputs.measured.shape[1], encoder.spec.n_numeric
-        rows = np.empty((n, n_ids + n_measured + inputs.dense.shape[1] - n_numeric), np.float32)
-        rows[:, :n_ids] = encoder.ids[inputs.encoded.codes[:, encoder.categorical] + self._starts]
-        rows[:, n_ids : n_ids + n_measured] = inputs.measured
-        rows[:, n_ids + n_measured :] = inputs.dense[:, n_numeric:]
-        return rows
 
 
 def _table(folder: Path, table: str, scales: str | None) -> Table:

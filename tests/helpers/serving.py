@@ -27,12 +27,15 @@ SCHEMA: dict[str, Any] = {
     "target_item": "shop",
     "towers": {"user": ["color", "seen", "bought", "x_*"], "item": ["shop", "size"]},
 }
+_TREES = ["model.n_trees=20", "model.min_data_in_leaf=20", "trainer.trees_per_epoch=10"]
 SETTINGS = {
     "dcnv2": ["model.embedding_dim=4", "model.hidden_dims=[8]"],
     "xdeepfm": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.cin_dims=[6,4]"],
     "ft_transformer": ["model.d_model=8", "model.n_heads=2", "model.n_layers=1", "model.numeric_tokens=linear"],
     "din": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.attention_dims=[6]"],
-    "gbdt": ["model.n_trees=20", "model.min_data_in_leaf=20", "trainer.trees_per_epoch=10"],
+    "gbdt": _TREES,
+    "gbdt-xgboost": [*_TREES, "model.library=xgboost"],
+    "gbdt-catboost": [*_TREES, "model.library=catboost"],
 }
 ITEM_COLUMNS = ("shop", "size", "x_2")
 """The columns of candidates in the tests; the others are the user's."""
@@ -111,6 +114,7 @@ def prepare_data(folder: Path, **schema: Any) -> Path:
 
 def train(model: str, prepared: Path, out: Path, *settings: str, folds: str = "0") -> Path:
     """Trains a tiny model in fp32; returns the run folder."""
-    precision = [] if model == "gbdt" else ["trainer.precision=fp32"]
-    rank(model=model, data=prepared, out=out, folds=folds, overrides=[*SETTINGS[model], *precision, *settings])
+    name = model.partition("-")[0]
+    precision = [] if name == "gbdt" else ["trainer.precision=fp32"]
+    rank(model=name, data=prepared, out=out, folds=folds, overrides=[*SETTINGS[model], *precision, *settings])
     return out
