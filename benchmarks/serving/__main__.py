@@ -8,6 +8,7 @@ python -m benchmarks.serving tables
 import json
 import subprocess
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -25,7 +26,8 @@ from recsys.system.progress import console
 
 TARGETS = {"dcnv2": (1.0, 2.0, 8.0), "din": (1.5, 3.0, 15.0), "gbdt": (1.0, 1.5, 6.0)}
 """p50 in milliseconds by number of candidates, on two free cores."""
-_BLOCK = 20
+_BLOCK, _PAUSE_S = 50, 0.1
+"""Requests that are timed in a row, and the pause before them: threads of torch spin for a while after a call."""
 _MAX_DIFFERENCE = 0.1
 """In logit: the run multiplies in bfloat16."""
 
@@ -41,7 +43,7 @@ class Measurement(StrEnum):
 def serving(
     measurement: Annotated[Measurement, typer.Argument(help="The measurement to run.")],
     models: Annotated[list[str] | None, typer.Option(help="Models; repeat the option for more.")] = None,
-    requests: Annotated[int, typer.Option(min=20, help="Requests per number of candidates.")] = 200,
+    requests: Annotated[int, typer.Option(min=50, help="Requests per number of candidates.")] = 200,
     rate: Annotated[float, typer.Option(min=1, help="Requests per second of the load.")] = 500.0,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of the load.")] = 20.0,
     steady: Annotated[int, typer.Option(min=0, help="Requests over which the memory is watched.")] = 100_000,
@@ -76,6 +78,7 @@ def latency(models: list[str], n_requests: int, data: Path) -> None:
             times: dict[str, dict[str, list[float]]] = {kind: {} for kind in workers}
             for first in range(0, n_requests, _BLOCK):
                 for kind, worker in workers.items():
+                    time.sleep(_PAUSE_S)
                     _stream(worker.stdin).write(f"{n} {first} {_BLOCK}\n")
                     _stream(worker.stdin).flush()
                     for name, values in json.loads(_answer(worker)).items():

@@ -35,7 +35,7 @@ SETTINGS = {
     "din": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.attention_dims=[6]"],
     "gbdt": _TREES,
     "gbdt-xgboost": [*_TREES, "model.library=xgboost"],
-    "gbdt-catboost": [*_TREES, "model.library=catboost"],
+    "gbdt-catboost": ["model.n_trees=20", "trainer.trees_per_epoch=10", "model.library=catboost"],
 }
 ITEM_COLUMNS = ("shop", "size", "x_2")
 """The columns of candidates in the tests; the others are the user's."""
