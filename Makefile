@@ -50,6 +50,6 @@ clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
 # torch and fbgemm come first and torchrec without its dependencies: with them pip would install the CUDA build of fbgemm.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRA),dev]'
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRA),dev,serve]'
 	$(BIN)/python -m pip install --quiet --no-deps torchrec==1.8.0
 	touch $@

@@ -12,4 +12,5 @@ if sys.argv[:1] == ["-m"]:  # true only while `python -m pipelines.NAME` looks u
 
 from recsys.system.versions import exit_on_mismatch
 
-exit_on_mismatch()
+if "pipelines.serve" not in sys.orig_argv:  # a server needs none of them
+    exit_on_mismatch()

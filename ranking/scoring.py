@@ -9,33 +9,24 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from ranking.fitted import DeepFit, Fit, FittedModel, TreeFit, n_parallel_blocks
 from ranking.gbdt_config import GBDTConfig
-from ranking.model_config import DeepModelConfig
-from ranking.models import build_model, config_class
-from ranking.trees.libraries import load_forest, tree_file
-from ranking.trees.library import predict_trees
+from ranking.models import config_class
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
-from recsys.data.rows import AllRows
-from recsys.data.split import Split
 from recsys.data.store import EncodedRows, ExtraColumn, RowStore
-from recsys.distributed.sharding import shard
 from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator, RunCalibration
-from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.stacking import Stack
-from recsys.nn.precision import Precision
 from recsys.runs.config import RunSection, read_run_config
 from recsys.runs.layout import CALIBRATION_FILE, CHECKPOINTS, CONFIG_FILE, STACK_FILE, fit_name
 from recsys.runs.metrics import read_metrics
 from recsys.runs.score_feature import with_scores
 from recsys.system.files import is_done, read_json
 from recsys.system.seal import verify
-from recsys.system.threads import in_threads, n_cores
+from recsys.system.threads import in_threads
 from recsys.system.world import World
-from recsys.training.checkpoint import load_tensors
 from recsys.training.config import TrainerConfig
-from recsys.training.predict import predict
 
 BlockT = TypeVar("BlockT")
 
@@ -52,46 +43,6 @@ class Scorer(Protocol):
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
-
-
-class _Fit(Protocol):
-    """A fitted model of a run."""
-
-    def logit(self, split: Split) -> np.ndarray:
-        """Returns the model's [n] float32 logits of all rows of the split's data set."""
-
-
-class _DeepFit:
-    """A fitted deep model."""
-
-    def __init__(
-        self,
-        config: DeepModelConfig,
-        trainer: TrainerConfig,
-        split: Split,
-        weights: Path,
-        precision: Precision,
-        world: World,
-    ) -> None:
-        self._trainer, self._precision, self._world = trainer, precision, world
-        self.model = build_model(config, split.schema)
-        batch_size = min(trainer.eval_batch_size, max(1, split.store.n_rows))
-        sharded = shard(self.model, trainer.embeddings, trainer.seed, batch_size, world)
-        load_tensors(weights, sharded.state_dict())
-
-    def logit(self, split: Split) -> np.ndarray:
-        rows, batch_size = AllRows(split.store.n_rows), max(1, self._trainer.eval_batch_size // _n_parallel_blocks())
-        return predict(self.model, split, rows, batch_size, self._precision, self._world, is_shown=False)
-
-
-class _TreeFit:
-    """A fitted GBDT."""
-
-    def __init__(self, config: GBDTConfig, weights: Path) -> None:
-        self._forest = load_forest(config.library, weights / tree_file(config.library))
-
-    def logit(self, split: Split) -> np.ndarray:
-        return predict_trees(self._forest, split, AllRows(split.store.n_rows), "")
 
 
 class RunScorer:
@@ -119,21 +70,22 @@ class RunScorer:
         model = validate(config_class(config.model["name"]), config.model, f"{run / CONFIG_FILE}", "model.")
         fits = read_metrics(run).train_summary.fits
         calibration = read_calibration(run) if calibration is None else calibration
-        self._fits: list[tuple[Split, LogitLink, Calibrator, _Fit]] = []
+        self.fits: list[FittedModel] = []
         verify(run, CALIBRATION_FILE, CHECKPOINTS)
         n_seeds = int(config.trainer.get("seeds", 1))  # earlier versions had one
         for split_name, number in itertools.product(config.run.splits, range(n_seeds)):
             name = fit_name(split_name, number)
             split, weights = scored.split(split_name, config.features), run / CHECKPOINTS / name
-            fit: _Fit
+            fit: Fit
             if isinstance(model, GBDTConfig):
-                fit = _TreeFit(model, weights)
+                fit = TreeFit(model, weights)
             else:
                 trainer = validate(TrainerConfig, config.trainer, f"{run / CONFIG_FILE}", "trainer.")
-                fit = _DeepFit(model, trainer, split, weights, fits[name].precision, world)
-            self._fits.append((split, fits[name].link, calibration.of_fit(name), fit))
-        self.log_pos_weight = float(np.mean([link.log_pos_weight for _, link, _, _ in self._fits]))
-        self.categorical = frozenset(name for split, *_ in self._fits for name in split.schema.categorical)
+                fit = DeepFit(model, trainer, split, weights, fits[name].precision, world)
+            link, calibrator = fits[name].link, calibration.of_fit(name)
+            self.fits.append(FittedModel(name, split, config.features, link, calibrator, fit))
+        self.log_pos_weight = float(np.mean([fitted.link.log_pos_weight for fitted in self.fits]))
+        self.categorical = frozenset(name for fitted in self.fits for name in fitted.split.schema.categorical)
         self.reads_retrieval_score = self._scores is not None
 
     @torch.no_grad()
@@ -143,8 +95,10 @@ class RunScorer:
         if self._scores is not None:
             store = replace(store, extra=self._scores_of(rows, self._scores))
         logits = [
-            calibrator.natural_logit(link.logits(fit.logit(replace(split, store=store))).natural)
-            for split, link, calibrator, fit in self._fits
+            fitted.calibrator.natural_logit(
+                fitted.link.logits(fitted.fit.logit(replace(fitted.split, store=store))).natural
+            )
+            for fitted in self.fits
         ]
         return np.asarray(np.add.reduce(logits) / len(logits))
 
@@ -183,28 +137,28 @@ class EnsembleScorer:
         world: World,
         is_calibrated: bool = True,
     ) -> None:
-        self._stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
+        self.stack = validate(Stack, read_json(run / STACK_FILE), f"{run / STACK_FILE}")
         calibration = read_calibration(run)
-        self._members = [
+        self.members = [
             RunScorer(members[name], dataset, world, self._calibration_of_member(name, calibration))
-            for name in self._stack.members
+            for name in self.stack.members
         ]
-        self._calibrator = calibration.calibrator if is_calibrated else Calibrator()
-        self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self._members]))
-        self.categorical = frozenset().union(*(member.categorical for member in self._members))
-        self.reads_retrieval_score = any(member.reads_retrieval_score for member in self._members)
+        self.calibrator = calibration.calibrator if is_calibrated else Calibrator()
+        self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self.members]))
+        self.categorical = frozenset().union(*(member.categorical for member in self.members))
+        self.reads_retrieval_score = any(member.reads_retrieval_score for member in self.members)
 
     def _calibration_of_member(self, name: str, calibration: RunCalibration) -> RunCalibration | None:
         """The calibration of a member; None for the one in its own folder."""
-        if not self._stack.is_on_calibrated:
+        if not self.stack.is_on_calibrated:
             return RunCalibration()
         given = calibration.by_member.get(name)
         return None if given is None else RunCalibration(calibrator=given)
 
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
-        stacked = self._stack.natural_logit(np.stack([member.natural_logit(rows) for member in self._members], axis=1))
-        return self._calibrator.natural_logit(stacked)
+        stacked = self.stack.natural_logit(np.stack([member.natural_logit(rows) for member in self.members], axis=1))
+        return self.calibrator.natural_logit(stacked)
 
 
 @dataclass(frozen=True)
@@ -261,14 +215,9 @@ def score_blocks(
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from in_threads(lambda block: scorer.natural_logit(encode(block)), remaining, _n_parallel_blocks())
+        yield from in_threads(lambda block: scorer.natural_logit(encode(block)), remaining, n_parallel_blocks())
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _n_parallel_blocks() -> int:
-    """Returns the number of blocks in progress: on a GPU one is scored while the next is encoded."""
-    return 2 if torch.cuda.is_available() else n_cores()
 
 
 def _with_scores(run: Path, section: RunSection, dataset: PreparedDataset) -> PreparedDataset:

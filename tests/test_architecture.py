@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("recsys", "retrieval", "ranking", "pipelines", "benchmarks")
+PACKAGES = ("recsys", "retrieval", "ranking", "serving", "pipelines", "benchmarks")
 MAY_IMPORT = {
     "recsys": set(),
     "retrieval": {"recsys"},
     "ranking": {"recsys"},
-    "pipelines": {"recsys", "retrieval", "ranking"},
-    "benchmarks": {"recsys", "retrieval", "ranking", "pipelines"},
+    "serving": {"recsys", "ranking"},
+    "pipelines": {"recsys", "retrieval", "ranking", "serving"},
+    "benchmarks": {"recsys", "retrieval", "ranking", "serving", "pipelines"},
 }
 BASE = {"errors", "patterns", "config", "defaults"}
 SUBPACKAGES = {
@@ -33,6 +34,8 @@ SUBPACKAGES = {
     "runs": BASE | {"system", "schema", "evaluation", "report", "data", "raw", "prepare", "nn"},
 }
 """What each subpackage of recsys/ may import besides itself."""
+SERVING = {"runtime": set(), "server": {"runtime"}, "export": {"runtime"}}
+"""What each subpackage of serving/ may import of the others."""
 MAX_LINES, MAX_FILES, MAX_TOP_LEVEL = 300, 15, 5
 
 
@@ -82,6 +85,14 @@ def test_subpackages_import_one_way(subpackage: str) -> None:
             assert imported <= SUBPACKAGES[subpackage], name
 
 
+@pytest.mark.parametrize("subpackage", SERVING)
+def test_answering_requests_needs_no_ranking_model(subpackage: str) -> None:
+    for name in [name for name in modules() if name.startswith(f"serving.{subpackage}")]:
+        imported = {other for other in imports_of(name) if not other.startswith(("recsys", f"serving.{subpackage}"))}
+        assert {subpackage_of(other) for other in imported if other.startswith("serving")} <= SERVING[subpackage], name
+        assert subpackage == "export" or not any(other.startswith("ranking") for other in imported), name
+
+
 def test_no_subpackage_imports_a_later_one() -> None:
     seen = set(BASE)
     for subpackage, allowed in SUBPACKAGES.items():
@@ -124,6 +135,7 @@ def test_no_module_uses_private_names_of_another() -> None:
 def test_these_modules_need_no_torch() -> None:
     evaluation = [name for name in sorted(modules()) if name.startswith("recsys.evaluation")]
     names = [*evaluation, "recsys.report.html", "recsys.prepare.run", "recsys.synthetic", "recsys.runs.predictions"]
+    names += [name for name in sorted(modules()) if name.startswith(("serving.runtime", "serving.server"))]
     lines = [f"import {name}; assert 'torch' not in sys.modules, {name!r}" for name in names]
     code = "\n".join(["import sys", *lines])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -56,7 +56,9 @@ class FeatureEncoder:
         extra: ExtraStats | None = None,
     ) -> None:
         schema = features.select(stored)
-        self.transformer = NumericTransformer([stats.numeric[column] for column in schema.measured])
+        self.stats = tuple(stats.numeric[column] for column in schema.measured)
+        """Statistics of the measured columns."""
+        self.transformer = NumericTransformer(self.stats)
         self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
         self.n_numeric, self.extra = len(schema.numeric), extra
         self.encodings = [(stored.categorical.index(name), table) for name, table in (encodings or {}).items()]

@@ -35,7 +35,7 @@ _TYPE_OF_KIND: dict[Kind, pa.DataType] = {
     "time": pa.timestamp("us"),
     "zoned time": pa.timestamp("us", "UTC"),
     "time of day": pa.time64("us"),
-    "list": pa.list_(pa.string()),
+    "list": pa.list_(pa.null()),  # the kind of the tokens is that of their vocabulary: see `form_for_scoring`
     "null": pa.null(),
 }
 

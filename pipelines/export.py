@@ -1,0 +1,59 @@
+"""Exports a finished run, ensemble or plan to a bundle: one folder that scores requests without torch.
+
+python -m pipelines.export --run runs/a --out bundles/a
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipelines.common.cli import run_pipeline
+from pipelines.common.data import open_data
+from pipelines.plan.state import GATES
+from pipelines.submit import final_run
+from ranking.scoring import find_run_data, load_scorer
+from recsys.system.files import check_free, read_json
+from recsys.system.progress import console
+from recsys.system.world import join_world
+from serving.export.bundle import ExportOptions, write_bundle
+from serving.export.card import model_card
+from serving.runtime.layout import TableType
+
+
+def export(
+    run: Annotated[Path, typer.Option(help="Folder of a finished run, ensemble or plan.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared data set of the run. Default: the folder recorded in the run.")
+    ] = None,
+    tables: Annotated[
+        TableType, typer.Option(help="Numbers of the embedding tables. int8: with a factor for each row.")
+    ] = "fp32",
+    scale: Annotated[
+        Literal["natural", "balanced"],
+        typer.Option(
+            help="The score of an answer. balanced: q, which minimizes WLL; natural: p, the click probability."
+        ),
+    ] = "balanced",
+) -> None:
+    """Export a run for serving.
+
+    The folder holds the models, vocabularies, statistics, calibration and
+    stack, a model card and an example request. `pipelines.serve` answers
+    requests with it, and `serving.runtime.bundle` scores them from Python.
+    """
+    check_free(out, "bundle")
+    final = final_run(run)
+    run_data = find_run_data(final)
+    dataset = open_data(run_data.folder, data, f"of {final}")
+    scorer = load_scorer(final, run_data, dataset, join_world())
+    gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
+    card = model_card(final, run_data, dataset, gates)
+    difference = write_bundle(scorer, dataset, out, final.name, ExportOptions(tables=tables, scale=scale), card)
+    n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
+
+
+if __name__ == "__main__":
+    run_pipeline(export)

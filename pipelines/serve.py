@@ -1,0 +1,51 @@
+"""Answers requests over HTTP with a bundle of pipelines.export; needs no torch.
+
+python -m pipelines.serve bundles/a --port 8000
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.common.cli import run_pipeline
+from recsys.config import validate
+from recsys.system.progress import console
+from serving.server.config import ServerConfig
+from serving.server.run import serve as run_server
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder that pipelines.export wrote.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    threads: Annotated[int, typer.Option(help="Threads that compute a batch.")] = 1,
+    max_waiting: Annotated[int, typer.Option(help="Requests that may wait; others get status 503.")] = 256,
+    max_candidates: Annotated[int, typer.Option(help="Candidates of a request; more get status 413.")] = 10_000,
+    max_body_mib: Annotated[int, typer.Option(help="Size of a request in MiB; larger ones get status 413.")] = 16,
+) -> None:
+    """Serve a bundle.
+
+    POST /score scores the candidates of a user; GET /docs describes it with
+    an example. POST /swap, or the signal HUP, replaces the bundle without
+    losing a request. The signals INT and TERM end the server when its open
+    requests are answered.
+    """
+    values = {
+        "bundle": bundle,
+        "host": host,
+        "port": port,
+        "threads": threads,
+        "max_waiting": max_waiting,
+        "max_candidates": max_candidates,
+        "max_body_bytes": max_body_mib << 20,
+    }
+    config = validate(ServerConfig, values, "the command line")
+    console.print(f"serving {bundle} on http://{host}:{port} (POST /score, GET /docs, /health, /metrics, /model)")
+    run_server(config)
+
+
+if __name__ == "__main__":
+    run_pipeline(serve)

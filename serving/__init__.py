@@ -1,0 +1,1 @@
+"""Serving: exports finished runs to one folder, scores requests with it, and answers them over HTTP."""

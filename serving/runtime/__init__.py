@@ -1,0 +1,1 @@
+"""Scores requests with an exported bundle; imports neither torch nor torchrec nor fbgemm."""

@@ -1,0 +1,1 @@
+"""Answers requests over HTTP with an exported bundle."""

@@ -1,0 +1,175 @@
+"""The HTTP application: /score, /health, /metrics, /model and /swap."""
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from recsys.errors import InputError
+from serving.runtime.bundle import Bundle
+from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
+from serving.server.config import ServerConfig
+from serving.server.formats import JSON, read_body, write_answer
+from serving.server.metrics import ServerMetrics
+from serving.server.openapi import describe
+
+_RETRY_AFTER_S = "1"
+
+
+class BodyTooLargeError(Exception):
+    """The body of a request has more bytes than the server accepts."""
+
+
+class Service:
+    """The state of a server: its bundle, the queue and the metrics.
+
+    Args:
+        config: the settings.
+        bundle: the loaded bundle.
+    """
+
+    def __init__(self, config: ServerConfig, bundle: Bundle) -> None:
+        self.config = config
+        self.batcher = Batcher(bundle, config.max_waiting, config.max_batch_rows, config.max_candidates)
+        self.metrics = ServerMetrics(lambda: self.batcher.n_waiting)
+        self.batcher.on_batch = self.metrics.on_batch
+        self._swapping = asyncio.Lock()
+
+    async def swap(self, folder: Path) -> Bundle:
+        """Loads a bundle, scores its example, and then lets it answer in place of the former one.
+
+        Raises:
+            InputError: when the folder is not a bundle beside the server's first one, or cannot score its example.
+        """
+        folder, allowed = folder.resolve(), self.config.bundle.absolute().parent.resolve()
+        if allowed not in folder.parents:
+            raise InputError(f"{folder} is not in {allowed}, where the server's bundle is: put the new one there")
+        async with self._swapping:
+            bundle = await asyncio.to_thread(load_warm, folder, self.config.threads)
+            self.batcher.bundle = bundle
+        self.metrics.swaps.inc()
+        return bundle
+
+
+def load_warm(folder: Path, n_threads: int) -> Bundle:
+    """Loads a bundle and scores its example, so that the first request is not slower than others."""
+    bundle = Bundle.load(folder, n_threads)
+    example = bundle.example()
+    bundle.score(example["candidates"], example["user"])
+    return bundle
+
+
+def create_app(service: Service) -> FastAPI:
+    """Builds the application of a service."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.batcher.end)
+
+    app = FastAPI(title="GateCTR", lifespan=lifespan)
+    metrics = service.metrics
+
+    @app.post("/score", response_class=Response)
+    async def score(request: Request) -> Response:
+        """Scores the candidates of one user."""
+        start = time.perf_counter()
+        response = await _score(service, request)
+        metrics.requests.labels("/score", response.status_code).inc()
+        if response.status_code == 200:
+            metrics.seconds.observe(time.perf_counter() - start)
+        return response
+
+    @app.get("/health", response_class=Response)
+    async def health() -> Response:
+        """Answers 200 as long as the server accepts requests."""
+        bundle = service.batcher.bundle
+        return _json(200, {"status": "ok", "bundle": bundle.spec.name, "waiting": service.batcher.n_waiting})
+
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Counts of requests and batches, in the text format of Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/model", response_class=Response)
+    async def model() -> Response:
+        """The model card of the bundle."""
+        bundle = service.batcher.bundle
+        return _json(200, {"folder": str(bundle.folder), "columns": bundle.columns, "card": bundle.card()})
+
+    @app.post("/swap", response_class=Response)
+    async def swap(request: Request) -> Response:
+        """Replaces the bundle by another one on the server's disk; only for clients on the same machine."""
+        if not _is_local(request):
+            return _json(403, {"error": "only a client on the server's machine may swap its bundle"})
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            # a page in a browser on this machine cannot send this type without the server's consent
+            return _json(422, {"error": f"the content type must be {JSON}: set the header Content-Type"})
+        try:
+            folder = _folder_of(await _body(request, service.config.max_body_bytes))
+            bundle = await service.swap(folder)
+        except (InputError, BodyTooLargeError) as error:
+            return _json(422, {"error": str(error)})
+        return _json(200, {"bundle": bundle.spec.name, "folder": str(bundle.folder)})
+
+    describe(app, lambda: service.batcher.bundle)
+    return app
+
+
+async def _score(service: Service, request: Request) -> Response:
+    limit = service.config.max_body_bytes
+    try:
+        body = await _body(request, limit)
+        candidates, user = read_body(body, request.headers.get("content-type", ""), 4 * limit)
+        answer = await service.batcher.score(candidates, user)
+    except InputError as error:
+        return _json(422, {"error": str(error)})
+    except (BodyTooLargeError, TooManyCandidatesError) as error:
+        return _json(413, {"error": f"the request is too large ({error}): divide it"})
+    except QueueFullError:
+        response = _json(503, {"error": "too many requests wait: send this one again later"})
+        response.headers["Retry-After"] = _RETRY_AFTER_S
+        return response
+    content, media = write_answer(answer, request.headers.get("accept", ""))
+    return Response(content, media_type=media)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Reads the body of a request, no more than the limit of it."""
+    parts, n_bytes = [], 0
+    async for part in request.stream():
+        n_bytes += len(part)
+        if n_bytes > limit:
+            raise BodyTooLargeError(f"more than {limit:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _folder_of(body: bytes) -> Path:
+    try:
+        values: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"the body is not JSON ({error}): correct it") from error
+    folder = values.get("bundle") if isinstance(values, dict) else None
+    if not isinstance(folder, str) or "\0" in folder:
+        raise InputError('the body has no folder of a bundle: write {"bundle": "FOLDER"}')
+    return Path(folder)
+
+
+def _is_local(request: Request) -> bool:
+    """Whether a request comes from the server's own machine."""
+    host = request.client.host if request.client is not None else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _json(status: int, values: Any) -> Response:
+    return Response(orjson.dumps(values), status_code=status, media_type=JSON)

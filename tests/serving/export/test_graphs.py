@@ -1,0 +1,143 @@
+"""The graph of every model gives the logits of the model itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ranking.models import build_model, config_class
+from recsys.data.dataset import PreparedDataset
+from recsys.data.split import Split
+from recsys.defaults import DataSize
+from recsys.errors import InputError
+from recsys.evaluation.calibration.calibrator import Calibrator
+from recsys.evaluation.logits import LogitLink
+from serving.export.encoders import write_encoder
+from serving.export.graphs import write_graph
+from serving.export.parity import as_request
+from serving.runtime.encoder import Needs
+from serving.runtime.layout import BundleSpec, FitSpec, MemberSpec, TableType
+from serving.runtime.models import GraphModel, HistoryModel
+from serving.runtime.split_encoder import SplitEncoder
+from tests.helpers.sharded import with_tables
+from tests.helpers.small import prepare_small, small_schema, small_table
+from tests.ranking.test_every_model import MODELS
+
+VARIANTS = MODELS | {
+    "din-matching": {"hidden_dims": (8,), "attention_dims": (6,), "matching": {"dim": 3}, "batch_norm": True},
+    "dcnv2-unpooled": {"hidden_dims": (8,), "pool_sequences": False, "batch_norm": True},
+}
+ROWS = np.arange(300)
+
+
+def build(name: str, split: Split) -> nn.Module:
+    """A model with random weights, and random moments of its normalizations."""
+    torch.manual_seed(0)
+    kind = config_class(name.split("-")[0])
+    common = {"embedding_dim": 4, "embedding_init_std": 0.5}
+    own = {key: value for key, value in common.items() if key in kind.model_fields}
+    config = kind.model_validate(own | VARIANTS[name]).resolved(DataSize(2_000, 400, "cpu"))
+    model = with_tables(build_model(config, split.schema))
+    for buffer_name, buffer in model.named_buffers():
+        if buffer_name.endswith("running_mean"):
+            buffer.normal_(0, 0.3)
+        elif buffer_name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("slope"):
+            nn.init.uniform_(parameter, 0.1, 0.5)
+        if ".out." in parameter_name or "ffn_out" in parameter_name:
+            nn.init.normal_(parameter, 0, 0.3)
+    return model.eval()
+
+
+def exported_logits(
+    model: nn.Module, split: Split, dataset: PreparedDataset, folder: Path, tables: TableType
+) -> np.ndarray:
+    """The logits of the exported graph for the rows, each with a history of its own."""
+    schema = dataset.manifest.schema_
+    encoder = write_encoder(split.encoder, schema, "0_full", folder)
+    (folder / "models").mkdir()
+    graph = write_graph(model, split.schema, folder, "models/m", tables)
+    fit = FitSpec(name="full", encoder=0, link=LogitLink(1, 1), calibrator=Calibrator(), model=graph)
+    spec = BundleSpec(
+        format_version=1,
+        name="m",
+        data="",
+        schema_=schema,
+        kinds=dataset.manifest.kinds,
+        tables=tables,
+        vocabularies={},
+        encoders=(encoder,),
+        members=(MemberSpec(name="m", fits=(fit,)),),
+        stack=None,
+        calibrator=Calibrator(),
+        log_pos_weight=0.0,
+        scale="natural",
+    )
+    needs = Needs.of(spec)
+    inputs = SplitEncoder(encoder, folder / "encoders" / "0_full", needs)
+    request = as_request(dataset.store.encoded(split.fit_rows(ROWS)), spec, needs)
+    vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
+    kind = HistoryModel if graph.histories else GraphModel
+    return kind(graph, folder, inputs, vocabulary_of, 1).logits([inputs(request)])
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_path: Path) -> None:
+    split = with_target.split("full")
+    model = build(name, split)
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), model.sequences)).numpy()
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tables", "tolerance"), [("fp16", 2e-2), ("int8", 1e-1)])
+@pytest.mark.parametrize("name", ["dcnv2", "din"])
+def test_smaller_tables_change_logits_little(
+    name: str, tables: TableType, tolerance: float, with_target: PreparedDataset, tmp_path: Path
+) -> None:
+    split = with_target.split("full")
+    model = build(name, split)
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), model.sequences)).numpy()
+    difference = np.abs(exported_logits(model, split, with_target, tmp_path, tables) - expected)
+    assert 0 < difference.max() < tolerance
+    (table,) = [path for path in (tmp_path / "models").glob("*.npy") if "scales" not in path.name][:1]
+    assert np.load(table).dtype == {"fp16": np.float16, "int8": np.int8}[tables]
+
+
+@pytest.mark.parametrize("name", ["dcnv2", "ft_transformer"])
+def test_numbers_are_features_enough(name: str, tmp_path: Path) -> None:
+    schema = small_schema(categorical=[], sequences={}, segments={})
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema)
+    split = dataset.split("full")
+    model = build(name, split)
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), [])).numpy()
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    np.testing.assert_allclose(exported_logits(model, split, dataset, folder, "fp32"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dcnv2", "xdeepfm", "ft_transformer"])
+def test_categories_are_features_enough(name: str, tmp_path: Path) -> None:
+    schema = small_schema(numeric=[], sequences={}, segments={})
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema)
+    split = dataset.split("full")
+    model = build(name, split)
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), [])).numpy()
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    np.testing.assert_allclose(exported_logits(model, split, dataset, folder, "fp32"), expected, atol=1e-5)
+
+
+def test_a_model_without_interactions_is_refused(tmp_path: Path) -> None:
+    schema = small_schema(categorical=[], sequences={}, segments={})
+    split = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema).split("full")
+    with pytest.raises(InputError, match="xdeepfm without categorical features and sequences"):
+        write_graph(build("xdeepfm", split), split.schema, tmp_path, "m", "fp32")
