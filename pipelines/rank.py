@@ -30,6 +30,7 @@ from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
+from recsys.runs.layout import METRICS_FILE
 from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import join, join_seeds
 from recsys.runs.score_feature import with_scores
@@ -79,7 +80,7 @@ def rank(
         typer.Option(min=0.001, max=1e6, help="Memory of a GPU in GiB.", rich_help_panel="Options of --show-sharding"),
     ] = 80.0,
     overrides: Overrides = None,
-) -> None:
+) -> Path | None:
     """Train and evaluate a ranking model.
 
     KEY=VALUE arguments override the config, such as model.embedding_dim=32
@@ -95,7 +96,31 @@ def rank(
                 "--show-sharding plans embedding tables, and --score-feature adds none: pass only one of the two"
             )
         print_sharding_plan(settings, data, world_size, hbm_gib)
-        return
+        return None
+    return train(settings, data, out, folds, score_feature).folder / METRICS_FILE
+
+
+def train(
+    settings: RankConfig,
+    data: Path | None,
+    out: Path | None,
+    folds: str | None,
+    score_feature: Path | None = None,
+    command: str | None = None,
+) -> RunFolder:
+    """Trains and evaluates a model, and prints its metrics; a finished run of the same settings is only printed.
+
+    Args:
+        settings: the data, the model and its training.
+        data: as in `find_prepared`.
+        out: the run folder to write; None names it by a hash of the settings.
+        folds: as in `choose_splits`.
+        score_feature: a finished retrieval run.
+        command: what started the run, for its config.yaml; None takes the command line of this process.
+
+    Raises:
+        InputError: for settings that the data does not allow, before the first fit.
+    """
     keep_freed_memory()
     world = join_world()
     with world.main_first():
@@ -106,13 +131,15 @@ def rank(
         score_feature = Path(settings.run.score_feature.run)
         if not score_feature.is_dir():
             raise InputError(
-                f"{score_feature}, the retrieval run of {config}, is missing: pass its new place with --score-feature"
+                f"{score_feature}, the retrieval run of the config, is missing: pass its new place with --score-feature"
             )
     settings = resolve_settings(settings, dataset, splits, world)
     resolved = describe(settings, dataset, splits)
     if score_feature is not None:
         scored = with_scores(dataset, score_feature, splits)
         dataset, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
+    if command is not None:
+        resolved[RUN_SECTION]["command"] = command
     folder = out or default_folder(resolved, settings.model.name)
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
@@ -127,6 +154,7 @@ def rank(
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
         print_calibration(run.metrics().calibration)
         console.print(f"run folder: {run.folder}")
+    return run
 
 
 def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequence[str] = ()) -> list[str]:

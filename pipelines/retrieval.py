@@ -23,6 +23,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
+from recsys.runs.layout import METRICS_FILE
 from recsys.runs.metrics import TowersFitSummary
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
@@ -77,7 +78,7 @@ def retrieval(
         typer.Option(help="Finished ranking run or ensemble, fitted on the same split, that reranks the candidates."),
     ] = None,
     overrides: Overrides = None,
-) -> None:
+) -> Path:
     """Train a two-tower model and retrieve items.
 
     KEY=VALUE arguments override the config's retrieval section, such as
@@ -111,6 +112,7 @@ def retrieval(
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")
+    return run.folder / METRICS_FILE
 
 
 def choose_split(dataset: PreparedDataset, split: str | None) -> str:

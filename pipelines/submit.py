@@ -55,7 +55,7 @@ def submit(
     scale: Annotated[
         Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
     ] = "balanced",
-) -> None:
+) -> Path:
     """Write a submission.
 
     Averages the logits of the fold models, stacks the members of an ensemble
@@ -107,6 +107,7 @@ def submit(
         report(run, out, scored.logits, truth, scale)
         partial.rename(out)  # last: a file with the final name is complete
     console.print(f"{rows.n_rows:,} rows written to {out}")
+    return out.with_suffix(".json")
 
 
 def final_run(run: Path) -> Path:

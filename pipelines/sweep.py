@@ -68,7 +68,7 @@ def sweep(
     prune: Annotated[
         bool, typer.Option("--prune", help="Stop trials that are worse than the median of earlier trials.")
     ] = False,
-) -> None:
+) -> Path:
     """Search a model's settings.
 
     Prints a table of trials and writes sweep.json and sweep.png. Running the
@@ -91,6 +91,7 @@ def sweep(
     with removed_if_refused(folder, lambda: has_trials(folder)):
         run_sweep(model, settings, config, dataset, splits, folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")
+    return folder / SWEEP_FILE
 
 
 def has_trials(folder: Path) -> bool:

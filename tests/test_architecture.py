@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("recsys", "retrieval", "ranking", "pipelines", "benchmarks")
+PACKAGES = ("recsys", "retrieval", "ranking", "pipelines", "gatectr", "benchmarks")
 MAY_IMPORT = {
     "recsys": set(),
     "retrieval": {"recsys"},
     "ranking": {"recsys"},
     "pipelines": {"recsys", "retrieval", "ranking"},
+    "gatectr": {"recsys", "retrieval", "ranking", "pipelines"},
     "benchmarks": {"recsys", "retrieval", "ranking", "pipelines"},
 }
 BASE = {"errors", "patterns", "config", "defaults"}

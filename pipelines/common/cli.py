@@ -20,10 +20,13 @@ from pipelines.common.interrupt import (
     is_interrupt,
     raised_interrupts,
 )
+from pipelines.common.output_options import Result, output_to, print_json, with_output_options
 from recsys.errors import InputError, RenamedWarning
 from recsys.system.progress import console
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+_PACKAGED = Path(__file__).parents[1] / "configs"
+CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "configs"
+"""The configs that come with the package: beside the pipelines where it is installed, on top of a checkout."""
 
 TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retrieval.yaml"
 
@@ -60,18 +63,35 @@ _REMEDIES = {
 EXIT_BAD_INPUT = 2
 
 
-def run_pipeline(command: Callable[..., None]) -> None:
-    """Runs `command` as a Typer program.
+def find_config(path: Path) -> Path:
+    """The file of a config: the path itself, or else the config of that name that comes with the package.
+
+    `toss`, `toss.yaml` and `configs/toss.yaml` name configs/toss.yaml where no such file is in the working folder.
+    """
+    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    if not path.exists() and path.parent in (Path(), Path("configs")) and (CONFIGS / name).is_file():
+        return CONFIGS / name
+    return path
+
+
+def run_pipeline(command: Callable[..., Result], program: str | None = None) -> None:
+    """Runs `command` as a Typer program, with the arguments of this process.
+
+    Args:
+        command: the function whose parameters are the options; what it returns is what --json prints.
+        program: the name that `--help` prints; None takes that of the process.
 
     Exit codes: 0 success, 2 bad input or usage (one line on stderr), 130 interrupted, 1 a bug (with a traceback).
     """
 
     @functools.wraps(command)
-    def guarded(*args: object, **kwargs: object) -> None:
+    def guarded(*args: object, quiet: bool = False, as_json: bool = False, **kwargs: object) -> None:
         try:
-            with raised_interrupts():
+            with raised_interrupts(), output_to(quiet, as_json):
                 _check_arguments(sys.argv)
-                command(*args, **kwargs)
+                result = command(*args, **kwargs)
+                if as_json and RANK == "0":
+                    print_json(result)
         except BaseException as error:  # includes KeyboardInterrupt, and the errors torch raises in its place
             if (handled := _message_and_code(error)) is None:
                 raise
@@ -80,13 +100,19 @@ def run_pipeline(command: Callable[..., None]) -> None:
                 print(message, file=sys.stderr)
             raise typer.Exit(code) from error
 
+    vars(guarded)["__signature__"] = with_output_options(command)
     if RANK != "0":
         console.quiet = True  # only rank 0 prints under torchrun
     quiet_libraries()
     _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(no_args_is_help=False)(guarded)
-    app()
+    app.command(no_args_is_help=False, help=_paragraphs(command.__doc__ or ""))(guarded)
+    app(prog_name=program)
+
+
+def _paragraphs(text: str) -> str:
+    """A docstring with each paragraph on one line, which the width of the terminal then breaks."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _message_and_code(error: BaseException) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from pipelines.common.cli import find_config
 from pipelines.common.config import DataConfig
 from recsys.config import Values
 from recsys.data.config import RawFiles
@@ -35,7 +36,7 @@ def choose_config(config: Path | None, data: Path | None, default: Path) -> Path
         default: the config if neither names one.
     """
     if config is not None:
-        return config
+        return find_config(config)
     stored = None if data is None else stored_config(data)
     return default if stored is None else stored
 

@@ -1,0 +1,1 @@
+"""GateCTR: a deep click-through-rate stack with decision gates."""
