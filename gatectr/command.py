@@ -4,6 +4,7 @@ It imports only the module of its subcommand: `gatectr --help` takes a fraction 
 """
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -62,6 +63,7 @@ def run(name: str, arguments: list[str]) -> None:
         print(f"error: unknown command {name!r}{nearest(name, names)}: gatectr --help lists all", file=sys.stderr)
         raise SystemExit(2)
     begin()
+    sys.path.append(os.getcwd())  # models of the user's own, as with `python -m`
     sys.argv = [name, *arguments]  # as of `python -m pipelines.NAME`, which run folders record
     run_pipeline = importlib.import_module("pipelines.common.cli").run_pipeline
     function = getattr(importlib.import_module(command.module), command.function)

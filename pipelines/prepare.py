@@ -16,10 +16,10 @@ from pipelines.common.config import (
     data_section,
     load_rank_config,
     load_retrieval_config,
-    section_mapping,
 )
 from pipelines.common.data import PREPARED_ROOT, prepare_config_files, prepare_raw, print_dataset
 from pipelines.common.layers import read_layers
+from pipelines.common.model_choice import section_mapping
 from ranking.models import model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset

@@ -21,7 +21,7 @@ from pipelines.parts.sharding_plan import print_sharding_plan
 from pipelines.parts.tree_counts import share_tree_count
 from ranking.baselines import measure_baselines
 from ranking.gbdt_config import GBDTConfig
-from ranking.models import model_names
+from ranking.models import model_names, short_name
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
@@ -140,7 +140,7 @@ def train(
         dataset, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
     if command is not None:
         resolved[RUN_SECTION]["command"] = command
-    folder = out or default_folder(resolved, settings.model.name)
+    folder = out or default_folder(resolved, short_name(settings.model.name))
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):

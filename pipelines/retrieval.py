@@ -11,13 +11,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
+from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, ModelClass, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.reranking import check_reranker, rerank
 from pipelines.parts.retrieval_defaults import describe_training, with_defaults
 from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
+from ranking.own_model import name_class
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
@@ -77,6 +78,7 @@ def retrieval(
         Path | None,
         typer.Option(help="Finished ranking run or ensemble, fitted on the same split, that reranks the candidates."),
     ] = None,
+    model_class: ModelClass = None,
     overrides: Overrides = None,
 ) -> Path:
     """Train a two-tower model and retrieve items.
@@ -88,6 +90,8 @@ def retrieval(
     config = choose_config(config, data, TOSS_RETRIEVAL_CONFIG)
     settings = load_retrieval_config(config, overrides or [])
     settings.check_roles()
+    for path in model_class or ():
+        name_class(path)
     keep_freed_memory()
     world = join_world()
     with world.main_first():

@@ -9,9 +9,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipelines.common.cli import run_pipeline
+from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.data import open_data
 from pipelines.common.output import check_file
+from ranking.own_model import name_class
 from ranking.scoring import find_run_data, load_scorer, score_blocks
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
@@ -52,6 +53,7 @@ def submit(
             help="Parquet or CSV file with labels of the rows, to compute metrics (truth.parquet of the generator)."
         ),
     ] = None,
+    model_class: ModelClass = None,
     scale: Annotated[
         Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
     ] = "balanced",
@@ -65,6 +67,8 @@ def submit(
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
     check_file(out)
+    for path in model_class or ():
+        name_class(path)
     run = final_run(run)
     run_data = find_run_data(run)
     dataset = open_data(run_data.folder, data, f"of {run}")

@@ -49,6 +49,16 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings that override the config.", show_default=False),
 ]
 
+ModelClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Class of a run's own model, such as my_package.my_file:MyModel; repeatable. A run folder may come from "
+        "somebody else, so that its models' code is imported only if it is named here.",
+        show_default=False,
+    ),
+]
+
 RANK = os.environ.get("RANK", "0")
 """Rank of this process under torchrun; "0" without torchrun."""
 

@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from pipelines.common.keys import Sections, check_places
 from pipelines.common.layers import load_sections, override_sections, read_layers
+from pipelines.common.model_choice import check_model_sections, choose_model, section_mapping
 from pipelines.common.retrieval_settings import RetrievalSettings
 from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
-from ranking.models import ModelConfig, config_class, model_names, trainer_class
+from ranking.models import ModelConfig, config_class, known_configs, trainer_class
+from ranking.own_model import is_class_path
 from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.shown import EvaluationConfig, named_metrics
-from recsys.patterns import nearest
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
@@ -29,7 +30,6 @@ from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", EVALUATION_SECTION, RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
-_MODEL_KEYS = {"model", "trainer", "features"}
 
 
 class DataConfig(StrictModel):
@@ -113,7 +113,7 @@ class RankConfig:
 def _sections() -> Sections:
     """All sections of a config."""
     return {
-        "model": [config_class(name) for name in model_names()],
+        "model": known_configs(),
         "trainer": [TrainerConfig, GBDTTrainerConfig],
         "features": [FeatureConfig],
         **_DATA_SECTIONS,
@@ -132,15 +132,6 @@ _DATA_SECTIONS: Sections = {
     "schema": [SchemaConfig],
     "prepare": [PrepareConfig],
 }
-
-
-def section_mapping(values: Any, path: Path, key: str) -> Values:
-    """A section as a mapping; an empty section gives an empty mapping."""
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: {key} must be a mapping of keys to values, got {values!r}")
-    return {str(name): value for name, value in values.items()}
 
 
 def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) -> RankConfig:
@@ -164,18 +155,14 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
             f"{wrong[0]!r} is a section of a file, not of a ranking run: pass model.KEY=VALUE, trainer.KEY=VALUE or "
             "features.KEY=VALUE"
         )
-    if model is None:
-        model = _model_name(file_values, path)
-    model_class = config_class(model)  # first: a wrong model name is the first error to report
     model_sections = section_mapping(file_values.pop("models", None), path, "models")
-    known_models = model_names()
-    for name in model_sections:
-        if name not in known_models:
-            raise InputError(f"{path}: models.{name}: unknown model{nearest(name, known_models)}")
-    model_section = section_mapping(model_sections.get(model), path, f"models.{model}")
-    if unknown := sorted(set(model_section) - _MODEL_KEYS):
-        known_keys = ", ".join(sorted(_MODEL_KEYS))
-        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': allowed keys are {known_keys}")
+    model, model_section = choose_model(model, file_values, model_sections, path)
+    model_class = config_class(model)  # first: a wrong model name is the first error to report
+    check_model_sections(model_sections, path)
+    if is_class_path(model):  # ours have their name as the default
+        values_of_model = model_section.get("model")
+        named = {"name": model} | (values_of_model if isinstance(values_of_model, dict) else {})
+        model_section = {**model_section, "model": named}
     # The trainer section is shared by all models: GBDT ignores the keys that only TrainerConfig has.
     shared_trainer, trainer_config = file_values.get("trainer") or {}, trainer_class(model)
     if isinstance(shared_trainer, dict):
@@ -196,14 +183,6 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
         sections=sections,
     )
-
-
-def _model_name(file_values: Values, path: Path) -> str:
-    section = file_values.get("model")
-    name = section.get("name") if isinstance(section, dict) else None
-    if name is None:
-        raise InputError(f"{path} does not set model.name: pass --model, one of {', '.join(model_names())}")
-    return str(name)
 
 
 @dataclass(frozen=True)
