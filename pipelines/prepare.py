@@ -67,6 +67,7 @@ def prepare_files(
     valid: Sequence[str] = (),
     test: Sequence[str] = (),
     engine: Engine = "local",
+    side_folder: Path | None = None,
 ) -> Path:
     """Prepares files, or those that the config names, and returns the folder of the data set.
 
@@ -78,13 +79,14 @@ def prepare_files(
         valid: validation files.
         test: test files.
         engine: as in `recsys.prepare.run.prepare`.
+        side_folder: the folder of side tables; None takes that of the first training file.
 
     Raises:
         InputError: for files that cannot be read as the config says.
     """
     folder = out or PREPARED_ROOT / data.name
     if train:
-        prepare_raw(data, train, valid, test, folder, engine, sections)
+        prepare_raw(data, train, valid, test, folder, engine, sections, side_folder)
     elif valid or test:
         raise InputError(
             "--valid and --test are given without --train: pass --train FILE, or name all files in the config"

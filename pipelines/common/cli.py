@@ -114,6 +114,7 @@ def run_pipeline(command: Callable[..., Result], program: str | None = None) -> 
     if RANK != "0":
         console.quiet = True  # only rank 0 prints under torchrun
     quiet_libraries()
+    warnings.showwarning = _show_warning
     _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(no_args_is_help=False, help=_paragraphs(command.__doc__ or ""))(guarded)
@@ -183,7 +184,6 @@ def quiet_libraries() -> None:
     """Hides log messages and warnings of TorchRec, fbgemm and torch.fx that users cannot act on."""
     for name in (None, "torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="torchrec")
     warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor")
     warnings.filterwarnings("ignore", module="recsys.report|retrieval.evaluation.plots")  # fonts and limits of plots

@@ -148,7 +148,20 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file_values, override_values = load_sections(path), override_sections(overrides)
+    origin = str(path) if not overrides else f"{path} with overrides"
+    return rank_config(load_sections(path), model, override_sections(overrides), path, origin)
+
+
+def rank_config(file_values: Values, model: str | None, override_values: Values, path: Path, origin: str) -> RankConfig:
+    """The settings of a ranking run, from the values of a config and of the overrides; see `load_rank_config`.
+
+    Args:
+        file_values: the sections of the config.
+        model: as in `load_rank_config`.
+        override_values: sections that override those of the config.
+        path: the config's file, for error messages and to tell whether a run wrote it.
+        origin: the source of the values, for error messages.
+    """
     sections = with_data_overrides(file_values, override_values)
     if wrong := sorted({"models", "retrieval"} & override_values.keys()):
         raise InputError(
@@ -169,7 +182,6 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         allowed = {*trainer_config.model_fields} | (shared_trainer.keys() - {*TrainerConfig.model_fields})
         file_values["trainer"] = {key: value for key, value in shared_trainer.items() if key in allowed}
     values = merge(file_values, model_section, override_values)
-    origin = str(path) if not overrides else f"{path} with overrides"
     data = data_section(values, origin)
     if data.schema_.label is None:
         raise InputError(f"{path}: ranking needs a label, a column of 0 and 1: name it in schema.label")
