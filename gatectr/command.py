@@ -39,8 +39,11 @@ COMMANDS = (
     Command("compare", "Results", "Compare finished runs, with intervals.", "pipelines.compare", "compare"),
     Command("submit", "Results", "Score rows and write a submission.", "pipelines.submit", "submit"),
     Command("plan", "Results", "Run all steps and decision gates, to a report.", "pipelines.plan.command", "plan"),
+    Command("config show", "Settings", "List keys with type, default, meaning.", "gatectr.config_command", "show"),
+    Command("config schema", "Settings", "Write the JSON Schema of configs.", "gatectr.config_command", "schema"),
 )
 """Of a pipeline that is added, one line here makes a subcommand."""
+TWO_WORDS = {command.name.split()[0] for command in COMMANDS if " " in command.name}
 
 
 def main() -> None:
@@ -52,7 +55,8 @@ def main() -> None:
     elif name in ("--version", "version"):
         print(version_text())
     else:
-        run(name, arguments[1:])
+        n_words = 2 if len(arguments) > 1 and name in TWO_WORDS else 1
+        run(" ".join(arguments[:n_words]), arguments[n_words:])
 
 
 def run(name: str, arguments: list[str]) -> None:

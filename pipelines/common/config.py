@@ -57,7 +57,7 @@ def data_section(values: Values, origin: str) -> DataConfig:
     Raises:
         InputError: for an unknown section or a wrong value.
     """
-    check_places(values, _sections(), origin)
+    check_places(values, sections(), origin)
     data = validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
     if data.schema_.label is None and "min_count" not in data.prepare.model_fields_set:
         return data.model_copy(update={"prepare": data.prepare.model_copy(update={"min_count": 1})})
@@ -110,7 +110,7 @@ class RankConfig:
         return named_metrics(self.evaluation.metric, () if stopping is None else stopping.weights)
 
 
-def _sections() -> Sections:
+def sections() -> Sections:
     """All sections of a config."""
     return {
         "model": known_configs(),
