@@ -57,7 +57,7 @@ def fit(
             of the same settings and data is not trained again, and an interrupted one is resumed.
         models: further classes of one's own that the config names.
         verbose: whether to print progress and tables.
-        settings: sections that override the config: `trainer={"epochs": 2}, prepare={"n_folds": 3}`.
+        **settings: sections that override the config: `trainer={"epochs": 2}, prepare={"n_folds": 3}`.
 
     Raises:
         InputError: for wrong settings, or data that does not match them.
