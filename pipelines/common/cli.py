@@ -30,18 +30,22 @@ CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf
 
 TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retrieval.yaml"
 
+DATA_PANEL = "Data and settings"
+"""The heading of the options --config and --data in the help of a command."""
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         help="YAML file with the data schema and the settings. Default: the config that a prepared --data was prepared "
-        "with, else configs/toss.yaml."
+        "with, else configs/toss.yaml.",
+        rich_help_panel=DATA_PANEL,
     ),
 ]
 DataOption = Annotated[
     Path | None,
     typer.Option(
         help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
-        "its generator."
+        "its generator.",
+        rich_help_panel=DATA_PANEL,
     ),
 ]
 Overrides = Annotated[

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from torch import nn
@@ -12,6 +13,7 @@ from ranking import own_model
 from ranking.model_config import DeepModelConfig
 from recsys.errors import InputError
 from tests.helpers.commands import Run, read_oof
+from tests.helpers.small import small_table
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/my_model.py"
 MODEL = "my_package.my_file:MyModel"
@@ -95,6 +97,32 @@ def test_a_section_of_the_config_names_it(package: Path, run: Run, monkeypatch: 
     trained = run(*on_prepared, "--model", MODEL)
     assert trained.code == 0, trained.err
     assert yaml.safe_load((package / "out/config.yaml").read_text())["model"]["embedding_dim"] == 2
+
+
+def test_a_plan_trains_it_and_submits(package: Path, run: Run) -> None:
+    steps = [
+        {"step": 1, "do": "prepare"},
+        {
+            "step": 2,
+            "do": "rank",
+            "name": "mine",
+            "model": MODEL,
+            "set": ["trainer.epochs=1"],
+            "evaluate_on": ["folds"],
+        },
+        {"step": 9, "do": "final", "name": "final", "best_of": ["mine"], "evaluate_on": "folds"},
+    ]
+    plan = {"name": "small", "config": "config.yaml", "reference": "mine", "models": {MODEL: ["model.embedding_dim=3"]}}
+    (package / "plan.yaml").write_text(yaml.safe_dump(plan | {"steps": steps}))
+    pq.write_table(small_table().drop_columns(["click"]), package / "raw/test.parquet")
+    config = yaml.safe_load((package / "config.yaml").read_text())
+    config["files"]["test"] = ["test.parquet"]
+    (package / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = run("plan", "--config", "plan.yaml", "--data", "raw", "--out", "planned")
+    assert planned.code == 0, planned.err
+    saved = yaml.safe_load((package / "planned/2-mine/config.yaml").read_text())
+    assert saved["model"] == {"name": MODEL, "embedding_dim": 3}
+    assert len((package / "planned/submission.csv").read_text().splitlines()) == 2001
 
 
 @pytest.mark.parametrize(
