@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.common.start import module_of
+
 ROOT = Path(__file__).parents[2]
 STATE = """
 import atexit, importlib, logging, os, pkgutil, signal, sys, threading
@@ -47,6 +49,19 @@ def test_a_module_of_the_user_keeps_its_signal_handlers(tmp_path: Path) -> None:
     )
     done = python("-m", "mine.go", folder=tmp_path)
     assert done.stdout == "kept\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command_line", "module"),
+    [
+        (["python", "-m", "pipelines.rank", "--model", "din"], "pipelines.rank"),
+        (["python", "-u", "-X", "dev", "-mpipelines.rank"], "pipelines.rank"),
+        (["python", "script.py", "pipelines.rank"], ""),
+        (["python", "-m"], ""),
+    ],
+)
+def test_the_module_that_python_runs(command_line: list[str], module: str) -> None:
+    assert module_of(command_line) == module
 
 
 @pytest.mark.parametrize("name", ["gatectr", "gatectr.command"])

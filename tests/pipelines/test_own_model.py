@@ -7,11 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from torch import nn
 
 from ranking import own_model
-from ranking.model_config import DeepModelConfig
-from recsys.errors import InputError
 from tests.helpers.commands import Run, read_oof
 from tests.helpers.small import small_table
 
@@ -154,18 +151,3 @@ def test_settings_of_the_class_are_checked(package: Path, run: Run) -> None:
     assert unknown.code == 2
     assert "model.embeding_dim" in unknown.err
     assert "embedding_dim" in unknown.err
-
-
-def test_a_model_without_sequences_is_told_so() -> None:
-    class Config(DeepModelConfig):
-        pass
-
-    class Forgetful(nn.Module):
-        pass
-
-    Forgetful.Config = Config  # type: ignore[attr-defined]
-    own_model.add_class("here:Forgetful", Forgetful)
-    from recsys.nn.traits import sequences_of
-
-    with pytest.raises(InputError, match="has no attribute sequences"):
-        sequences_of(Forgetful())
