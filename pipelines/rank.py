@@ -14,7 +14,7 @@ import typer
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
-from pipelines.parts.fits import fit_split, fits_of
+from pipelines.parts.fits import fit_split, fits_of, train_summary
 from pipelines.parts.parallel import FitJob, fit_in_processes, n_parallel_fits
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
@@ -31,7 +31,7 @@ from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import METRICS_FILE
-from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
+from recsys.runs.metrics import DataSummary, FitSummary
 from recsys.runs.predictions import join, join_seeds
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
@@ -149,7 +149,7 @@ def train(
         console.print(f"{settings.model.name} on {data_name}, {seeds}splits: {', '.join(splits)}")
         console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
         with run.removed_if_refused():
-            execute(run, settings, dataset, splits, world)
+            execute(run, settings, dataset, splits, world, is_command=command is None)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
         print_calibration(run.metrics().calibration)
@@ -225,8 +225,11 @@ def execute(
     splits: list[str],
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
+    is_command: bool = True,
 ) -> None:
     """Fits a model to each split with each seed, and writes the run folder.
+
+    Fits at once need processes, which import the main module again: without being asked for, only a command has them.
 
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
@@ -238,7 +241,7 @@ def execute(
         split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
         split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
     # a sweep listens to the epochs of its fits, to stop them
-    n_parallel = n_parallel_fits(settings, len(fits), world) if on_epoch is ignore_epoch else 1
+    n_parallel = n_parallel_fits(settings, len(fits), world, is_command) if on_epoch is ignore_epoch else 1
     jobs = []
     for fit in fits:
         if world.broadcast(run.has_fit(fit.name)):
@@ -282,21 +285,6 @@ def execute(
         }
     )
     run.finish(metrics, reported, dataset.store.row_ids(join(reported).row))
-
-
-def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
-    """Speed and peak memory over all fits."""
-    seconds = sum(fit.seconds for fit in fits.values())
-    return TrainSummary(
-        rows_per_s=sum(fit.n_rows_trained for fit in fits.values()) / seconds,
-        seconds=seconds,
-        waited_s=sum(fit.waited_s for fit in fits.values()),
-        peak_rss_gib=max(fit.peak_rss_gib for fit in fits.values()),
-        peak_gpu_gib=max(fit.peak_gpu_gib for fit in fits.values()),
-        n_processes=world.size,
-        precision="fp32" if any(fit.precision == "fp32" for fit in fits.values()) else "bf16",
-        fits=fits,
-    )
 
 
 if __name__ == "__main__":
