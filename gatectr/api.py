@@ -10,7 +10,7 @@ from torch import nn
 
 from gatectr.quiet import printing, public
 from gatectr.run import Run
-from gatectr.settings import Config, Model, check_choice, read_config, read_settings
+from gatectr.settings import Config, Model, check_choice, config_name, read_config, read_settings
 from gatectr.tables import Rows, as_files, is_paths, paths_of
 from pipelines.common.cli import find_config
 from pipelines.common.config import data_section
@@ -77,7 +77,7 @@ def fit(
         else:
             prepared = folder.with_name(f"{folder.name}-data")
             prepare_rows(run_settings.sections, data, prepared, test=test)
-        finished = train(run_settings, prepared, folder, folds, command="gatectr.fit")
+        finished = train(run_settings, config_name(config), prepared, folder, folds, command="gatectr.fit")
     return Run(finished.folder, prepared, models, temporary)
 
 

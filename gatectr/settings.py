@@ -23,15 +23,20 @@ _IN_PYTHON = Path("config")
 """What errors call a config that is given as a mapping."""
 
 
+def config_name(config: Config) -> Path:
+    """The path of a config, or what errors call one that is given as a mapping."""
+    return _IN_PYTHON if isinstance(config, Mapping) else find_config(Path(config))
+
+
 def read_config(config: Config) -> tuple[Values, Path]:
     """The sections of a config, and its path for error messages."""
+    path = config_name(config)
     if not isinstance(config, Mapping):
-        path = find_config(Path(config))
         return load_sections(path), path
     sections = plain(config)
     if "schema" not in sections:
         sections = {"schema": sections}
-    return {"name": "data", **sections}, _IN_PYTHON
+    return {"name": "data", **sections}, path
 
 
 def read_settings(config: Config, model: Model | None, settings: Mapping[str, Any]) -> RankConfig:

@@ -97,11 +97,12 @@ def rank(
             )
         print_sharding_plan(settings, data, world_size, hbm_gib)
         return None
-    return train(settings, data, out, folds, score_feature).folder / METRICS_FILE
+    return train(settings, config, data, out, folds, score_feature).folder / METRICS_FILE
 
 
 def train(
     settings: RankConfig,
+    config: Path,
     data: Path | None,
     out: Path | None,
     folds: str | None,
@@ -112,6 +113,7 @@ def train(
 
     Args:
         settings: the data, the model and its training.
+        config: the file of the settings, for error messages.
         data: as in `find_prepared`.
         out: the run folder to write; None names it by a hash of the settings.
         folds: as in `choose_splits`.
@@ -131,7 +133,7 @@ def train(
         score_feature = Path(settings.run.score_feature.run)
         if not score_feature.is_dir():
             raise InputError(
-                f"{score_feature}, the retrieval run of the config, is missing: pass its new place with --score-feature"
+                f"{score_feature}, the retrieval run of {config}, is missing: pass its new place with --score-feature"
             )
     settings = resolve_settings(settings, dataset, splits, world)
     resolved = describe(settings, dataset, splits)
