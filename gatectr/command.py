@@ -66,7 +66,7 @@ def run(name: str, arguments: list[str]) -> None:
         names = [command.name for command in COMMANDS]
         print(f"error: unknown command {name!r}{nearest(name, names)}: gatectr --help lists all", file=sys.stderr)
         raise SystemExit(2)
-    begin()
+    begin(command.module)
     sys.path.append(os.getcwd())  # models of the user's own, as with `python -m`
     sys.argv = [name, *arguments]  # as of `python -m pipelines.NAME`, which run folders record
     run_pipeline = importlib.import_module("pipelines.common.cli").run_pipeline

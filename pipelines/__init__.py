@@ -9,5 +9,5 @@ import sys
 if sys.argv[:1] == ["-m"]:  # true only while `python -m` looks up its module
     from pipelines.common.start import begin, module_of
 
-    if module_of(sys.orig_argv).startswith("pipelines."):
-        begin()
+    if (module := module_of(sys.orig_argv)).startswith("pipelines."):
+        begin(module)

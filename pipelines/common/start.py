@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from pipelines.common.interrupt import exit_on_interrupt
 from recsys.system.versions import exit_on_mismatch
 
+WITHOUT_TORCH = ("pipelines.convert", "pipelines.generate")
+"""The commands that import no torch."""
 
-def begin() -> None:
-    """Makes Ctrl-C end this process with one line, and exits if the versions of torch and TorchRec do not match."""
+
+def begin(module: str) -> None:
+    """Makes Ctrl-C end this process with one line, and exits if the versions of torch and TorchRec do not match.
+
+    Args:
+        module: the module of the command that this process runs.
+    """
     exit_on_interrupt()
-    exit_on_mismatch()
+    if module not in WITHOUT_TORCH:
+        exit_on_mismatch()
 
 
 def module_of(command_line: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def exit_code_of(main: Callable[[], None]) -> object:
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Page:
     """`follow("tutorials/x.md")` runs python and bash blocks and writes files; it returns what each printed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "begin", lambda: None)  # the handlers of a process that only runs a command
+    monkeypatch.setattr(command, "begin", lambda module: None)  # the handlers of a process that only runs a command
     monkeypatch.setattr(own_model, "_named", {})
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_model", raising=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.common.start import module_of
+from pipelines.common.start import WITHOUT_TORCH, module_of
 
 ROOT = Path(__file__).parents[2]
 STATE = """
@@ -68,4 +68,10 @@ def test_the_module_that_python_runs(command_line: list[str], module: str) -> No
 def test_the_package_is_imported_without_torch(name: str) -> None:
     heavy = "{'torch', 'numpy', 'pyarrow', 'pydantic', 'typer'}"
     done = python("-c", f"import sys, {name}; found = {heavy} & set(sys.modules); assert not found, found")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_commands_that_need_no_torch(name: str) -> None:
+    done = python("-c", f"import sys, {name}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr

@@ -87,7 +87,7 @@ def test_the_json_schema_refuses_what_the_code_refuses(change: dict[str, object]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(command, "begin", lambda: None)  # the handlers of a process that only runs a command
+    monkeypatch.setattr(command, "begin", lambda module: None)  # the handlers of a process that only runs a command
     monkeypatch.setattr(sys, "argv", ["gatectr", *arguments])
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(SystemExit) as stopped:
