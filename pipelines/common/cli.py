@@ -77,15 +77,16 @@ _REMEDIES = {
 EXIT_BAD_INPUT = 2
 
 
-def find_config(path: Path) -> Path:
-    """The file of a config: the path itself, or else the config of that name that comes with the package.
-
-    `toss`, `toss.yaml` and `configs/toss.yaml` name configs/toss.yaml where no such file is in the working folder.
-    """
+def packaged_config(path: Path) -> Path | None:
+    """The config of the package that `toss`, `toss.yaml` or `configs/toss.yaml` names; None for other paths."""
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
-    if not path.exists() and path.parent in (Path(), Path("configs")) and (CONFIGS / name).is_file():
-        return CONFIGS / name
-    return path
+    is_named = path.parent in (Path(), Path("configs")) and (CONFIGS / name).is_file()
+    return CONFIGS / name if is_named else None
+
+
+def find_config(path: Path) -> Path:
+    """The file of a config: the path itself, or else the config of that name that comes with the package."""
+    return path if path.exists() else packaged_config(path) or path
 
 
 def run_pipeline(command: Callable[..., Result], program: str | None = None) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.common.cli import CONFIGS, find_config
+from pipelines.common.layers import load_sections
+from pipelines.plan.config import load_plan
+from recsys.errors import InputError
 from tests.gatectr.conftest import Installed
 
 TINY = (
@@ -57,3 +60,18 @@ def test_help_and_errors(installed: Installed, tmp_path: Path) -> None:
     assert "torch 2." in installed("gatectr", "version", folder=tmp_path).stdout
     unknown = installed("gatectr", "rnak", folder=tmp_path, expected=2)
     assert unknown.stderr == "error: unknown command 'rnak'; did you mean 'rank'?: gatectr --help lists all\n"
+
+
+def test_bases_and_configs_of_the_package_are_found_from_a_file_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: configs/frappe.yaml\nname: mine\n")
+    assert load_sections(tmp_path / "mine.yaml")["schema"] == load_sections(CONFIGS / "frappe.yaml")["schema"]
+    (tmp_path / "plan.yaml").write_text("base: configs/plan_small.yaml\nname: mine\nconfig: configs/frappe.yaml\n")
+    plan = load_plan(tmp_path / "plan.yaml", ())
+    assert plan.config == str(CONFIGS / "frappe.yaml")
+    assert plan.steps == load_plan(CONFIGS / "plan_small.yaml", ()).steps
+    (tmp_path / "frappe.yaml").write_text("name: other\n")
+    (tmp_path / "beside.yaml").write_text("base: frappe.yaml\n")
+    assert load_sections(tmp_path / "beside.yaml") == {"name": "other"}
+    (tmp_path / "wrong.yaml").write_text("base: configs/none.yaml\n")
+    with pytest.raises(InputError, match="configs/none.yaml is not a file"):
+        load_sections(tmp_path / "wrong.yaml")
