@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready-$(EXTRA)$(if $(CONSTRAINTS),-constrained)
 
 OLDEST := .venv-oldest
 
-.PHONY: help demo test test-slow test-gpu test-oldest check format clean
+.PHONY: help demo test test-slow test-gpu test-oldest check format docs wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ format: $(READY) ## format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY) ## build the documentation in build/site, with strict links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(READY) ## build the wheel in build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+
 clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
 	rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -50,6 +56,6 @@ clean: ## remove the environment and caches; data/, prepared/ and runs/ stay
 # torch and fbgemm come first and torchrec without its dependencies: with them pip would install the CUDA build of fbgemm.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRA),dev,serve]'
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRA),dev,docs,serve]'
 	$(BIN)/python -m pip install --quiet --no-deps torchrec==1.8.0
 	touch $@

@@ -39,6 +39,7 @@ from recsys.data.rows import AllRows, Permutation
 from recsys.data.store import RowStore
 from recsys.distributed.sharding import shard
 from recsys.errors import InputError
+from recsys.nn.traits import sequences_of
 from recsys.prepare.digest import columns_to_read
 from recsys.prepare.encode import encode_rows
 from recsys.raw.opening import open_rows_to_score
@@ -48,7 +49,6 @@ from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM
 from recsys.training.log import Log
-from recsys.training.predict import sequences_of
 from recsys.training.trainer import Trainer
 
 BASE_ROWS = 100_000

@@ -4,6 +4,7 @@ python -m pipelines.compare runs/a runs/b
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from pipelines.common.cli import run_pipeline
 from pipelines.common.output import check_file
 from pipelines.parts.comparison import clusters_of, compare_models
+from recsys.config import Values
 from recsys.errors import InputError
 from recsys.evaluation.comparison import By, Comparison, Difference
 from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
@@ -39,7 +41,7 @@ def compare(
     replicates: Annotated[int, typer.Option(min=100, help="Number of bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to.")] = None,
-) -> None:
+) -> Values:
     """Compare finished runs.
 
     Joins rows by id and prints, for each metric, the values of the baseline and
@@ -49,14 +51,56 @@ def compare(
     if len(models) < 2:
         raise InputError(f"compare needs at least two runs, got only {models[0]}: add another run folder")
     folders = [[Path(folder) for folder in model.split(",") if folder] for model in models]
+    if out is not None:
+        check_file(out)
+    compared = compare_runs(folders, by, replicates, seed)
+    comparisons = compared.comparisons
+    console.print(f"shared: {next(iter(comparisons.values())).counts}")
+    for name, comparison in comparisons.items():
+        title = f"{name} vs. {compared.baseline} (baseline)"
+        print_differences(comparison.differences, title, compared.shown, comparison.by)
+        console.print(comparison.scope)
+        if comparison.note:
+            console.print(comparison.note)
+    values = {name: comparison.model_dump(mode="json") for name, comparison in comparisons.items()}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, values)
+    return values
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """The differences of runs from a baseline."""
+
+    baseline: str
+    """The name of its folder."""
+    shown: tuple[MetricName, ...]
+    """The metrics that their configs name, and those always shown."""
+    comparisons: dict[str, Comparison]
+    """By the name of the run."""
+
+
+def compare_runs(
+    folders: Sequence[Sequence[Path]], by: By | None = None, n_replicates: int = 1000, seed: int = 0
+) -> ComparedRuns:
+    """Compares runs with the first of them.
+
+    Args:
+        folders: the runs, each as the folders of its seeds.
+        by: what a sample draws; None draws users where they are known, otherwise rows.
+        n_replicates: number of bootstrap samples.
+        seed: seed of the draws.
+
+    Raises:
+        InputError: for a run that is named twice, is not finished or shares no row with the others.
+    """
     paths = [path for seeds in folders for path in seeds]
     names = [seeds[0].name for seeds in folders[1:]]
     if len(set(names)) < len(names):
         raise InputError("two runs have the same name: rename a folder, because differences are listed by name")
     if len({path.resolve() for seeds in folders[1:] for path in seeds}) < len(paths) - len(folders[0]):
         raise InputError("a run is named twice: name each seed's run once")
-    if out is not None:
-        check_file(out)
     runs = iter(join_predictions([read_predictions(path) for path in paths]))
     baseline, *candidates = [[next(runs) for _ in seeds] for seeds in folders]
     rows = baseline[0]
@@ -65,17 +109,8 @@ def compare(
     comparisons: dict[str, Comparison] = {}
     for seeds in candidates:
         name, logits = seeds[0].name, ([run.logits for run in baseline], [run.logits for run in seeds])
-        comparison = compare_models(rows, *logits, f"bootstrap {name}", replicates, seed, by)
-        if not comparisons:
-            console.print(f"shared: {comparison.counts}")
-        comparisons[name] = comparison
-        print_differences(comparison.differences, f"{name} vs. {rows.name} (baseline)", shown, comparison.by)
-        console.print(comparison.scope)
-        if comparison.note:
-            console.print(comparison.note)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, {name: comparison.model_dump(mode="json") for name, comparison in comparisons.items()})
+        comparisons[name] = compare_models(rows, *logits, f"bootstrap {name}", n_replicates, seed, by)
+    return ComparedRuns(rows.name, shown, comparisons)
 
 
 def print_differences(

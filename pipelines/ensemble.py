@@ -31,7 +31,7 @@ from recsys.evaluation.stacking import STACK_METHODS, StackMethod
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.calibration import calibrate_run, keep_calibrated, print_calibration
 from recsys.runs.folder import RunFolder
-from recsys.runs.layout import OOF_FILE, STACK_FILE
+from recsys.runs.layout import METRICS_FILE, OOF_FILE, STACK_FILE
 from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary, read_metrics
 from recsys.runs.predictions import Predictions, RunPredictions, by_fold, join, join_predictions, read_predictions
 from recsys.runs.summary import spread
@@ -55,7 +55,7 @@ def ensemble(
     ] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Number of bootstrap samples of the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
-) -> None:
+) -> Path:
     """Stack finished runs into an ensemble.
 
     Fits each method on all folds but one and evaluates it on that fold, in
@@ -71,6 +71,7 @@ def ensemble(
     print_ensemble(run.metrics_as(EnsembleMetrics))
     print_calibration(run.metrics().calibration)
     console.print(f"run folder: {run.folder}")
+    return run.folder / METRICS_FILE
 
 
 def build_ensemble(

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.common.cli import run_pipeline
+from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.data import open_data
+from pipelines.parts.run_data import final_run
 from pipelines.plan.state import GATES
-from pipelines.submit import final_run
+from ranking.own_model import name_class
 from ranking.scoring import find_run_data, load_scorer
 from recsys.system.files import check_free, read_json
 from recsys.system.progress import console
@@ -36,6 +37,7 @@ def export(
             help="The score of an answer. balanced: q, which minimizes WLL; natural: p, the click probability."
         ),
     ] = "balanced",
+    model_class: ModelClass = None,
 ) -> None:
     """Export a run for serving.
 
@@ -44,6 +46,8 @@ def export(
     requests with it, and `serving.runtime.bundle` scores them from Python.
     """
     check_free(out, "bundle")
+    for path in model_class or []:
+        name_class(path)
     final = final_run(run)
     run_data = find_run_data(final)
     dataset = open_data(run_data.folder, data, f"of {final}")

@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from pipelines.common.cli import TOSS_CONFIG, Overrides, run_pipeline
+from pipelines.common.cli import TOSS_CONFIG, Overrides, find_config, run_pipeline
 from pipelines.common.config import (
     DataConfig,
     data_section,
     load_rank_config,
     load_retrieval_config,
-    section_mapping,
 )
 from pipelines.common.data import PREPARED_ROOT, prepare_config_files, prepare_raw, print_dataset
 from pipelines.common.layers import read_layers
+from pipelines.common.model_choice import section_mapping
 from ranking.models import model_names
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
@@ -54,17 +54,46 @@ def prepare_command(
     memory-mapped Arrow files, and the config, which later commands on this data
     set use without --config.
     """
-    data, sections = load_prepare_config(config, overrides or [])
+    data, sections = load_prepare_config(find_config(config), overrides or [])
+    folder = prepare_files(data, sections, out, train or [], valid or [], test or [], engine)
+    print_dataset(PreparedDataset.open(folder))
+
+
+def prepare_files(
+    data: DataConfig,
+    sections: Values,
+    out: Path | None,
+    train: Sequence[str],
+    valid: Sequence[str] = (),
+    test: Sequence[str] = (),
+    engine: Engine = "local",
+    side_folder: Path | None = None,
+) -> Path:
+    """Prepares files, or those that the config names, and returns the folder of the data set.
+
+    Args:
+        data: the data part of the config.
+        sections: all its sections, to store with the data.
+        out: the folder to write; None takes prepared/NAME.
+        train: training files; none takes those of the config.
+        valid: validation files.
+        test: test files.
+        engine: as in `recsys.prepare.run.prepare`.
+        side_folder: the folder of side tables; None takes that of the first training file.
+
+    Raises:
+        InputError: for files that cannot be read as the config says.
+    """
     folder = out or PREPARED_ROOT / data.name
     if train:
-        prepare_raw(data, train, valid or [], test or [], folder, engine, sections)
+        prepare_raw(data, train, valid, test, folder, engine, sections, side_folder)
     elif valid or test:
         raise InputError(
             "--valid and --test are given without --train: pass --train FILE, or name all files in the config"
         )
     else:
         prepare_config_files(data, folder, engine, sections)
-    print_dataset(PreparedDataset.open(folder))
+    return folder
 
 
 def load_prepare_config(path: Path, overrides: Sequence[str]) -> tuple[DataConfig, Values]:

@@ -14,14 +14,14 @@ import typer
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
-from pipelines.parts.fits import fit_split, fits_of
+from pipelines.parts.fits import fit_split, fits_of, train_summary
 from pipelines.parts.parallel import FitJob, fit_in_processes, n_parallel_fits
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
 from pipelines.parts.tree_counts import share_tree_count
 from ranking.baselines import measure_baselines
 from ranking.gbdt_config import GBDTConfig
-from ranking.models import model_names
+from ranking.models import model_names, short_name
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
@@ -30,7 +30,8 @@ from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, identity
 from recsys.runs.folder import RunFolder
-from recsys.runs.metrics import DataSummary, FitSummary, TrainSummary
+from recsys.runs.layout import METRICS_FILE
+from recsys.runs.metrics import DataSummary, FitSummary
 from recsys.runs.predictions import join, join_seeds
 from recsys.runs.score_feature import with_scores
 from recsys.runs.summary import print_summary, summarize
@@ -79,7 +80,7 @@ def rank(
         typer.Option(min=0.001, max=1e6, help="Memory of a GPU in GiB.", rich_help_panel="Options of --show-sharding"),
     ] = 80.0,
     overrides: Overrides = None,
-) -> None:
+) -> Path | None:
     """Train and evaluate a ranking model.
 
     KEY=VALUE arguments override the config, such as model.embedding_dim=32
@@ -95,7 +96,33 @@ def rank(
                 "--show-sharding plans embedding tables, and --score-feature adds none: pass only one of the two"
             )
         print_sharding_plan(settings, data, world_size, hbm_gib)
-        return
+        return None
+    return train(settings, config, data, out, folds, score_feature).folder / METRICS_FILE
+
+
+def train(
+    settings: RankConfig,
+    config: Path,
+    data: Path | None,
+    out: Path | None,
+    folds: str | None,
+    score_feature: Path | None = None,
+    command: str | None = None,
+) -> RunFolder:
+    """Trains and evaluates a model, and prints its metrics; a finished run of the same settings is only printed.
+
+    Args:
+        settings: the data, the model and its training.
+        config: the file of the settings, for error messages.
+        data: as in `find_prepared`.
+        out: the run folder to write; None names it by a hash of the settings.
+        folds: as in `choose_splits`.
+        score_feature: a finished retrieval run.
+        command: what started the run, for its config.yaml; None takes the command line of this process.
+
+    Raises:
+        InputError: for settings that the data does not allow, before the first fit.
+    """
     keep_freed_memory()
     world = join_world()
     with world.main_first():
@@ -113,7 +140,9 @@ def rank(
     if score_feature is not None:
         scored = with_scores(dataset, score_feature, splits)
         dataset, resolved[RUN_SECTION]["score_feature"] = scored.dataset, scored.feature.model_dump()
-    folder = out or default_folder(resolved, settings.model.name)
+    if command is not None:
+        resolved[RUN_SECTION]["command"] = command
+    folder = out or default_folder(resolved, short_name(settings.model.name))
     with world.main_first():
         run = RunFolder(folder, resolved, world.is_main)
     if not world.broadcast(run.is_done):
@@ -122,11 +151,12 @@ def rank(
         console.print(f"{settings.model.name} on {data_name}, {seeds}splits: {', '.join(splits)}")
         console.print(plan_of_training(settings, dataset.split(splits[0], settings.features)))
         with run.removed_if_refused():
-            execute(run, settings, dataset, splits, world)
+            execute(run, settings, dataset, splits, world, is_command=command is None)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
         print_calibration(run.metrics().calibration)
         console.print(f"run folder: {run.folder}")
+    return run
 
 
 def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequence[str] = ()) -> list[str]:
@@ -197,8 +227,11 @@ def execute(
     splits: list[str],
     world: World,
     on_epoch: OnEpoch = ignore_epoch,
+    is_command: bool = True,
 ) -> None:
     """Fits a model to each split with each seed, and writes the run folder.
+
+    Fits at once need processes, which import the main module again: without being asked for, only a command has them.
 
     Raises:
         InputError: before the first fit, if the rows of a split cannot be fitted to or monitored.
@@ -210,7 +243,7 @@ def execute(
         split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
         split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
     # a sweep listens to the epochs of its fits, to stop them
-    n_parallel = n_parallel_fits(settings, len(fits), world) if on_epoch is ignore_epoch else 1
+    n_parallel = n_parallel_fits(settings, len(fits), world, is_command) if on_epoch is ignore_epoch else 1
     jobs = []
     for fit in fits:
         if world.broadcast(run.has_fit(fit.name)):
@@ -254,21 +287,6 @@ def execute(
         }
     )
     run.finish(metrics, reported, dataset.store.row_ids(join(reported).row))
-
-
-def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
-    """Speed and peak memory over all fits."""
-    seconds = sum(fit.seconds for fit in fits.values())
-    return TrainSummary(
-        rows_per_s=sum(fit.n_rows_trained for fit in fits.values()) / seconds,
-        seconds=seconds,
-        waited_s=sum(fit.waited_s for fit in fits.values()),
-        peak_rss_gib=max(fit.peak_rss_gib for fit in fits.values()),
-        peak_gpu_gib=max(fit.peak_gpu_gib for fit in fits.values()),
-        n_processes=world.size,
-        precision="fp32" if any(fit.precision == "fp32" for fit in fits.values()) else "bf16",
-        fits=fits,
-    )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, Overrides, run_pipeline
+from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, ModelClass, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.reranking import check_reranker, rerank
 from pipelines.parts.retrieval_defaults import describe_training, with_defaults
 from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, exclusion_of, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
+from ranking.own_model import name_class
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
@@ -26,6 +27,7 @@ from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
+from recsys.runs.layout import METRICS_FILE
 from recsys.runs.metrics import TowersFitSummary
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
@@ -88,8 +90,9 @@ def retrieval(
         Path | None,
         typer.Option(help="Finished ranking run or ensemble, fitted on the same split, that reranks the candidates."),
     ] = None,
+    model_class: ModelClass = None,
     overrides: Overrides = None,
-) -> None:
+) -> Path:
     """Train a two-tower model and retrieve items.
 
     KEY=VALUE arguments override the config's retrieval section, such as
@@ -99,6 +102,8 @@ def retrieval(
     config = choose_config(config, data, TOSS_RETRIEVAL_CONFIG)
     settings = load_retrieval_config(config, overrides or [])
     settings.check_roles()
+    for path in model_class or ():
+        name_class(path)
     keep_freed_memory()
     world = join_world()
     with world.main_first():
@@ -123,6 +128,7 @@ def retrieval(
     if world.is_main:
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")
+    return run.folder / METRICS_FILE
 
 
 def choose_split(dataset: PreparedDataset, split: str | None) -> str:

@@ -9,25 +9,22 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pipelines.common.cli import run_pipeline
-from pipelines.common.data import open_data
+from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.output import check_file
-from ranking.scoring import find_run_data, load_scorer, score_blocks
+from pipelines.parts.run_data import ScoringRun
+from ranking.own_model import name_class
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
 from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.labels import Labels, read_labels
-from recsys.runs.layout import PLAN_STATE_FILE
 from recsys.runs.metrics import read_metrics
 from recsys.runs.rows_to_score import FileRows, PreparedRows
 from recsys.runs.sample import read_sample
 from recsys.runs.submission import Scale, ScaleStats, ScoredRows, SubmissionSummary, SubmissionWriter, check_unique
-from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import new_folder, read_json, removed_if_refused, write_json
+from recsys.system.files import new_folder, removed_if_refused, write_json
 from recsys.system.lock import held
-from recsys.system.progress import console, progress_line
-from recsys.system.world import join_world
+from recsys.system.progress import console
 
 
 def submit(
@@ -52,10 +49,11 @@ def submit(
             help="Parquet or CSV file with labels of the rows, to compute metrics (truth.parquet of the generator)."
         ),
     ] = None,
+    model_class: ModelClass = None,
     scale: Annotated[
         Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
     ] = "balanced",
-) -> None:
+) -> Path:
     """Write a submission.
 
     Averages the logits of the fold models, stacks the members of an ensemble
@@ -65,9 +63,10 @@ def submit(
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
     check_file(out)
-    run = final_run(run)
-    run_data = find_run_data(run)
-    dataset = open_data(run_data.folder, data, f"of {run}")
+    for path in model_class or ():
+        name_class(path)
+    scoring = ScoringRun.open(run, data)
+    run, dataset = scoring.folder, scoring.dataset
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
     schema = dataset.manifest.schema_
     layout = read_sample(sample) if sample else None
@@ -79,8 +78,7 @@ def submit(
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
         rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
         truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))
-    keep_freed_memory()
-    scorer = load_scorer(run, run_data, dataset, join_world())
+    scorer = scoring.scorer
     if test and scorer.reads_retrieval_score:
         raise InputError(
             f"{run} reads the scores of a retrieval run, which only the test rows of {dataset.folder} have: leave out "
@@ -94,34 +92,16 @@ def submit(
         assert schema.label is not None, "ranking runs have a label"
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
-        with (
-            SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer,
-            progress_line("scoring", rows.n_rows) as line,
-        ):
-            for (ids, _), logit in score_blocks(scorer, rows.blocks(), lambda block: block[1]):
+        with SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer:
+            for ids, logit in scoring.score(rows):
                 scored.add(ids, logit)
                 writer.add(ids, logit)
-                line.advance(len(ids))
             check_unique(scored, rows.origin)
             writer.finish(scored)
         report(run, out, scored.logits, truth, scale)
         partial.rename(out)  # last: a file with the final name is complete
     console.print(f"{rows.n_rows:,} rows written to {out}")
-
-
-def final_run(run: Path) -> Path:
-    """The final run folder of a plan; any other folder unchanged.
-
-    Raises:
-        InputError: for a plan without a final run.
-    """
-    path = run / PLAN_STATE_FILE
-    if not path.is_file():
-        return run
-    final = read_json(path).get("final")
-    if final is None:
-        raise InputError(f"{run} is a plan without a final run: pass one of its run folders")
-    return run / str(final)
+    return out.with_suffix(".json")
 
 
 def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Scale) -> None:

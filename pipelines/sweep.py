@@ -20,7 +20,7 @@ from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
 from pipelines.rank import RUNS, choose_splits, describe, execute, warn_of_leaks
-from ranking.models import model_names
+from ranking.models import model_names, short_name
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import TUNING
 from recsys.errors import InputError
@@ -68,7 +68,7 @@ def sweep(
     prune: Annotated[
         bool, typer.Option("--prune", help="Stop trials that are worse than the median of earlier trials.")
     ] = False,
-) -> None:
+) -> Path:
     """Search a model's settings.
 
     Prints a table of trials and writes sweep.json and sweep.png. Running the
@@ -85,12 +85,13 @@ def sweep(
     keep_freed_memory()
     first = load_rank_config(config, model, space.overrides(next(space.grid())))
     dataset = find_prepared(first.data, data or recorded_data(first.run), first.sections)
-    folder = out or RUNS / f"sweep-{dataset.name}-{model}"
+    folder = out or RUNS / f"sweep-{dataset.name}-{short_name(model)}"
     splits = choose_splits(dataset, folds or (TUNING if TUNING in dataset.split_names else None))
     warn_of_leaks(dataset, splits)
     with removed_if_refused(folder, lambda: has_trials(folder)):
         run_sweep(model, settings, config, dataset, splits, folder, world, metric, trials, prune)
     console.print(f"sweep folder: {folder}")
+    return folder / SWEEP_FILE
 
 
 def has_trials(folder: Path) -> bool:

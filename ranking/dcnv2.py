@@ -107,6 +107,7 @@ class DCNv2(nn.Module):
         schema: features and table sizes.
     """
 
+    Config = DCNv2Config
     fixed_shapes = True
 
     def __init__(self, config: DCNv2Config, schema: Schema) -> None:

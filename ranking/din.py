@@ -139,6 +139,8 @@ class DIN(nn.Module):
             `target_with` names the target or a feature that is not categorical.
     """
 
+    Config = DINConfig
+
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
         n_steps = {feature.name: len(feature.columns) for feature in schema.column_sequences}

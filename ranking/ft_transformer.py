@@ -228,6 +228,7 @@ class FTTransformer(nn.Module):
         schema: features and table sizes.
     """
 
+    Config = FTTransformerConfig
     fixed_shapes = True
 
     def __init__(self, config: FTTransformerConfig, schema: Schema) -> None:

@@ -1,4 +1,7 @@
-"""The ranking models by name. A new deep model needs one file and one line in `DEEP_MODELS`: see CONTRIBUTING.md."""
+"""The ranking models by name. A new deep model needs one file and one line in `DEEP_MODELS`: see CONTRIBUTING.md.
+
+A model outside this package needs no line: its name is the path of its class, see `ranking.own_model`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTTrainer
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
+from ranking.own_model import SEPARATOR, config_of, is_class_path, name_class, named_class, named_configs
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
@@ -59,13 +63,25 @@ def model_names() -> tuple[str, ...]:
     return (*(model.name for model in DEEP_MODELS), GBDT)
 
 
+def known_configs() -> list[type[DeepModelConfig] | type[GBDTConfig]]:
+    """The config classes of all models, and of the classes that the user named."""
+    return [*map(config_class, model_names()), *named_configs()]
+
+
+def short_name(name: str) -> str:
+    """The name of a model as a part of a file name: that of its class for a path."""
+    return name.rpartition(SEPARATOR)[2]
+
+
 def check_model_name(name: str) -> str:
-    """Returns the name if a model has it.
+    """Returns the name if a model has it; imports a class that a user names by its path.
 
     Raises:
         ValueError: when no model has this name.
     """
-    if name not in model_names():
+    if is_class_path(name):
+        name_class(name)
+    elif name not in model_names():
         raise ValueError(f"unknown model {name!r}{nearest(name, model_names())}: choose one of {list(model_names())}")
     return name
 
@@ -78,8 +94,10 @@ def config_class(name: str) -> type[DeepModelConfig] | type[GBDTConfig]:
     """The config class of a model.
 
     Raises:
-        InputError: when no model has this name.
+        InputError: when no model has this name, or it is the path of a class that the user did not name.
     """
+    if is_class_path(name):
+        return config_of(named_class(name))
     try:
         check_model_name(name)
     except ValueError as error:
@@ -93,6 +111,9 @@ def trainer_class(name: str) -> type[TrainerConfig | GBDTTrainerConfig]:
 
 
 def _deep_model(name: str) -> DeepModel:
+    if is_class_path(name):
+        model = named_class(name)
+        return DeepModel(config_of(model), model)
     return next(model for model in DEEP_MODELS if model.name == name)
 
 

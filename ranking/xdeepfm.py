@@ -164,6 +164,7 @@ class XDeepFM(nn.Module):
         schema: features and table sizes.
     """
 
+    Config = XDeepFMConfig
     fixed_shapes = True
 
     def __init__(self, config: XDeepFMConfig, schema: Schema) -> None:

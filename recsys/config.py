@@ -4,7 +4,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
@@ -19,6 +19,7 @@ from recsys.patterns import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Values = dict[str, Any]
+FindBase = Callable[[Path], Path | None]
 _MAX_SHOWN = 200
 """Characters of a wrong value that an error shows."""
 
@@ -55,12 +56,13 @@ def warn_of_new_name(old: str, new: str) -> None:
     )
 
 
-def load_yaml(path: Path, overrides: Sequence[str] = ()) -> Values:
+def load_yaml(path: Path, overrides: Sequence[str] = (), find_base: FindBase = lambda base: None) -> Values:
     """Loads a YAML mapping, merged over the file that its `base` key names.
 
     Args:
         path: the file; `base` is relative to its folder.
         overrides: KEY=VALUE settings that replace those of the file, before interpolations (`${key}`) are resolved.
+        find_base: the file of a `base` that is not in that folder.
 
     Raises:
         InputError: when a file is missing, is not YAML, is not a mapping or is its own base.
@@ -68,6 +70,7 @@ def load_yaml(path: Path, overrides: Sequence[str] = ()) -> Values:
     layers, paths = [_load_layer(path)], [path.resolve()]
     while (base := layers[0].pop("base", None)) is not None:
         base_path = paths[-1].parent / str(base)
+        base_path = base_path if base_path.exists() else find_base(Path(str(base))) or base_path
         if base_path.resolve() in paths:
             raise InputError(f"{base_path} is its own base: remove the cycle of `base` keys")
         paths.append(base_path.resolve())
@@ -290,8 +293,7 @@ def _shown(value: Any) -> str:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
 
 
 def _first_line(error: Exception) -> str:

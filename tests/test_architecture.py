@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("recsys", "retrieval", "ranking", "serving", "pipelines", "benchmarks")
+PACKAGES = ("recsys", "retrieval", "ranking", "serving", "pipelines", "gatectr", "benchmarks")
 MAY_IMPORT = {
     "recsys": set(),
     "retrieval": {"recsys"},
     "ranking": {"recsys"},
     "serving": {"recsys", "ranking"},
     "pipelines": {"recsys", "retrieval", "ranking", "serving"},
+    "gatectr": {"recsys", "retrieval", "ranking", "pipelines"},
     "benchmarks": {"recsys", "retrieval", "ranking", "serving", "pipelines"},
 }
 BASE = {"errors", "patterns", "config", "defaults"}

@@ -20,30 +20,47 @@ from pipelines.common.interrupt import (
     is_interrupt,
     raised_interrupts,
 )
+from pipelines.common.output_options import Result, output_to, print_json, with_output_options
 from recsys.errors import InputError, RenamedWarning
 from recsys.system.progress import console
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+_PACKAGED = Path(__file__).parents[1] / "configs"
+CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "configs"
+"""The configs that come with the package: beside the pipelines where it is installed, on top of a checkout."""
 
 TOSS_CONFIG, TOSS_RETRIEVAL_CONFIG = CONFIGS / "toss.yaml", CONFIGS / "toss_retrieval.yaml"
 
+DATA_PANEL = "Data and settings"
+"""The heading of the options --config and --data in the help of a command."""
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         help="YAML file with the data schema and the settings. Default: the config that a prepared --data was prepared "
-        "with, else configs/toss.yaml."
+        "with, else configs/toss.yaml.",
+        rich_help_panel=DATA_PANEL,
     ),
 ]
 DataOption = Annotated[
     Path | None,
     typer.Option(
         help="Folder of a prepared data set or of raw files. Default: files.folder of the config, or the data of "
-        "its generator."
+        "its generator.",
+        rich_help_panel=DATA_PANEL,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings that override the config.", show_default=False),
+]
+
+ModelClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Class of a run's own model, such as my_package.my_file:MyModel; repeatable. A run folder may come from "
+        "somebody else, so that its models' code is imported only if it is named here.",
+        show_default=False,
+    ),
 ]
 
 RANK = os.environ.get("RANK", "0")
@@ -60,18 +77,36 @@ _REMEDIES = {
 EXIT_BAD_INPUT = 2
 
 
-def run_pipeline(command: Callable[..., None]) -> None:
-    """Runs `command` as a Typer program.
+def packaged_config(path: Path) -> Path | None:
+    """The config of the package that `toss`, `toss.yaml` or `configs/toss.yaml` names; None for other paths."""
+    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    is_named = path.parent in (Path(), Path("configs")) and (CONFIGS / name).is_file()
+    return CONFIGS / name if is_named else None
+
+
+def find_config(path: Path) -> Path:
+    """The file of a config: the path itself, or else the config of that name that comes with the package."""
+    return path if path.exists() else packaged_config(path) or path
+
+
+def run_pipeline(command: Callable[..., Result], program: str | None = None) -> None:
+    """Runs `command` as a Typer program, with the arguments of this process.
+
+    Args:
+        command: the function whose parameters are the options; what it returns is what --json prints.
+        program: the name that `--help` prints; None takes that of the process.
 
     Exit codes: 0 success, 2 bad input or usage (one line on stderr), 130 interrupted, 1 a bug (with a traceback).
     """
 
     @functools.wraps(command)
-    def guarded(*args: object, **kwargs: object) -> None:
+    def guarded(*args: object, quiet: bool = False, as_json: bool = False, **kwargs: object) -> None:
         try:
-            with raised_interrupts():
+            with raised_interrupts(), output_to(quiet, as_json):
                 _check_arguments(sys.argv)
-                command(*args, **kwargs)
+                result = command(*args, **kwargs)
+                if as_json and RANK == "0":
+                    print_json(result)
         except BaseException as error:  # includes KeyboardInterrupt, and the errors torch raises in its place
             if (handled := _message_and_code(error)) is None:
                 raise
@@ -80,13 +115,20 @@ def run_pipeline(command: Callable[..., None]) -> None:
                 print(message, file=sys.stderr)
             raise typer.Exit(code) from error
 
+    vars(guarded)["__signature__"] = with_output_options(command)
     if RANK != "0":
         console.quiet = True  # only rank 0 prints under torchrun
     quiet_libraries()
+    warnings.showwarning = _show_warning
     _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(no_args_is_help=False)(guarded)
-    app()
+    app.command(no_args_is_help=False, help=_paragraphs(command.__doc__ or ""))(guarded)
+    app(prog_name=program)
+
+
+def _paragraphs(text: str) -> str:
+    """A docstring with each paragraph on one line, which the width of the terminal then breaks."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _message_and_code(error: BaseException) -> tuple[str, int] | None:
@@ -147,7 +189,6 @@ def quiet_libraries() -> None:
     """Hides log messages and warnings of TorchRec, fbgemm and torch.fx that users cannot act on."""
     for name in (None, "torchrec", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="torchrec")
     warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor")
     warnings.filterwarnings("ignore", module="recsys.report|retrieval.evaluation.plots")  # fonts and limits of plots

@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from pipelines.common.keys import Sections, check_places
 from pipelines.common.layers import load_sections, override_sections, read_layers
+from pipelines.common.model_choice import check_model_sections, choose_model, section_mapping
 from pipelines.common.retrieval_settings import RetrievalSettings
 from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
-from ranking.models import ModelConfig, config_class, model_names, trainer_class
+from ranking.models import ModelConfig, config_class, known_configs, trainer_class
+from ranking.own_model import is_class_path
 from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.shown import EvaluationConfig, named_metrics
-from recsys.patterns import nearest
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
@@ -29,7 +30,6 @@ from retrieval.two_tower import TwoTowerConfig
 
 _RANK_KEYS = ("trainer", "model", "models", "features", "show_sharding", EVALUATION_SECTION, RUN_SECTION)
 _RUN_KEYS = (*_RANK_KEYS, "retrieval")
-_MODEL_KEYS = {"model", "trainer", "features"}
 
 
 class DataConfig(StrictModel):
@@ -57,7 +57,7 @@ def data_section(values: Values, origin: str) -> DataConfig:
     Raises:
         InputError: for an unknown section or a wrong value.
     """
-    check_places(values, _sections(), origin)
+    check_places(values, sections(), origin)
     data = validate(DataConfig, {key: value for key, value in values.items() if key not in _RUN_KEYS}, origin)
     if data.schema_.label is None and "min_count" not in data.prepare.model_fields_set:
         return data.model_copy(update={"prepare": data.prepare.model_copy(update={"min_count": 1})})
@@ -110,10 +110,10 @@ class RankConfig:
         return named_metrics(self.evaluation.metric, () if stopping is None else stopping.weights)
 
 
-def _sections() -> Sections:
+def sections() -> Sections:
     """All sections of a config."""
     return {
-        "model": [config_class(name) for name in model_names()],
+        "model": known_configs(),
         "trainer": [TrainerConfig, GBDTTrainerConfig],
         "features": [FeatureConfig],
         **_DATA_SECTIONS,
@@ -134,15 +134,6 @@ _DATA_SECTIONS: Sections = {
 }
 
 
-def section_mapping(values: Any, path: Path, key: str) -> Values:
-    """A section as a mapping; an empty section gives an empty mapping."""
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: {key} must be a mapping of keys to values, got {values!r}")
-    return {str(name): value for name, value in values.items()}
-
-
 def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) -> RankConfig:
     """Reads a config file for one model.
 
@@ -157,32 +148,40 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
     Raises:
         InputError: for an unknown key or a wrong value.
     """
-    file_values, override_values = load_sections(path), override_sections(overrides)
+    origin = str(path) if not overrides else f"{path} with overrides"
+    return rank_config(load_sections(path), model, override_sections(overrides), path, origin)
+
+
+def rank_config(file_values: Values, model: str | None, override_values: Values, path: Path, origin: str) -> RankConfig:
+    """The settings of a ranking run, from the values of a config and of the overrides; see `load_rank_config`.
+
+    Args:
+        file_values: the sections of the config.
+        model: as in `load_rank_config`.
+        override_values: sections that override those of the config.
+        path: the config's file, for error messages and to tell whether a run wrote it.
+        origin: the source of the values, for error messages.
+    """
     sections = with_data_overrides(file_values, override_values)
     if wrong := sorted({"models", "retrieval"} & override_values.keys()):
         raise InputError(
             f"{wrong[0]!r} is a section of a file, not of a ranking run: pass model.KEY=VALUE, trainer.KEY=VALUE or "
             "features.KEY=VALUE"
         )
-    if model is None:
-        model = _model_name(file_values, path)
-    model_class = config_class(model)  # first: a wrong model name is the first error to report
     model_sections = section_mapping(file_values.pop("models", None), path, "models")
-    known_models = model_names()
-    for name in model_sections:
-        if name not in known_models:
-            raise InputError(f"{path}: models.{name}: unknown model{nearest(name, known_models)}")
-    model_section = section_mapping(model_sections.get(model), path, f"models.{model}")
-    if unknown := sorted(set(model_section) - _MODEL_KEYS):
-        known_keys = ", ".join(sorted(_MODEL_KEYS))
-        raise InputError(f"{path}: unknown key 'models.{model}.{unknown[0]}': allowed keys are {known_keys}")
+    model, model_section = choose_model(model, file_values, model_sections, path)
+    model_class = config_class(model)  # first: a wrong model name is the first error to report
+    check_model_sections(model_sections, path)
+    if is_class_path(model):  # ours have their name as the default
+        values_of_model = model_section.get("model")
+        named = {"name": model} | (values_of_model if isinstance(values_of_model, dict) else {})
+        model_section = {**model_section, "model": named}
     # The trainer section is shared by all models: GBDT ignores the keys that only TrainerConfig has.
     shared_trainer, trainer_config = file_values.get("trainer") or {}, trainer_class(model)
     if isinstance(shared_trainer, dict):
         allowed = {*trainer_config.model_fields} | (shared_trainer.keys() - {*TrainerConfig.model_fields})
         file_values["trainer"] = {key: value for key, value in shared_trainer.items() if key in allowed}
     values = merge(file_values, model_section, override_values)
-    origin = str(path) if not overrides else f"{path} with overrides"
     data = data_section(values, origin)
     if data.schema_.label is None:
         raise InputError(f"{path}: ranking needs a label, a column of 0 and 1: name it in schema.label")
@@ -196,14 +195,6 @@ def load_rank_config(path: Path, model: str | None, overrides: Sequence[str]) ->
         run=validate(RunSection, values.get(RUN_SECTION) or {}, origin, f"{RUN_SECTION}."),
         sections=sections,
     )
-
-
-def _model_name(file_values: Values, path: Path) -> str:
-    section = file_values.get("model")
-    name = section.get("name") if isinstance(section, dict) else None
-    if name is None:
-        raise InputError(f"{path} does not set model.name: pass --model, one of {', '.join(model_names())}")
-    return str(name)
 
 
 @dataclass(frozen=True)

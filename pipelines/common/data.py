@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from pipelines.common.cli import find_config
 from pipelines.common.config import DataConfig
 from recsys.config import Values
 from recsys.data.config import RawFiles
@@ -35,7 +36,7 @@ def choose_config(config: Path | None, data: Path | None, default: Path) -> Path
         default: the config if neither names one.
     """
     if config is not None:
-        return config
+        return find_config(config)
     stored = None if data is None else stored_config(data)
     return default if stored is None else stored
 
@@ -53,6 +54,7 @@ def prepare_raw(
     out: Path,
     engine: Engine = "local",
     sections: Values | None = None,
+    folder: Path | None = None,
 ) -> Path:
     """Prepares the files given on the command line, with paths relative to the working folder.
 
@@ -64,9 +66,10 @@ def prepare_raw(
         out: the folder to write.
         engine: as in `recsys.prepare.run.prepare`.
         sections: all sections of the config, to store with the data; None stores those of `config`.
+        folder: the folder of side tables and the truth; None takes that of the first training file.
     """
     first = Path(train[0]).absolute()
-    folder = next(path for path in (first, *first.parents) if path.is_dir())  # that of side tables and the truth
+    folder = folder or next(path for path in (first, *first.parents) if path.is_dir())
     files = RawFiles(
         train=tuple(str(Path(path).absolute()) for path in train),
         valid=tuple(str(Path(path).absolute()) for path in valid),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.common.cli import packaged_config
 from recsys.config import Values, load_yaml, merge, parse_overrides, warn_of_new_name
 
 _RENAMED_SECTIONS = {"plan_only": "show_sharding"}
@@ -15,7 +16,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Values:
 
 def load_sections(path: Path) -> Values:
     """Reads a config file and renames sections of earlier versions."""
-    return _rename_sections(load_yaml(path))
+    return _rename_sections(load_yaml(path, find_base=packaged_config))
 
 
 def override_sections(overrides: Sequence[str]) -> Values:

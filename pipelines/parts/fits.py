@@ -13,7 +13,7 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import fit_name
-from recsys.runs.metrics import EpochSummary, FitSummary
+from recsys.runs.metrics import EpochSummary, FitSummary, TrainSummary
 from recsys.runs.predictions import Predictions
 from recsys.system.memory import peak_rss_gib, reset_peak_rss
 from recsys.system.world import World
@@ -134,3 +134,18 @@ def fit_figures(report: FitReport, world: World) -> dict[str, Any]:
         "link": report.link,
         "epochs": tuple(EpochSummary(loss=epoch.loss, monitored=epoch.monitored) for epoch in progress.epochs),
     }
+
+
+def train_summary(fits: dict[str, FitSummary], world: World) -> TrainSummary:
+    """Speed and peak memory over all fits."""
+    seconds = sum(fit.seconds for fit in fits.values())
+    return TrainSummary(
+        rows_per_s=sum(fit.n_rows_trained for fit in fits.values()) / seconds,
+        seconds=seconds,
+        waited_s=sum(fit.waited_s for fit in fits.values()),
+        peak_rss_gib=max(fit.peak_rss_gib for fit in fits.values()),
+        peak_gpu_gib=max(fit.peak_gpu_gib for fit in fits.values()),
+        n_processes=world.size,
+        precision="fp32" if any(fit.precision == "fp32" for fit in fits.values()) else "bf16",
+        fits=fits,
+    )

@@ -21,6 +21,7 @@ import torch
 from pipelines.common.cli import quiet_libraries
 from pipelines.common.config import RankConfig
 from pipelines.parts.fits import Fit, fit_split
+from ranking.own_model import is_class_path, name_class
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.runs.folder import RunFolder
@@ -47,10 +48,16 @@ class FitJob:
     scores_monitored: bool
 
 
-def n_parallel_fits(settings: RankConfig, n_fits: int, world: World) -> int:
+def n_parallel_fits(settings: RankConfig, n_fits: int, world: World, is_command: bool = True) -> int:
     """The number of fits to train at once; 1 trains in this process.
 
     It does not depend on how many fits are already done, so that a resumed run trains with the same number of threads.
+
+    Args:
+        settings: of the run.
+        n_fits: all fits of the run.
+        world: the processes.
+        is_command: whether a command runs; a script's main module may not be importable again, which processes need.
 
     Raises:
         InputError: if parallel fits are asked for under torchrun.
@@ -64,7 +71,7 @@ def n_parallel_fits(settings: RankConfig, n_fits: int, world: World) -> int:
         return 1
     if asked is not None:
         return min(asked, n_fits)
-    if world.device.type != "cpu":
+    if world.device.type != "cpu" or not is_command:
         return 1
     fits_in_memory = int(psutil.virtual_memory().available / 2**30 / _GIB_OF_A_FIT)
     return max(1, min(n_fits, n_cores() // _CORES_OF_A_FIT, fits_in_memory))
@@ -145,6 +152,8 @@ def _exit_with(parent: int) -> None:
 
 
 def _fit(job: FitJob) -> None:
+    if is_class_path(job.settings.model.name):
+        name_class(job.settings.model.name)  # the user named it in the process that started this one
     split = job.dataset.split(job.fit.split, job.settings.features)
     try:
         fit_split(job.run, job.settings, split, join_world(), scores_monitored=job.scores_monitored, fit=job.fit)

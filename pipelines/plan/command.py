@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from pipelines.common.cli import CONFIGS, Overrides
+from pipelines.common.cli import CONFIGS, Overrides, find_config
 from pipelines.common.data import find_prepared, stored_config
 from pipelines.parts.search_space import parse_space
 from pipelines.plan.applicable import find_not_applicable
@@ -54,7 +54,7 @@ def plan(
         bool, typer.Option("--dry-run", help="Print which steps would run, why, and the estimated time, and exit.")
     ] = False,
     overrides: Overrides = None,
-) -> None:
+) -> Path | None:
     """Run a plan of training steps and decision gates.
 
     Prints the verdicts of the gates and writes report.html and submission.csv.
@@ -63,6 +63,24 @@ def plan(
     config in all steps.
     """
     chosen = choose_plan(config, data, tuple(overrides or ()))
+    return run_plan(chosen, data, out, dry_run)
+
+
+def run_plan(chosen: PlanConfig, data: Path | None, out: Path, is_dry: bool = False) -> Path | None:
+    """Runs a plan, or prints what would run; skips finished steps.
+
+    Args:
+        chosen: the plan.
+        data: as in `find_prepared`.
+        out: the plan folder to write.
+        is_dry: whether to print the steps only.
+
+    Returns:
+        The file with the verdicts of the gates; None if nothing ran.
+
+    Raises:
+        InputError: for a plan that the data does not allow, before the first step.
+    """
     state = PlanState(chosen, out)
     check_settings(state)
     world = join_world()
@@ -73,15 +91,16 @@ def plan(
     dataset = find_prepared(state.data_config(), data, state.sections())
     state = replace(state, not_applicable=find_not_applicable(state, dataset))
     check_data(state, dataset)
-    if dry_run:
+    if is_dry:
         print_dry_run(state, dataset, world)
-        return
+        return None
     warn_of_leaks(dataset, dataset.split_names)
     with removed_if_refused(out, lambda: has_runs(out)):
         claim(out, chosen, is_writer=True)
         for step in chosen.steps:
             take_step(state, step, dataset, world)
         finish(state, dataset)
+    return out / PLAN_STATE_FILE
 
 
 def choose_plan(config: Path | None, data: Path | None, overrides: tuple[str, ...]) -> PlanConfig:
@@ -91,7 +110,8 @@ def choose_plan(config: Path | None, data: Path | None, overrides: tuple[str, ..
         InputError: for an invalid plan, and for a plan without a config on data that stores none.
     """
     stored = None if data is None else stored_config(data)
-    path = config or CONFIGS / ("plan.yaml" if stored is None else "plan_own.yaml")
+    default = CONFIGS / ("plan.yaml" if stored is None else "plan_own.yaml")
+    path = default if config is None else find_config(config)
     chosen = load_plan(path, overrides)
     names_config = config is not None or any(override.startswith("config=") for override in overrides)
     if stored is not None and (chosen.config is None or not names_config):

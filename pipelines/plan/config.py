@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.common.cli import packaged_config
 from ranking.models import ModelName
 from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
@@ -203,6 +204,9 @@ def load_plan(path: Path, overrides: tuple[str, ...]) -> PlanConfig:
     for override in step_overrides:
         if "=" not in override:
             raise InputError(f"override {override!r} must be KEY=VALUE, such as trainer.epochs=3")
-    plan = validate(PlanConfig, load_yaml(path, plan_overrides), str(path))
-    config = None if plan.config is None else str((path.parent / plan.config).resolve())
+    plan = validate(PlanConfig, load_yaml(path, plan_overrides, packaged_config), str(path))
+    config = plan.config
+    if config is not None:
+        beside = path.parent / config
+        config = str(((None if beside.exists() else packaged_config(Path(config))) or beside).resolve())
     return plan.model_copy(update={"config": config, "set": (*plan.set, *step_overrides)})

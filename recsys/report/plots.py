@@ -17,8 +17,6 @@ from scipy.stats import binomtest
 from recsys.evaluation.metrics import N_ECE_BINS, effective_size
 from recsys.evaluation.shown import format_metric
 
-matplotlib.use("Agg")  # files only, no window
-
 COLORS = ("#3566b8", "#d1792c", "#3c8d5a", "#b23a48", "#7a5ba8", "#7c6a5c", "#c2649c", "#5f6b78", "#a89a2b", "#2f9bb3")
 DARK, GREY, GREEN, RED = "#1c2430", "#5f6b78", "#14733f", "#a8261c"
 _STYLE: dict[Any, Any] = {

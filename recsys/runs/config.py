@@ -80,8 +80,8 @@ class RunConfig(BaseModel):
 
 
 def with_provenance(values: Mapping[str, Any]) -> Values:
-    """Adds the command and the package versions of this process to settings."""
-    section = values.get(RUN_SECTION, {}) | {"command": _command(), "versions": package_versions()}
+    """Adds the package versions of this process to settings, and its command if they name none."""
+    section = {"command": _command(), **values.get(RUN_SECTION, {}), "versions": package_versions()}
     return {**values, RUN_SECTION: section}
 
 

@@ -45,17 +45,18 @@ class FileRows:
     Args:
         dataset: the data set whose schema and vocabularies encode the rows.
         paths: parquet files.
+        folder: the folder of side tables; None takes that of the first file.
 
     Raises:
         InputError: if the files lack a column, or have no rows.
     """
 
-    def __init__(self, dataset: PreparedDataset, paths: list[Path]) -> None:
+    def __init__(self, dataset: PreparedDataset, paths: list[Path], folder: Path | None = None) -> None:
         manifest = dataset.manifest
         names = [str(path.absolute()) for path in paths]
         self._dataset = dataset
         self._source = open_rows_to_score(
-            manifest.schema_config, manifest.schema_, manifest.kinds, names, paths[0].parent
+            manifest.schema_config, manifest.schema_, manifest.kinds, names, folder or paths[0].parent
         )
         for name, form in self._source.schema.value_forms.items():
             if form.kind == "number" and manifest.schema_.form_of(name).kind == "text":

@@ -19,7 +19,7 @@ RANGE = (
     f"torch 2.{OLDEST} to 2.{NEWEST} go with torchrec and fbgemm "
     f"1.{OLDEST - _MINOR_OFFSET} to 1.{NEWEST - _MINOR_OFFSET}"
 )
-_FIX = "run `make demo` for a new environment, or see Installing in the README"
+_FIX = "pip install 'gatectr[cpu]' (or [gpu]), then pip install --no-deps torchrec==1.8.0; in a checkout, `make demo`"
 
 
 def installed_versions() -> dict[str, str]:

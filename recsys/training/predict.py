@@ -3,8 +3,6 @@
 Shapes: B rows of a batch.
 """
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,13 +13,9 @@ from recsys.data.split import Split
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.metrics import Metrics, measure
 from recsys.nn.precision import Precision, autocast
+from recsys.nn.traits import sequences_of
 from recsys.system.progress import progress_line
 from recsys.system.world import World
-
-
-def sequences_of(model: nn.Module) -> tuple[str, ...]:
-    """Names of the sequence features that a model reads."""
-    return cast(tuple[str, ...], model.sequences)
 
 
 @torch.no_grad()

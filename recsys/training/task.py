@@ -5,7 +5,7 @@ Shapes: B rows of a batch.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from recsys.data.loader import Batches
 from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
 from recsys.evaluation.logits import LogitLink
+from recsys.nn.traits import HasAuxiliaryLoss, auxiliary_weight_of
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows
 from recsys.training.losses import build_loss
@@ -41,22 +42,20 @@ class RowLoss(Objective):
     """A loss of each row's logit and label, plus the model's weighted auxiliary loss if it has one.
 
     Args:
-        model: `forward(batch) -> [B] logits`. If its `auxiliary_weight` is above zero, `with_auxiliary(batch)` returns
-            the [B] logits and [B] auxiliary losses.
+        model: `forward(batch) -> [B] logits`. See `recsys.nn.traits` for its auxiliary loss.
         loss: `forward(logits, label) -> [B] losses`.
     """
 
     def __init__(self, model: nn.Module, loss: nn.Module) -> None:
         super().__init__(model)
-        self.loss = loss
+        self.loss, self.auxiliary_weight = loss, auxiliary_weight_of(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses."""
-        weight: float = getattr(self.model, "auxiliary_weight", 0.0)
-        if not weight:
+        if not self.auxiliary_weight:
             return cast(Tensor, self.loss(self.model(batch), batch.label))
-        logits, auxiliary = cast(Any, self.model).with_auxiliary(batch)
-        return cast(Tensor, self.loss(logits, batch.label) + weight * auxiliary)
+        logits, auxiliary = cast(HasAuxiliaryLoss, self.model).with_auxiliary(batch)
+        return cast(Tensor, self.loss(logits, batch.label) + self.auxiliary_weight * auxiliary)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
+from recsys.nn.traits import sequences_of
 from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning, monitored_text
 from recsys.training.log import Log
-from recsys.training.predict import evaluate, predict, sequences_of
+from recsys.training.predict import evaluate, predict
 from recsys.training.state import (
     Epoch,
     FitReport,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
+from recsys.nn.traits import has_fixed_shapes
 from recsys.system.progress import console
 from recsys.system.world import World
 from recsys.training.config import FitConfig
@@ -34,11 +35,6 @@ def n_compiled_rows(config: FitConfig, model: nn.Module, n_rows: int, world: Wor
 def uses_graphs(world: World) -> bool:
     """Whether CUDA graphs are recorded: by a single process with a GPU; others sum gradients between the graphs."""
     return world.device.type == "cuda" and world.size == 1
-
-
-def has_fixed_shapes(model: nn.Module) -> bool:
-    """Whether only the number of rows determines the shapes of a model's forward pass after its look-ups."""
-    return bool(getattr(model, "fixed_shapes", False))
 
 
 class Compiled:

@@ -23,10 +23,11 @@ from torchrec import EmbeddingCollection
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.precision import Precision, autocast
+from recsys.nn.traits import has_fixed_shapes
 from recsys.system.progress import console
 from recsys.system.world import World
 from recsys.training.task import Objective
-from recsys.training.update.compiled import Compiled, has_fixed_shapes, uses_graphs
+from recsys.training.update.compiled import Compiled, uses_graphs
 from recsys.training.update.finite import DivergenceError, FiniteBatches
 from recsys.training.update.graphs import DenseGraphs
 from recsys.training.update.lookups import DetachedEmbeddings, EmbeddingLookups

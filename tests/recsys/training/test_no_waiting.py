@@ -13,7 +13,7 @@ from ranking.models import build_model
 from ranking.xdeepfm import XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.defaults import DataSize
-from recsys.training.predict import sequences_of
+from recsys.nn.traits import sequences_of
 from tests.helpers.training import assert_same, quick, trainer_of, weights_of
 from tests.helpers.waiting import WaitError, no_waiting
 
