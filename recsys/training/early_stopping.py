@@ -15,6 +15,8 @@ from recsys.training.config import EarlyStopping
 from recsys.training.copies import content_hashes
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
+_ENOUGH_CONTENTS = 30
+"""Different rows that monitored rows must have so that copies are held out together."""
 
 
 def split_monitored_rows(
@@ -79,7 +81,7 @@ def _latest(rows: Rows, time: np.ndarray, n: int, seed: int) -> tuple[Rows, Rows
 def _sample(split: Split, rows: Rows, n: int, seed: int) -> tuple[Rows, Rows]:
     """Divides rows at random; all rows of a cluster are held out or none, in as few clusters as have n rows."""
     numbers = rows.numbers()
-    key = _cluster_keys(split, numbers)
+    key = _cluster_keys(split, numbers, n)
     _, cluster, sizes = (None, None, None) if key is None else np.unique(key, return_inverse=True, return_counts=True)
     if cluster is None or sizes is None or len(sizes) == len(numbers):
         order = Permutation(len(rows), seed, HOLDOUT_STREAM)
@@ -91,14 +93,19 @@ def _sample(split: Split, rows: Rows, n: int, seed: int) -> tuple[Rows, Rows]:
     return ListedRows(numbers[~is_held_out[cluster]]), ListedRows(numbers[is_held_out[cluster]])
 
 
-def _cluster_keys(split: Split, numbers: np.ndarray) -> np.ndarray | None:
-    """Returns [n] numbers that rows share which are in one fold: those of a user, or copies; None for single rows."""
+def _cluster_keys(split: Split, numbers: np.ndarray, n_held_out: int) -> np.ndarray | None:
+    """Returns [n] numbers that rows share which are in one fold: those of a user, or copies; None for single rows.
+
+    Copies are ignored where so many rows have few contents: some two of forty combinations would tell little.
+    """
     users = split.store.users(numbers) if split.has_folds_by_user else None
     if users is not None:
         return np.where(users != NO_USER, users, -1 - np.arange(len(users)))
     if split.store.has_ids:
         return None
-    return np.concatenate([content_hashes(split.store, block) for block in ListedRows(numbers).blocks()])
+    content = np.concatenate([content_hashes(split.store, block) for block in ListedRows(numbers).blocks()])
+    n_contents = len(np.unique(content)) * n_held_out / len(numbers)
+    return content if n_contents >= _ENOUGH_CONTENTS else None
 
 
 def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:

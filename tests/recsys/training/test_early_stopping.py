@@ -175,6 +175,17 @@ def test_copies_are_monitored_together_where_they_are_in_one_fold(tmp_path: Path
         assert (not shared) == (dataset is copies)
 
 
+def test_copies_of_few_rows_are_monitored_one_by_one(tmp_path: Path) -> None:
+    """Forty different rows: the sample has rows of all of them, the clusters would be four."""
+    table = pa.concat_tables([small_table(40).drop_columns(["day", "id"])] * 30)
+    schema = {key: value for key, value in SMALL_SCHEMA.items() if key not in ("id", "day")}
+    split = prepare_small(table, tmp_path / "a", tmp_path / "b", SchemaConfig(**schema)).split("full")
+    held_out = split_monitored_rows(split, None, EarlyStopping(validation_fraction=0.1), 0)[1]
+    assert held_out is not None
+    assert len(held_out) == 120
+    assert len(set(held_out.numbers() % 40)) > 30
+
+
 def test_content_is_every_feature_of_a_row_and_its_time(small: PreparedDataset) -> None:
     numbers = np.arange(small.n_rows)
     hashes = content_hashes(small.store, numbers)
