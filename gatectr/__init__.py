@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gatectr.api import load as load
     from gatectr.api import plan as plan
     from gatectr.api import prepare as prepare
+    from gatectr.api import retrieve as retrieve
     from gatectr.classifier import CTRClassifier as CTRClassifier
     from gatectr.run import Run as Run
     from ranking.model_config import DeepModelConfig as DeepModelConfig
@@ -32,6 +33,7 @@ _MODULES = {
     "ensemble": "gatectr.api",
     "prepare": "gatectr.api",
     "plan": "gatectr.api",
+    "retrieve": "gatectr.api",
     "Run": "gatectr.run",
     "CTRClassifier": "gatectr.classifier",
     "RankingModel": "ranking.own_model",

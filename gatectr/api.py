@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 from torch import nn
 
 from gatectr.quiet import printing, public
@@ -20,6 +21,7 @@ from pipelines.ensemble import build_ensemble
 from pipelines.plan.command import choose_plan, run_plan
 from pipelines.prepare import prepare_files
 from pipelines.rank import train
+from pipelines.retrieve import open_retriever
 from recsys.config import Values
 from recsys.data.layout import SCHEMA_FILE
 from recsys.errors import InputError
@@ -257,3 +259,37 @@ def plan(
         run_plan(chosen, folder, Path(out))
     state = read_json(Path(out) / PLAN_STATE_FILE)
     return PlanResult(Path(out), state["gates"], Run(Path(out)) if state["final"] else None)
+
+
+@public
+def retrieve(
+    run: str | Path,
+    requests: Rows,
+    k: int = 100,
+    *,
+    exclude: str | Path = "none",
+    items: str | Path | None = None,
+    data: str | Path | None = None,
+    verbose: bool = False,
+) -> pa.Table:
+    """Retrieves items for requests with a finished retrieval run, as `gatectr retrieve` does.
+
+    Args:
+        run: the run folder.
+        requests: a table, or paths of files, with the columns of the towers user and context.
+        k: items of a request.
+        exclude: seen: no items of the request's history; none: all items; or a parquet file of pairs.
+        items: a file with the items to retrieve; None retrieves those of the run.
+        data: the prepared data set; None takes the one that the run recorded.
+        verbose: whether to print progress.
+
+    Returns:
+        row_id, rank, item, score: the rows of a request together, best item first.
+
+    Raises:
+        InputError: if the folder is not a finished retrieval run, or a column of the requests is missing.
+    """
+    paths = [None if path is None else Path(path) for path in (data, items)]
+    with printing(verbose), as_files(requests, "requests") as files:
+        retriever = open_retriever(Path(run), *paths)
+        return pa.concat_tables(retriever.retrieve(retriever.open_requests(files), k, str(exclude)))

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import gatectr
 from pipelines.retrieve import open_retriever
+from recsys.errors import InputError
 from retrieval.serving import retriever
 from tests.pipelines.conftest import Run
 
@@ -150,6 +152,10 @@ def test_from_python(project: Path, run: Run) -> None:
     assert [tuple(row.values())[1:] for row in table.to_pylist()] == retrieved(run, "--requests", requests, "--k", "3")[
         "0"
     ]
+    assert gatectr.retrieve("run", {"user": [4]}, 3).equals(table)
+    assert len(gatectr.retrieve("run", requests, 3, exclude="seen")) == 3
+    with pytest.raises(InputError, match="raw is not a finished retrieval run"):
+        gatectr.retrieve("raw", requests)
 
 
 @pytest.mark.parametrize(
