@@ -8,6 +8,7 @@ COPY configs configs
 COPY recsys recsys
 COPY retrieval retrieval
 COPY ranking ranking
+COPY serving serving
 COPY pipelines pipelines
 COPY gatectr gatectr
 RUN pip install --no-cache-dir '.[gpu]' && gatectr version

@@ -46,6 +46,35 @@ class Growth(Protocol):
         """Writes all trees, if the first of them are those of an earlier round; returns whether they are."""
 
 
+def grow_in_rounds(
+    n_trees: int,
+    round_size: int,
+    name: str,
+    grow_tree: Callable[[int], object],
+    measure: Callable[[], tuple[float, np.ndarray | None]],
+    on_round: OnRound,
+) -> None:
+    """Grows trees one by one, with a progress line for each round.
+
+    Args:
+        n_trees: the number of trees.
+        round_size: trees of a round.
+        name: shown on the progress line.
+        grow_tree: grows the tree of this number, from 0.
+        measure: the training loss and the logits of the monitored rows after a round.
+        on_round: see `OnRound`.
+    """
+    for first in range(0, n_trees, round_size):
+        last = min(first + round_size, n_trees)
+        title = f"{name} trees {first + 1} to {last} of {n_trees}"
+        with progress_line(title, last - first, unit="trees") as line:
+            for number in range(first, last):
+                grow_tree(number)
+                line.advance(1)
+        if not on_round(last, *measure()):
+            return
+
+
 def predict_trees(forest: Forest, split: Split, rows: Rows, name: str = "scoring") -> np.ndarray:
     """Returns [n] float32 logits of rows; an empty name shows no progress."""
     table, logits = TableSequence(split, rows), np.empty(len(rows), np.float32)

@@ -12,11 +12,11 @@ import lightgbm as lgb
 import numpy as np
 
 from ranking.gbdt_config import GBDTConfig
-from ranking.trees.library import OnRound
+from ranking.trees.library import OnRound, grow_in_rounds
 from ranking.trees.rows import LabeledTable
 from recsys.errors import InputError
 from recsys.evaluation.logits import logit_of
-from recsys.system.progress import progress_line, status_line
+from recsys.system.progress import status_line
 from recsys.system.threads import n_cores
 
 _PROBABILITIES = (np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)  # the outermost with finite logits
@@ -123,18 +123,15 @@ class LightGBMGrowth:
 
     def grow(self, round_size: int, on_round: OnRound) -> None:
         """See `Growth`."""
-        n_trees = self._config.n_trees
         with _refused():
-            for first in range(0, n_trees, round_size):
-                last = min(first + round_size, n_trees)
-                title = f"{self._name} trees {first + 1} to {last} of {n_trees}"
-                with progress_line(title, last - first, unit="trees") as line:
-                    for _ in range(first, last):
-                        self._booster.update()
-                        line.advance(1)
-                ((_, _, loss, _),) = self._booster.eval_train()
-                if not on_round(self._booster.num_trees(), loss, self._monitored_logit()):
-                    return
+            grow_in_rounds(
+                self._config.n_trees,
+                round_size,
+                self._name,
+                lambda number: self._booster.update(),
+                lambda: (self._booster.eval_train()[0][2], self._monitored_logit()),
+                on_round,
+            )
 
     def _monitored_logit(self) -> np.ndarray | None:
         if self._monitored is None:

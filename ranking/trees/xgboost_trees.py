@@ -12,10 +12,10 @@ import numpy as np
 import xgboost as xgb
 
 from ranking.gbdt_config import GBDTConfig
-from ranking.trees.library import OnRound
+from ranking.trees.library import OnRound, grow_in_rounds
 from ranking.trees.rows import LabeledTable
 from recsys.errors import InputError
-from recsys.system.progress import progress_line, status_line
+from recsys.system.progress import status_line
 from recsys.system.threads import n_cores
 
 _FORMAT = "ubj"
@@ -126,18 +126,15 @@ class XGBoostGrowth:
 
     def grow(self, round_size: int, on_round: OnRound) -> None:
         """See `Growth`."""
-        n_trees = self._config.n_trees
         with _refused():
-            for first in range(0, n_trees, round_size):
-                last = min(first + round_size, n_trees)
-                title = f"{self._name} trees {first + 1} to {last} of {n_trees}"
-                with progress_line(title, last - first, unit="trees") as line:
-                    for number in range(first, last):
-                        self._booster.update(self._fitted, number)
-                        line.advance(1)
-                loss = float(self._booster.eval(self._fitted).rsplit(":", 1)[1])
-                if not on_round(last, loss, self._monitored_logit()):
-                    return
+            grow_in_rounds(
+                self._config.n_trees,
+                round_size,
+                self._name,
+                lambda number: self._booster.update(self._fitted, number),
+                lambda: (float(self._booster.eval(self._fitted).rsplit(":", 1)[1]), self._monitored_logit()),
+                on_round,
+            )
 
     def _monitored_logit(self) -> np.ndarray | None:
         if self._monitored is None:
