@@ -13,6 +13,7 @@ from torch.nn import functional
 from recsys.config import StrictModel
 from recsys.nn.jagged import PaddedRows, equal_weights, row_of_event, softmax_by_row, sum_by_row
 from recsys.nn.layers import Dropout
+from retrieval.sequential.layers import Positions
 
 Pooling = Literal["mean", "attention", "last", "causal", "sasrec", "ligr", "hstu"]
 SEQUENTIAL: tuple[Pooling, ...] = ("causal", "sasrec", "ligr", "hstu")
@@ -71,7 +72,7 @@ class CausalEncoder(nn.Module):
             raise ValueError(
                 f"model.embedding_dim must be divisible by model.causal.n_heads, got {dim} and {config.n_heads}"
             )
-        self.position = _Positions(max_length + 1, dim)
+        self.position = Positions(max_length + 1, dim)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(_Layer(config, dim) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(dim)
@@ -91,20 +92,6 @@ class CausalEncoder(nn.Module):
     def last(self, event_TD: Tensor, length_B: Tensor) -> Tensor:
         """Returns the [B, D] vectors of the rows' last steps."""
         return self(event_TD, length_B).index_select(0, (length_B.long() + 1).cumsum(0) - 1)
-
-
-class _Positions(nn.Module):
-    """Learned position embeddings."""
-
-    no_decay = True
-
-    def __init__(self, n_positions: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_positions, dim) * 0.02)
-
-    def forward(self, position_S: Tensor) -> Tensor:
-        """Returns the [S, D] embeddings of [S] positions."""
-        return self.weight.index_select(0, position_S)
 
 
 class _Layer(nn.Module):

@@ -38,6 +38,9 @@ def select_greedily(
     """
     rng, n_members = np.random.default_rng(seed), logit_NM.shape[1]
     log_pos_weight, kept = log_pos_weight_of(label, weight), _sample(label, rng)
+    if len(kept) < len(label):  # a kept row stands for those of its class that were left out
+        n_of_each = np.bincount(label == 1) / np.bincount(label[kept] == 1)
+        weight = n_of_each[(label == 1).astype(np.int64)] * (1.0 if weight is None else weight)
     label, logit_NM, weight = label[kept], logit_NM[kept], None if weight is None else weight[kept]
     value_of = _objective(label, metric, weight, log_pos_weight)
     alone = [value_of(column) for column in logit_NM.T]

@@ -3,14 +3,13 @@
 Shapes: B rows of a batch, T events of all rows, S steps of all rows (a start and the events), D embedding width.
 """
 
-import torch
 from torch import Tensor, nn
 
 from recsys.nn.layers import Dropout
 from retrieval.sequential.attention import LengthGroups
 from retrieval.sequential.config import LayerKind, SequentialConfig
 from retrieval.sequential.hstu import HSTULayer
-from retrieval.sequential.layers import LiGRLayer, SASRecLayer
+from retrieval.sequential.layers import LiGRLayer, Positions, SASRecLayer
 
 
 class SequentialEncoder(nn.Module):
@@ -35,7 +34,7 @@ class SequentialEncoder(nn.Module):
             raise ValueError(
                 f"model.embedding_dim must be divisible by model.sequential.n_heads, got {dim} and {config.n_heads}"
             )
-        self.position = _Positions(max_length + 1, dim)
+        self.position = Positions(max_length + 1, dim)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(_layer(kind, config, dim, max_length + 1) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(dim)
@@ -67,17 +66,3 @@ def _layer(kind: LayerKind, config: SequentialConfig, dim: int, n_positions: int
             return LiGRLayer(config, dim)
         case "hstu":
             return HSTULayer(config, dim, n_positions)
-
-
-class _Positions(nn.Module):
-    """Learned position embeddings."""
-
-    no_decay = True
-
-    def __init__(self, n_positions: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_positions, dim) * 0.02)
-
-    def forward(self, position_S: Tensor) -> Tensor:
-        """Returns the [S, D] embeddings of [S] positions."""
-        return self.weight.index_select(0, position_S)

@@ -3,6 +3,7 @@
 Shapes: S steps of all rows, D width.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -65,3 +66,17 @@ class LiGRLayer(nn.Module):
         x_SD = x_SD + self.gate_1(x_SD).sigmoid() * self.dropout(self.out(attended_SD))
         gate, value = self.ffn_in(self.norm_2(x_SD)).chunk(2, dim=1)
         return x_SD + self.gate_2(x_SD).sigmoid() * self.dropout(self.ffn_out(functional.silu(gate) * value))
+
+
+class Positions(nn.Module):
+    """Learned position embeddings."""
+
+    no_decay = True
+
+    def __init__(self, n_positions: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_positions, dim) * 0.02)
+
+    def forward(self, position_S: Tensor) -> Tensor:
+        """Returns the [S, D] embeddings of [S] positions."""
+        return self.weight.index_select(0, position_S)

@@ -83,6 +83,15 @@ def test_greedy_is_no_worse_than_the_best_member() -> None:
     assert ap >= max(average_precision_score(m.label, column) for column in m.logits.T)
 
 
+def test_greedy_on_a_sample_of_rows_speaks_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second member has the click rate of a sample with as many clicks as other rows: on all rows it is bad."""
+    m = members(20_000)
+    logits = np.stack([m.logits[:, 0], m.logits[:, 0] + m.log_pos_weight], axis=1)
+    monkeypatch.setattr("recsys.evaluation.greedy_selection._N_ROWS", 1000)
+    found = fit_stack("greedy", NAMES[:2], logits, m.label, metric="logloss")
+    assert found.weights[0] > 0.8
+
+
 def test_rank_mean_reads_only_the_order() -> None:
     m = members()
     bent = m.logits.copy()
