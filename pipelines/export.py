@@ -13,12 +13,11 @@ from pipelines.common.data import open_data
 from pipelines.parts.run_data import final_run
 from pipelines.plan.state import GATES
 from ranking.own_model import name_class
-from ranking.scoring import find_run_data, load_scorer
+from ranking.scoring import find_run_data
 from recsys.system.files import check_free, read_json
 from recsys.system.progress import console
 from recsys.system.world import join_world
-from serving.export.bundle import ExportOptions, write_bundle
-from serving.export.card import model_card
+from serving.export.run import export_run
 from serving.runtime.layout import TableType
 
 
@@ -51,10 +50,8 @@ def export(
     final = final_run(run)
     run_data = find_run_data(final)
     dataset = open_data(run_data.folder, data, f"of {final}")
-    scorer = load_scorer(final, run_data, dataset, join_world())
     gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
-    card = model_card(final, run_data, dataset, gates)
-    difference = write_bundle(scorer, dataset, out, final.name, ExportOptions(tables=tables, scale=scale), card)
+    difference = export_run(final, run_data, dataset, out, join_world(), gates, tables=tables, scale=scale)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
 

@@ -24,7 +24,7 @@ from pipelines.plan.report.gates import looks_text
 from pipelines.plan.report.page import write_report
 from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
-from pipelines.plan.steps import DATA_FILE, SUBMISSION_FILE, run_step
+from pipelines.plan.steps import BUNDLE_FOLDER, DATA_FILE, SUBMISSION_FILE, run_step
 from pipelines.rank import choose_splits, warn_of_leaks
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
@@ -223,6 +223,8 @@ def finish(state: PlanState, dataset: PreparedDataset) -> None:
     (state.out / DONE).touch()
     if (submission := state.out / SUBMISSION_FILE).is_file():
         console.print(f"submission: {submission}")
+    if is_done(bundle := state.out / BUNDLE_FOLDER):
+        console.print(f"bundle: {bundle}  (python -m pipelines.serve {bundle})")
     console.print(f"report: {report}")
 
 

@@ -26,6 +26,7 @@ from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
 from pipelines.submit import submit
 from pipelines.sweep import has_trials, run_sweep
+from ranking.scoring import find_run_data
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
@@ -41,9 +42,11 @@ from recsys.system.progress import console
 from recsys.system.world import World
 from retrieval.evaluation.summary import RetrievalMetrics
 from retrieval.evaluation.table import print_retrieval
+from serving.export.run import export_run
 
 DATA_FILE = "data.json"
 SUBMISSION_FILE = "submission.csv"
+BUNDLE_FOLDER = "bundle"
 
 
 def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: World) -> None:
@@ -65,7 +68,9 @@ def run_step(state: PlanState, step: Step, dataset: PreparedDataset, world: Worl
         case EnsembleStep():
             ensemble_step(state, step)
         case FinalStep():
-            submission_step(state, step, dataset, retrain(state, step, dataset, world))
+            final = retrain(state, step, dataset, world)
+            submission_step(state, step, dataset, final)
+            export_step(state, dataset, final, world)
 
 
 def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset) -> None:
@@ -183,3 +188,15 @@ def submission_step(state: PlanState, step: FinalStep, dataset: PreparedDataset,
         console.print(f"{', '.join(scored_members)} read the retrieval score: the prepared test rows are scored")
     test = None if missing or scored_members else files
     submit(run=final, test=test, out=out, data=dataset.folder, sample=None, labels=labels, scale=state.plan.scale)
+
+
+def export_step(state: PlanState, dataset: PreparedDataset, final: Path, world: World) -> None:
+    """Writes the bundle of the final run, which `pipelines.serve` answers requests with, if it can be exported."""
+    out = state.out / BUNDLE_FOLDER
+    if is_done(out) or not world.is_main:
+        return
+    gates = {name: [v.model_dump(mode="json") for v in of_gate] for name, of_gate in state.final_verdicts().items()}
+    try:
+        export_run(final, find_run_data(final), dataset, out, world, gates, scale=state.plan.scale)
+    except InputError as error:
+        console.print(f"no bundle is written: {error}")

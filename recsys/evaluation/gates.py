@@ -1,6 +1,6 @@
 """Configuration of decision gates: the criteria for adopting a run. `recsys.evaluation.verdicts` evaluates them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -137,7 +137,7 @@ class CalibrationGate(_Gate):
 
 
 class LatencyGate(_Gate):
-    """Limits the time of a request: scoring its candidates with one of the run's fits on this machine."""
+    """Limits the time of a request on this machine, from its columns to the scores of its candidates."""
 
     kind: Literal["latency"]
     run: str
@@ -147,17 +147,26 @@ class LatencyGate(_Gate):
     """Rows of a request."""
     n_requests: Annotated[int, Field(ge=10)] = 200
     """Measured requests."""
+    of: Literal["bundle", "run"] = "bundle"
+    """What answers: the exported run in a process of its own, or the run's own models, which get encoded rows."""
 
 
 class MemoryGate(_Gate):
-    """Limits the peak memory of training a run, or of scoring with it."""
+    """Limits the peak memory of serving a run, of scoring with it, or of training it."""
 
     kind: Literal["memory"]
     run: str
     max_gib: Annotated[float, Field(gt=0)]
-    of: Literal["training", "scoring"] = "scoring"
+    of: Literal["bundle", "scoring", "training"] = "bundle"
+    """bundle: of a process that answers requests with the exported run."""
     device: Literal["ram", "gpu"] = "ram"
     """Memory of the process, or of the GPU."""
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> Self:
+        if self.of == "bundle" and self.device == "gpu":
+            raise ValueError("a bundle is scored on the CPU: set of to scoring or training, or device to ram")
+        return self
 
 
 RunGate = DistributionGate | CalibrationGate | LatencyGate | MemoryGate

@@ -85,7 +85,7 @@ def write_bundle(
         (folder / MODELS).mkdir()
         spec = _write_models(scorer, dataset, folder, name, options)
         write_json(folder / BUNDLE_FILE, spec.model_dump(mode="json", by_alias=True))
-        write_json(folder / EXAMPLE_FILE, example_request(dataset, Needs.of(spec)))
+        write_json(folder / EXAMPLE_FILE, example_request(dataset, Needs.of(spec).columns))
         difference = check_parity(expected, rows, folder, spec)
         parity = {"rows": len(expected), "max_logit_difference": difference, "tables": options.tables}
         write_json(folder / CARD_FILE, card | {"parity_with_the_run": parity})

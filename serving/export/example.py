@@ -1,5 +1,6 @@
-"""An example of a request, from a prepared row: what a client can send to a server of the bundle."""
+"""Requests from prepared rows: what a client can send to a server of the bundle."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,22 +9,30 @@ import pyarrow as pa
 from recsys.data.dataset import PreparedDataset
 from recsys.data.vocabulary import MISSING_ID, N_RESERVED, RARE_ID
 from recsys.schema.kinds import Kind
-from serving.runtime.encoder import Needs
 
 N_CANDIDATES = 3
 
 
-def example_request(dataset: PreparedDataset, needs: Needs) -> dict[str, Any]:
-    """Returns a user and candidates with the columns that the models read.
+def example_request(dataset: PreparedDataset, columns: Sequence[str]) -> dict[str, Any]:
+    """The example of a bundle, from the first rows of the data."""
+    return request_of(dataset, columns, dataset.split(dataset.split_names[0]).fit_rows(np.arange(N_CANDIDATES)))
+
+
+def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray) -> dict[str, Any]:
+    """Returns the user of the first row, and a candidate of each, with the columns that the models read.
 
     The columns of the item tower and the target item are those of the candidates; without them, the first categorical
     column is. A value below the frequency threshold is replaced by the most frequent one.
+
+    Args:
+        dataset: the data set.
+        names: the columns that the models read.
+        rows: [n] numbers of prepared rows.
     """
     schema, kinds = dataset.manifest.schema_, dataset.manifest.kinds
-    rows = dataset.split(dataset.split_names[0]).fit_rows(np.arange(N_CANDIDATES))
     codes, measured = dataset.store.read_sparse(rows), dataset.store.read_measured(rows)
     columns: dict[str, list[Any]] = {}
-    for name in needs.columns:
+    for name in names:
         columns[name] = [None] * len(rows)
         if name in schema.measured:
             index, offset = schema.measured.index(name), schema.offsets.get(name, 0.0)
@@ -46,7 +55,7 @@ def example_request(dataset: PreparedDataset, needs: Needs) -> dict[str, Any]:
         own = set(list(columns)[:1])
     return {
         "user": {name: values[0] for name, values in columns.items() if name not in own},
-        "candidates": [{name: columns[name][row] for name in needs.columns if name in own} for row in range(len(rows))],
+        "candidates": [{name: columns[name][row] for name in names if name in own} for row in range(len(rows))],
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -19,6 +20,7 @@ from pipelines.plan.later_ensemble import WindowStack, stack_windows
 from pipelines.plan.state import PlanState
 from recsys.evaluation.shown import format_metric
 from recsys.runs.predictions import join_predictions, read_predictions
+from serving.runtime.bundle import Bundle
 from tests.helpers.commands import Run
 from tests.helpers.plan_project import ARGUMENTS, make_project
 
@@ -58,6 +60,7 @@ def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
     names = {path.name for path in in_finished.iterdir() if not path.name.startswith("9-final-")}
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
+        "bundle",
         *("1-data", "2-dcnv2", "2-dcnv2-holdout", "2-dcnv2-forward", "2-dcnv2-tuning", "2-focal-tuning", "3-gbdt"),
         *("3-gbdt-forward", "3-ablation", "3-dcnv2-features", "3-dcnv2-features-forward", "6-din", "6-din-forward"),
         *("7-retrieval", "7-dcnv2-retrieval-holdout", "8-ensemble", "8-ensemble-forward", "9-final"),
@@ -66,6 +69,26 @@ def test_plan_folder_has_all_outputs(in_finished: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [f"t-{i}" for i in range(500)]
     assert all(0 < float(row["click"]) < 1 for row in rows)
+
+
+def test_the_bundle_scores_like_the_submission(in_finished: Path) -> None:
+    bundle, rows = Bundle.load(in_finished / "bundle"), pq.read_table("raw/test.parquet")
+    with (in_finished / "submission.csv").open() as file:
+        submitted = {row["id"]: float(row["click"]) for row in csv.DictReader(file)}
+    expected = [submitted[name] for name in rows["id"].to_pylist()]
+    assert bundle.score(rows).q == pytest.approx(expected, abs=1e-5)
+    assert set(bundle.card()["gates"]) == {
+        path.stem.partition("-again")[0] for path in (in_finished / "gates").iterdir()
+    }
+
+
+def test_limits_are_those_of_the_bundle(in_finished: Path) -> None:
+    latency, memory = (read(in_finished / f"gates/{name}.json")["checks"][0] for name in ("latency", "memory"))
+    assert "candidates to the bundle" in latency["what"]
+    assert memory["what"] == "peak memory of bundle, ram, GiB"
+    assert 0 < latency["value"] < 10000
+    assert 0.01 < memory["value"] < 1  # torch alone takes more than half of that
+    assert not list(in_finished.glob("*.bundle"))
 
 
 def test_gate_outcomes_apply_to_later_steps(in_finished: Path) -> None:

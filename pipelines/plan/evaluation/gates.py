@@ -58,9 +58,9 @@ def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset, world: 
                 return calibration_verdict(name, gate, None, {})
             return calibration_verdict(name, gate, calibration.chosen, calibration.gains)
         case LatencyGate():
-            return latency_verdict(name, gate, measure_latency(state, gate, dataset, world))
+            return latency_verdict(name, gate, *measure_latency(state, gate, dataset, world))
         case MemoryGate():
-            return memory_verdict(name, gate, measure_memory(state, gate, dataset, world))
+            return memory_verdict(name, gate, *measure_memory(state, gate, dataset, world))
 
 
 def _best_baselines(

@@ -11,7 +11,7 @@ from pipelines.plan.report.gates import gates_section, not_applicable_section
 from pipelines.plan.report.sections import curves, ensembles, retrieval, segments, sweeps
 from pipelines.plan.rows import TITLES as TITLES_OF_ROWS
 from pipelines.plan.state import PlanState, Runs
-from pipelines.plan.steps import SUBMISSION_FILE
+from pipelines.plan.steps import BUNDLE_FOLDER, SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.comparison import COMPARED, Comparison
 from recsys.evaluation.gates import EvaluateOn
@@ -215,6 +215,7 @@ def _submission(state: PlanState) -> Section:
         f"{submission.n_rows:,} rows, scored by {best}, retrained on all training rows{scored}. If test labels are "
         "known, the difference between the estimated metrics and those on the test labels is the optimism of the "
         f"estimate.{f' Settings of {best} were {note}.' if note else ''}"
+        f"{f' {BUNDLE_FOLDER} answers requests with it: pipelines.serve.' if is_done(state.out / BUNDLE_FOLDER) else ''}"
     )
     blocks: list[Block] = [
         Table(("metrics on", "rows", "positive", *titles(shown)), tuple(rows)),

@@ -4,25 +4,27 @@ from recsys.evaluation.gates import LatencyGate, MemoryGate
 from recsys.evaluation.verdicts.verdict import Check, Verdict
 
 
-def latency_verdict(name: str, gate: LatencyGate, p99_ms: float | None) -> Verdict:
+def latency_verdict(name: str, gate: LatencyGate, p99_ms: float | None, of: str | None = None) -> Verdict:
     """Adopts if a request is scored within the limit.
 
     Args:
         name: the name of the gate.
         gate: the gate.
         p99_ms: the 99th percentile of the time of a request, in milliseconds; None if the run is not finished.
+        of: what answered; None for what the gate names.
     """
-    what = f"p99 of a request of {gate.n_candidates:,} candidates, ms"
+    what = f"p99 of a request of {gate.n_candidates:,} candidates to the {of or gate.of}, ms"
     return _verdict(name, gate.run, what, p99_ms, gate.max_ms)
 
 
-def memory_verdict(name: str, gate: MemoryGate, peak_gib: float | None) -> Verdict:
+def memory_verdict(name: str, gate: MemoryGate, peak_gib: float | None, of: str | None = None) -> Verdict:
     """Adopts if the peak memory is within the limit.
 
     Args:
         name: the name of the gate.
         gate: the gate.
         peak_gib: in GiB; None if the run is not finished.
+        of: whose memory it is; None for what the gate names.
     """
     return _verdict(name, gate.run, f"peak memory of {gate.of}, {gate.device}, GiB", peak_gib, gate.max_gib)
 
