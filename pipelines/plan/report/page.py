@@ -215,8 +215,9 @@ def _submission(state: PlanState) -> Section:
         f"{submission.n_rows:,} rows, scored by {best}, retrained on all training rows{scored}. If test labels are "
         "known, the difference between the estimated metrics and those on the test labels is the optimism of the "
         f"estimate.{f' Settings of {best} were {note}.' if note else ''}"
-        f"{f' {BUNDLE_FOLDER} answers requests with it: pipelines.serve.' if is_done(state.out / BUNDLE_FOLDER) else ''}"
     )
+    if is_done(state.out / BUNDLE_FOLDER):
+        text += f" pipelines.serve answers requests with it from the folder {BUNDLE_FOLDER}."
     blocks: list[Block] = [
         Table(("metrics on", "rows", "positive", *titles(shown)), tuple(rows)),
         Table(("scale", "mean", "std"), tuple(scales), "Distribution of the predictions."),
