@@ -48,6 +48,7 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'gatectr' has no attribute {name!r}")
     if name != "InputError":
+        importlib.import_module("recsys.system.threads").wait_passively()
         versions = importlib.import_module("recsys.system.versions")
         versions.check_versions(versions.installed_versions())
     value = getattr(importlib.import_module(_MODULES[name]), name)

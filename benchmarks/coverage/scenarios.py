@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import norm
 
 from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
 from recsys.evaluation.metrics import MetricName, measure
@@ -20,6 +21,8 @@ _USER_ERROR, _ROW_ERROR = 1.0, 0.4
 _SEED_SHARE = 0.3
 """Share of the error's variance that differs between seeds."""
 _LARGE_ROWS = 50_000
+_N_QUANTILES = 8
+"""Fits of each large sample if they differ in quality, at evenly spaced quantiles: their mean is the model's."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ class Scenario:
         """Whether intervals speak of the models: single fits of unequal quality differ although their models do not."""
         return self.n_seeds > 1 or self.seed_sd == 0
 
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """Draws users, rows, labels and fits."""
+    def draw(self, rng: np.random.Generator, qualities: np.ndarray | None = None) -> Sample:
+        """Draws users, rows, labels and fits.
+
+        Args:
+            rng: the source of chance.
+            qualities: [n_seeds] standard normal qualities of the fits of either model; None draws them.
+        """
         sizes = np.full(self.n_users, self.rows_a_user)
         if self.user_spread:
             relative = rng.lognormal(-(self.user_spread**2) / 2, self.user_spread, self.n_users)
@@ -83,7 +91,8 @@ class Scenario:
             if not self.are_twins:
                 shared = np.sqrt(1 - _SEED_SHARE) * effects(_USER_ERROR, _ROW_ERROR)
             errors = [shared + np.sqrt(_SEED_SHARE) * effects(_USER_ERROR, _ROW_ERROR) for _ in range(self.n_seeds)]
-            sizes_of_fits = size * np.exp(self.seed_sd * rng.normal(size=self.n_seeds))
+            drawn = rng.normal(size=self.n_seeds) if qualities is None else qualities
+            sizes_of_fits = size * np.exp(self.seed_sd * drawn)
             pairs = zip(sizes_of_fits, errors, strict=True)
             fits.append([Logits.of_one_fit(logit + scale * error, log_pos_weight) for scale, error in pairs])
         return Sample(label, user, *fits)
@@ -92,10 +101,12 @@ class Scenario:
         """[metrics] second - first in the population, by large samples; exactly zero for equal models."""
         if self.is_equal:
             return np.zeros(len(MEASURED))
-        rng, large = np.random.default_rng(1), replace(self, n_users=_LARGE_ROWS // self.rows_a_user)
+        rng, n_seeds = np.random.default_rng(1), _N_QUANTILES if self.seed_sd else self.n_seeds
+        large = replace(self, n_users=_LARGE_ROWS // self.rows_a_user, n_seeds=n_seeds)
+        quantiles = norm.ppf((np.arange(n_seeds) + 0.5) / n_seeds)
         differences = []
         for _ in range(n_samples):
-            sample = large.draw(rng)
+            sample = large.draw(rng, quantiles)
             first, second = (
                 np.array([[measure(sample.label, fit).value(name) for name in MEASURED] for fit in fits], np.float64)
                 for fits in (sample.first, sample.second)

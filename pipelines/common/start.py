@@ -1,8 +1,9 @@
-"""What a command does first, before torchrec is imported: interrupts and a check of versions."""
+"""What a command does first, before torchrec is imported: interrupts, threads and a check of versions."""
 
 from collections.abc import Sequence
 
 from pipelines.common.interrupt import exit_on_interrupt
+from recsys.system.threads import wait_passively
 from recsys.system.versions import exit_on_mismatch
 
 WITHOUT_TORCH = ("pipelines.convert", "pipelines.generate", "pipelines.serve")
@@ -10,12 +11,14 @@ WITHOUT_TORCH = ("pipelines.convert", "pipelines.generate", "pipelines.serve")
 
 
 def begin(module: str) -> None:
-    """Makes Ctrl-C end this process with one line, and exits if the versions of torch and TorchRec do not match.
+    """Makes Ctrl-C end this process with one line, sets how threads wait, and exits if the versions of torch and
+    TorchRec do not match.
 
     Args:
         module: the module of the command that this process runs.
     """
     exit_on_interrupt()
+    wait_passively()
     if module not in WITHOUT_TORCH:
         exit_on_mismatch()
 

@@ -1,6 +1,7 @@
 """Importing a module does no work, and the command line starts without torch."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,18 @@ def test_the_package_is_imported_without_torch(name: str) -> None:
 def test_commands_that_need_no_torch(name: str) -> None:
     done = python("-c", f"import sys, {name}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP's library of Linux prints its settings")
+@pytest.mark.parametrize("setting", [None, "active"])
+@pytest.mark.parametrize("command", [("-m", "pipelines.rank", "--help"), ("-c", "import gatectr; gatectr.fit")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    command: tuple[str, ...], setting: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "true")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", setting)
+    printed = python(*command).stderr
+    assert f"OMP_WAIT_POLICY = '{(setting or 'passive').upper()}'" in printed
+    assert len(set(re.findall(r"OMP_WAIT_POLICY = '\w+'", printed))) == 1
