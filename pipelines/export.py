@@ -10,13 +10,16 @@ import typer
 
 from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.data import open_data
+from pipelines.parts.retrieval_run import OpenRetrieval
 from pipelines.parts.run_data import final_run
 from pipelines.plan.state import GATES
 from ranking.own_model import name_class
 from ranking.scoring import find_run_data
+from recsys.data.dataset import PreparedDataset
 from recsys.system.files import check_free, read_json
 from recsys.system.progress import console
-from recsys.system.world import join_world
+from recsys.system.world import World, join_world
+from serving.export.retrieval import ExportedRetrieval
 from serving.export.run import export_run
 from serving.runtime.layout import TableType
 
@@ -26,6 +29,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     data: Annotated[
         Path | None, typer.Option(help="Prepared data set of the run. Default: the folder recorded in the run.")
+    ] = None,
+    retrieval: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a finished retrieval run on the same data: the server then answers /recommend."),
     ] = None,
     tables: Annotated[
         TableType, typer.Option(help="Numbers of the embedding tables. int8: with a factor for each row.")
@@ -50,10 +57,18 @@ def export(
     final = final_run(run)
     run_data = find_run_data(final)
     dataset = open_data(run_data.folder, data, f"of {final}")
+    world = join_world()
+    towers = None if retrieval is None else _open_retrieval(retrieval, dataset, world)
     gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
-    difference = export_run(final, run_data, dataset, out, join_world(), gates, tables=tables, scale=scale)
+    difference = export_run(final, run_data, dataset, out, world, gates, towers, tables=tables, scale=scale)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
+
+
+def _open_retrieval(run: Path, dataset: PreparedDataset, world: World) -> ExportedRetrieval:
+    opened = OpenRetrieval.open(run, dataset.folder, world)
+    model = opened.towers.model.cpu()
+    return ExportedRetrieval(run, model, opened.split, opened.catalog, opened.dataset)
 
 
 if __name__ == "__main__":

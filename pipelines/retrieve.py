@@ -11,19 +11,14 @@ import pyarrow.parquet as pq
 import typer
 
 from pipelines.common.cli import run_pipeline
-from pipelines.common.config import load_retrieval_config
-from pipelines.common.data import open_data
 from pipelines.common.output import check_file
-from pipelines.parts.tower_fits import evaluation_rows
+from pipelines.parts.retrieval_run import OpenRetrieval
 from recsys.errors import InputError
-from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.files import is_done, new_folder, removed_if_refused
+from recsys.system.files import new_folder, removed_if_refused
 from recsys.system.lock import held
 from recsys.system.progress import console, progress_line
 from recsys.system.world import join_world
-from retrieval.catalog import build_catalog
-from retrieval.fit import load_towers
 from retrieval.index import load_index
 from retrieval.serving.retriever import NONE, Retriever
 
@@ -91,23 +86,11 @@ def open_retriever(run: Path, data: Path | None = None, items: Path | None = Non
     Raises:
         InputError: when the run is not a finished retrieval run, a file of it is damaged, or its data is missing.
     """
-    if not is_done(run) or not (run / CONFIG_FILE).is_file():
-        raise InputError(f"{run} is not a finished retrieval run: give a run folder of pipelines.retrieval")
-    settings = load_retrieval_config(run / CONFIG_FILE, [])
-    if settings.run.data is None or not (run / "index.json").is_file():
-        raise InputError(f"{run} is not a retrieval run: give a run folder of pipelines.retrieval")
-    dataset = open_data(Path(settings.run.data.folder), data, f"of {run}")
-    if dataset.manifest.fingerprint != settings.run.data.fingerprint:
-        raise InputError(f"{run} was not trained on {dataset.folder}: pass the data set of the run with --data")
-    config, world = settings.retrieval, join_world()
-    (name,) = settings.run.splits
-    split = dataset.split(name)
-    reported, monitor = evaluation_rows(split)
-    held_out = [reported, *([monitor] if monitor else [])]
-    catalog = build_catalog(split, split.fit_rows, held_out, config.positives == "clicked", config.half_life_days)
-    towers = load_towers(config.model, config.trainer, split, catalog, run / CHECKPOINTS / name, world)
+    world = join_world()
+    opened = OpenRetrieval.open(run, data, world)
+    config, towers = opened.settings.retrieval, opened.towers
     index = load_index(run, towers.identity, config.index.device)
-    retriever = Retriever(dataset, split, towers, index, catalog.names, world)
+    retriever = Retriever(opened.dataset, opened.split, towers, index, opened.catalog.names, world)
     if items is not None:
         retriever.use_items(items, config.index, config.trainer.seed)
     return retriever

@@ -92,12 +92,12 @@ class _DenseValues(nn.Module):
     def __init__(self, features: TowerFeatures) -> None:
         super().__init__()
         self.register_buffer("columns", torch.tensor(features.dense, dtype=torch.int64), persistent=False)
-        self._steps = features.steps
+        self.steps = features.steps
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
         """Returns [n_rows, N]: numeric columns, and groups of columns with 0 for null."""
         dense = [batch.dense[:n_rows].index_select(1, self.columns)]
-        for name, width in self._steps.items():
+        for name, width in self.steps.items():
             steps = batch.sequences[name]
             row_T = row_of_event(steps.lengths()[:n_rows], len(steps.values()))
             zeros_BN = batch.dense.new_zeros(n_rows, width)
@@ -188,7 +188,7 @@ class TwoTower(nn.Module):
             assert self.causal_over is not None
             history = events[self.causal_over]
             last_state = [self.encoder.last(history.values(), history.lengths()[:n_rows])]
-        return self._user(self._request(batch, events, n_rows), last_state)
+        return self.user_vectors_of(self._request(batch, events, n_rows), last_state)
 
     def step_vectors(self, batch: Batch, n_rows: int) -> tuple[Tensor, Tensor]:
         """Computes the request vector after each step of the causal sequence; the first step is the empty history.
@@ -205,7 +205,7 @@ class TwoTower(nn.Module):
         state_SD = self.encoder(history.values(), length_B)
         row_S = row_of_event(length_B + 1, len(state_SD))
         features = [feature.index_select(0, row_S) for feature in self._request(batch, events, n_rows)]
-        return self._user(features, [state_SD]), row_S
+        return self.user_vectors_of(features, [state_SD]), row_S
 
     def item_vectors(self, batch: Batch) -> Tensor:
         """Returns the [B, D] vectors of the rows' items."""
@@ -224,10 +224,10 @@ class TwoTower(nn.Module):
             pooled.append(pool_sequence(sequence.values(), sequence.lengths()[:n_rows], self.pooling, query))
         return [*pooled, self.request_features(batch)[:n_rows], self.request_dense(batch, n_rows)]
 
-    def _user(self, features: list[Tensor], state: list[Tensor]) -> Tensor:
-        """Returns request vectors; the last component is 1."""
+    def user_vectors_of(self, features: list[Tensor], state: list[Tensor]) -> Tensor:
+        """Returns request vectors of features and the state of the causal sequence, if any; the last component is 1."""
         vector_BD = self._normalized(self.user_mlp(concat([*state, *features])))
-        return torch.cat([vector_BD, vector_BD.new_ones(len(vector_BD), 1)], dim=1)
+        return torch.cat([vector_BD, torch.ones_like(vector_BD[:, :1])], dim=1)
 
     def _normalized(self, x_BD: Tensor) -> Tensor:
         return x_BD.float() if self.is_dot else unit(x_BD)

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "recsys": set(),
     "retrieval": {"recsys"},
     "ranking": {"recsys"},
-    "serving": {"recsys", "ranking"},
+    "serving": {"recsys", "retrieval", "ranking"},
     "pipelines": {"recsys", "retrieval", "ranking", "serving"},
     "gatectr": {"recsys", "retrieval", "ranking", "pipelines"},
     "benchmarks": {"recsys", "retrieval", "ranking", "serving", "pipelines"},

@@ -17,6 +17,7 @@ from serving.export.encoders import write_encoder, write_vocabularies
 from serving.export.example import example_request
 from serving.export.graphs import write_graph
 from serving.export.parity import check_parity, reference_logits, sampled_rows
+from serving.export.retrieval import ExportedRetrieval, write_retrieval
 from serving.runtime.encoder import Needs
 from serving.runtime.layout import (
     BUNDLE_FILE,
@@ -59,7 +60,13 @@ def check_exportable(scorer: Scorer, dataset: PreparedDataset) -> None:
 
 
 def write_bundle(
-    scorer: Scorer, dataset: PreparedDataset, out: Path, name: str, options: ExportOptions, card: dict[str, Any]
+    scorer: Scorer,
+    dataset: PreparedDataset,
+    out: Path,
+    name: str,
+    options: ExportOptions,
+    card: dict[str, Any],
+    retrieval: ExportedRetrieval | None = None,
 ) -> float:
     """Writes a bundle, under a temporary name until it is complete.
 
@@ -70,6 +77,7 @@ def write_bundle(
         name: the name of the run.
         options: what the user chose.
         card: the model card, to which the parity is added.
+        retrieval: the run that retrieves candidates, if any.
 
     Returns:
         The largest difference in natural logit from the run's own scores of prepared rows.
@@ -88,6 +96,9 @@ def write_bundle(
         write_json(folder / EXAMPLE_FILE, example_request(dataset, Needs.of(spec).columns))
         difference = check_parity(expected, rows, folder, spec)
         parity = {"rows": len(expected), "max_logit_difference": difference, "tables": options.tables}
+        if retrieval is not None:
+            parity["max_vector_difference"] = write_retrieval(retrieval, folder, spec)
+            card = card | {"retrieval": {"run": retrieval.folder.name, "items": len(retrieval.catalog)}}
         write_json(folder / CARD_FILE, card | {"parity_with_the_run": parity})
         finish_folder(out)
     return difference

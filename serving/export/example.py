@@ -1,7 +1,7 @@
 """Requests from prepared rows: what a client can send to a server of the bundle."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,8 @@ from recsys.data.vocabulary import MISSING_ID, N_RESERVED, RARE_ID
 from recsys.schema.kinds import Kind
 
 N_CANDIDATES = 3
+FREQUENT: Final = "frequent"
+UNSEEN: Final = "unseen"
 
 
 def example_request(dataset: PreparedDataset, columns: Sequence[str]) -> dict[str, Any]:
@@ -29,27 +31,7 @@ def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray)
         names: the columns that the models read.
         rows: [n] numbers of prepared rows.
     """
-    schema, kinds = dataset.manifest.schema_, dataset.manifest.kinds
-    codes, measured = dataset.store.read_sparse(rows), dataset.store.read_measured(rows)
-    columns: dict[str, list[Any]] = {}
-    for name in names:
-        columns[name] = [None] * len(rows)
-        if name in schema.measured:
-            index, offset = schema.measured.index(name), schema.offsets.get(name, 0.0)
-            columns[name] = [_number(float(value) + offset, kinds.get(name)) for value in measured[:, index]]
-        elif name in schema.categorical:
-            values = dataset.vocabularies[name].values
-            of_rows = codes[:, schema.categorical.index(name)]
-            columns[name] = [_value(int(code), values, kinds.get(name)) for code in of_rows]
-    for sequence in schema.token_sequences:
-        if sequence.column in columns:
-            values = dataset.vocabularies[sequence.vocabulary].values
-            tokens, lengths = dataset.store.read_tokens(sequence.name, rows)
-            ends = np.cumsum(lengths)
-            texts = [_texts(tokens[end - length : end], values) for end, length in zip(ends, lengths, strict=True)]
-            columns[sequence.column] = [
-                text if sequence.delimiter is None else sequence.delimiter.join(text) for text in texts
-            ]
+    schema, columns = dataset.manifest.schema_, raw_columns(dataset, names, rows)
     own = {*schema.towers.get("item", ()), *([schema.target_item] if schema.target_item else [])} & columns.keys()
     if not own:
         own = set(list(columns)[:1])
@@ -59,13 +41,64 @@ def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray)
     }
 
 
+def raw_columns(
+    dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray, rare: Literal["frequent", "unseen"] = FREQUENT
+) -> dict[str, list[Any]]:
+    """Returns columns of prepared rows as they were in the files, as far as the prepared data tells.
+
+    Args:
+        dataset: the data set.
+        names: columns of its files.
+        rows: [n] numbers of prepared rows.
+        rare: what stands for a value below the frequency threshold: the most frequent value, or one that the training
+            files lack, which is encoded like it.
+    """
+    schema, kinds = dataset.manifest.schema_, dataset.manifest.kinds
+    encoded = dataset.store.encoded(rows)
+    columns: dict[str, list[Any]] = {}
+    for name in names:
+        columns[name] = [None] * len(rows)
+        if name in schema.measured:
+            index, offset = schema.measured.index(name), schema.offsets.get(name, 0.0)
+            columns[name] = [_number(float(value) + offset, kinds.get(name)) for value in encoded.measured[:, index]]
+        elif name in schema.categorical:
+            values = dataset.vocabularies[name].values
+            of_rows = encoded.sparse[:, schema.categorical.index(name)]
+            stand_in = _unseen(values, kinds.get(name)) if rare == UNSEEN else None
+            columns[name] = [_value(int(code), values, kinds.get(name), stand_in) for code in of_rows]
+    for sequence in schema.token_sequences:
+        if sequence.column in columns:
+            values = dataset.vocabularies[sequence.vocabulary].values
+            tokens, lengths = dataset.store.read_tokens(sequence.name, rows)
+            ends = np.cumsum(lengths)
+            texts = [_texts(tokens[end - length : end], values) for end, length in zip(ends, lengths, strict=True)]
+            columns[sequence.column] = [
+                text if sequence.delimiter is None else sequence.delimiter.join(text) for text in texts
+            ]
+    return columns
+
+
 def _number(value: float, kind: Kind | None) -> Any:
     if not np.isfinite(value):
         return None
     return bool(value) if kind == "boolean" else value
 
 
-def _value(code: int, values: pa.Array, kind: Kind | None) -> Any:
+def _unseen(values: pa.Array, kind: Kind | None) -> Any:
+    """A value of the kind that is not among the values; None for kinds without another one."""
+    if kind == "boolean":
+        return None
+    if kind == "number":
+        return int(max((float(text) for text in values.to_pylist()), default=0.0)) + 1
+    taken, text = set(values.to_pylist()), "rare"
+    while text in taken:
+        text += "_"
+    return text
+
+
+def _value(code: int, values: pa.Array, kind: Kind | None, rare: Any = None) -> Any:
+    if code == RARE_ID and rare is not None:
+        return rare
     if code == MISSING_ID or len(values) == 0:
         return None
     text = values[0 if code == RARE_ID else code - N_RESERVED].as_py()

@@ -131,7 +131,7 @@ def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tab
     names = [name for name, child in children.items() if isinstance(child, PooledEmbeddings)]
     if any(isinstance(child, SequenceEmbeddings) for child in children.values()):
         raise InputError(f"{type(model).__name__} reads sequences event by event, which has no exported form")
-    rows = _dim("rows")
+    rows = dimension("rows")
     if isinstance(model, XDeepFM) and not model.embeddings.features:
         raise InputError(
             "xdeepfm without categorical features and sequences has no interactions to export: export another model"
@@ -141,19 +141,20 @@ def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tab
         embeddings = cast(PooledEmbeddings, children[name])
         if not embeddings.features:
             continue
-        lookups.append(_lookup(name, name, embeddings.features, writer, vocabulary_of))
+        lookups.append(lookup_of(name, name, embeddings.features, writer, vocabulary_of))
         inputs.append(torch.randn(3, len(embeddings.features) * embeddings.embedding_dim))
         shapes.append({0: rows})
         embeddings.collection = nn.Identity()  # the tables are written: the graph has none
     read = [lookup.input for lookup in lookups]
     graph = RowGraph(model, read, [name for name in names if name not in read])
-    _trace(graph, inputs, shapes, [DENSE, *read], folder / file)
+    trace(graph, inputs, shapes, [DENSE, *read], folder / file)
     return GraphSpec(file=file, lookups=tuple(lookups))
 
 
-def _lookup(
+def lookup_of(
     input_name: str, attribute: str, features: Sequence[str], writer: TableWriter, vocabulary_of: dict[str, str]
 ) -> LookupSpec:
+    """Writes the tables of the features of an input."""
     path, scales, first = writer.write(attribute, [vocabulary_of[name] for name in features])
     rows = tuple(first[vocabulary_of[name]] for name in features)
     return LookupSpec(input=input_name, features=tuple(features), first_rows=rows, table=path, scales=scales)
@@ -167,12 +168,12 @@ def _write_din(model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: d
     rows = tuple(first[vocabulary_of[name]] for name in model.item)
     target = LookupSpec(input="target", features=model.item, first_rows=rows, table=path, scales=scales)
     dim = model.features.embedding_dim
-    users, candidates = _dim("users"), _dim("candidates")
+    users, candidates = dimension("users"), dimension("candidates")
     each: dict[int, Any] = {0: users, 1: candidates}
     inputs = [torch.randn(2, 3, len(schema.dense)), torch.randn(2, 3, len(model.item) * dim)]
     shapes, names, lookups = [each, each], [DENSE, "target"], [target]
     if model.features.features:
-        lookups.append(_lookup("features", "features", model.features.features, writer, vocabulary_of))
+        lookups.append(lookup_of("features", "features", model.features.features, writer, vocabulary_of))
         inputs.append(torch.randn(2, 3, len(model.features.features) * dim))
         shapes.append(each)
         names.append("features")
@@ -187,24 +188,38 @@ def _write_din(model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: d
         else:
             first_row = first[vocabulary_of[name]]
             histories.append(HistorySpec(name=name, table=path, scales=scales, first_row=first_row))
-            events = _dim(f"events_{index}")
+            events = dimension(f"events_{index}")
             inputs += [torch.randn(2, 4, dim), torch.ones(2, 4)]
             shapes += [{0: users, 1: events}, {0: users, 1: events}]
     graph = DINGraph(model, bool(model.features.features))
-    _trace(graph, inputs, shapes, names, writer.folder / file)
+    trace(graph, inputs, shapes, names, writer.folder / file, n_named=2)
     return GraphSpec(file=file, lookups=tuple(lookups), histories=tuple(histories))
 
 
-def _dim(name: str) -> Any:
+def dimension(name: str) -> Any:
+    """An axis of any length from 1."""
     return torch.export.Dim(name, min=1, max=1 << 20)
 
 
 @torch.no_grad()
-def _trace(
-    graph: nn.Module, inputs: Sequence[Tensor], shapes: Sequence[dict[int, Any]], names: Sequence[str], path: Path
+def trace(
+    graph: nn.Module,
+    inputs: Sequence[Tensor],
+    shapes: Sequence[dict[int, Any]],
+    names: Sequence[str],
+    path: Path,
+    n_named: int = 1,
 ) -> None:
-    """Traces a module with example inputs, and writes the graph."""
-    n_named = 2 if isinstance(graph, DINGraph) else 1
+    """Traces a module with example inputs, and writes the graph.
+
+    Args:
+        graph: the module.
+        inputs: examples of its arguments.
+        shapes: for each of them, the axes that may have any length.
+        names: the names of the inputs.
+        path: the file to write.
+        n_named: the number of arguments before `*args` of its forward pass.
+    """
     with _quiet():
         program = torch.onnx.export(
             graph.eval(),

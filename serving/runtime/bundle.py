@@ -134,6 +134,11 @@ class Bundle:
         """
         return self._encode(request)
 
+    def outputs(self, requests: Sequence[Encoded]) -> np.ndarray:
+        """Returns what the only model of a bundle computes for the candidates of requests, end to end."""
+        ((fit, model),) = self._models[0]
+        return model.logits([self._encoders[fit.encoder](encoded) for encoded in requests])
+
     def natural_logits(self, requests: Sequence[Encoded]) -> np.ndarray:
         """Returns the float64 natural logits of the candidates of requests, end to end."""
         inputs = [[encoder(encoded) for encoded in requests] for encoder in self._encoders]

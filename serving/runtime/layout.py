@@ -19,6 +19,10 @@ from recsys.schema.resolved import Schema
 FORMAT_VERSION = 1
 BUNDLE_FILE, CARD_FILE, EXAMPLE_FILE = "bundle.json", "card.json", "example.json"
 VOCABULARIES, ENCODERS, MODELS = "vocabularies", "encoders", "models"
+RETRIEVAL_FILE, INDEX_FILE, ITEMS_FILE, ITEM_CODES_FILE = "retrieval.json", "index.faiss", "items.arrow", "items.npy"
+"""Of a bundle with a retrieval run: its spec, the vectors of the items, their columns, and the item of each code."""
+RETRIEVAL, ITEM = "retrieval", "item"
+"""The name of the user tower's files, and of the column of the items' names in `items.arrow`."""
 VALUES_FILE, HASHES_FILE, CODES_FILE = "values.arrow", "hashes.npy", "codes.npy"
 """Of a vocabulary: its texts by code, their sorted hashes, and the code of each hash."""
 IDS_FILE = "ids.npy"
@@ -155,3 +159,16 @@ class BundleSpec(StrictModel):
     """Balanced logit - natural logit."""
     scale: Literal["natural", "balanced"]
     """The scale of the score in an answer."""
+
+
+class RetrievalSpec(StrictModel):
+    """retrieval.json: the first stage of a bundle with two."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    tower: BundleSpec
+    """The user tower, as a bundle whose only model returns vectors."""
+    item_columns: tuple[str, ...]
+    """The columns of requests that are the item's."""
+    histories: tuple[str, ...]
+    """The sequences of items that a user has seen."""

@@ -1,21 +1,24 @@
-"""The HTTP application: /score, /health, /metrics, /model and /swap."""
+"""The HTTP application: /score, /recommend, /health, /metrics, /model and /swap."""
 
 import asyncio
 import contextlib
 import ipaddress
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 from fastapi import FastAPI, Request, Response
 
 from recsys.errors import InputError
 from serving.runtime.bundle import Bundle
+from serving.runtime.recommend import Recommender, best
 from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
 from serving.server.config import ServerConfig
-from serving.server.formats import JSON, read_body, write_answer
+from serving.server.formats import JSON, read_body, read_recommendation, write_answer
 from serving.server.metrics import ServerMetrics
 from serving.server.openapi import describe
 
@@ -36,6 +39,7 @@ class Service:
 
     def __init__(self, config: ServerConfig, bundle: Bundle) -> None:
         self.config = config
+        self.recommender = Recommender.load(bundle)
         self.batcher = Batcher(bundle, config.max_waiting, config.max_batch_rows, config.max_candidates)
         self.metrics = ServerMetrics(lambda: self.batcher.n_waiting)
         self.batcher.on_batch = self.metrics.on_batch
@@ -52,6 +56,7 @@ class Service:
             raise InputError(f"{folder} is not in {allowed}, where the server's bundle is: put the new one there")
         async with self._swapping:
             bundle = await asyncio.to_thread(load_warm, folder, self.config.threads)
+            self.recommender = await asyncio.to_thread(Recommender.load, bundle)
             self.batcher.bundle = bundle
         self.metrics.swaps.inc()
         return bundle
@@ -80,10 +85,17 @@ def create_app(service: Service) -> FastAPI:
     async def score(request: Request) -> Response:
         """Scores the candidates of one user."""
         start = time.perf_counter()
-        response = await _score(service, request)
+        response = await answered(partial(_score, service, request))
         metrics.requests.labels("/score", response.status_code).inc()
         if response.status_code == 200:
             metrics.seconds.observe(time.perf_counter() - start)
+        return response
+
+    @app.post("/recommend", response_class=Response)
+    async def recommend(request: Request) -> Response:
+        """Retrieves items for a user, ranks them, and returns the best."""
+        response = await answered(partial(_recommend, service, request))
+        metrics.requests.labels("/recommend", response.status_code).inc()
         return response
 
     @app.get("/health", response_class=Response)
@@ -122,12 +134,10 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-async def _score(service: Service, request: Request) -> Response:
-    limit = service.config.max_body_bytes
+async def answered(answer: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer, or the status and the cure of what stands in its way."""
     try:
-        body = await _body(request, limit)
-        candidates, user = read_body(body, request.headers.get("content-type", ""), 4 * limit)
-        answer = await service.batcher.score(candidates, user)
+        return await answer()
     except InputError as error:
         return _json(422, {"error": str(error)})
     except (BodyTooLargeError, TooManyCandidatesError) as error:
@@ -136,8 +146,36 @@ async def _score(service: Service, request: Request) -> Response:
         response = _json(503, {"error": "too many requests wait: send this one again later"})
         response.headers["Retry-After"] = _RETRY_AFTER_S
         return response
+
+
+async def _score(service: Service, request: Request) -> Response:
+    limit = service.config.max_body_bytes
+    body = await _body(request, limit)
+    candidates, user = read_body(body, request.headers.get("content-type", ""), 4 * limit)
+    answer = await service.batcher.score(candidates, user)
     content, media = write_answer(answer, request.headers.get("accept", ""))
     return Response(content, media_type=media)
+
+
+async def _recommend(service: Service, request: Request) -> Response:
+    body = await _body(request, service.config.max_body_bytes)
+    wanted = read_recommendation(body, request.headers.get("content-type", ""), service.config.max_candidates)
+    recommender = service.recommender
+    if recommender is None:
+        raise InputError("the bundle retrieves no items: export it with --retrieval RUN")
+    found = await asyncio.to_thread(recommender.candidates, wanted.user, wanted.candidates, wanted.exclude)
+    if len(found.items) == 0:
+        return _json(200, {"bundle": recommender.bundle.spec.name, "items": [], "p": []})
+    answer = await service.batcher.score(pa.table(found.columns), wanted.user)
+    chosen = best(found, answer.scores, wanted.k)
+    return _json(
+        200,
+        {
+            "bundle": recommender.bundle.spec.name,
+            "items": chosen.items.to_pylist(),
+            "p": chosen.scores.p.tolist(),
+        },
+    )
 
 
 async def _body(request: Request, limit: int) -> bytes:

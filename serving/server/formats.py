@@ -5,9 +5,12 @@ from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
+from pydantic import Field
 
+from recsys.config import StrictModel, validate
 from recsys.errors import InputError
-from serving.server.batching import Answer
+from serving.runtime.recommend import N_CANDIDATES, Exclude
+from serving.server.batching import Answer, TooManyCandidatesError
 
 ARROW, JSON = "application/vnd.apache.arrow.stream", "application/json"
 Scale = Literal["natural", "balanced"]
@@ -38,6 +41,46 @@ def read_body(body: bytes, content_type: str, max_bytes: int) -> tuple[Any, Mapp
     if others := sorted(values.keys() - {"user", "candidates"}):
         raise InputError(f'the body has the key {others[0][:100]!r}, expected only "user" and "candidates": remove it')
     return values["candidates"], values.get("user")
+
+
+class Wanted(StrictModel):
+    """The body of a request for recommendations."""
+
+    user: dict[str, Any]
+    """The columns of the user and the context."""
+    k: int = Field(default=10, ge=1)
+    """Items of the answer."""
+    candidates: int = Field(default=N_CANDIDATES, ge=1)
+    """Items that are retrieved and ranked; at least k."""
+    exclude: Exclude = "seen"
+
+
+def read_recommendation(body: bytes, content_type: str, max_candidates: int) -> Wanted:
+    """Reads a request for recommendations, in JSON.
+
+    Args:
+        body: the body.
+        content_type: its media type; JSON without one.
+        max_candidates: the most items that are ranked at once.
+
+    Raises:
+        InputError: for a body of another form.
+        TooManyCandidatesError: for more candidates.
+    """
+    media = content_type.partition(";")[0].strip().lower()
+    if media not in ("", JSON):
+        raise InputError(f"the content type is {media!r}, expected {JSON}: set the header Content-Type")
+    try:
+        values = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"the body is not JSON ({error}): correct it") from error
+    if not isinstance(values, dict):
+        raise InputError('the body is not an object: write {"user": {...}, "k": 10}')
+    wanted = validate(Wanted, values, "the request")
+    n = max(wanted.k, wanted.candidates)
+    if n > max_candidates:
+        raise TooManyCandidatesError(f"{n:,} candidates, at most {max_candidates:,} are accepted")
+    return wanted.model_copy(update={"candidates": n})
 
 
 def _read_arrow(body: bytes, max_bytes: int) -> pa.Table:
