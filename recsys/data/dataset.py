@@ -14,7 +14,8 @@ import pyarrow as pa
 from recsys.config import validate
 from recsys.data import layout
 from recsys.data.encoder import ExtraStats, FeatureEncoder
-from recsys.data.encodings.table import EncodingTable, ValueCounts
+from recsys.data.encodings.fitted import FittedEncodings
+from recsys.data.encodings.table import ValueCounts
 from recsys.data.groups import FOLD, FORWARD, FULL, TUNING, Group, Partition, evaluation_groups_of, fit_groups_of
 from recsys.data.rows import GroupRows, Rows
 from recsys.data.split import MonitoredFold, Prior, Split
@@ -150,11 +151,9 @@ class PreparedDataset:
             )
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
-        encodings = {
-            feature: EncodingTable.fit(self.value_counts[feature], self.groups, fit_groups, kinds)
-            for feature, kinds in self.manifest.schema_.encodings.items()
-            if features.encodings
-        }
+        encodings = None
+        if features.encodings:
+            encodings = FittedEncodings.fit(self.store, self.value_counts, self.groups, fit_groups, fit_rows)
         stored, stats = self.manifest.schema_, self.stats.of_split(name)
         encoder = FeatureEncoder(stored, features, stats, self.vocabularies, fit_groups, encodings, extra)
         monitored = self._monitored_fold(name, fit_groups) if name.startswith(FOLD) else None

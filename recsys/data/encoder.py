@@ -11,7 +11,7 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.batch import Batch
-from recsys.data.encodings.table import EncodingTable
+from recsys.data.encodings.fitted import FittedEncodings
 from recsys.data.layout import SplitStats
 from recsys.data.store import RowStore
 from recsys.data.transforms import NumericTransformer
@@ -38,7 +38,7 @@ class FeatureEncoder:
         stats: statistics of the numeric columns over the fitting rows.
         vocabularies: vocabularies of the data set.
         fit_groups: groups of rows whose counts the frequency thresholds apply to.
-        encodings: encodings from counts by categorical feature of the store, fitted to the same groups.
+        encodings: encodings from counts, fitted to the same groups; None for none.
         extra: statistics of the store's extra column, if any.
     """
 
@@ -52,7 +52,7 @@ class FeatureEncoder:
         stats: SplitStats,
         vocabularies: Mapping[str, Vocabulary],
         fit_groups: Sequence[int],
-        encodings: Mapping[str, EncodingTable] | None = None,
+        encodings: FittedEncodings | None = None,
         extra: ExtraStats | None = None,
     ) -> None:
         schema = features.select(stored)
@@ -61,8 +61,9 @@ class FeatureEncoder:
         self.transformer = NumericTransformer(self.stats)
         self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
         self.n_numeric, self.extra = len(schema.numeric), extra
-        self.encodings = [(stored.categorical.index(name), table) for name, table in (encodings or {}).items()]
-        """The encoded features, as columns of the store, with their encodings."""
+        self.encodings = encodings or FittedEncodings()
+        self.encoded_columns = {name: stored.categorical.index(name) for name in stored.encodings}
+        """The encoded features, as columns of the store."""
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
@@ -75,11 +76,10 @@ class FeatureEncoder:
         self.sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
         self.token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
         indicator_names = [_indicator_name(columns) for columns in stats.missing_indicators]
-        encoding_names = [f"{kind}({name})" for name, table in (encodings or {}).items() for kind in table.kinds]
         self.schema = schema.model_copy(
             update={
                 "num_embeddings": {name: n for name, (_, n) in tables.items()},
-                "dense": (*schema.numeric, *indicator_names, *encoding_names, *([extra.name] if extra else [])),
+                "dense": (*schema.numeric, *indicator_names, *self.encodings.names, *([extra.name] if extra else [])),
                 "missing_indicators": stats.missing_indicators,
             }
         )
@@ -130,10 +130,17 @@ class FeatureEncoder:
 
     def _encodings(self, store: RowStore, rows: np.ndarray) -> list[np.ndarray]:
         """Returns [B, E] encodings of each encoded feature."""
-        if not self.encodings:
+        encodings = self.encodings
+        if not encodings.names:
             return []
         codes, groups = store.read_sparse(rows), store.groups(rows)
-        return [table(codes[:, column], groups) for column, table in self.encodings]
+        values = [table(codes[:, self.encoded_columns[name]], groups) for name, table in encodings.by_fold.items()]
+        if not encodings.by_past:
+            return values
+        past = store.past_counts(rows)
+        return values + [
+            encoding(codes[:, self.encoded_columns[name]], groups, past) for name, encoding in encodings.by_past.items()
+        ]
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
         keys = list(self.schema.categorical)

@@ -79,10 +79,13 @@ class RowStore:
             InputError: if a file is not a complete Arrow file.
         """
         rows = ArrowFile(folder / layout.ROWS_FILE)
+        columns: dict[str, ReadColumn] = {name: FixedColumn(rows, name) for name in rows.schema.names}
+        if (past_counts := folder / layout.PAST_COUNTS_FILE).is_file():
+            columns[layout.PAST_COUNTS] = load_array(past_counts).__getitem__
         return cls(
             schema=schema,
             n_rows=n_rows,
-            columns={name: FixedColumn(rows, name) for name in rows.schema.names},
+            columns=columns,
             tokens={
                 sequence.name: ListColumn(ArrowFile(folder / layout.tokens_file(sequence.name)))
                 for sequence in schema.token_sequences
@@ -150,6 +153,10 @@ class RowStore:
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
         """Returns the [n] uint8 groups of rows; None for rows that are not of a prepared data set."""
         return self.columns[layout.GROUP](rows) if layout.GROUP in self.columns else None
+
+    def past_counts(self, rows: np.ndarray) -> np.ndarray | None:
+        """Returns [n, 2 features] int32, as in `layout.PAST_COUNTS_FILE`; None for rows without such counts."""
+        return self.columns[layout.PAST_COUNTS](rows) if layout.PAST_COUNTS in self.columns else None
 
     def days(self, rows: np.ndarray) -> np.ndarray | None:
         """Returns the [n] int16 days of rows, counted from 0, -1 for a row without one; None without a day column."""

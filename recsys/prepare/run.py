@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,14 @@ import pyarrow.compute as pc
 
 from recsys.data import layout
 from recsys.data.config import PrepareConfig, RawFiles
-from recsys.data.encodings.counting import count_values
 from recsys.data.groups import FOLD, PARTITIONS, fit_groups_of, split_names
-from recsys.data.store import RowStore
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import InputError
 from recsys.patterns import is_pattern, nearest
 from recsys.prepare import on_ray
 from recsys.prepare import passes as local
 from recsys.prepare.encodings.auto import choose_encodings
+from recsys.prepare.encodings.counts import read_time_ranks, write_past_counts, write_value_counts
 from recsys.prepare.offsets import with_offsets
 from recsys.prepare.partition.groups import order_by_group
 from recsys.prepare.scan import Scan, judged_parts, scan_source, with_copies_together
@@ -32,10 +31,11 @@ from recsys.raw.logs import with_histories
 from recsys.raw.opening import open_source
 from recsys.raw.source import Source
 from recsys.schema.config import SchemaConfig, TimeSplit
+from recsys.schema.encodings import kinds_of_folds
 from recsys.schema.leaks import warning_of_label_histories
 from recsys.schema.resolved import Schema
 from recsys.system.files import begin_folder, check_free, finish_folder, is_done, read_json, write_json
-from recsys.system.progress import console, progress_line
+from recsys.system.progress import console
 
 Engine = Literal["local", "ray"]
 
@@ -99,7 +99,8 @@ def check_folds(schema: SchemaConfig, config: PrepareConfig) -> None:
     """
     if config.folds.by == "user" and schema.user is None:
         raise InputError("prepare.folds.by is user, but schema.user names no column: name the column of the user")
-    if schema.encodings and config.n_folds < 3:
+    has_rates = schema.encodings == "auto" or any(kinds_of_folds(kinds) for kinds in schema.encodings.values())
+    if has_rates and config.n_folds < 3:
         raise InputError(
             f"schema.encodings: with prepare.n_folds={config.n_folds} the fitting rows of a fold have no rows of "
             "another fold to be counted from: set prepare.n_folds to 3 or more"
@@ -144,6 +145,7 @@ def prepare(
         source = open_source(schema_config.model_copy(update={"encodings": chosen}), files, folder)
     truth = read_truth(files, folder, scan)
     source = with_offsets(source, scan, config)
+    time_ranks = read_time_ranks(source, scan)
     if source.schema.logs:
         source = with_histories(source, judged_parts(scan))
 
@@ -165,7 +167,9 @@ def prepare(
         future_stats = executor.submit(fitted.sample.measure, config, splits)
         passes.encode_all(source, scan, fitted, partial)
     stats = future_stats.result()
-    _count_encoded_values(partial, source.schema, scan, fitted.vocabularies)
+    write_value_counts(partial, source.schema, scan, fitted.vocabularies)
+    if time_ranks is not None:
+        write_past_counts(partial, source.schema, scan, fitted.vocabularies, time_ranks)
     if any(scan.has_id.values()):
         _write_ids(source, scan, partial)
 
@@ -260,17 +264,3 @@ def _write_vocabularies(folder: Path, schema: Schema, vocabularies: dict[str, Vo
     write_json(folder / layout.VOCAB_FILE, described)
     counts = [vocabulary.counts for vocabulary in vocabularies.values()]
     np.save(folder / layout.COUNTS_FILE, np.concatenate(counts) if counts else np.zeros((0, 0), np.int64))
-
-
-def _count_encoded_values(folder: Path, schema: Schema, scan: Scan, vocabularies: Mapping[str, Vocabulary]) -> None:
-    """Counts rows and clicks by group of the values that are encoded, in the rows that were written."""
-    if not schema.encodings:
-        return
-    store = RowStore.open(folder, schema, len(scan.label))
-    columns = [schema.categorical.index(name) for name in schema.encodings]
-    n_codes = [vocabularies[name].n_codes for name in schema.encodings]
-    with progress_line("counting encoded values", len(scan.label)) as line:
-        counts = count_values(
-            store.read_sparse, scan.label, scan.group, columns, n_codes, len(scan.groups), line.advance
-        )
-    np.save(folder / layout.ENCODING_COUNTS_FILE, np.concatenate([[of.n_rows, of.n_clicks] for of in counts], axis=1))

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
-from recsys.schema.encodings import EncodingConfig
+from recsys.schema.encodings import EncodingConfig, PastRows, check_past
 from recsys.schema.segments import SegmentConfig
 from recsys.schema.weights import SamplingRate, WeightColumn, row_weight
 
@@ -216,6 +216,8 @@ class SchemaConfig(StrictModel):
     encodings: EncodingConfig | Literal["auto"] = Field(default={}, exclude_if=lambda value: not value)
     """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`. auto: those of
     all categorical features, and of the pairs that a search in `prepare` finds worth it."""
+    encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which rows the encodings `past_count` and `past_ctr` count."""
     ignore: tuple[str, ...] = ()
     numbers_as_text: tuple[str, ...] = ()
     """Names and patterns of columns of text that contain numbers: they are read as numbers in every role."""
@@ -234,6 +236,11 @@ class SchemaConfig(StrictModel):
     def _check_one_weight(self) -> "SchemaConfig":
         if self.weight is not None and self.sampling_rate is not None:
             raise ValueError("weight and sampling_rate are both set: multiply them into one column of weights")
+        return self
+
+    @model_validator(mode="after")
+    def _check_past(self) -> "SchemaConfig":
+        check_past({} if self.encodings == "auto" else self.encodings, self.encodings_past)
         return self
 
     @field_validator("towers", mode="before")
@@ -268,6 +275,7 @@ class SchemaConfig(StrictModel):
         names = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
         single = (self.label_column, self.id, self.day, self.user, self.split_column, self.weight_column)
         names += [c for c in single if c is not None]
+        names += [self.encodings_past.order] if self.encodings_past else []
         if isinstance(self.split, LeaveLastOut):
             names += [self.split.key, self.split.order]
         for name, sequence in self.sequences.items():

@@ -1,19 +1,63 @@
 """The encodings of features from counts, as a user writes them and with the features of the data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from recsys.config import StrictModel
 from recsys.patterns import is_pattern, match_columns
 
-EncodingKind = Literal["count", "ctr"]
-"""count: how many rows a value has; ctr: its click rate; both as logarithms, without the rows of a row's own fold."""
+EncodingKind = Literal["count", "ctr", "past_count", "past_ctr"]
+"""count: how many rows a value has; ctr: its click rate; both as logarithms, without the rows of a row's own fold.
+past_count and past_ctr: the same of earlier rows alone."""
 EncodingConfig = dict[str, Annotated[tuple[EncodingKind, ...], Field(min_length=1)]]
 """By categorical feature, pattern, or product of columns such as `"ad*site"`: the encodings."""
 Encodings = dict[str, tuple[EncodingKind, ...]]
 """By categorical feature or product."""
 _TIMES = "*"
+_PAST: tuple[EncodingKind, ...] = ("past_count", "past_ctr")
+
+
+class PastRows(StrictModel):
+    """Which rows the encodings `past_count` and `past_ctr` of a row count: those with a strictly lower `order`."""
+
+    order: str
+    """Column of numbers, dates, timestamps or ISO-8601 text that increases with time; the column of the day counts
+    earlier days."""
+    history_until: Literal["split", "row"] = "split"
+    """Which rows an evaluated row counts: `split`: all fitting rows of the split, as if all rows were scored at once
+    before any of their labels is known; `row`: earlier rows, as if each label were known before the next row is
+    scored."""
+
+
+def kinds_of_folds(kinds: Sequence[EncodingKind]) -> tuple[EncodingKind, ...]:
+    """The encodings among `kinds` that leave out a row's own fold."""
+    return tuple(kind for kind in kinds if kind not in _PAST)
+
+
+def kinds_of_past(kinds: Sequence[EncodingKind]) -> tuple[EncodingKind, ...]:
+    """The encodings among `kinds` that count earlier rows."""
+    return tuple(kind for kind in kinds if kind in _PAST)
+
+
+def check_past(config: Mapping[str, Sequence[EncodingKind]], past: PastRows | None) -> None:
+    """Checks that encodings of earlier rows have an order, and an order has such encodings.
+
+    Raises:
+        ValueError: if one of them is missing.
+    """
+    key = next((key for key, kinds in config.items() if kinds_of_past(kinds)), None)
+    if key is not None and past is None:
+        raise ValueError(
+            f"encodings: {kinds_of_past(config[key])[0]} of {key!r} counts earlier rows: name the column of their time "
+            "in schema.encodings_past, as in encodings_past: {order: timestamp}"
+        )
+    if key is None and past is not None:
+        raise ValueError(
+            "encodings_past is set, but no encoding is past_count or past_ctr: add one to schema.encodings, or remove "
+            "encodings_past"
+        )
 
 
 def members_of_product(key: str, names: Collection[str]) -> tuple[str, ...] | None:

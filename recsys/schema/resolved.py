@@ -21,7 +21,7 @@ from recsys.schema.config import (
     TowerName,
     rename_ad_tower,
 )
-from recsys.schema.encodings import Encodings, products_of, resolve_encodings
+from recsys.schema.encodings import Encodings, PastRows, kinds_of_past, products_of, resolve_encodings
 from recsys.schema.features import ColumnsFeature, StatisticsFeature, TokenFeature
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
 from recsys.schema.segments import SegmentConfig, ValueSegment
@@ -55,6 +55,7 @@ class Schema(StrictModel):
     products: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda value: not value)
     """Crosses whose values are only encoded from counts: no model has embeddings of them."""
     encodings: Encodings = Field(default={}, exclude_if=lambda value: not value)
+    encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     statistics: tuple[StatisticsFeature, ...] = ()
     logs: dict[str, LogSequence] = {}
     """Definitions of the sequences that are built from the log, by token sequence."""
@@ -95,6 +96,11 @@ class Schema(StrictModel):
         for sequence in self.token_sequences:
             features.setdefault(sequence.vocabulary, []).append(sequence.name)
         return {name: tuple(names) for name, names in features.items()}
+
+    @property
+    def past_encoded(self) -> tuple[str, ...]:
+        """The categorical features with encodings that count earlier rows."""
+        return tuple(name for name, kinds in self.encodings.items() if kinds_of_past(kinds))
 
     @property
     def derived_categorical(self) -> dict[str, tuple[str, ...]]:
@@ -176,6 +182,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         else:
             token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
     encodings = {} if config.encodings == "auto" else config.encodings  # `prepare` chooses them
+    if config.encodings_past is not None:
+        match_columns([config.encodings_past.order], names, "schema.encodings_past.order")
     products = products_of(encodings, usable)
     crosses = {
         name: tuple(match_columns(members, names - no_features, f"schema.crosses.{name}"))
@@ -222,6 +230,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         crosses=crosses,
         products=products,
         encodings=encoded,
+        encodings_past=config.encodings_past,
         statistics=statistics,
         logs=logs,
         towers={

@@ -107,7 +107,7 @@ def write_bundle(
 def _write_models(
     scorer: Scorer, dataset: PreparedDataset, folder: Path, name: str, options: ExportOptions
 ) -> BundleSpec:
-    encoders = _Encoders(dataset, folder)
+    encoders = _Encoders(folder)
     if isinstance(scorer, EnsembleScorer):
         runs = dict(zip(scorer.stack.members, scorer.members, strict=True))
         stack, calibrator = scorer.stack, scorer.calibrator
@@ -148,8 +148,8 @@ def _vocabularies(spec: BundleSpec, dataset: PreparedDataset, folder: Path) -> d
 class _Encoders:
     """The encoders of a bundle; fits of one split with the same features share theirs."""
 
-    def __init__(self, dataset: PreparedDataset, folder: Path) -> None:
-        self._dataset, self._folder = dataset, folder
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._keys: list[tuple[str, FeatureConfig]] = []
         self.specs: list[EncoderSpec] = []
 
@@ -158,8 +158,7 @@ class _Encoders:
         key = (fitted.split.name, fitted.features)
         if key not in self._keys:
             name = f"{len(self._keys)}_{fitted.split.name}"
-            stored = self._dataset.manifest.schema_
-            self.specs.append(write_encoder(fitted.split.encoder, stored, name, self._folder))
+            self.specs.append(write_encoder(fitted.split.encoder, name, self._folder))
             self._keys.append(key)
         return self._keys.index(key)
 

@@ -12,7 +12,6 @@ from recsys.data.encoder import FeatureEncoder
 from recsys.data.vocabulary import Vocabulary
 from recsys.raw.values import canonical_text
 from recsys.schema.kinds import ValueForm
-from recsys.schema.resolved import Schema
 from serving.runtime.layout import (
     ENCODERS,
     IDS_FILE,
@@ -51,12 +50,11 @@ def _refused(vocabulary: Vocabulary, form: ValueForm) -> str | None:
     return str(vocabulary.values[int(others[0])].as_py()) if len(others) else None
 
 
-def write_encoder(encoder: FeatureEncoder, stored: Schema, name: str, folder: Path) -> EncoderSpec:
+def write_encoder(encoder: FeatureEncoder, name: str, folder: Path) -> EncoderSpec:
     """Writes the encoder of a split.
 
     Args:
         encoder: the encoder.
-        stored: the schema of the data set.
         name: its folder in the bundle.
         folder: the folder of the bundle.
     """
@@ -64,10 +62,10 @@ def write_encoder(encoder: FeatureEncoder, stored: Schema, name: str, folder: Pa
     place.mkdir(parents=True)
     np.save(place / IDS_FILE, encoder.ids)
     encodings = []
-    for number, (column, table) in enumerate(encoder.encodings):
+    for number, (feature, encoding) in enumerate(encoder.encodings.by_column):
         file = f"encodings_{number}.npy"
-        np.save(place / file, np.ascontiguousarray(table.values[:, -1].T))  # rows of a request are in no fold
-        encodings.append(EncodingSpec(feature=stored.categorical[column], file=file))
+        np.save(place / file, np.ascontiguousarray(encoding.of_code.T))  # rows of a request are in no group
+        encodings.append(EncodingSpec(feature=feature, file=file))
     starts = dict(zip(schema.categorical, encoder.sparse_start.tolist(), strict=True))
     starts |= {sequence.vocabulary: encoder.token_start[sequence.name] for sequence in schema.token_sequences}
     return EncoderSpec(

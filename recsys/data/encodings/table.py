@@ -65,6 +65,11 @@ class EncodingTable:
             values[index] = _standardized(values[index], rows_C)
         return cls(tuple(kinds), values, part_of_group)
 
+    @property
+    def of_code(self) -> np.ndarray:
+        """[E, C] float32: for rows that are in no group."""
+        return self.values[:, -1]
+
     def __call__(self, codes: np.ndarray, group: np.ndarray | None) -> np.ndarray:
         """Encodes rows.
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from recsys.data.batch import Batch
-from recsys.data.encodings.table import EncodingTable
 from recsys.data.resident.draws import as_fraction, mix
+from recsys.data.resident.encodings import ResidentEncodings
 from recsys.data.resident.rows import ResidentRows
 from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
@@ -46,7 +46,7 @@ class ResidentBatches:
         self._columns = None if is_every_column else torch.from_numpy(columns).to(device)
         self._starts_F1 = torch.from_numpy(encoder.sparse_start.astype(np.int32)).to(device).unsqueeze(1)
         self._transformer = _Transformer(encoder.transformer, device)
-        self._encodings = [_Encoding(column, table, device) for column, table in encoder.encodings]
+        self._encodings = ResidentEncodings(encoder, rows)
         self._indicators = torch.tensor(encoder.indicator_columns, dtype=torch.int64, device=device)
         measured = {name: column for column, name in enumerate(self._schema.measured)}
         self._steps = {
@@ -123,10 +123,7 @@ class ResidentBatches:
     def _dense(self, row: Tensor, measured: Tensor) -> Tensor:
         numeric = measured[:, : self._encoder.n_numeric].nan_to_num(nan=0.0)
         parts = [numeric, measured.index_select(1, self._indicators).isnan().to(numeric.dtype)]
-        if self._encodings:
-            codes = self.rows.sparse.index_select(0, row)
-            group = None if self.rows.group is None else self.rows.group.index_select(0, row)
-            parts += [encoding(codes, group) for encoding in self._encodings]
+        parts += self._encodings(row)
         if (extra := self._encoder.extra) is not None:
             assert self.rows.extra is not None
             values = self.rows.extra.index_select(0, row).double()
@@ -227,22 +224,6 @@ class _Part:
     """[R] int32."""
     values: Tensor | None
     """[T] values of steps; None for tokens."""
-
-
-class _Encoding:
-    """`EncodingTable` on a device, for one column of the store."""
-
-    def __init__(self, column: int, host: EncodingTable, device: torch.device) -> None:
-        self._column, self._n_codes = column, host.values.shape[2]
-        self._values = torch.from_numpy(host.values.reshape(len(host.kinds), -1)).to(device)
-        self._part_of_group = torch.from_numpy(host.part_of_group).to(device)
-        self._last_part = host.values.shape[1] - 1
-
-    def __call__(self, codes: Tensor, group: Tensor | None) -> Tensor:
-        """Encodes [R, n_categorical] codes of rows of [R] groups as [R, E]."""
-        part = self._last_part if group is None else self._part_of_group.index_select(0, group.int())
-        entry = part * self._n_codes + codes[:, self._column]
-        return self._values.index_select(1, entry).T
 
 
 class _Transformer:

@@ -40,6 +40,8 @@ class ResidentRows:
     """[n] float32 of the store's extra column."""
     group: Tensor | None
     """[n] uint8 groups of rows; None for rows that are not of a prepared data set."""
+    past_counts: Tensor | None
+    """[n, 2 features] int32, as in `layout.PAST_COUNTS_FILE`; None for rows without such counts."""
     tokens: dict[str, tuple[Tensor, Tensor]]
     """By token sequence: [n + 1] int64 offsets and [T] int32 codes."""
 
@@ -60,6 +62,8 @@ class ResidentRows:
         weight = torch.empty(n, device=device) if store.weights(np.arange(0)) is not None else None
         has_groups = store.groups(np.arange(0)) is not None
         group = torch.empty(n, dtype=torch.uint8, device=device) if has_groups else None
+        n_past = 2 * len(schema.past_encoded) if store.past_counts(np.arange(0)) is not None else 0
+        past_counts = torch.empty(n, n_past, dtype=torch.int32, device=device) if n_past else None
         blocks = [np.arange(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
 
         def copy(rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -73,6 +77,8 @@ class ResidentRows:
                 weight[place] = torch.from_numpy(store.weights(rows)).to(device)
             if group is not None:
                 group[place] = torch.from_numpy(store.groups(rows)).to(device)
+            if past_counts is not None:
+                past_counts[place] = torch.from_numpy(store.past_counts(rows)).to(device)
             return {sequence.name: store.read_tokens(sequence.name, rows) for sequence in schema.token_sequences}
 
         tokens = [tokens_of_block for _, tokens_of_block in in_threads(copy, blocks)]
@@ -80,13 +86,14 @@ class ResidentRows:
         extra = None if store.extra is None else torch.from_numpy(np.asarray(store.extra.values, np.float32)).to(device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other streams read them
-        return cls(device, n, sparse, measured, label, weight, extra, group, jagged)
+        return cls(device, n, sparse, measured, label, weight, extra, group, past_counts, jagged)
 
 
 def resident_bytes(store: RowStore) -> int:
     """Returns the bytes that the rows of a store take on a device."""
     schema, n = store.schema, store.n_rows
-    fixed = n * (4 * (len(schema.categorical) + len(schema.measured) + 3) + 1)
+    n_values = len(schema.categorical) + len(schema.measured) + 2 * len(schema.past_encoded) + 3
+    fixed = n * (4 * n_values + 1)
     counted = np.linspace(0, n - 1, min(n, BLOCK_ROWS)).astype(np.int64)
     names = [sequence.name for sequence in schema.token_sequences]
     lengths = sum(float(store.read_tokens(name, counted)[1].mean()) for name in names) if n else 0.0

@@ -58,7 +58,7 @@ def exported_logits(
 ) -> np.ndarray:
     """The logits of the exported graph for the rows, each with a history of its own."""
     schema = dataset.manifest.schema_
-    encoder = write_encoder(split.encoder, schema, "0_full", folder)
+    encoder = write_encoder(split.encoder, "0_full", folder)
     (folder / "models").mkdir()
     graph = write_graph(model, split.schema, folder, "models/m", tables)
     fit = FitSpec(name="full", encoder=0, link=LogitLink(1, 1), calibrator=Calibrator(), model=graph)
