@@ -23,7 +23,8 @@ SCHEMA: dict[str, Any] = {
         "steps": {"kind": "columns", "columns": ["x_*"]},
     },
     "crosses": {"color_shop": ["color", "shop"]},
-    "encodings": {"color": ["count", "ctr"], "shop*size": ["ctr"]},
+    "encodings": {"color": ["count", "ctr"], "shop*size": ["ctr", "past_ctr"], "shop": ["past_ctr", "past_count"]},
+    "encodings_past": {"order": "day"},
     "target_item": "shop",
     "towers": {"user": ["color", "seen", "bought", "x_*"], "item": ["shop", "size"]},
 }

@@ -59,7 +59,8 @@ def test_ray_writes_the_same_files(cluster: None, tmp_path: Path, monkeypatch: p
         "seen": {"kind": "delimited", "max_length": 5, "statistics": True},
         "earlier": {"kind": "log", "key": "color", "item": "shop", "order": "day", "max_length": 4},
     }
-    schema = small_schema(sequences=sequences, target_item="shop")
+    encodings = {"color": ["ctr", "past_ctr"], "shop": ["past_count"]}
+    schema = small_schema(sequences=sequences, target_item="shop", encodings=encodings, encodings_past={"order": "day"})
     for engine in ("local", "ray"):
         prepare(schema, files, config, tmp_path / "raw", tmp_path / engine, "small", engine)  # type: ignore[arg-type]
     local, by_ray = (

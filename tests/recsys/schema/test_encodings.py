@@ -1,8 +1,10 @@
 """Encodings from counts: names, patterns and products of columns."""
 
 import pytest
+from pydantic import ValidationError
 
 from recsys.errors import InputError
+from recsys.schema.config import SchemaConfig
 from recsys.schema.encodings import products_of, resolve_encodings
 
 CATEGORICAL = ("ad", "site", "l_1", "l_2")
@@ -28,3 +30,11 @@ def test_unknown_names() -> None:
     for key in ("adds", "x_*", "ad*stie"):
         with pytest.raises(InputError, match="schema.encodings"):
             resolve_encodings({key: ("ctr",)}, CATEGORICAL, ())
+
+
+def test_encodings_of_earlier_rows_need_an_order() -> None:
+    with pytest.raises(ValidationError, match=r"past_ctr of 'ad' counts earlier rows: name .* schema.encodings_past"):
+        SchemaConfig.model_validate({"encodings": {"site": ["ctr"], "ad": ["count", "past_ctr"]}})
+    for encodings in ("auto", {"ad": ["ctr"]}):
+        with pytest.raises(ValidationError, match="encodings_past is set, but no encoding is past_count or past_ctr"):
+            SchemaConfig.model_validate({"encodings": encodings, "encodings_past": {"order": "at"}})

@@ -30,3 +30,20 @@ def test_histories_that_read_the_label_need_folds_by_their_key(
     if warning is not None:
         assert "schema.sequences.clicked reads the label (column 'click')" in warning
         assert "Set schema.user to 'buyer', or evaluate with --folds forward" in warning
+
+
+@pytest.mark.parametrize(
+    ("encodings", "by_user", "is_leak"),
+    [
+        ({"ware": ["past_ctr"]}, True, True),
+        ({"ware": ["past_count"]}, False, False),
+        ({"buyer": ["past_ctr"]}, False, True),
+        ({"buyer": ["past_ctr"], "buyer*ware": ["past_ctr"]}, True, False),
+    ],
+)
+def test_rates_of_earlier_rows_need_folds_by_their_user(encodings: dict, by_user: bool, is_leak: bool) -> None:
+    roles = {"label": "click", "user": "buyer", "categorical": ["buyer", "ware"], "encodings": encodings}
+    config = SchemaConfig.model_validate(roles | {"encodings_past": {"order": "at"}})
+    warning = warning_of_label_histories(resolve_schema(config, ["click", "buyer", "ware", "at"]), by_user)
+    assert (warning is not None) == is_leak
+    assert warning is None or "Evaluate with --folds forward" in warning
