@@ -69,6 +69,8 @@ def training_roles(schema: Schema) -> list[Role]:
     if schema.last_out is not None:
         roles.append(Role(schema.last_out.key, "the key of the split", SINGLE_KINDS))
         roles.append(Role(schema.last_out.order, "the order of the split", ORDER_KINDS))
+    if schema.encodings_past is not None:
+        roles.append(Role(schema.encodings_past.order, "the order of earlier rows", ORDER_KINDS))
     if schema.weight is not None:
         roles.append(Role(schema.weight.column, "the weight", ("number",)))
     return roles

@@ -23,8 +23,8 @@ class PastRows(StrictModel):
     """Which rows the encodings `past_count` and `past_ctr` of a row count: those with a strictly lower `order`."""
 
     order: str
-    """Column of numbers, dates, timestamps or ISO-8601 text that increases with time; the column of the day counts
-    earlier days."""
+    """Column of numbers, dates, timestamps or ISO-8601 text that increases with time; with a column of dates,
+    rows of earlier dates are counted."""
     history_until: Literal["split", "row"] = "split"
     """Which rows an evaluated row counts: `split`: all fitting rows of the split, as if all rows were scored at once
     before any of their labels is known; `row`: earlier rows, as if each label were known before the next row is

@@ -14,6 +14,7 @@ from recsys.data.encodings.past import count_past
 from recsys.data.groups import NO_LABEL, PARTITIONS
 from recsys.data.store import RowStore
 from recsys.data.vocabulary import Vocabulary
+from recsys.errors import InputError
 from recsys.prepare.scan import Scan, judged_parts
 from recsys.raw.logs import read_order
 from recsys.raw.order.moments import Moments, join_moments
@@ -30,7 +31,7 @@ def read_time_ranks(source: Source, scan: Scan) -> np.ndarray | None:
         rows. None without such encodings.
 
     Raises:
-        InputError: for an order that has no common meaning.
+        InputError: for an order that has no common meaning, or labeled files that lack it.
     """
     past = source.schema.encodings_past
     if past is None:
@@ -44,6 +45,11 @@ def read_time_ranks(source: Source, scan: Scan) -> np.ndarray | None:
         n_before = rows.stop
         has_past = split == "train" or (past.history_until == "row" and bool(np.any(scan.label[rows] != NO_LABEL)))
         if has_past and rows.stop > rows.start:
+            if past.order not in source.all_columns_of(split):
+                raise InputError(
+                    f"schema.encodings_past: {split} files with labels lack the order {past.order!r}, which "
+                    "history_until: row needs: add the column, or set history_until to split"
+                )
             is_read[rows] = True
             for block in source.blocks(split, [past.order]):
                 moments += read_order(source, block.parts(), past.order, role, is_day)

@@ -107,6 +107,17 @@ def test_the_last_day_is_encoded_by_the_days_before(table: pa.Table, tmp_path: P
         assert_standardized(column(split, rows, "past_count(color)"), expected, is_fitted)
 
 
+def test_names_of_weekdays_are_an_order(table: pa.Table, tmp_path: Path) -> None:
+    names = [["mon", "tue", "wed", "thu", "fri", "sat", "sun"][day - 1] for day in table["day"].to_pylist()]
+    renamed = table.set_column(table.schema.get_field_index("day"), "day", pa.array(names))
+    first, second = (
+        prepare_small(of, tmp_path / "raw", tmp_path / str(number), schema_of("day"), min_count=1)
+        for number, of in enumerate((table, renamed))
+    )
+    rows = np.arange(N)
+    assert np.array_equal(first.store.past_counts(rows), second.store.past_counts(rows))
+
+
 def test_rows_to_submit_are_encoded_as_test_rows(data: dict[str, PreparedDataset]) -> None:
     for until, is_equal in (("split", True), ("row", False)):
         split, store = data[until].split("full"), data[until].store
@@ -188,6 +199,17 @@ def test_test_rows_without_labels_need_no_order(table: pa.Table, tmp_path: Path)
     past = dataset.store.past_counts(np.arange(N + 50))
     assert (past[N:] == -1).all()
     assert (past[:N] >= 0).all()
+
+
+def test_evaluated_rows_need_an_order(table: pa.Table, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    pq.write_table(table, tmp_path / "raw" / "train.parquet")
+    pq.write_table(table.drop_columns(["at", "id"]).slice(0, 50), tmp_path / "raw" / "test.parquet")
+    files, config = RawFiles(train=("train.parquet",), test=("test.parquet",)), PrepareConfig(min_count=1)
+    with pytest.raises(InputError, match="test files with labels lack the order 'at'"):
+        prepare(schema_of(until="row"), files, config, tmp_path / "raw", tmp_path / "out", "small")
+    out = prepare(schema_of(), files, config, tmp_path / "raw", tmp_path / "out", "small")
+    assert (PreparedDataset.open(out).store.past_counts(np.arange(N, N + 50)) == -1).all()
 
 
 def test_two_folds_suffice_for_encodings_by_earlier_rows(table: pa.Table, tmp_path: Path) -> None:
