@@ -215,7 +215,8 @@ class SchemaConfig(StrictModel):
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
     encodings: EncodingConfig | Literal["auto"] = Field(default={}, exclude_if=lambda value: not value)
     """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`. auto: those of
-    all categorical features, and of the pairs that a search in `prepare` finds worth it."""
+    all categorical features, those of earlier rows too if `encodings_past` is set, and of the pairs that a search in
+    `prepare` finds worth it."""
     encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     """Which rows the encodings `past_count` and `past_ctr` count."""
     ignore: tuple[str, ...] = ()
@@ -240,7 +241,8 @@ class SchemaConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check_past(self) -> "SchemaConfig":
-        check_past({} if self.encodings == "auto" else self.encodings, self.encodings_past)
+        if self.encodings != "auto":
+            check_past(self.encodings, self.encodings_past)
         return self
 
     @field_validator("towers", mode="before")

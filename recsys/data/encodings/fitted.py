@@ -47,7 +47,7 @@ class FittedEncodings:
             for name, kinds in schema.encodings.items()
             if kinds_of_folds(kinds)
         }
-        if schema.encodings_past is None:
+        if schema.encodings_past is None or not schema.past_encoded:
             return cls(by_fold)
         n = min(_N_STANDARDIZED, len(fit_rows))
         past = store.past_counts(fit_rows(np.linspace(0, len(fit_rows) - 1, n).astype(np.int64)))

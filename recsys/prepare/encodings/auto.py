@@ -18,6 +18,7 @@ from recsys.system.hashing import as_fraction, mix
 from recsys.system.progress import console, progress_line
 
 _BOTH: tuple[EncodingKind, ...] = ("count", "ctr")
+_BOTH_PAST: tuple[EncodingKind, ...] = ("past_count", "past_ctr")
 _RATE: tuple[EncodingKind, ...] = ("ctr",)
 _MAX_ROWS = 200_000
 """Rows that the pairs are searched on."""
@@ -49,12 +50,14 @@ def choose_encodings(source: Source, scan: Scan, config: PrepareConfig) -> dict[
     """The encodings for training rows, and prints them.
 
     Every categorical feature has its count and rate, but the user where folds are by user: no row of a fold has another
-    one to be counted from. Pairs are searched on the tuning part; without one, on a sample of all training rows, and
-    then the choice has seen rows that folds report.
+    one to be counted from. If the schema has an order of rows, every feature has those so far. Pairs are searched on
+    the tuning part; without one, on a sample of all training rows, and then the choice has seen rows that folds report.
     """
     schema = source.schema
     of_users = schema.user if config.folds.is_by_user(schema.user) else None
-    chosen = {name: _BOTH for name in schema.categorical if name != of_users}
+    past = _BOTH_PAST if schema.encodings_past is not None else ()
+    kinds_of = {name: (() if name == of_users else _BOTH) + past for name in schema.categorical}
+    chosen = {name: kinds for name, kinds in kinds_of.items() if kinds}
     names = [name for name in schema.categorical if name not in schema.derived_categorical and "*" not in name]
     is_searched, where = _searched_rows(scan, config.seed)
     pairs: list[str] = []

@@ -34,7 +34,7 @@ def read_time_ranks(source: Source, scan: Scan) -> np.ndarray | None:
         InputError: for an order that has no common meaning, or labeled files that lack it.
     """
     past = source.schema.encodings_past
-    if past is None:
+    if past is None or not source.schema.past_encoded:
         return None
     role, is_day = "the order of schema.encodings_past", past.order == source.schema.day
     moments: list[Moments] = []

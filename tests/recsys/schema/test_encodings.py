@@ -35,6 +35,6 @@ def test_unknown_names() -> None:
 def test_encodings_of_earlier_rows_need_an_order() -> None:
     with pytest.raises(ValidationError, match=r"past_ctr of 'ad' counts earlier rows: name .* schema.encodings_past"):
         SchemaConfig.model_validate({"encodings": {"site": ["ctr"], "ad": ["count", "past_ctr"]}})
-    for encodings in ("auto", {"ad": ["ctr"]}):
+    for encodings in ({}, {"ad": ["ctr"]}):
         with pytest.raises(ValidationError, match="encodings_past is set, but no encoding is past_count or past_ctr"):
             SchemaConfig.model_validate({"encodings": encodings, "encodings_past": {"order": "at"}})

@@ -81,6 +81,16 @@ def test_users_have_no_rate_where_folds_are_by_user(table: pa.Table, tmp_path: P
     assert set(found.manifest.schema_.encodings) == {"color", "shop", "color*shop"}
 
 
+def test_rates_so_far_where_rows_have_an_order(table: pa.Table, tmp_path: Path) -> None:
+    small, order = table.slice(0, 300), {"encodings_past": {"order": "id"}}
+    so_far, both = ("past_count", "past_ctr"), ("count", "ctr", "past_count", "past_ctr")
+    found = prepared(small, tmp_path / "a", schema=order | {"user": "user"})
+    assert found.manifest.schema_.encodings == {"color": both, "shop": both, "user": so_far}
+    assert found.store.past_counts(np.arange(300)).shape == (300, 6)
+    no_features = {"categorical": [], "numeric": ["shop"]}
+    assert prepared(small, tmp_path / "b", schema=order | no_features).split("full").schema.dense == ("shop",)
+
+
 def test_few_clicks_have_no_pairs(table: pa.Table, tmp_path: Path) -> None:
     found = prepared(table.slice(0, 300), tmp_path)
     assert set(found.manifest.schema_.encodings) == {"color", "shop", "user"}
