@@ -74,7 +74,7 @@ def write_retrieval(retrieval: ExportedRetrieval, folder: Path, spec: BundleSpec
     with torch.no_grad():
         batch = split.batch(numbers, model.sequences)
         expected = model.eval().user_vectors(batch, len(batch)).float().numpy()
-    encoder = write_encoder(split.encoder, schema, RETRIEVAL, folder)
+    encoder = write_encoder(split.encoder, RETRIEVAL, folder)
     graph = write_user_tower(model, split.schema, folder, f"{MODELS}/{RETRIEVAL}")
     fit = FitSpec(name=RETRIEVAL, encoder=0, link=LogitLink(1.0, 1.0), calibrator=Calibrator(), model=graph)
     tower = spec.model_copy(
