@@ -132,7 +132,7 @@ class FeatureEncoder:
         """Returns [B, E] encodings of each encoded feature."""
         if not self.encodings:
             return []
-        codes, groups = store.read_sparse(rows), store.groups(rows)
+        codes, groups = store.read_encoded_codes(rows), store.groups(rows)
         return [table(codes[:, column], groups) for column, table in self.encodings]
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
