@@ -63,9 +63,9 @@ def importance(
     """
     for path in model_class or ():
         name_class(path)
-    out = out or run / IMPORTANCE_FILE
-    check_file(out)
     scoring = ScoringRun.open(run, data)
+    out = out or scoring.folder / IMPORTANCE_FILE
+    check_file(out)
     schema, config = scoring.dataset.manifest.schema_, scoring.dataset.manifest.schema_config
     scorer = scoring.load_scorer(is_calibrated=False)
     splits = scorer.splits
