@@ -208,7 +208,7 @@ def is_numbers(run: RunPredictions) -> bool:
 
 def shares(figures: Metrics, metrics: dict[str, Metrics], start: str) -> dict[str, float]:
     """The share of the way from one model to the bound that another one has come, by metric."""
-    found = {}
+    found: dict[str, float] = {}
     for name in _SHOWN:
         first, value, last = metrics[start].value(name), figures.value(name), metrics[_end(metrics)].value(name)
         if first is not None and value is not None and last is not None and last != first:

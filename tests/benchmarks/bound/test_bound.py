@@ -22,12 +22,13 @@ def test_rows_are_those_that_the_generator_writes_and_runs_are_compared_on_them(
     config = GeneratorConfig(n_rows=3000, n_test_rows=428)
     folder = generate(config, tmp_path / "data")
     truth = pq.read_table(folder / "truth.parquet").to_pandas()
-    for split in ("train", "test"):
-        of_split, rows = truth[truth["split"] == split], generated_rows(config, split)
+    computed = {"train": generated_rows(config, "train"), "test": generated_rows(config, "test")}
+    for split, rows in computed.items():
+        of_split = truth[truth["split"] == split]
         np.testing.assert_array_equal(rows.p, of_split["p"])
         np.testing.assert_array_equal(rows.label, of_split["clicked"])
     columns = pq.read_table(folder / "train.parquet").to_pandas()
-    codes = generated_rows(config, "train").design.codes
+    codes = computed["train"].design.codes
     np.testing.assert_array_equal(codes[:, 0] + 1, columns["l_feat_14"])
     np.testing.assert_array_equal(codes[:, 8], 5 * (columns["l_feat_26"] - 1) + columns["l_feat_27"] - 1)
 
