@@ -74,10 +74,10 @@ def measure_drift(
     rng = np.random.default_rng(seed)
     samples = np.concatenate([rows(np.sort(rng.choice(len(rows), n, replace=False))) for _, rows in (earlier, later)])
     is_later = np.repeat([0, 1], n)
-    fold = np.concatenate([rng.permutation(n) % _N_FOLDS for _ in range(2)])  # as many of both in each fold
+    users = dataset.store.users(samples)
+    fold = folds_of(users, is_later, rng)
     columns = list(compared_columns(dataset, names, earlier[1], samples))
     logit, gain = classify(columns, is_later, fold, seed)
-    users = dataset.store.users(samples)
     none = Logits.of_one_fit(np.zeros(2 * n), 0.0)
     compared = paired_bootstrap(
         is_later,
@@ -103,6 +103,24 @@ def measure_drift(
     )
 
 
+def folds_of(users: np.ndarray | None, is_later: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws the [2 n] folds of rows, each with about as many earlier and later rows.
+
+    All rows of a user are in one fold: by their numbers, they would recognise each other.
+
+    Args:
+        users: [2 n] users of the rows, -1 for a row without one; None if users are unknown.
+        is_later: [2 n] 0 / 1.
+        rng: random numbers.
+    """
+    rows = np.arange(len(is_later))
+    _, unit = np.unique(rows if users is None else np.where(users < 0, -1 - rows, users), return_inverse=True)
+    share = np.bincount(unit, is_later) / np.bincount(unit)
+    rank = np.empty(len(share), np.int64)
+    rank[np.lexsort((rng.random(len(share)), share))] = np.arange(len(share))
+    return (rank % _N_FOLDS)[unit]
+
+
 def classify(
     columns: Sequence[ComparedColumn], is_later: np.ndarray, fold: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +143,8 @@ def classify(
         fitted = fold != number
         data = lgb.Dataset(table[fitted], is_later[fitted], categorical_feature=categorical, params=parameters)
         booster = lgb.train(parameters, data, _N_TREES)
-        logit[~fitted] = np.asarray(booster.predict(table[~fitted], raw_score=True))
+        # without the constant: folds differ in their share of later rows
+        logit[~fitted] = np.asarray(booster.predict(table[~fitted], raw_score=True)) - _log_odds(is_later[fitted])
         gain += booster.feature_importance("gain")
     return logit, gain / gain.sum() if gain.any() else gain
 
@@ -143,7 +162,9 @@ def column_drift(column: ComparedColumn, gain: float, is_later: np.ndarray, fold
     index = (fold * 2 + is_later) * n_cells + column.cells
     counts_K2C = np.bincount(index, minlength=2 * n_folds * n_cells).reshape(n_folds, 2, n_cells)
     others_K2C = counts_K2C.sum(axis=0) - counts_K2C  # without the row's own fold
+    totals_K2 = others_K2C.sum(axis=2)
     score_KC = np.log((others_K2C[:, 1] + 0.5) / (others_K2C[:, 0] + 0.5))
+    score_KC -= np.log(totals_K2[:, 1] / totals_K2[:, 0])[:, None]
     earlier, later = is_later == 0, is_later == 1
     missing = (float((column.cells[earlier] == 0).mean()), float((column.cells[later] == 0).mean()))
     rare = column.rare
@@ -156,6 +177,11 @@ def column_drift(column: ComparedColumn, gain: float, is_later: np.ndarray, fold
         missing=missing,
         rare=None if rare is None else (float(rare[earlier].mean()), float(rare[later].mean())),
     )
+
+
+def _log_odds(is_later: np.ndarray) -> float:
+    n_later = int(is_later.sum())
+    return float(np.log(n_later / (len(is_later) - n_later)))
 
 
 def stability_index(earlier: np.ndarray, later: np.ndarray) -> float:

@@ -32,16 +32,16 @@ def rows_of(n: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def prepared(
-    folder: Path, train: dict[str, np.ndarray], test: dict[str, np.ndarray], min_count: int
+    folder: Path, train: dict[str, np.ndarray], test: dict[str, np.ndarray], min_count: int, user: str | None = None
 ) -> PreparedDataset:
     for name, columns in (("train", train), ("test", test)):
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     schema = SchemaConfig.model_validate(
-        {"label": "click", "day": "day", "categorical": ["ad", "site"], "numeric": ["x", "y"]}
+        {"label": "click", "day": "day", "categorical": ["ad", "site"], "numeric": ["x", "y"], "user": user}
     )
     files = RawFiles(train=("train.parquet",), test=("test.parquet",))
-    prepare(schema, files, PrepareConfig(min_count=min_count), folder, folder / "prepared", "drifting")
-    return PreparedDataset.open(folder / "prepared")
+    prepare(schema, files, PrepareConfig(min_count=min_count), folder, folder / f"prepared-{user}", "drifting")
+    return PreparedDataset.open(folder / f"prepared-{user}")
 
 
 def later_against_train(dataset: PreparedDataset) -> RowsDrift:
@@ -65,6 +65,22 @@ def test_rows_of_one_distribution_cannot_be_told_apart(tmp_path: Path, min_count
         assert ad.rare is not None
         assert ad.rare[0] == pytest.approx(ad.rare[1], abs=0.02)
         assert all(one.roc_auc == pytest.approx(0.5, abs=0.02) and one.psi < 0.02 for one in found.columns)
+
+
+def test_other_users_of_the_same_kind_are_no_drift(tmp_path: Path) -> None:
+    """Ten rows of a user share its numbers: a classifier of the user's other rows would recognise them."""
+    parts = {}
+    for name, n, seed in (("train", N, 1), ("test", N // 2, 2)):
+        parts[name] = rows_of(n, seed)
+        user = np.random.default_rng(seed).integers(0, n // 10, n)
+        of_user = np.random.default_rng(seed + 10).normal(size=(n // 10, 2)).astype(np.float32)
+        parts[name] |= {"user": user + 1_000_000 * seed, "x": of_user[user, 0], "y": of_user[user, 1]}
+    with_users = later_against_train(prepared(tmp_path, parts["train"], parts["test"], 2, user="user"))
+    assert with_users.by == "user"
+    assert with_users.low < 0.5 < with_users.high
+    assert all(one.roc_auc == pytest.approx(0.5, abs=0.03) for one in with_users.columns)
+    without = later_against_train(prepared(tmp_path, parts["train"], parts["test"], 2))
+    assert without.low > 0.6
 
 
 def test_a_shifted_column_is_named_first(tmp_path: Path) -> None:
