@@ -32,7 +32,7 @@ COMMANDS = (
     ),
     Command("convert", "Data", "Convert a public data set's download to parquet.", "pipelines.convert", "convert"),
     Command("prepare", "Data", "Prepare raw files for training.", "pipelines.prepare", "prepare_command"),
-    Command("drift", "Data", "Find the columns that change between days.", "pipelines.drift", "drift"),
+    Command("drift", "Data", "Find the columns that differ in test rows or later days.", "pipelines.drift", "drift"),
     Command("rank", "Models", "Train and evaluate a ranking model.", "pipelines.rank", "rank"),
     Command("retrieval", "Models", "Train a two-tower model and retrieve items.", "pipelines.retrieval", "retrieval"),
     Command("sweep", "Models", "Search a model's settings.", "pipelines.sweep", "sweep"),

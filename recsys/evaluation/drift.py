@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from recsys.evaluation.comparison import By
 
 DRIFT_FILE = "drift.json"
-RareShare = float | None
-"""Share of rows; None for a column without a vocabulary."""
 
 
 class ColumnDrift(BaseModel):
@@ -40,7 +38,7 @@ class RowsDrift(BaseModel):
     low: float
     high: float
     by: By
-    columns: tuple[ColumnDrift, ...] = Field(default=())
+    columns: tuple[ColumnDrift, ...] = ()
     """In falling order of gain."""
 
     @property
