@@ -36,6 +36,7 @@ def test_a_plan(follow: Page) -> None:
     assert re.search("(adopt|reject|keep) runs/my_plan/report.html", printed[-1])
 
 
+@pytest.mark.slow
 def test_features_and_drift(follow: Page) -> None:
     printed = "".join(follow("insight.md"))
     assert "what it loses without each feature" in printed
