@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -41,8 +42,18 @@ class Scorer(Protocol):
     reads_retrieval_score: bool
     """Whether a model reads the score of a retrieval run, which only rows of the prepared data set have."""
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that its models were fitted to."""
+        ...
+
+    def of_split(self, split: str) -> "Scorer":
+        """Returns the scorer of the models of one split alone."""
+        ...
+
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
         """Returns the [n] natural logits, the logits of p."""
+        ...
 
 
 class RunScorer:
@@ -84,9 +95,24 @@ class RunScorer:
                 fit = DeepFit(model, trainer, split, weights, fits[name].precision, world)
             link, calibrator = fits[name].link, calibration.of_fit(name)
             self.fits.append(FittedModel(name, split, config.features, link, calibrator, fit))
-        self.log_pos_weight = float(np.mean([fitted.link.log_pos_weight for fitted in self.fits]))
+        self.log_pos_weight = self._mean_log_pos_weight()
         self.categorical = frozenset(name for fitted in self.fits for name in fitted.split.schema.categorical)
         self.reads_retrieval_score = self._scores is not None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `Scorer`."""
+        return tuple(dict.fromkeys(fitted.split.name for fitted in self.fits))
+
+    def of_split(self, split: str) -> "RunScorer":
+        """See `Scorer`."""
+        scorer = copy(self)
+        scorer.fits = [fitted for fitted in self.fits if fitted.split.name == split]
+        scorer.log_pos_weight = scorer._mean_log_pos_weight()
+        return scorer
+
+    def _mean_log_pos_weight(self) -> float:
+        return float(np.mean([fitted.link.log_pos_weight for fitted in self.fits]))
 
     @torch.no_grad()
     def natural_logit(self, rows: EncodedRows) -> np.ndarray:
@@ -144,9 +170,25 @@ class EnsembleScorer:
             for name in self.stack.members
         ]
         self.calibrator = calibration.calibrator if is_calibrated else Calibrator()
-        self.log_pos_weight = float(np.mean([member.log_pos_weight for member in self.members]))
+        self.log_pos_weight = self._mean_log_pos_weight()
         self.categorical = frozenset().union(*(member.categorical for member in self.members))
         self.reads_retrieval_score = any(member.reads_retrieval_score for member in self.members)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that models of all members were fitted to."""
+        first, *others = (member.splits for member in self.members)
+        return tuple(split for split in first if all(split in splits for splits in others))
+
+    def of_split(self, split: str) -> "EnsembleScorer":
+        """See `Scorer`."""
+        scorer = copy(self)
+        scorer.members = [member.of_split(split) for member in self.members]
+        scorer.log_pos_weight = scorer._mean_log_pos_weight()
+        return scorer
+
+    def _mean_log_pos_weight(self) -> float:
+        return float(np.mean([member.log_pos_weight for member in self.members]))
 
     def _calibration_of_member(self, name: str, calibration: RunCalibration) -> RunCalibration | None:
         """The calibration of a member; None for the one in its own folder."""

@@ -61,8 +61,12 @@ class ScoringRun:
     @cached_property
     def scorer(self) -> Scorer:
         """The models, loaded once."""
+        return self.load_scorer()
+
+    def load_scorer(self, is_calibrated: bool = True) -> Scorer:
+        """Loads the models, with or without the calibration of the run."""
         keep_freed_memory()
-        return load_scorer(self.folder, self.data, self.dataset, join_world())
+        return load_scorer(self.folder, self.data, self.dataset, join_world(), is_calibrated)
 
     def score(self, rows: RowsToScore) -> Iterator[tuple[pa.Array, np.ndarray]]:
         """Yields blocks of (ids as text, [n] natural logits), in the order of the rows, with a progress line."""

@@ -133,7 +133,7 @@ class FeatureEncoder:
         encodings = self.encodings
         if not encodings.names:
             return []
-        codes, groups = store.read_sparse(rows), store.groups(rows)
+        codes, groups = store.read_encoded_codes(rows), store.groups(rows)
         values = [table(codes[:, self.encoded_columns[name]], groups) for name, table in encodings.by_fold.items()]
         if not encodings.by_past:
             return values

@@ -17,6 +17,8 @@ from recsys.data.vocabulary import Codes
 from recsys.errors import InputError
 from recsys.schema.resolved import Schema
 
+_ENCODED = "encoded"
+"""A column that only rows in memory have."""
 ReadColumn = Callable[[np.ndarray], np.ndarray]
 """Maps [n] row numbers to [n] or [n, width] values."""
 
@@ -44,6 +46,8 @@ class EncodedRows:
     """[n] target items, including those below the frequency threshold; None if not requested."""
     numbers: np.ndarray | None = None
     """[n] row numbers in the prepared data set; None for rows from elsewhere."""
+    encoded_codes: np.ndarray | None = None
+    """[n, n_categorical] int32 codes that encodings from counts are of; None for those of `sparse`."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class RowStore:
             layout.LABEL: np.full(n, NO_LABEL, np.uint8),
             layout.SPARSE: rows.sparse,
             layout.DENSE: rows.measured,
+            _ENCODED: rows.sparse if rows.encoded_codes is None else rows.encoded_codes,
         }
         return cls(
             schema=schema,
@@ -169,6 +174,10 @@ class RowStore:
     def read_sparse(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n, n_categorical] int32 codes."""
         return self.columns[layout.SPARSE](rows)
+
+    def read_encoded_codes(self, rows: np.ndarray) -> np.ndarray:
+        """Returns [n, n_categorical] int32 codes that encodings from counts are of."""
+        return self.columns[_ENCODED if _ENCODED in self.columns else layout.SPARSE](rows)
 
     def read_measured(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n, n_measured] float32 raw numbers, NaN for null."""

@@ -11,7 +11,7 @@ from recsys.synthetic import GeneratorConfig, generate
 from tests.docs.conftest import Page, blocks_of
 
 NEW = ("install", "own_model", "tutorials/own_data", "tutorials/python", "tutorials/plan", "tutorials/retrieval")
-NEW += ("tutorials/gpus",)
+NEW += ("tutorials/gpus", "insight")
 
 
 def test_from_a_csv(follow: Page) -> None:
@@ -34,6 +34,14 @@ def test_a_plan(follow: Page) -> None:
     assert Path("runs/my_plan/report.html").is_file()
     assert Path("runs/my_plan/submission.csv").is_file()
     assert re.search("(adopt|reject|keep) runs/my_plan/report.html", printed[-1])
+
+
+@pytest.mark.slow
+def test_features_and_drift(follow: Page) -> None:
+    printed = "".join(follow("insight.md"))
+    assert "what it loses without each feature" in printed
+    assert "train / test: ROC-AUC" in printed
+    assert "day 1 / day 7: ROC-AUC" in printed
 
 
 def test_retrieval(follow: Page) -> None:

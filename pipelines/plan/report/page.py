@@ -8,6 +8,7 @@ from pipelines.plan.dry_run.estimates import as_text
 from pipelines.plan.evaluation.comparisons import compare
 from pipelines.plan.final_scores import members_with_score
 from pipelines.plan.report.gates import gates_section, not_applicable_section
+from pipelines.plan.report.insight import drift_section, importance_section
 from pipelines.plan.report.sections import curves, ensembles, retrieval, segments, sweeps
 from pipelines.plan.rows import TITLES as TITLES_OF_ROWS
 from pipelines.plan.state import PlanState, Runs
@@ -48,6 +49,8 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
         sweeps(state),
         retrieval(state),
         ensembles(state, runs, plots),
+        importance_section(state, runs, plots),
+        drift_section(dataset, plots),
         _cost(state, plots),
         _submission(state),
     ]

@@ -1,0 +1,43 @@
+import numpy as np
+
+from ranking.insight.feature_sets import feature_groups, feature_set, single_features
+from ranking.insight.permutation import held_out_rows, permuted_rows
+from recsys.data.dataset import PreparedDataset
+
+
+def test_only_the_columns_of_the_set_are_taken_from_other_rows(small: PreparedDataset) -> None:
+    schema, numbers = small.manifest.schema_, np.arange(40)
+    rows, order = small.store.encoded(numbers), np.roll(numbers, 7)
+    positions = np.array([3, 0, 39])
+    found = permuted_rows(rows, positions, order, feature_set("some", ["shop", "x_10", "seen"], schema), schema)
+    source = order[positions]
+    for values, permuted, names in (
+        (rows.sparse, found.sparse, schema.categorical),
+        (rows.measured, found.measured, schema.measured),
+    ):
+        for column, name in enumerate(names):
+            expected = values[source if name in ("shop", "x_10") else positions, column]
+            np.testing.assert_array_equal(permuted[:, column], expected)
+    offsets, codes = found.tokens["seen"]
+    for index, row in enumerate(source):
+        expected, _ = small.store.read_tokens("seen", np.array([row]))
+        np.testing.assert_array_equal(codes[offsets[index] : offsets[index + 1]], expected)
+
+
+def test_a_group_of_columns_is_permuted_as_one_sequence(small: PreparedDataset) -> None:
+    schema = small.manifest.schema_
+    features = single_features(schema, schema.categorical, has_retrieval_score=False)
+    assert [one.name for one in features] == ["color", "shop", *schema.numeric, "seen", "steps"]
+    assert features[-1].measured == {"x_1", "x_2", "x_10"}
+    groups = {one.name: one for one in feature_groups(schema, small.manifest.schema_config, features)}
+    assert groups.keys() == {"x_*", "sequences"}
+    assert groups["sequences"].members == ("seen", "steps")
+
+
+def test_a_sample_has_the_share_of_every_fold_and_none_of_its_fitting_rows(small: PreparedDataset) -> None:
+    splits = [name for name in small.split_names if name.startswith("fold_")]
+    sampled = held_out_rows(small, splits, 500, seed=0)
+    assert abs(sum(len(fold.numbers) for fold in sampled) - 500) <= len(splits)
+    for fold in sampled:
+        assert not np.isin(fold.numbers, small.split(fold.split).fit_rows.numbers()).any()
+        assert len(np.unique(fold.numbers)) == len(fold.numbers)
