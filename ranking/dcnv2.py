@@ -118,13 +118,22 @@ class DCNv2(nn.Module):
         checkpointing = config.gradient_checkpointing
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, checkpointing)
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
-        self.is_parallel = config.structure == "parallel"
-        self.head = LogitHead(*([width] if self.is_parallel else []), self.mlp.d_out)
+        self.branches = ("crosses", "mlp") if config.structure == "parallel" else ()
+        self.head = LogitHead(*([width] if self.branches else []), self.mlp.d_out)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
+        return self.head.logits(self._terms(batch))
+
+    def with_branches(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns [B] logits, and the [2, B] logits of the crosses and the MLP."""
+        terms_KB = self._terms(batch)
+        return self.head.logits(terms_KB), self.head.branch_logits(terms_KB)
+
+    def _terms(self, batch: Batch) -> Tensor:
+        """Returns the [K, B] terms of the logit: of the crosses and the MLP, or of the MLP over the crosses."""
         x0_BX = concat_aligned([self.embeddings(batch), batch.dense])
         cross_BX = self.cross(x0_BX)
-        if self.is_parallel:
-            return self.head(cross_BX, self.mlp(x0_BX))
-        return self.head(self.mlp(cross_BX))
+        if self.branches:
+            return self.head.terms_of(cross_BX, self.mlp(x0_BX))
+        return self.head.terms_of(self.mlp(cross_BX))

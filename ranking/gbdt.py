@@ -60,6 +60,9 @@ class GBDTTrainer:
             raise InputError(
                 f"trainer.loss.name={trainer.loss.name}: gbdt supports only log_loss: set trainer.loss.name=log_loss"
             )
+        for key in ("self_ensemble", "branches"):
+            if getattr(trainer.loss, key):
+                raise InputError(f"trainer.loss.{key} is for deep models: remove it for gbdt")
         size = split.size("cpu")
         config, trainer = config.resolved(size), trainer.resolved(size)
         self._config, self._split, self._trainer, self._log, self._name = config, split, trainer, log, name

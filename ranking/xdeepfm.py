@@ -166,6 +166,7 @@ class XDeepFM(nn.Module):
 
     Config = XDeepFMConfig
     fixed_shapes = True
+    branches = ("cin", "mlp", "linear")
 
     def __init__(self, config: XDeepFMConfig, schema: Schema) -> None:
         super().__init__()
@@ -181,8 +182,19 @@ class XDeepFM(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
+        linear_B, terms_KB = self._terms(batch)
+        return linear_B + self.head.logits(terms_KB)
+
+    def with_branches(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns [B] logits, and the [3, B] logits of the CIN, the MLP and the linear model."""
+        linear_B, terms_KB = self._terms(batch)
+        whole_KB = torch.stack([*terms_KB[:2], terms_KB[2] + linear_B])
+        return self.head.logits(whole_KB), self.head.branch_logits(whole_KB)
+
+    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the [B] term of the linear model of ids, and the [3, B] terms of the CIN, MLP and dense columns."""
         x_BX = concat([self.embeddings(batch)])
         x_BFD = x_BX.unflatten(1, (-1, self.embeddings.embedding_dim))
         linear_B = self.id_weights(batch).float().sum(1) / _FIRST_ORDER_WIDTH
         deep_BX = self.mlp(concat_aligned([x_BX, batch.dense]))
-        return linear_B + self.head(self.cin(x_BFD), deep_BX, batch.dense)
+        return linear_B, self.head.terms_of(self.cin(x_BFD), deep_BX, batch.dense)

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from recsys.nn.dice import Dice
@@ -145,6 +146,14 @@ class TokenDropout(nn.Module):
         return f"p={self.probability}"
 
 
+def has_dropout(model: nn.Module) -> bool:
+    """Whether a module of a model drops something at random in training, so that two passes differ."""
+    ours = (
+        module.probability for module in model.modules() if isinstance(module, Dropout | StochasticDepth | TokenDropout)
+    )
+    return any(ours) or any(module.p for module in model.modules() if isinstance(module, _DropoutNd))
+
+
 def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = True) -> Tensor:
     """Gradient checkpointing: calls function(*inputs) and recomputes its activations in the backward pass.
 
@@ -235,9 +244,21 @@ class LogitHead(nn.Module):
 
     def forward(self, *inputs_BD: Tensor) -> Tensor:
         """[B, d_in[0]], [B, d_in[1]], ... to [B]."""
+        return self.logits(self.terms_of(*inputs_BD))
+
+    def terms_of(self, *inputs_BD: Tensor) -> Tensor:
+        """[B, d_in[0]], [B, d_in[1]], ... to [K, B]: the term of each of the K inputs in the logit."""
         with torch.autocast(inputs_BD[0].device.type, enabled=False):
             weights = self.linear.weight[0].split(self.d_in)
             terms = [
                 x.float() @ functional.pad(w, (0, x.shape[1] - len(w))) for x, w in zip(inputs_BD, weights, strict=True)
             ]
-            return torch.stack(terms).sum(0) + self.linear.bias
+            return torch.stack(terms)
+
+    def logits(self, terms_KB: Tensor) -> Tensor:
+        """[K, B] terms to [B] logits, their sum and the bias."""
+        return terms_KB.sum(0) + self.linear.bias
+
+    def branch_logits(self, terms_KB: Tensor) -> Tensor:
+        """[K, B] terms to the [K, B] logits of K branches, whose mean is the logit: K times a term, and the bias."""
+        return len(terms_KB) * terms_KB + self.linear.bias

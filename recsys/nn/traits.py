@@ -31,6 +31,18 @@ class HasAuxiliaryLoss(Protocol):
 
 
 @runtime_checkable
+class HasBranches(Protocol):
+    """Has parallel branches, the mean of whose logits is the model's logit, and which may have losses of their own."""
+
+    branches: tuple[str, ...]
+    """Their names; fewer than two for a model without parallel branches."""
+
+    def with_branches(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the [B] logits, and the [K, B] logits of the K branches."""
+        ...
+
+
+@runtime_checkable
 class HasFixedShapes(Protocol):
     """Says whether only the number of rows determines the shapes of its forward pass after its look-ups.
 
@@ -61,6 +73,11 @@ def sequences_of(model: nn.Module) -> tuple[str, ...]:
 def auxiliary_weight_of(model: nn.Module) -> float:
     """The weight of a model's auxiliary loss; 0 if it has none."""
     return model.auxiliary_weight if isinstance(model, HasAuxiliaryLoss) else 0.0
+
+
+def branches_of(model: nn.Module) -> tuple[str, ...]:
+    """The names of a model's parallel branches; () if it has none."""
+    return model.branches if isinstance(model, HasBranches) and len(model.branches) > 1 else ()
 
 
 def has_fixed_shapes(model: nn.Module) -> bool:

@@ -67,6 +67,12 @@ class LossConfig(StrictModel):
     """Focusing parameter of the focal loss."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
     """Weight of positives in the focal loss; negatives weigh 1 - alpha; auto balances the classes."""
+    self_ensemble: float = Field(default=0.0, ge=0)
+    """Weight of the self-ensemble loss: two passes with different dropout, whose mean probability has the loss, and
+    each of which is drawn to that mean with this weight. 0 for a single pass."""
+    branches: float = Field(default=0.0, ge=0)
+    """Weight of the losses of a parallel model's branches, each times how much higher its mean loss is than that of the
+    whole model. 0 for none."""
 
     @model_validator(mode="after")
     def _check_settings(self) -> "LossConfig":

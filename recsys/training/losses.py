@@ -1,6 +1,6 @@
 """Losses on logits.
 
-Shapes: B rows of a batch.
+Shapes: B rows of a batch, K branches of a model.
 """
 
 import torch
@@ -48,6 +48,41 @@ class FocalLoss(nn.Module):
         error_logit = torch.where(label > 0.5, -logits, logits)  # logit of 1 - v_t
         losses = torch.exp(self.gamma * functional.logsigmoid(error_logit)) * functional.softplus(error_logit)
         return losses * torch.where(label > 0.5, self.alpha, 1.0 - self.alpha)
+
+
+def mean_logit(first: Tensor, second: Tensor) -> Tensor:
+    """Logit of the mean of two probabilities, by logits of any equal shape; finite for any finite logits."""
+    log_mean = torch.logaddexp(functional.logsigmoid(first), functional.logsigmoid(second))
+    log_rest = torch.logaddexp(functional.logsigmoid(-first), functional.logsigmoid(-second))
+    return log_mean - log_rest
+
+
+def disagreement(logits: Tensor, mean: Tensor) -> Tensor:
+    """[B] log losses of logits whose labels are the probabilities of the mean's logits, as constants.
+
+    It has no class weights: its minimum is at the mean, for any loss of the mean.
+    """
+    target = mean.detach().sigmoid()
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def branch_losses(losses: Tensor, losses_KB: Tensor, weight: Tensor) -> Tensor:
+    """[B] sums of the branches' losses, each times how much higher its mean is than that of the whole model.
+
+    sum_k max(0, mean L_k - mean L) L_k; the factors are constants, and a branch no worse than the whole has none.
+
+    Source: Li et al., "FCN: fusing exponential and linear cross network for click-through rate prediction", KDD 2026
+    (arXiv 2407.13349), the Tri-BCE loss.
+    NOTE[DIFF]: in the authors' code the factors have gradients too, which lower the weight of the whole model's loss.
+
+    Args:
+        losses: [B] losses of the whole model.
+        losses_KB: losses of its branches.
+        weight: [B] weights of the rows in the means; 0 for rows that do not count.
+    """
+    share = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    excess_K = ((losses_KB - losses) * share).sum(dim=1).clamp(min=0).detach()
+    return excess_K @ losses_KB
 
 
 def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:

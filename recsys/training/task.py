@@ -13,11 +13,13 @@ from recsys.data.batch import Batch
 from recsys.data.loader import Batches
 from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
+from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
-from recsys.nn.traits import HasAuxiliaryLoss, auxiliary_weight_of
+from recsys.nn.layers import has_dropout
+from recsys.nn.traits import HasAuxiliaryLoss, HasBranches, auxiliary_weight_of, branches_of
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows
-from recsys.training.losses import build_loss
+from recsys.training.losses import branch_losses, build_loss, disagreement, mean_logit
 
 
 class Objective(nn.Module):
@@ -41,21 +43,66 @@ class Objective(nn.Module):
 class RowLoss(Objective):
     """A loss of each row's logit and label, plus the model's weighted auxiliary loss if it has one.
 
+    The self-ensemble loss is that of the mean probability of two passes, which differ in their dropout, plus the log
+    loss of each pass with that mean as its label. A step has looked up the embeddings once, for both passes.
+
+    Source: Li et al., "Revisiting feature interactions from the perspective of quadratic neural networks for
+    click-through rate prediction", KDD 2025 (arXiv 2505.17999). The mean is that of probabilities, as in the authors'
+    code: then both losses are of the same prediction.
+
     Args:
-        model: `forward(batch) -> [B] logits`. See `recsys.nn.traits` for its auxiliary loss.
+        model: `forward(batch) -> [B] logits`. See `recsys.nn.traits` for its auxiliary loss and its branches.
         loss: `forward(logits, label) -> [B] losses`.
+        self_ensemble: weight of each pass's loss against the mean; 0 for a single pass.
+        branches: weight of the losses of the model's branches, see `branch_losses`; 0 for none.
+
+    Raises:
+        InputError: if the model lacks what a weight above zero needs.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss: nn.Module, self_ensemble: float = 0.0, branches: float = 0.0) -> None:
         super().__init__(model)
         self.loss, self.auxiliary_weight = loss, auxiliary_weight_of(model)
+        self.self_ensemble, self.branches = self_ensemble, branches
+        name = type(model).__name__
+        if self_ensemble and not has_dropout(model):
+            raise InputError(
+                f"trainer.loss.self_ensemble needs a model with dropout, whose two passes differ, and {name} has none: "
+                "raise model.dropout, or set self_ensemble=0"
+            )
+        if branches and not branches_of(model):
+            raise InputError(
+                f"trainer.loss.branches needs a model with parallel branches, and {name} has none with these settings: "
+                "choose dcnv2 with structure=parallel or xdeepfm, or set branches=0"
+            )
+        if branches and self.auxiliary_weight:
+            raise InputError(f"trainer.loss.branches: {name} has an auxiliary loss, set its weight or branches to 0")
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses."""
-        if not self.auxiliary_weight:
-            return cast(Tensor, self.loss(self.model(batch), batch.label))
-        logits, auxiliary = cast(HasAuxiliaryLoss, self.model).with_auxiliary(batch)
-        return cast(Tensor, self.loss(logits, batch.label) + self.auxiliary_weight * auxiliary)
+        logits, extra = self._one_pass(batch)
+        if self.self_ensemble:
+            second, second_extra = self._one_pass(batch)
+            mean = mean_logit(logits, second)
+            agreement = disagreement(logits, mean) + disagreement(second, mean)
+            losses = self.loss(mean, batch.label) + self.self_ensemble * agreement
+            extra = None if extra is None or second_extra is None else (extra + second_extra) / 2
+        else:
+            losses = self.loss(logits, batch.label)
+        return cast(Tensor, losses if extra is None else losses + extra)
+
+    def _one_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The [B] logits of one pass, and the [B] weighted losses that are added to that of the logits."""
+        if self.auxiliary_weight:
+            logits, auxiliary = cast(HasAuxiliaryLoss, self.model).with_auxiliary(batch)
+            return logits, self.auxiliary_weight * auxiliary
+        if not self.branches:
+            return self.model(batch), None
+        logits, logits_KB = cast(HasBranches, self.model).with_branches(batch)
+        weight = batch.is_real.to(logits.dtype)
+        weight = weight if batch.weight is None else weight * batch.weight
+        losses, losses_KB = self.loss(logits, batch.label), self.loss(logits_KB, batch.label)
+        return logits, self.branches * branch_losses(losses, losses_KB, weight)
 
 
 @dataclass(frozen=True)
@@ -100,9 +147,11 @@ def click_task(model: nn.Module, split: Split, monitor: Rows | None, config: Tra
         config: settings of the loss and early stopping.
 
     Raises:
-        InputError: if no rows are left to train on, or the monitored rows lack a class.
+        InputError: if no rows are left to train on, the monitored rows lack a class, or the model lacks what the loss
+            needs.
     """
     rows, monitor = split_monitored_rows(split, monitor, config.early_stopping, config.seed)
     loss, link = build_loss(config.loss, split.prior)
     batches = UnseenIds(split, config.unseen_share, config.seed)
-    return Task(rows, batches, RowLoss(model, loss), link, monitor=monitor)
+    objective = RowLoss(model, loss, config.loss.self_ensemble, config.loss.branches)
+    return Task(rows, batches, objective, link, monitor=monitor)
