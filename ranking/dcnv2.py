@@ -10,16 +10,17 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from ranking.model_config import DeepModelConfig, Widths
+from ranking.model_config import NumericEmbeddingsConfig, Widths
 from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, Linear, LogitHead, StochasticDepth, checkpointed, concat_aligned
+from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 
-class DCNv2Config(DeepModelConfig):
+class DCNv2Config(NumericEmbeddingsConfig):
     """Hyperparameters of DCN V2."""
 
     name: Literal["dcnv2"] = "dcnv2"
@@ -97,7 +98,7 @@ class CrossNet(nn.Module):
 class DCNv2(nn.Module):
     """Computes a logit from feature crosses and an MLP.
 
-    x_0 = [embeddings, dense columns].
+    x_0 = [embeddings, dense columns or their embeddings].
     parallel: logit = w^T [cross(x_0), mlp(x_0)]; stacked: logit = w^T mlp(cross(x_0)).
 
     Source: DCN V2, figure 1.
@@ -114,7 +115,8 @@ class DCNv2(nn.Module):
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
-        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, checkpointing)
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
@@ -132,7 +134,7 @@ class DCNv2(nn.Module):
 
     def _terms(self, batch: Batch) -> Tensor:
         """Returns the [K, B] terms of the logit: of the crosses and the MLP, or of the MLP over the crosses."""
-        x0_BX = concat_aligned([self.embeddings(batch), batch.dense])
+        x0_BX = concat_aligned([self.embeddings(batch), self.numeric(batch.dense).flatten(1)])
         cross_BX = self.cross(x0_BX)
         if self.branches:
             return self.head.terms_of(cross_BX, self.mlp(x0_BX))

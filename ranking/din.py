@@ -15,16 +15,17 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from ranking.matching import Matching, MatchingConfig
-from ranking.model_config import DeepModelConfig, Role, Width
+from ranking.model_config import NumericEmbeddingsConfig, Role, Width
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.nn.jagged import EventRows, equal_weights, mean_by_row, softmax_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
+from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 
-class DINConfig(DeepModelConfig):
+class DINConfig(NumericEmbeddingsConfig):
     """Hyperparameters of DIN."""
 
     name: Literal["din"] = "din"
@@ -178,7 +179,8 @@ class DIN(nn.Module):
                 {module_name(name): AttentionUnit(dim, dims, activation, has_bias) for name in self.sequences}
             )
         self.has_softmax = config.attention_softmax
-        width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense) * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing, config.activation)
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank) if config.cross_depth else None
@@ -219,7 +221,8 @@ class DIN(nn.Module):
                 scores.append(match_B1)
             if self.matching is not None:
                 means.append(mean_by_row(behaviour_TD, jagged.lengths()))
-        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, batch.dense])
+        numeric_BX = self.numeric(batch.dense).flatten(1)
+        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, numeric_BX])
         head_inputs = [self.cross(x0_BX)] if self.cross else []
         vectors = None
         if self.matching is not None:

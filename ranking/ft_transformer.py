@@ -2,8 +2,7 @@
 
 Source: Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021 (arXiv 2106.11959).
 
-Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, N numeric columns, C frequencies of a column,
-D width of a token, X width of the readout.
+Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, D width of a token, X width of the readout.
 """
 
 import math
@@ -32,6 +31,7 @@ from recsys.nn.layers import (
     aligned,
     checkpointed,
 )
+from recsys.nn.numeric import LinearEmbeddings, PeriodicEmbeddings
 from recsys.schema.resolved import Schema
 
 
@@ -104,54 +104,6 @@ class FTTransformerConfig(DeepModelConfig):
     def resolved(self, size: DataSize) -> Self:
         """Replaces the settings that are `auto` by those for data of this size."""
         return filled(self, asdict(defaults.ft_transformer(size)))
-
-
-class LinearTokens(nn.Module):
-    """Embeds each numeric feature x_j as x_j w_j + b_j.
-
-    Source: FT-Transformer, section 3.3.
-    """
-
-    no_decay = True
-
-    def __init__(self, n_features: int, d_model: int) -> None:
-        super().__init__()
-        bound = d_model**-0.5
-        self.weight = nn.Parameter(torch.empty(n_features, d_model).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_features, d_model).uniform_(-bound, bound))
-
-    def forward(self, x_BN: Tensor) -> Tensor:
-        """Returns the [B, N, D] tokens of [B, N] values."""
-        return torch.addcmul(self.bias, x_BN.unsqueeze(2), self.weight)
-
-
-class FourierTokens(nn.Module):
-    """Embeds each numeric feature x_j as W_j [sin(2 pi c_j x_j), cos(2 pi c_j x_j)] + b_j with learned frequencies c_j.
-
-    Source: Gorishniy, Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS
-    2022, section 3.3.
-
-    Args:
-        n_features: N, number of features.
-        d_model: D, width of a token.
-        n_frequencies: C, frequencies of each feature.
-        std: standard deviation of the initial frequencies.
-    """
-
-    no_decay = True
-
-    def __init__(self, n_features: int, d_model: int, n_frequencies: int, std: float) -> None:
-        super().__init__()
-        self.frequency = nn.Parameter(torch.randn(n_features, n_frequencies) * std)
-        bound = (2 * n_frequencies) ** -0.5
-        self.weight = nn.Parameter(torch.empty(n_features, 2 * n_frequencies, d_model).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_features, d_model).uniform_(-bound, bound))
-
-    def forward(self, x_BN: Tensor) -> Tensor:
-        """Returns the [B, N, D] tokens of [B, N] values."""
-        angle_BNC = 2 * torch.pi * x_BN.unsqueeze(2) * self.frequency
-        waves_NBC = torch.cat([angle_BNC.sin(), angle_BNC.cos()], dim=2).transpose(0, 1)  # sines, then cosines: 2 C
-        return torch.bmm(waves_NBC, self.weight).transpose(0, 1) + self.bias
 
 
 class Block(nn.Module):
@@ -241,9 +193,9 @@ class FTTransformer(nn.Module):
         self.embedding_bias = _Bias(len(self.embeddings.features), width)
         self.numeric: nn.Module
         if config.numeric_tokens == "fourier":
-            self.numeric = FourierTokens(len(schema.dense), width, config.n_frequencies, config.frequency_std)
+            self.numeric = PeriodicEmbeddings(len(schema.dense), width, config.n_frequencies, config.frequency_std)
         else:
-            self.numeric = LinearTokens(len(schema.dense), width)
+            self.numeric = LinearEmbeddings(len(schema.dense), width)
         n_tokens = len(self.embeddings.features) + len(schema.dense)
         self.token_norm = BatchNorm(n_tokens * width) if config.token_batch_norm else None
         self.token_dropout = TokenDropout(config.token_dropout)

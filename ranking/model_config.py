@@ -1,14 +1,15 @@
-"""The base class of the configs of deep ranking models."""
+"""The base classes of the configs of deep ranking models."""
 
 import math
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from recsys.config import StrictModel
 from recsys.defaults import DataSize
 from recsys.errors import InputError
+from recsys.nn.numeric import NumericEmbeddings
 
 Width = Annotated[int, Field(ge=1)]
 """Width of a layer."""
@@ -65,3 +66,25 @@ class DeepModelConfig(StrictModel):
         if missing := self.missing_roles(sequences, target_item):
             names = " and ".join(f"schema.{role} ({_MEANINGS[role]})" for role in missing)
             raise InputError(f"{self.name} needs {names}, not set: add it to the config, or choose another model")
+
+
+class NumericEmbeddingsConfig(DeepModelConfig):
+    """Hyperparameters of a deep model that concatenates the embeddings of numeric columns with those of ids."""
+
+    embedding_dim: int
+    numeric_embeddings: NumericEmbeddings = "none"
+    """How numeric columns enter. none: as they are; linear: times a vector each; periodic: a linear map of sines and
+    cosines with learned frequencies; piecewise_linear: a linear map of the shares of 16 bins of equal probability."""
+    numeric_embedding_dim: int | None = Field(default=None, ge=1)
+    """Width of the embedding of a numeric column; null for embedding_dim."""
+
+    @model_validator(mode="after")
+    def _check_numeric_embeddings(self) -> Self:
+        if self.numeric_embedding_dim is not None and self.numeric_embeddings == "none":
+            raise ValueError("numeric_embedding_dim needs numeric_embeddings, got none: choose one, or remove it")
+        return self
+
+    @property
+    def d_numeric(self) -> int:
+        """Width of what a numeric column becomes."""
+        return 1 if self.numeric_embeddings == "none" else self.numeric_embedding_dim or self.embedding_dim

@@ -20,6 +20,7 @@ from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, aligned, concat, concat_aligned
+from recsys.nn.numeric import NumericEmbeddings, build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; the weight of an id is their mean
@@ -31,6 +32,10 @@ class XDeepFMConfig(DeepModelConfig):
     name: Literal["xdeepfm"] = "xdeepfm"
     embedding_dim: int = Field(default=16, ge=1)
     embedding_init_std: float = Field(default=0.01, gt=0)
+    numeric_embeddings: NumericEmbeddings = "none"
+    """How numeric columns enter the CIN and the MLP. none: as they are, and only the MLP; otherwise as fields of
+    embedding_dim. linear: times a vector each; periodic: a linear map of sines and cosines with learned frequencies;
+    piecewise_linear: a linear map of the shares of 16 bins of equal probability."""
     cin_dims: Auto[Widths] = AUTO
     """Feature maps of each CIN layer."""
     cin_split_half: bool = True
@@ -155,7 +160,8 @@ def _filled(x0_FBD: Tensor) -> Tensor:
 class XDeepFM(nn.Module):
     """Computes a logit as the sum of a linear model, a CIN and an MLP.
 
-    logit = w_linear^T [ids, dense] + w_cin^T cin(embeddings) + w_deep^T mlp([embeddings, dense]) + b.
+    logit = w_linear^T [ids, dense] + w_cin^T cin(embeddings) + w_deep^T mlp([embeddings, dense]) + b. With embeddings
+    of the dense columns, these are fields of the CIN, and the MLP reads them in place of the columns.
 
     Source: xDeepFM, equation 9.
 
@@ -175,9 +181,14 @@ class XDeepFM(nn.Module):
         self.embeddings = PooledEmbeddings(schema, dim, self.sequences, std)
         self.id_weights = PooledEmbeddings(schema, _FIRST_ORDER_WIDTH, self.sequences, std)
         n_fields, n_dense = len(self.embeddings.features), len(schema.dense)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_dense, dim)
+        self.has_numeric_fields = n_dense > 0 and config.numeric_embeddings != "none"
+        if self.has_numeric_fields:
+            n_fields += n_dense
         self.cin = CIN(n_fields, config.cin_dims, config.cin_split_half, config.cin_activation)
         checkpointing = config.gradient_checkpointing
-        self.mlp = MLP(n_fields * dim + n_dense, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
+        width = n_fields * dim + (0 if self.has_numeric_fields else n_dense)
+        self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
         self.head = LogitHead(self.cin.d_out, self.mlp.d_out, n_dense)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -193,8 +204,9 @@ class XDeepFM(nn.Module):
 
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the [B] term of the linear model of ids, and the [3, B] terms of the CIN, MLP and dense columns."""
-        x_BX = concat([self.embeddings(batch)])
+        numeric_BX = self.numeric(batch.dense).flatten(1)
+        x_BX = concat([self.embeddings(batch), *([numeric_BX] if self.has_numeric_fields else [])])
         x_BFD = x_BX.unflatten(1, (-1, self.embeddings.embedding_dim))
         linear_B = self.id_weights(batch).float().sum(1) / _FIRST_ORDER_WIDTH
-        deep_BX = self.mlp(concat_aligned([x_BX, batch.dense]))
+        deep_BX = self.mlp(concat_aligned([x_BX] if self.has_numeric_fields else [x_BX, numeric_BX]))
         return linear_B, self.head.terms_of(self.cin(x_BFD), deep_BX, batch.dense)

@@ -66,7 +66,7 @@ N_KNOTS = 257
 """Number of quantiles between which the transform interpolates."""
 
 
-_MAX_NORMAL = 3.0
+MAX_NORMAL = 3.0
 """Bound of a transformed value, in standard deviations: the normal score of the .13 % quantile."""
 
 
@@ -102,7 +102,7 @@ def quantile_grid(knots: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distinct knots and their normal scores; equal knots (an atom) get the score of their middle rank."""
     values, first, count = np.unique(np.array(knots), return_index=True, return_counts=True)
     middle = (first + (count - 1) / 2) / (len(knots) - 1)
-    scores = np.clip(ndtri(middle), -_MAX_NORMAL, _MAX_NORMAL)
+    scores = np.clip(ndtri(middle), -MAX_NORMAL, MAX_NORMAL)
     return values, scores
 
 

@@ -30,7 +30,7 @@ class DINGraph(nn.Module):
     def __init__(self, din: DIN, has_features: bool) -> None:
         super().__init__()
         self.mlp, self.cross, self.head, self.matching = din.mlp, din.cross, din.head, din.matching
-        self.units, self.steps = din.units, din.steps
+        self.units, self.steps, self.numeric = din.units, din.steps, din.numeric
         self.sequences, self.n_items = din.sequences, len(din.item)
         self.has_softmax, self.has_match_scores, self.has_features = din.has_softmax, din.has_match_scores, has_features
 
@@ -66,7 +66,8 @@ class DINGraph(nn.Module):
             pooled.append(sum_UnD)
             scores += [match_Un1] if self.has_match_scores else []
             means.append(mean_U1D.squeeze(1))
-        x0_BX = torch.cat([*parts, target_UnX, *pooled, dense_UnN], dim=2).flatten(0, 1)
+        embedded_BX = torch.cat([*parts, target_UnX, *pooled], dim=2).flatten(0, 1)
+        x0_BX = torch.cat([embedded_BX, self.numeric(dense_UnN.flatten(0, 1)).flatten(1)], dim=1)
         head_inputs = [self.cross(x0_BX)] if self.cross is not None else []
         if self.matching is not None:
             u_UD, v_UnD = self.matching(torch.cat(means, dim=1), target_UnD)

@@ -17,8 +17,11 @@ from tests.helpers.small import prepare_small, small_schema, small_table
 MODELS = {
     "dcnv2": {"hidden_dims": (8,)},
     "dcnv2-stacked": {"hidden_dims": (8,), "structure": "stacked", "cross_rank": 2},
+    "dcnv2-periodic": {"hidden_dims": (8,), "numeric_embeddings": "periodic", "numeric_embedding_dim": 3},
+    "dcnv2-linear": {"hidden_dims": (8,), "numeric_embeddings": "linear"},
     "xdeepfm": {"hidden_dims": (8,), "cin_dims": (6, 4)},
     "xdeepfm-whole": {"hidden_dims": (8,), "cin_dims": (6, 4), "cin_split_half": False, "cin_activation": "relu"},
+    "xdeepfm-bins": {"hidden_dims": (8,), "cin_dims": (6, 4), "numeric_embeddings": "piecewise_linear"},
     "ft_transformer": {"d_model": 8, "n_heads": 2, "n_layers": 2, "numeric_tokens": "fourier", "n_frequencies": 3},
     "ft_transformer-tokens": {
         "d_model": 8,
@@ -38,6 +41,7 @@ MODELS = {
     "din-crosses": {"hidden_dims": (8,), "attention_dims": (6,), "cross_depth": 2, "cross_rank": 3},
     "din-match": {"hidden_dims": (8,), "attention_dims": (6,), "match_scores": True, "target_with": ("color",)},
     "din-softmax-match": {"hidden_dims": (8,), "attention_softmax": True, "match_scores": True, "activation": "relu"},
+    "din-bins": {"hidden_dims": (8,), "attention_dims": (6,), "numeric_embeddings": "piecewise_linear"},
     "din-mean": {"hidden_dims": (8,), "pooling": "mean", "activation": "relu"},
 }
 

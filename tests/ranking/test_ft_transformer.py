@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ranking.ft_transformer import Block, FourierTokens, FTTransformer, FTTransformerConfig, LinearTokens
+from ranking.ft_transformer import Block, FTTransformer, FTTransformerConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.defaults import DataSize
 from recsys.nn.layers import TokenDropout
@@ -12,26 +12,6 @@ from tests.helpers.training import quick, trainer_of
 
 OF_A_GPU = DataSize(n_rows=10_000_000, n_positive=200_000, device="cuda")  # the paper's, but for sizes
 SMALL = FTTransformerConfig(d_model=8, n_heads=2, n_layers=3, n_frequencies=3).resolved(OF_A_GPU)
-
-
-def test_linear_tokens_by_hand() -> None:
-    tokens = LinearTokens(2, 2)
-    with torch.no_grad():
-        tokens.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
-        tokens.bias.copy_(torch.tensor([[0.5, 0.0], [0.0, 1.0]]))
-    assert tokens(torch.tensor([[2.0, -1.0]])).tolist() == [[[2.5, 4.0], [-3.0, 2.0]]]
-
-
-def test_fourier_tokens_by_numpy() -> None:
-    torch.manual_seed(0)
-    tokens, x = FourierTokens(3, 4, 2, 1.0), torch.randn(5, 3)
-    frequency, weight, bias = (p.detach().numpy() for p in (tokens.frequency, tokens.weight, tokens.bias))
-    found = tokens(x).detach().numpy()
-    for row in range(5):
-        for j in range(3):
-            angle = 2 * np.pi * frequency[j] * x[row, j].item()
-            expected = np.concatenate([np.sin(angle), np.cos(angle)]) @ weight[j] + bias[j]
-            assert np.allclose(found[row, j], expected, atol=1e-5)
 
 
 def test_block_equals_torch_attention_with_a_gated_relu() -> None:

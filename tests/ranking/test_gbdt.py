@@ -115,9 +115,12 @@ def test_settings_reach_lightgbm_by_its_names(dataset: PreparedDataset, tmp_path
         assert f"[{name}: {value}]" in model
 
 
-def test_focal_loss_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_losses_of_deep_models_are_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer.loss.name=focal: gbdt supports only log_loss"):
         build(dataset, tmp_path, GBDTTrainerConfig(loss=LossConfig(name="focal")))
+    for key in ("self_ensemble", "branches"):
+        with pytest.raises(InputError, match=f"trainer.loss.{key} is for deep models: remove it for gbdt"):
+            build(dataset, tmp_path, GBDTTrainerConfig(loss=LossConfig.model_validate({key: 1.0})))
 
 
 def test_several_processes_and_no_rows_are_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
