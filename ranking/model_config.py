@@ -74,7 +74,8 @@ class NumericEmbeddingsConfig(DeepModelConfig):
     embedding_dim: int
     numeric_embeddings: NumericEmbeddings = "none"
     """How numeric columns enter. none: as they are; linear: times a vector each; periodic: a linear map of sines and
-    cosines with learned frequencies; piecewise_linear: a linear map of the shares of 16 bins of equal probability."""
+    cosines with learned frequencies; piecewise_linear: a linear map of the shares of 16 bins of equal probability;
+    quantized: a vector of each bin."""
     numeric_embedding_dim: int | None = Field(default=None, ge=1)
     """Width of the embedding of a numeric column; null for embedding_dim."""
 

@@ -35,7 +35,7 @@ class XDeepFMConfig(DeepModelConfig):
     numeric_embeddings: NumericEmbeddings = "none"
     """How numeric columns enter the CIN and the MLP. none: as they are, and only the MLP; otherwise as fields of
     embedding_dim. linear: times a vector each; periodic: a linear map of sines and cosines with learned frequencies;
-    piecewise_linear: a linear map of the shares of 16 bins of equal probability."""
+    piecewise_linear: a linear map of the shares of 16 bins of equal probability; quantized: a vector of each bin."""
     cin_dims: Auto[Widths] = AUTO
     """Feature maps of each CIN layer."""
     cin_split_half: bool = True

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recsys.data.transforms import MAX_NORMAL
 
-NumericEmbeddings = Literal["none", "linear", "periodic", "piecewise_linear"]
+NumericEmbeddings = Literal["none", "linear", "periodic", "piecewise_linear", "quantized"]
 N_FREQUENCIES, FREQUENCY_STD, N_BINS = 16, 0.1, 16
 
 
@@ -87,7 +87,7 @@ class PiecewiseLinearEmbeddings(nn.Module):
     Args:
         n_features: N, number of columns.
         dim: D, width of an embedding.
-        n_bins: C, bins of each column.
+        n_bins: C, bins of each column, at least 2.
     """
 
     no_decay = True
@@ -110,10 +110,21 @@ class PiecewiseLinearEmbeddings(nn.Module):
     def encode(self, x_BN: Tensor) -> Tensor:
         """Returns the [B, N, C] shares e(x) of the bins."""
         share_BNC = (x_BN.unsqueeze(2) - self.edge[:-1]) / self.edge.diff()
-        if share_BNC.shape[2] == 1:
-            return share_BNC
         first, inner, last = share_BNC[:, :, :1], share_BNC[:, :, 1:-1], share_BNC[:, :, -1:]
         return torch.cat([first.clamp(max=1), inner.clamp(0, 1), last.clamp(min=0)], dim=2)
+
+
+class QuantizedEmbeddings(PiecewiseLinearEmbeddings):
+    """Embeds each number as a vector of its bin, as if the number of the bin were an id.
+
+    The bins are those of `PiecewiseLinearEmbeddings`; a number on an edge is in the upper one.
+    """
+
+    def encode(self, x_BN: Tensor) -> Tensor:
+        """Returns [B, N, C]: 1 for the bin of each number, 0 for the others."""
+        above = (x_BN.unsqueeze(2) >= self.edge[1:-1]).to(x_BN.dtype)
+        one_BN1 = torch.ones_like(above[:, :, :1])
+        return torch.cat([one_BN1, above], dim=2) - torch.cat([above, torch.zeros_like(one_BN1)], dim=2)
 
 
 def build_numeric_embeddings(kind: NumericEmbeddings, n_features: int, dim: int) -> nn.Module:
@@ -129,3 +140,5 @@ def build_numeric_embeddings(kind: NumericEmbeddings, n_features: int, dim: int)
             return PeriodicEmbeddings(n_features, dim)
         case "piecewise_linear":
             return PiecewiseLinearEmbeddings(n_features, dim)
+        case "quantized":
+            return QuantizedEmbeddings(n_features, dim)

@@ -41,7 +41,7 @@ SETTINGS = {
         "model.cin_dims=[6,4]",
         "model.numeric_embeddings=piecewise_linear",
     ],
-    "din-linear": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.numeric_embeddings=linear"],
+    "din-quantized": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.numeric_embeddings=quantized"],
     "gbdt": _TREES,
     "gbdt-xgboost": [*_TREES, "model.library=xgboost"],
     "gbdt-catboost": ["model.n_trees=20", "trainer.trees_per_epoch=10", "model.library=catboost"],

@@ -10,6 +10,7 @@ from recsys.nn.numeric import (
     LinearEmbeddings,
     PeriodicEmbeddings,
     PiecewiseLinearEmbeddings,
+    QuantizedEmbeddings,
     build_numeric_embeddings,
 )
 
@@ -34,7 +35,7 @@ def test_periodic_embeddings_by_numpy() -> None:
             assert np.allclose(found[row, j], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_bins", [1, 2, 16])
+@pytest.mark.parametrize("n_bins", [2, 3, 16])
 def test_piecewise_linear_embeddings_by_numpy(n_bins: int) -> None:
     torch.manual_seed(0)
     embeddings = PiecewiseLinearEmbeddings(2, 3, n_bins)
@@ -53,6 +54,15 @@ def test_piecewise_linear_embeddings_by_numpy(n_bins: int) -> None:
                     share = (value - edge[t]) / (edge[t + 1] - edge[t])
                 shares.append(share)
             assert np.allclose(found[row, j], np.array(shares) @ weight[j] + bias[j], atol=1e-5), value
+
+
+def test_quantized_embeddings_are_the_vector_of_the_bin() -> None:
+    torch.manual_seed(0)
+    embeddings = QuantizedEmbeddings(2, 3, 4)
+    x = torch.tensor([[-9.0, 0.0], [-0.5, 0.7], [float(embeddings.edge[1]), 9.0]])
+    bins = [[0, 2], [1, 3], [1, 3]]  # quartiles of the normal distribution: -.674, 0, .674
+    expected = embeddings.weight[torch.arange(2), torch.tensor(bins)] + embeddings.bias
+    assert torch.allclose(embeddings(x), expected)
 
 
 def test_bins_of_four_are_quartiles_of_the_normal_distribution() -> None:
@@ -74,7 +84,7 @@ def test_none_and_no_columns_are_the_numbers_themselves() -> None:
     x = torch.randn(4, 3)
     assert build_numeric_embeddings("none", 3, 8)(x) is x
     assert isinstance(build_numeric_embeddings("periodic", 0, 8), nn.Identity)
-    for kind in ("linear", "periodic", "piecewise_linear"):
+    for kind in ("linear", "periodic", "piecewise_linear", "quantized"):
         assert build_numeric_embeddings(kind, 3, 8)(x).shape == (4, 3, 8)  # type: ignore[arg-type]
         assert build_numeric_embeddings(kind, 3, 8)(x[:0]).shape == (0, 3, 8)  # type: ignore[arg-type]
 
