@@ -27,8 +27,8 @@ class RankingModel(Protocol):
 
     It has no loss, optimizer, device or sigmoid inside: the trainer and the run have them. Its embedding tables come
     from `recsys.nn.embeddings`, so that they can be sharded over processes; they have storage only once the trainer
-    has placed them. `recsys.nn.traits` lists the optional attributes: an auxiliary loss, fixed shapes, and modules
-    without weight decay.
+    has placed them. `recsys.nn.traits` lists the optional attributes: an auxiliary loss, branches, fixed shapes, and
+    modules without weight decay.
     """
 
     Config: ClassVar[type[DeepModelConfig]]

@@ -13,7 +13,7 @@ from recsys.data.vocabulary import Codes
 from recsys.prepare.content import RowHasher, hash_lists, hash_tokens
 from recsys.prepare.writers import fixed_lists
 from recsys.raw.column_types import numeric_columns
-from recsys.raw.derive import end_of_list
+from recsys.raw.derive import derive_number, end_of_list
 from recsys.raw.numbers import read_numbers
 from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
 from recsys.raw.sequences.statistics import list_statistics
@@ -47,6 +47,9 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
         numbers = read_numbers(table[column], schema.offsets.get(column, 0.0))
         content.add_numbers(numbers)
         values[:, column_index[column]] = numbers
+    by_column = {column: values[:, index] for column, index in column_index.items()}
+    for name in schema.formulas:
+        values[:, column_index[name]] = derive_number(name, by_column, schema)
     tokens, lengths = {}, []
     statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:

@@ -1,6 +1,6 @@
-"""Derived columns: crosses, first and last tokens of lists, and conditions."""
+"""Derived columns: crosses, formulas, first and last tokens of lists, and conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.errors import InputError
+from recsys.raw.numbers import narrowed
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array, encode_values, null_for_nan, parse_list
 from recsys.raw.values import canonical_text
@@ -93,3 +94,16 @@ def derive(name: str, table: pa.Table, schema: Schema) -> pa.Array:
     """Computes one of `schema.crosses` from a table with its source columns."""
     columns = schema.crosses[name]
     return cross([table[column] for column in columns], [schema.form_of(column) for column in columns], columns)
+
+
+def derive_number(name: str, values: Mapping[str, np.ndarray], schema: Schema) -> np.ndarray:
+    """Computes one of `schema.formulas`, [n] float32, NaN for null.
+
+    Args:
+        name: its column.
+        values: [n] float32 numbers minus their offsets, by column, as they are stored and as a server reads them.
+        schema: the roles.
+    """
+    formula = schema.formulas[name]
+    sources = [values[column].astype(np.float64) + schema.offsets.get(column, 0.0) for column in formula.columns]
+    return narrowed(formula(*sources))

@@ -25,6 +25,14 @@ def read_numbers(column: pa.Array | pa.ChunkedArray, offset: float = 0.0) -> np.
     return np.where(is_large, np.copysign(np.inf, numbers), numbers) if np.any(is_large) else numbers
 
 
+def narrowed(numbers: np.ndarray) -> np.ndarray:
+    """float64 numbers as float32, infinite beyond `MAX_NUMBER`."""
+    is_large = np.abs(numbers) > MAX_NUMBER
+    if is_large.any():
+        numbers = np.where(is_large, np.copysign(np.inf, numbers), numbers)
+    return numbers.astype(np.float32)
+
+
 def numbers_of_text(text: pa.Array) -> pa.Array:
     """Reads text as int64, else as uint64, else as float64.
 

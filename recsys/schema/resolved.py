@@ -23,6 +23,7 @@ from recsys.schema.config import (
 )
 from recsys.schema.encodings import Encodings, PastRows, kinds_of_past, products_of, resolve_encodings
 from recsys.schema.features import ColumnsFeature, StatisticsFeature, TokenFeature
+from recsys.schema.formulas import Formula, parse_formulas
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
 from recsys.schema.segments import SegmentConfig, ValueSegment
 from recsys.schema.weights import RowWeight, row_weight
@@ -32,7 +33,7 @@ class Schema(StrictModel):
     """Resolved roles. `num_embeddings` and `dense` depend on the fitting rows: see `PreparedDataset.split`.
 
     `categorical`, `numeric` and `token_sequences` include derived features, which are not in the files: crosses,
-    statistics and log sequences.
+    statistics, formulas and log sequences.
     """
 
     label: str | None
@@ -57,6 +58,8 @@ class Schema(StrictModel):
     encodings: Encodings = Field(default={}, exclude_if=lambda value: not value)
     encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     statistics: tuple[StatisticsFeature, ...] = ()
+    formulas: dict[str, Formula] = Field(default={}, exclude_if=lambda value: not value)
+    """How numeric columns that are not in the files are computed from others."""
     logs: dict[str, LogSequence] = {}
     """Definitions of the sequences that are built from the log, by token sequence."""
     towers: Annotated[dict[TowerName, tuple[str, ...]], BeforeValidator(rename_ad_tower)]
@@ -112,7 +115,7 @@ class Schema(StrictModel):
     @property
     def derived_numeric(self) -> tuple[str, ...]:
         """The numeric columns that are not in the files."""
-        return tuple(name for feature in self.statistics for name in feature.numeric)
+        return (*(name for feature in self.statistics for name in feature.numeric), *self.formulas)
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -197,10 +200,12 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     logs = {name: sequence for name, sequence in config.sequences.items() if isinstance(sequence, LogSequence)}
     statistics_categorical = [name for feature in statistics for name in feature.ends]
     statistics_numeric = [name for feature in statistics for name in feature.numeric]
-    for name in (*crosses, *statistics_categorical, *statistics_numeric, *logs):
+    formulas = parse_formulas(config.derived, numeric)
+    for name in (*crosses, *statistics_categorical, *statistics_numeric, *formulas, *logs):
         if name in names:
-            raise InputError(f"schema: the data already has a column {name!r}: rename the cross or sequence")
-    categorical, numeric = (*categorical, *crosses, *statistics_categorical), (*numeric, *statistics_numeric)
+            raise InputError(f"schema: the data already has a column {name!r}: rename the derived feature")
+    categorical = (*categorical, *crosses, *statistics_categorical)
+    numeric = (*numeric, *statistics_numeric, *formulas)
     encoded = resolve_encodings(encodings, [name for name in categorical if name not in products], products)
 
     all_features = {*categorical, *numeric, *config.sequences}
@@ -232,6 +237,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         encodings=encoded,
         encodings_past=config.encodings_past,
         statistics=statistics,
+        formulas=formulas,
         logs=logs,
         towers={
             tower: tuple(match_columns(patterns, all_features, f"schema.towers.{tower}"))

@@ -106,7 +106,9 @@ def _reduced(schema: Schema, features: set[str], columns: Collection[str]) -> Sc
     of_kept = {name for s in statistics for name in (*s.numeric, *s.ends)}
     if unknown := sorted((features & derived) - of_kept):
         raise InputError(f"{unknown[0]!r} is computed from a sequence of another tower: remove it from schema.towers")
-    names = (features - derived) | of_kept
+    formulas = {name: formula for name, formula in schema.formulas.items() if name in features}
+    sources = {column for formula in formulas.values() for column in formula.columns}
+    names = (features - derived) | of_kept | sources
     return schema.model_copy(
         update={
             "categorical": tuple(name for name in schema.categorical if name in names),
@@ -115,6 +117,7 @@ def _reduced(schema: Schema, features: set[str], columns: Collection[str]) -> Sc
             "column_sequences": tuple(s for s in schema.column_sequences if s.name in features),
             "crosses": {name: members for name, members in schema.crosses.items() if name in names},
             "statistics": statistics,
+            "formulas": formulas,
             "logs": {},
             "target_item": schema.target_item if schema.target_item in names else None,
             "side_tables": {name: t for name, t in schema.side_tables.items() if set(t.keys) <= set(columns)},

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.raw.derive import derive_number
 from recsys.schema.features import StatisticsFeature
 from recsys.schema.resolved import Schema
 from serving.runtime.histories import TokenReader, Tokens
@@ -84,7 +85,8 @@ class RequestEncoder:
 
     def __init__(self, spec: BundleSpec, indexes: dict[str, ValueIndex]) -> None:
         self.needs = needs = Needs.of(spec)
-        schema = spec.schema_
+        self._schema = schema = spec.schema_
+        self._formulas = [name for name in schema.formulas if name in needs.measured]
         self._reader = NumberReader(spec.kinds, schema.offsets)
         ends = {name: (feature, end) for feature in schema.statistics for name, end in feature.ends.items()}
         self._features: list[tuple[int, Values]] = []
@@ -141,8 +143,10 @@ class RequestEncoder:
             else []
         )
         row = self._reader.read_row([request.shared[name] for name in shared_names], shared_names)
-        shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
         matrix = self._reader.read_columns([request.columns[name] for name in names], names, n)
+        if self._formulas:
+            row, shared_names, matrix, names = self._with_formulas(row, shared_names, matrix, names)
+        shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
         values, columns = self._with_statistics(matrix, names, request.columns, tokens)
         return Encoded(n, codes, shared, shared_columns, values, columns, tokens)
 
@@ -160,6 +164,19 @@ class RequestEncoder:
             ]
         return found
 
+    def _with_formulas(
+        self, row: np.ndarray, shared_names: list[str], matrix: np.ndarray, names: list[str]
+    ) -> tuple[np.ndarray, list[str], np.ndarray, list[str]]:
+        """Adds the numbers that are computed from others: to the [1, ...] shared ones if all of these are shared, else
+        to the [n, ...] numbers of the candidates; returns both with their names."""
+        shared = {name: row[:, index] for index, name in enumerate(shared_names)}
+        own = {name: matrix[:, index] for index, name in enumerate(names)}
+        for name in self._formulas:
+            is_shared = all(column in shared for column in self._schema.formulas[name].columns)
+            number = derive_number(name, shared if is_shared else shared | own, self._schema)
+            (shared if is_shared else own)[name] = number
+        return _joined(shared, len(row)), list(shared), _joined(own, len(matrix)), list(own)
+
     def _with_statistics(
         self, numbers: np.ndarray, names: Sequence[str], side: dict[str, Any], tokens: dict[str, Tokens]
     ) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -171,6 +188,10 @@ class RequestEncoder:
                 parts.append(tokens[sequence].statistics[:, [source for _, source in columns]])
                 positions += [position for position, _ in columns]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)), tuple(positions)
+
+
+def _joined(columns: dict[str, np.ndarray], n: int) -> np.ndarray:
+    return np.stack(list(columns.values()), axis=1) if columns else np.zeros((n, 0), np.float32)
 
 
 def _reader(

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.transforms import MAX_NUMBER
 from recsys.errors import InputError
-from recsys.raw.numbers import read_numbers
+from recsys.raw.numbers import narrowed, read_numbers
 from recsys.schema.kinds import Kind
 from serving.runtime.values import RawColumn
 
@@ -38,7 +37,7 @@ class NumberReader:
         """
         if set(map(type, values)) <= _PLAIN and self._careful.isdisjoint(names):
             try:
-                return _narrowed(np.array([values], np.float64))
+                return narrowed(np.array([values], np.float64))
             except OverflowError:
                 pass
         return self._one_by_one([[value] for value in values], names, 1)
@@ -50,7 +49,7 @@ class NumberReader:
             InputError: as `read_row`.
         """
         if names and self._careful.isdisjoint(names) and (read := _read_plain(columns)) is not None:
-            return _narrowed(read)
+            return narrowed(read)
         return self._one_by_one(columns, names, n)
 
     def _one_by_one(self, columns: Sequence[Any], names: Sequence[str], n: int) -> np.ndarray:
@@ -59,14 +58,6 @@ class NumberReader:
             numbers = _read_column(RawColumn(name, column), self._kinds.get(name), self._offsets.get(name, 0.0))
             values[:, index] = numbers
         return values
-
-
-def _narrowed(numbers: np.ndarray) -> np.ndarray:
-    """[n, M] float64 numbers as float32, infinite beyond `MAX_NUMBER`."""
-    is_large = np.abs(numbers) > MAX_NUMBER
-    if is_large.any():
-        numbers = np.where(is_large, np.copysign(np.inf, numbers), numbers)
-    return numbers.astype(np.float32)
 
 
 def _read_plain(columns: Sequence[Any]) -> np.ndarray | None:

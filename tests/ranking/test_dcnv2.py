@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,35 @@ def test_sequences_are_read_only_with_pool_sequences(small: PreparedDataset) -> 
     schema = small.split("full").schema
     assert DCNv2(DCNv2Config(hidden_dims=(8,)), schema).sequences == ("seen",)
     assert DCNv2(DCNv2Config(hidden_dims=(8,), pool_sequences=False), schema).sequences == ()
+
+
+@pytest.mark.parametrize("kind", ["linear", "periodic", "piecewise_linear", "quantized"])
+def test_embeddings_of_numbers_replace_the_numbers(
+    small: PreparedDataset, kind: Literal["linear", "periodic", "piecewise_linear", "quantized"]
+) -> None:
+    torch.manual_seed(0)
+    split = small.split("full")
+    config = DCNv2Config(embedding_dim=3, hidden_dims=(8,), numeric_embeddings=kind, numeric_embedding_dim=5)
+    model = with_tables(DCNv2(config, split.schema)).eval()
+    batch = split.batch(np.arange(20), model.sequences)
+    with torch.no_grad():
+        numbers = model.numeric(batch.dense)
+        assert numbers.shape == (20, len(split.schema.dense), 5)
+        inputs = torch.cat([model.embeddings(batch), *numbers.unbind(1)], dim=1)
+        expected = model.head(model.cross(inputs), model.mlp(inputs))
+        assert torch.allclose(model(batch), expected, atol=1e-6)
+
+
+def test_without_embeddings_of_numbers_the_weights_are_those_of_earlier_versions(small: PreparedDataset) -> None:
+    """The names are written out, because checkpoints have them."""
+    model = DCNv2(DCNv2Config(hidden_dims=(8,), cross_depth=1), small.split("full").schema)
+    dense = [name for name in model.state_dict() if not name.startswith("embeddings.")]
+    expected = ["cross.layers.0", "mlp.layers.0.0", "head.linear"]
+    assert dense == [f"{name}.{part}" for name in expected for part in ("weight", "bias")]
+
+
+def test_a_width_without_embeddings_is_refused() -> None:
+    with pytest.raises(ValueError, match="numeric_embedding_dim needs numeric_embeddings, got none"):
+        DCNv2Config(numeric_embedding_dim=4)
+    assert DCNv2Config(numeric_embeddings="linear", embedding_dim=7).d_numeric == 7
+    assert DCNv2Config().d_numeric == 1

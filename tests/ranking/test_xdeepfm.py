@@ -66,3 +66,20 @@ def test_the_three_parts_add_up(small: PreparedDataset) -> None:
         for row, ids in enumerate(seen.to_dense()):
             expected[row] += table[ids.long()].mean() if len(ids) else 0.0
         assert torch.allclose(model(batch), expected, atol=1e-5)
+
+
+def test_embedded_numbers_are_fields_of_the_cin(small: PreparedDataset) -> None:
+    torch.manual_seed(0)
+    split = small.split("full")
+    config = XDeepFMConfig(embedding_dim=3, hidden_dims=(8,), cin_dims=(4,), numeric_embeddings="periodic")
+    model = with_tables(XDeepFM(config, split.schema)).eval()
+    batch = split.batch(np.arange(30), model.sequences)
+    with torch.no_grad():
+        fields = torch.cat([model.embeddings(batch).view(30, -1, 3), model.numeric(batch.dense)], dim=1)
+        assert fields.shape[1] == len(model.embeddings.features) + len(split.schema.dense)
+        cin = torch.from_numpy(cin_by_loops(model.cin, fields.double().numpy(), True, "identity")).float()
+        deep = model.mlp(fields.flatten(1))
+        weight = model.head.linear.weight[0]
+        expected = torch.cat([cin, deep, batch.dense], dim=1) @ weight + model.head.linear.bias
+        expected = expected + model.id_weights(batch).sum(1) / 4
+        assert torch.allclose(model(batch), expected, atol=1e-5)

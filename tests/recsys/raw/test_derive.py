@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pytest
 
+from recsys.data.config import PrepareConfig, RawFiles
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.prepare.run import prepare
 from recsys.raw.derive import cross, end_of_list, meets_condition
 from recsys.raw.sequences.delimited import read_delimited
 from recsys.schema.config import Condition
@@ -108,3 +113,27 @@ def test_statistics_are_of_the_whole_sequence(derived: PreparedDataset) -> None:
     stats = derived.stats.numeric["full"]["seen_length"]
     assert stats.mean == pytest.approx(np.mean(expected), rel=1e-5)
     assert derived.store.read_tokens("seen", np.arange(derived.n_rows))[1].max() == 2
+
+
+def test_formulas_are_computed_from_stored_numbers_and_have_statistics(tmp_path: Path) -> None:
+    """A ratio with nulls and zeros, and a cycle of times that are stored with an offset; the same from a CSV file."""
+    time = 1_735_689_600_000 + np.arange(2000) * 37
+    table = small_table().append_column("time", pa.array(time))
+    schema = small_schema(numeric=["x_*", "time"], derived={"ratio": "x_2 / x_10", "turn": "cyclic(time, 60000)"})
+    dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
+    stored, names = dataset.store.read_measured(np.arange(2000)), dataset.manifest.schema_.measured
+    assert names == ("x_1", "x_2", "x_10", "time", "ratio", "turn_sin", "turn_cos")
+    assert dataset.manifest.schema_.offsets.keys() == {"time"}
+    x_2, x_10 = (table[name].to_numpy().astype(np.float64) for name in ("x_2", "x_10"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = np.where(x_10 == 0, np.nan, x_2 / x_10)
+    np.testing.assert_allclose(stored[:, 4], expected, rtol=1e-6)
+    angle = 2 * np.pi * (time % 60_000) / 60_000
+    np.testing.assert_allclose(stored[:, 5:], np.stack([np.sin(angle), np.cos(angle)], 1), atol=1e-5)
+    assert dataset.stats.numeric["full"]["ratio"].n_null == np.isnan(expected).sum() > 300
+    (tmp_path / "csv").mkdir()
+    pa_csv.write_csv(table, tmp_path / "csv" / "train.csv")
+    config = PrepareConfig(min_count=3)
+    prepare(schema, RawFiles(train=("train.csv",)), config, tmp_path / "csv", tmp_path / "csv_out", "csv")
+    from_csv = PreparedDataset.open(tmp_path / "csv_out").store.read_measured(np.arange(2000))
+    np.testing.assert_allclose(from_csv, stored, rtol=1e-6)

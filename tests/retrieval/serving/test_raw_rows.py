@@ -9,6 +9,7 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from retrieval.serving.raw_rows import RawRows, TowerFiles
+from tests.helpers.small import prepare_small, small_schema
 from tests.helpers.towers import tower_table
 
 N = 200
@@ -47,6 +48,18 @@ def test_items_without_requests(shops: PreparedDataset, tmp_path: Path) -> None:
     assert encoded.items is not None
     names = [encoded.items.values[code].as_py() for code in encoded.items.codes]
     assert names == [str(shop) for shop in tower_table()["shop"].to_pylist()[:N]]
+
+
+def test_a_number_of_a_tower_is_computed_from_columns_outside_it(tmp_path: Path) -> None:
+    schema = small_schema(derived={"ratio": "x_2 / x_1"}, towers={"user": ["color", "ratio"], "item": ["shop"]})
+    dataset = prepare_small(tower_table(), tmp_path / "raw", tmp_path / "out", schema)
+    features = dataset.manifest.schema_.towers["user"]
+    assert features == ("color", "ratio")
+    encoded = read(dataset, tmp_path / "a.parquet", ["color", "x_1", "x_2"], features).encoded
+    index = dataset.manifest.schema_.measured.index("ratio")
+    stored = dataset.store.read_measured(np.arange(N))[:, index]
+    np.testing.assert_array_equal(encoded.measured[:, index], stored)
+    assert np.isfinite(stored).sum() > N / 2
 
 
 def test_a_missing_column_is_named(shops: PreparedDataset, tmp_path: Path) -> None:
