@@ -205,8 +205,9 @@ class XDeepFM(nn.Module):
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the [B] term of the linear model of ids, and the [3, B] terms of the CIN, MLP and dense columns."""
         numeric_BX = self.numeric(batch.dense).flatten(1)
-        x_BX = concat([self.embeddings(batch), *([numeric_BX] if self.has_numeric_fields else [])])
+        fields, others = ([numeric_BX], []) if self.has_numeric_fields else ([], [numeric_BX])
+        x_BX = concat([self.embeddings(batch), *fields])
         x_BFD = x_BX.unflatten(1, (-1, self.embeddings.embedding_dim))
         linear_B = self.id_weights(batch).float().sum(1) / _FIRST_ORDER_WIDTH
-        deep_BX = self.mlp(concat_aligned([x_BX] if self.has_numeric_fields else [x_BX, numeric_BX]))
+        deep_BX = self.mlp(concat_aligned([x_BX, *others]))
         return linear_B, self.head.terms_of(self.cin(x_BFD), deep_BX, batch.dense)

@@ -148,10 +148,9 @@ class TokenDropout(nn.Module):
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a module of a model drops something at random in training, so that two passes differ."""
-    ours = (
-        module.probability for module in model.modules() if isinstance(module, Dropout | StochasticDepth | TokenDropout)
-    )
-    return any(ours) or any(module.p for module in model.modules() if isinstance(module, _DropoutNd))
+    kinds = Dropout | StochasticDepth | TokenDropout
+    probabilities = [module.probability for module in model.modules() if isinstance(module, kinds)]
+    return any(probabilities) or any(module.p for module in model.modules() if isinstance(module, _DropoutNd))
 
 
 def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = True) -> Tensor:

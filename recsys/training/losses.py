@@ -82,7 +82,7 @@ def branch_losses(losses: Tensor, losses_KB: Tensor, weight: Tensor) -> Tensor:
     """
     share = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
     excess_K = ((losses_KB - losses) * share).sum(dim=1).clamp(min=0).detach()
-    return excess_K @ losses_KB
+    return (excess_K.unsqueeze(1) * losses_KB).sum(dim=0)  # a product of matrices would be rounded to bf16
 
 
 def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:

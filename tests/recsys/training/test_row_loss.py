@@ -147,6 +147,17 @@ def test_branch_losses_by_hand() -> None:
     assert of_branches.grad[:, :2].tolist() == [pytest.approx([0.3, 0.3]), pytest.approx([0.0, 0.0])]
 
 
+def test_losses_are_float32_under_autocast(small: PreparedDataset) -> None:
+    """A loss in bf16 would have two decimal digits."""
+    first, second, batch = torch.tensor(FIRST), torch.tensor(SECOND), a_batch(small)
+    of_branches = torch.stack([first + 1, second + 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = RowLoss(Scripted(first, second), WeightedLogLoss(3.0), self_ensemble=1.0)(batch)
+        extra = branch_losses(first, of_branches, torch.ones(4))
+    assert torch.equal(found, RowLoss(Scripted(first, second), WeightedLogLoss(3.0), self_ensemble=1.0)(batch))
+    assert torch.equal(extra, branch_losses(first, of_branches, torch.ones(4)))
+
+
 def branched_models(dataset: PreparedDataset) -> list[DCNv2 | XDeepFM]:
     torch.manual_seed(0)
     schema = dataset.split("full").schema
