@@ -23,7 +23,9 @@ MODELS: list[DeepModelConfig] = [
     XDeepFMConfig(embedding_dim=4, cin_dims=(8, 8), hidden_dims=(16,)),
     FTTransformerConfig(d_model=8, n_layers=2, n_heads=2, numeric_tokens="fourier"),
     DINConfig(embedding_dim=4, hidden_dims=(16,)),
+    DCNv2Config(embedding_dim=4, hidden_dims=(16,), numeric_embeddings="piecewise_linear"),
 ]
+LOSSES = {"self_ensemble": 1.0, "branches": 1.0}
 
 
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.name)
@@ -36,7 +38,8 @@ def test_a_step_reads_nothing_from_the_device(
     embeddings: dict[str, object],
 ) -> None:
     model = build_model(config.resolved(DataSize(2000, 500)), with_target.split("fold_0").schema)
-    settings = quick(data="resident", precision="bf16", embeddings=embeddings)
+    loss = LOSSES if config.name in ("dcnv2", "xdeepfm") else {}
+    settings = quick(data="resident", precision="bf16", embeddings=embeddings, loss=loss)
     trainer = trainer_of(with_target, "fold_0", settings, tmp_path, model)
     loader = trainer.loader(0)
     batches = iter(loader)
