@@ -98,9 +98,10 @@ def test_failed_recording_is_one_line_and_changes_nothing(
 
 
 @pytest.mark.slow
-def test_compiled_kernels_train_the_same_model(small: PreparedDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", [{}, {"self_ensemble": 1.0, "branches": 1.0}], ids=["plain", "both"])
+def test_compiled_kernels_train_the_same_model(small: PreparedDataset, tmp_path: Path, loss: dict[str, float]) -> None:
     weights = [
-        weights_of(fit(small, "fold_0", quick(epochs=1, compile=compiled), tmp_path / compiled)[0])
+        weights_of(fit(small, "fold_0", quick(epochs=1, compile=compiled, loss=loss), tmp_path / compiled)[0])
         for compiled in ("off", "on")
     ]
     for name, value in weights[0].items():
