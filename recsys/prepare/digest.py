@@ -12,7 +12,6 @@ from recsys.data import layout
 from recsys.data.vocabulary import Codes
 from recsys.prepare.content import RowHasher, hash_lists, hash_tokens
 from recsys.prepare.writers import fixed_lists
-from recsys.raw.column_types import numeric_columns
 from recsys.raw.derive import derive_number, end_of_list
 from recsys.raw.numbers import read_numbers
 from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
@@ -43,13 +42,15 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     values = np.zeros((table.num_rows, len(schema.measured)), np.float32)
     column_index = {column: index for index, column in enumerate(schema.measured)}
     content = RowHasher(table.num_rows)
-    for column in numeric_columns(schema):
+    by_column = {}
+    for column in schema.numbers:
         numbers = read_numbers(table[column], schema.offsets.get(column, 0.0))
         content.add_numbers(numbers)
-        values[:, column_index[column]] = numbers
-    by_column = {column: values[:, index] for column, index in column_index.items()}
-    for name in schema.formulas:
-        values[:, column_index[name]] = derive_number(name, by_column, schema)
+        by_column[column] = numbers.astype(np.float32)
+    by_column |= {name: derive_number(name, by_column, schema) for name in schema.formulas}
+    for column, narrow in by_column.items():
+        if column in column_index:
+            values[:, column_index[column]] = narrow
     tokens, lengths = {}, []
     statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:

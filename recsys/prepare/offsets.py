@@ -13,7 +13,6 @@ from recsys.data.config import PrepareConfig
 from recsys.data.groups import PARTITIONS
 from recsys.data.transforms import MAX_NUMBER
 from recsys.prepare.scan import Scan, sample_hashes
-from recsys.raw.column_types import numeric_columns
 from recsys.raw.numbers import exact_numbers
 from recsys.raw.source import Source
 from recsys.raw.tokens import as_array
@@ -29,7 +28,7 @@ _NARROW = 2.0**-7
 
 def with_offsets(source: Source, scan: Scan, config: PrepareConfig) -> Source:
     """Returns the source whose schema has the offsets of its numeric columns, measured on training rows."""
-    candidates = [column for column in numeric_columns(source.schema) if _may_need_offset(source, column)]
+    candidates = [column for column in source.schema.numbers if _may_need_offset(source, column)]
     if not candidates:
         return source
     n_rows = source.n_rows("train")

@@ -44,7 +44,7 @@ def feature_roles(schema: Schema) -> list[Role]:
     crossed = [column for columns in schema.crosses.values() for column in columns if column not in schema.logs]
     single = [name for name in schema.categorical if name not in schema.derived_categorical]
     roles += [Role(column, "categorical", SINGLE_KINDS) for column in (*single, *crossed)]
-    roles += [Role(column, "numeric", ("number", "boolean")) for column in numeric_columns(schema)]
+    roles += [Role(column, "numeric", ("number", "boolean")) for column in schema.numbers]
     for sequence in schema.token_sequences:
         if sequence.name not in schema.logs:
             kind: Kind = "list" if sequence.delimiter is None else "text"
@@ -84,18 +84,13 @@ def _log_roles(log: LogSequence) -> list[Role]:
     ]
 
 
-def numeric_columns(schema: Schema) -> list[str]:
-    """Returns the columns of the files that are read as numbers for features."""
-    return [column for column in schema.measured if column not in schema.derived_numeric]
-
-
 def reads_as_number(schema: Schema, column: str) -> bool:
     """Whether the role of a column makes its text numbers where a file gives no types, or the schema says so."""
     conditions = [schema.label_condition, *(log.where for log in schema.logs.values())]
     is_range = any(c is not None and c.column == column and c.values is None for c in conditions)
     is_label = column == schema.label and schema.label_condition is None
     is_weight = schema.weight is not None and column == schema.weight.column
-    return is_range or is_label or is_weight or column in schema.numbers_as_text or column in numeric_columns(schema)
+    return is_range or is_label or is_weight or column in schema.numbers_as_text or column in schema.numbers
 
 
 def effective_kind(schema: Schema, column: str, dtype: pa.DataType, is_untyped: bool, reference: ColumnType) -> Kind:

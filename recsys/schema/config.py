@@ -214,8 +214,8 @@ class SchemaConfig(StrictModel):
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
     derived: dict[str, str] = Field(default={}, exclude_if=lambda value: not value)
-    """Numbers computed from columns of `numeric`: `"clicks / views"`, null where it divides by 0, or
-    `"cyclic(hour, 24)"`, which gives NAME_sin and NAME_cos."""
+    """Numeric features computed from columns of numbers, which need no role of their own: `"clicks / views"`, null
+    where it divides by 0, or `"cyclic(hour, 24)"`, which gives NAME_sin and NAME_cos."""
     encodings: EncodingConfig | Literal["auto"] = Field(default={}, exclude_if=lambda value: not value)
     """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`. auto: those of
     all categorical features, those of earlier rows too if `encodings_past` is set, and of the pairs that a search in

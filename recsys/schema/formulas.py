@@ -1,4 +1,4 @@
-"""Numbers that are computed from numeric columns: a grammar of ratios and cycles.
+"""Numbers that are computed from columns of numbers: a grammar of ratios and cycles.
 
     "clicks / views"     the ratio of two columns
     "cyclic(hour, 24)"   sine and cosine of the place in a cycle of 24
@@ -21,7 +21,7 @@ _CYCLE = re.compile(r"\s*cyclic\(\s*([^/(),]*[^/(),\s])\s*,\s*(\d+(?:\.\d+)?)\s*
 
 
 class Formula(StrictModel):
-    """A number that is computed from numeric columns of the same row."""
+    """A number that is computed from columns of numbers of the same row."""
 
     kind: Literal["ratio", "sin", "cos"]
     columns: tuple[str, ...]
@@ -40,15 +40,15 @@ class Formula(StrictModel):
             return np.sin(angle) if self.kind == "sin" else np.cos(angle)
 
 
-def parse_formulas(texts: Mapping[str, str], numeric: Collection[str]) -> dict[str, Formula]:
+def parse_formulas(texts: Mapping[str, str], columns: Collection[str]) -> dict[str, Formula]:
     """Reads formulas by the name of their column; a cycle has two, NAME_sin and NAME_cos.
 
     Args:
         texts: the formulas as a user writes them.
-        numeric: the numeric columns of the files.
+        columns: the columns of the data, without the label and weights.
 
     Raises:
-        InputError: for a text of another form, a period of 0, or a column that is not numeric.
+        InputError: for a text of another form, a period of 0, or an unknown column.
     """
     formulas: dict[str, Formula] = {}
     for name, text in texts.items():
@@ -63,7 +63,7 @@ def parse_formulas(texts: Mapping[str, str], numeric: Collection[str]) -> dict[s
         else:
             raise InputError(f'{role}: {text!r} is not a formula: write "a / b" or "cyclic(hour, 24)"')
         for column in next(iter(found.values())).columns:
-            if column not in numeric:
-                raise InputError(f"{role}: {column!r} is not in schema.numeric{nearest(column, numeric)}: add it there")
+            if column not in columns:
+                raise InputError(f"{role}: the data has no column {column!r}{nearest(column, columns)} to compute with")
         formulas |= found
     return formulas

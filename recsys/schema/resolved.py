@@ -59,7 +59,7 @@ class Schema(StrictModel):
     encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     statistics: tuple[StatisticsFeature, ...] = ()
     formulas: dict[str, Formula] = Field(default={}, exclude_if=lambda value: not value)
-    """How numeric columns that are not in the files are computed from others."""
+    """How numeric columns that are not in the files are computed from columns of the files."""
     logs: dict[str, LogSequence] = {}
     """Definitions of the sequences that are built from the log, by token sequence."""
     towers: Annotated[dict[TowerName, tuple[str, ...]], BeforeValidator(rename_ad_tower)]
@@ -118,13 +118,18 @@ class Schema(StrictModel):
         return (*(name for feature in self.statistics for name in feature.numeric), *self.formulas)
 
     @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns of the files that are read as numbers: measured ones, and those that only formulas read."""
+        measured = [name for name in self.measured if name not in self.derived_numeric]
+        return tuple(dict.fromkeys([*measured, *(c for formula in self.formulas.values() for c in formula.columns)]))
+
+    @property
     def source_columns(self) -> tuple[str, ...]:
         """All columns of the files that features are computed from."""
         single = [name for name in self.categorical if name not in self.derived_categorical]
         derived_from = [column for columns in self.derived_categorical.values() for column in columns]
-        numbers = [name for name in self.measured if name not in self.derived_numeric]
         tokens = [sequence.column for sequence in self.token_sequences]
-        source_columns = dict.fromkeys([*single, *derived_from, *numbers, *tokens])
+        source_columns = dict.fromkeys([*single, *derived_from, *self.numbers, *tokens])
         return tuple(column for column in source_columns if column not in self.logs)
 
 
@@ -200,7 +205,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     logs = {name: sequence for name, sequence in config.sequences.items() if isinstance(sequence, LogSequence)}
     statistics_categorical = [name for feature in statistics for name in feature.ends]
     statistics_numeric = [name for feature in statistics for name in feature.numeric]
-    formulas = parse_formulas(config.derived, numeric)
+    formulas = parse_formulas(config.derived, names - no_features)
     for name in (*crosses, *statistics_categorical, *statistics_numeric, *formulas, *logs):
         if name in names:
             raise InputError(f"schema: the data already has a column {name!r}: rename the derived feature")

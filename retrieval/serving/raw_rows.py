@@ -107,8 +107,7 @@ def _reduced(schema: Schema, features: set[str], columns: Collection[str]) -> Sc
     if unknown := sorted((features & derived) - of_kept):
         raise InputError(f"{unknown[0]!r} is computed from a sequence of another tower: remove it from schema.towers")
     formulas = {name: formula for name, formula in schema.formulas.items() if name in features}
-    sources = {column for formula in formulas.values() for column in formula.columns}
-    names = (features - derived) | of_kept | sources
+    names = (features - derived) | of_kept
     return schema.model_copy(
         update={
             "categorical": tuple(name for name in schema.categorical if name in names),

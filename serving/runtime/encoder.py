@@ -45,6 +45,8 @@ class Needs:
 
     categorical: tuple[str, ...]
     measured: tuple[str, ...]
+    numbers: tuple[str, ...]
+    """The columns of a request that are read as numbers."""
     sequences: tuple[str, ...]
     columns: tuple[str, ...]
     """The columns of a request."""
@@ -63,9 +65,11 @@ class Needs:
                 read.add(feature.sequence)
         tokens = [sequence for sequence in schema.token_sequences if sequence.name in read]
         single = [c for name in categorical for c in schema.derived_categorical.get(name, (name,))]
-        numbers = [name for name in measured if name not in schema.derived_numeric]
+        sources = [c for name, formula in schema.formulas.items() if name in measured for c in formula.columns]
+        measured_in_files = [name for name in measured if name not in schema.derived_numeric]
+        numbers = tuple(dict.fromkeys([*measured_in_files, *sources]))
         columns = tuple(dict.fromkeys([*single, *numbers, *(sequence.column for sequence in tokens)]))
-        return cls(categorical, measured, tuple(sequence.name for sequence in tokens), columns)
+        return cls(categorical, measured, numbers, tuple(sequence.name for sequence in tokens), columns)
 
 
 def _sequences_of(model: object) -> list[str]:
@@ -114,7 +118,7 @@ class RequestEncoder:
             for name in self._readers
             if name in statistics
         ]
-        self._numbers = [name for name in needs.measured if name not in schema.derived_numeric]
+        self._numbers = needs.numbers
         self._position = {name: index for index, name in enumerate(needs.measured)}
 
     def __call__(self, request: Request) -> Encoded:
@@ -175,7 +179,8 @@ class RequestEncoder:
             is_shared = all(column in shared for column in self._schema.formulas[name].columns)
             number = derive_number(name, shared if is_shared else shared | own, self._schema)
             (shared if is_shared else own)[name] = number
-        return _joined(shared, len(row)), list(shared), _joined(own, len(matrix)), list(own)
+        sides = [{name: side[name] for name in side if name in self._position} for side in (shared, own)]
+        return _joined(sides[0], len(row)), list(sides[0]), _joined(sides[1], len(matrix)), list(sides[1])
 
     def _with_statistics(
         self, numbers: np.ndarray, names: Sequence[str], side: dict[str, Any], tokens: dict[str, Tokens]

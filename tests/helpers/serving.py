@@ -25,7 +25,7 @@ SCHEMA: dict[str, Any] = {
     "crosses": {"color_shop": ["color", "shop"]},
     "encodings": {"color": ["count", "ctr"], "shop*size": ["ctr", "past_ctr"], "shop": ["past_ctr", "past_count"]},
     "encodings_past": {"order": "day"},
-    "derived": {"relative": "x_2 / x_10", "second": "cyclic(time_ms, 60000)"},
+    "derived": {"relative": "x_2 / x_10", "second": "cyclic(time_ms, 60000)", "turn": "cyclic(size, 9)"},
     "target_item": "shop",
     "towers": {"user": ["color", "seen", "bought", "x_*"], "item": ["shop", "size"]},
 }

@@ -119,21 +119,24 @@ def test_formulas_are_computed_from_stored_numbers_and_have_statistics(tmp_path:
     """A ratio with nulls and zeros, and a cycle of times that are stored with an offset; the same from a CSV file."""
     time = 1_735_689_600_000 + np.arange(2000) * 37
     table = small_table().append_column("time", pa.array(time))
-    schema = small_schema(numeric=["x_*", "time"], derived={"ratio": "x_2 / x_10", "turn": "cyclic(time, 60000)"})
+    derived = {"ratio": "x_2 / x_10", "turn": "cyclic(time, 60000)", "shop_turn": "cyclic(shop, 7)"}
+    schema = small_schema(numeric=["x_*"], derived=derived)
     dataset = prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
     stored, names = dataset.store.read_measured(np.arange(2000)), dataset.manifest.schema_.measured
-    assert names == ("x_1", "x_2", "x_10", "time", "ratio", "turn_sin", "turn_cos")
+    assert names == ("x_1", "x_2", "x_10", "ratio", "turn_sin", "turn_cos", "shop_turn_sin", "shop_turn_cos")
     assert dataset.manifest.schema_.offsets.keys() == {"time"}
     x_2, x_10 = (table[name].to_numpy().astype(np.float64) for name in ("x_2", "x_10"))
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = np.where(x_10 == 0, np.nan, x_2 / x_10)
-    np.testing.assert_allclose(stored[:, 4], expected, rtol=1e-6)
-    angle = 2 * np.pi * (time % 60_000) / 60_000
-    np.testing.assert_allclose(stored[:, 5:], np.stack([np.sin(angle), np.cos(angle)], 1), atol=1e-5)
+    np.testing.assert_allclose(stored[:, 3], expected, rtol=1e-6)
+    for first, values, period in ((4, time, 60_000), (6, table["shop"].to_numpy(), 7)):
+        angle = 2 * np.pi * (values % period) / period
+        np.testing.assert_allclose(stored[:, first : first + 2], np.stack([np.sin(angle), np.cos(angle)], 1), atol=1e-5)
     assert dataset.stats.numeric["full"]["ratio"].n_null == np.isnan(expected).sum() > 300
     (tmp_path / "csv").mkdir()
     pa_csv.write_csv(table, tmp_path / "csv" / "train.csv")
     config = PrepareConfig(min_count=3)
     prepare(schema, RawFiles(train=("train.csv",)), config, tmp_path / "csv", tmp_path / "csv_out", "csv")
-    from_csv = PreparedDataset.open(tmp_path / "csv_out").store.read_measured(np.arange(2000))
-    np.testing.assert_allclose(from_csv, stored, rtol=1e-6)
+    from_csv = PreparedDataset.open(tmp_path / "csv_out")
+    np.testing.assert_allclose(from_csv.store.read_measured(np.arange(2000)), stored, rtol=1e-6)
+    assert from_csv.vocabularies["shop"].values.to_pylist() == dataset.vocabularies["shop"].values.to_pylist()

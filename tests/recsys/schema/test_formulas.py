@@ -45,7 +45,7 @@ def test_other_texts_are_refused(text: str) -> None:
 
 
 def test_unknown_columns_and_empty_cycles_are_refused() -> None:
-    with pytest.raises(InputError, match="schema.derived.x: 'view' is not in schema.numeric.*views"):
+    with pytest.raises(InputError, match="schema.derived.x: the data has no column 'view'.*views"):
         parse_formulas({"x": "clicks / view"}, NUMERIC)
     with pytest.raises(InputError, match="cycle of length 0"):
         parse_formulas({"x": "cyclic(hour, 0)"}, NUMERIC)
@@ -57,6 +57,13 @@ def test_derived_numbers_are_numeric_features_that_no_file_has() -> None:
     assert schema.numeric == ("x_1", "x_2", "r", "c_sin", "c_cos")
     assert schema.derived_numeric == ("r", "c_sin", "c_cos")
     assert not {"r", "c_sin", "c_cos"} & set(schema.source_columns)
+    assert set(schema.numbers) == {"x_1", "x_2"}
     assert "formulas" not in resolve_schema(small_schema(), columns).model_dump()
+    only_source = resolve_schema(small_schema(numeric=["x_1"], derived={"r": "x_1 / shop"}), columns)
+    assert set(only_source.measured) >= {"x_1", "r"}
+    assert "shop" in only_source.numbers
+    assert "shop" in only_source.categorical
+    with pytest.raises(InputError, match="has no column 'click'"):
+        resolve_schema(small_schema(derived={"r": "click / x_2"}), columns)
     with pytest.raises(InputError, match="already has a column 'taken'"):
         resolve_schema(small_schema(derived={"taken": "x_1/x_2"}), columns)
