@@ -42,7 +42,12 @@ SETTINGS = {
         "model.cin_dims=[6,4]",
         "model.numeric_embeddings=piecewise_linear",
     ],
-    "din-quantized": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.numeric_embeddings=quantized"],
+    "din-quantized": [
+        "model.embedding_dim=4",
+        "model.hidden_dims=[8]",
+        "model.numeric_embeddings=quantized",
+        "trainer.learning_rate=0.05",
+    ],
     "gbdt": _TREES,
     "gbdt-xgboost": [*_TREES, "model.library=xgboost"],
     "gbdt-catboost": ["model.n_trees=20", "trainer.trees_per_epoch=10", "model.library=catboost"],
