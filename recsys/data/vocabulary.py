@@ -24,15 +24,20 @@ class Codes:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The values of one embedding table with at least `min_count` occurrences in the training rows."""
+    """The values of one embedding table with codes of their own.
+
+    These are the values with `min_count` occurrences in the training rows, and rarer ones if they are encoded from
+    counts.
+    """
 
     values: pa.Array
     """Text of the values, by descending count; value k has code k + 2."""
     counts: np.ndarray
     """[n_values, n_groups] int64."""
     n_rare: int
-    """Occurrences of values below `min_count`."""
+    """Occurrences of values without a code of their own."""
     min_count: int
+    """The lowest frequency threshold of embeddings."""
 
     @property
     def n_codes(self) -> int:

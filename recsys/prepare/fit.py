@@ -104,7 +104,9 @@ class Counts:
         """
         config, vocabularies = filled(self._config, {"min_count": defaults.min_count(self._n_train)}), {}
         for name, counter in self._values.items():
-            vocabulary = counter.finish(by_column(config.min_count, config.min_count_by_column, name, self._values))
+            min_count = by_column(config.min_count, config.min_count_by_column, name, self._values)
+            is_encoded = any(feature in self._schema.encodings for feature in self._schema.vocabularies[name])
+            vocabulary = counter.finish(min_count, is_encoded)
             if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in self._schema.categorical:
                 raise InputError(
                     f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it"

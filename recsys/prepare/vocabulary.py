@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from recsys.data.vocabulary import Codes, Vocabulary
 
 _COMPACT_AT = 1_000_000
+_ENCODED_MIN_COUNT = 2
+"""A value that occurs once has no other row to be encoded from."""
 
 
 @dataclass
@@ -61,8 +63,14 @@ class VocabularyCounter:
         self._tables, self._n_pending = [table], 0
         return table
 
-    def finish(self, min_count: int) -> Vocabulary:
-        """Returns the vocabulary of the counted values; it does not depend on the order of batches."""
+    def finish(self, min_count: int, is_encoded: bool = False) -> Vocabulary:
+        """Returns the vocabulary of the counted values; it does not depend on the order of batches.
+
+        Args:
+            min_count: the frequency threshold of embeddings.
+            is_encoded: whether the values are encoded from counts: these need few rows, so that values below the
+                threshold keep codes of their own, but for those that occur once.
+        """
         if not self._tables:
             empty = np.zeros((0, self.n_groups), np.int64)
             return Vocabulary(pa.array([], pa.string()), empty, 0, min_count)
@@ -72,7 +80,8 @@ class VocabularyCounter:
         total = np.bincount(indices, n, len(encoded.dictionary)).astype(np.int64)  # exact below 2^53
         text_order = np.asarray(pc.sort_indices(encoded.dictionary))
         order = text_order[np.argsort(-total[text_order], kind="stable")]
-        frequent = order[total[order] >= min_count]
+        floor = min(min_count, _ENCODED_MIN_COUNT) if is_encoded else min_count
+        frequent = order[total[order] >= floor]
         # rare values, which may be most, have no counts by group
         position = np.full(len(total), -1, np.int64)
         position[frequent] = np.arange(len(frequent))
@@ -80,4 +89,4 @@ class VocabularyCounter:
         by_group = np.zeros((len(frequent), self.n_groups), np.int64)
         by_group[position[indices[is_kept]], group[is_kept]] = n[is_kept]
         values = encoded.dictionary.take(pa.array(frequent))
-        return Vocabulary(values, by_group, int(total[total < min_count].sum()), min_count)
+        return Vocabulary(values, by_group, int(total[total < floor].sum()), min_count)

@@ -24,6 +24,19 @@ def test_values_are_sorted_by_count_and_reach_min_count() -> None:
     assert vocabulary.n_rare == 1
 
 
+def test_encoded_values_below_min_count_have_codes_but_no_embedding() -> None:
+    """c occurs twice, d once; the ids of a split are those of a vocabulary that lacks both."""
+    counter = VocabularyCounter(2)
+    counter.add(encode_values(pa.array(VALUES, pa.string())), GROUP)
+    vocabulary, plain = counter.finish(3, is_encoded=True), count(min_count=3)
+    assert vocabulary.values.to_pylist() == ["a", "b", "c"]
+    assert (vocabulary.n_rare, vocabulary.min_count) == (1, 3)
+    assert plain.values.to_pylist() == ["a", "b"]
+    (ids, n_ids), (plain_ids, n_plain) = vocabulary.fit_split([0, 1], 3), plain.fit_split([0, 1], 3)
+    assert n_ids == n_plain
+    assert ids.tolist() == [*plain_ids.tolist(), RARE_ID]
+
+
 def test_order_and_size_of_batches_do_not_matter() -> None:
     expected = count(2)
     for seed in range(5):
