@@ -36,6 +36,11 @@ class Table:
     caption: str = ""
     text_columns: tuple[int, ...] = ()
 
+    @property
+    def is_sortable(self) -> bool:
+        """Whether a click on a heading sorts the rows: none of several rows belongs to another one."""
+        return len(self.rows) > 2 and not any(row.style == "part" for row in self.rows)
+
     def without_empty_columns(self) -> "Table":
         """The table without the columns whose cells are all empty."""
         shown = filled_columns([[cell.text for cell in row.cells] for row in self.rows])

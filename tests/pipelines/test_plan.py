@@ -190,6 +190,7 @@ def test_report_is_self_contained(in_finished: Path) -> None:
     assert len(pictures) >= 8
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     for title in (
+        "Summary",
         "Gates",
         "Models",
         "Curves",
@@ -201,6 +202,13 @@ def test_report_is_self_contained(in_finished: Path) -> None:
         "Submission",
     ):
         assert f"<h2>{title}</h2>" in page
+    final, plan_state = read(in_finished / "9-final/metrics.json"), read(in_finished / "plan.json")
+    top = page[page.index('id="summary"') : page.index('id="gates"')]
+    assert f'<td class="adopt">{final["best"]}</td>' in top
+    for outcome in ("adopt", "reject"):
+        names = [name for name, of_gate in plan_state["gates"].items() if of_gate and of_gate[-1]["outcome"] == outcome]
+        assert not names or f'<td class=" text">{", ".join(names)}</td>' in top
+    assert "MiB" in top
     ensemble = read(in_finished / "8-ensemble/metrics.json")
     sd = ensemble["spread"]["toss_score"]["sd"]
     assert f'<td class="">{format_metric(ensemble["overall"]["toss_score"], sd)}</td>' in page

@@ -1,4 +1,4 @@
-"""The page: gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
+"""The page: summary, gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from pipelines.plan.evaluation.comparisons import compare
 from pipelines.plan.final_scores import members_with_score
 from pipelines.plan.report.gates import gates_section, not_applicable_section
 from pipelines.plan.report.insight import drift_section, importance_section
-from pipelines.plan.report.sections import curves, ensembles, retrieval, segments, sweeps
+from pipelines.plan.report.sections import curves, ensembles, retrieval, segments, sweeps, trained_runs
+from pipelines.plan.report.summary import summary_section
 from pipelines.plan.rows import TITLES as TITLES_OF_ROWS
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import BUNDLE_FOLDER, SUBMISSION_FILE
@@ -21,7 +22,7 @@ from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown
 from recsys.evaluation.verdicts.gains import basis_of
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
 from recsys.report.html import Block, Cell, Section, Table, plot, row, write_html
-from recsys.runs.metrics import FinalMetrics, read_metrics
+from recsys.runs.metrics import FinalMetrics
 from recsys.runs.submission import read_summary
 from recsys.system.files import is_done
 
@@ -40,10 +41,12 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
         for step in state.plan.steps
         if isinstance(step, RankStep | EnsembleStep) and (metrics := state.metrics(step.name, rows)) is not None
     }
+    compared = compared_to_reference(state, runs)
     sections = [
+        summary_section(state, runs, compared),
         gates_section(state),
         not_applicable_section(state),
-        _models(state, runs, plots),
+        _models(state, runs, compared, plots),
         curves(state, runs, plots),
         segments(state, runs, plots),
         sweeps(state),
@@ -65,7 +68,7 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
     return state.out / REPORT_FILE
 
 
-def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
+def _models(state: PlanState, runs: Runs, compared: dict[str, Comparison], plots: Path) -> Section:
     reference, rejected, table_rows = state.plan.reference, state.rejected(), []
     shown, metric, rows = shown_metrics(state.named_metrics), state.metric, state.resolve("auto")
     others = [other for other in _REPORTED if other != rows]
@@ -92,7 +95,7 @@ def _models(state: PlanState, runs: Runs, plots: Path) -> Section:
     on_others = [f"{title}, {TITLES_OF_ROWS[other]}" for other in others]
     columns = ("run", "gate", "rows", "positive", *titles(shown), f"sd of {title}", *on_others, "note")
     blocks: list[Block] = [Table(columns, tuple(table_rows), text_columns=(1, len(columns) - 1))]
-    if compared := compared_to_reference(state, runs):
+    if compared:
         path = plots / "comparison.png"
         names = dict.fromkeys((*_COMPARED, *(name for name in (metric,) if name in COMPARED)))
         plot_differences({name: c.differences for name, c in compared.items()}, list(names), reference, path)
@@ -132,14 +135,7 @@ def compared_to_reference(state: PlanState, runs: Runs) -> dict[str, Comparison]
 
 
 def _cost(state: PlanState, plots: Path) -> Section:
-    folders = [
-        folder
-        for step in state.plan.steps
-        if isinstance(step, RankStep)
-        for _, folder in state.fits(step)
-        if is_done(folder)
-    ]
-    trained = {folder.name: read_metrics(folder).train_summary for folder in folders}
+    trained = trained_runs(state)
     if not trained:
         return Section("Time and memory")
     rows = [

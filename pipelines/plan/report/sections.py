@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.plan.choices import CHOSEN_ON_REPORTED
-from pipelines.plan.config import EnsembleStep, RetrievalStep, SweepStep
+from pipelines.plan.config import EnsembleStep, RankStep, RetrievalStep, SweepStep
 from pipelines.plan.state import PlanState, Runs
 from pipelines.sweep import SWEEP_FILE
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
@@ -17,7 +17,7 @@ from recsys.report.comparison_plots import (
 from recsys.report.html import Block, Section, Table, plot, row
 from recsys.report.plots import plot_reliability
 from recsys.runs.calibration import RELIABILITY_FILE
-from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics_as
+from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics, read_metrics_as
 from recsys.runs.predictions import join_predictions, read_predictions
 from recsys.system.files import is_done
 from retrieval.evaluation.baselines import NON_PERSONAL
@@ -25,6 +25,12 @@ from retrieval.evaluation.summary import RetrievalMetrics
 
 _MAX_TABLE_SEGMENTS = 40
 _RANKINGS = ("two_tower", "reranked", *NON_PERSONAL, "random", "truth")
+
+
+def trained_runs(state: PlanState) -> dict[str, TrainSummary]:
+    """What the training of each finished run cost, by its folder's name."""
+    fits = [fit for step in state.plan.steps if isinstance(step, RankStep) for fit in state.fits(step)]
+    return {folder.name: read_metrics(folder).train_summary for _, folder in fits if is_done(folder)}
 
 
 def curves(state: PlanState, runs: Runs, plots: Path) -> Section:
