@@ -17,8 +17,8 @@ from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
 _ADVICE = (
-    "try --model gbdt, more rows, or pipelines.sweep over trainer.learning_rate, trainer.embeddings.l2 and "
-    "features.min_count; check that the columns have the right roles"
+    "check that the columns have the right roles; try another --model, more rows, or gatectr sweep over the settings "
+    "of this one"
 )
 _MAX_PRINTED_SEGMENTS = 4
 """Larger segmentations are only in metrics.json: 24 rows, one per hour, would hide the other metrics."""

@@ -14,6 +14,7 @@ from recsys.raw.files.find import DELIMITED, partition_values
 from recsys.raw.files.raw_file import READ_ROWS, RawFile
 
 _BLOCK_BYTES = 16 << 20
+_DELIMITERS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
 
 
 class DelimitedFile(RawFile):
@@ -24,9 +25,11 @@ class DelimitedFile(RawFile):
         """Reads the header and counts the rows.
 
         Raises:
-            InputError: if the file is empty, or a line has another number of cells than the header.
+            InputError: if the file is empty, its cells are separated by another character than its name says, or a line
+                has another number of cells than the header.
         """
         names = _header(path)
+        _check_delimiter(path, names)
         n_rows = sum(batch.num_rows for batch in _batches(path, names[:1], len(names)))
         partitions = {name: value for name, value in partition_values(path).items() if name not in names}
         all_names = (*names, *partitions)
@@ -67,6 +70,16 @@ def _header(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: the header is not UTF-8 ({error.object!r}): save the file as UTF-8") from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _check_delimiter(path: Path, names: Sequence[str]) -> None:
+    """Raises InputError for a header of one cell in which another delimiter stands."""
+    found = [character for character in _DELIMITERS if character in names[0]]
+    if len(names) == 1 and found:
+        raise InputError(
+            f"{path}: the header has no {_DELIMITERS[delimiter_of(path)]} but {_DELIMITERS[found[0]]}s: write it with "
+            "commas between cells and points in decimals, or with tabs as a .tsv file"
+        )
 
 
 def _batches(path: Path, columns: Sequence[str], n_columns: int) -> Iterator[pa.RecordBatch]:
