@@ -10,9 +10,9 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from recsys.config import validate
+from recsys.errors import InputError
 from recsys.system.progress import console
 from serving.server.config import ServerConfig
-from serving.server.run import serve as run_server
 
 
 def serve(
@@ -33,6 +33,10 @@ def serve(
     losing a request. The signals INT and TERM end the server when its open
     requests are answered.
     """
+    try:
+        from serving.server.run import serve as run_server
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed, which servers need: pip install 'gatectr[serve]'") from error
     values = {
         "bundle": bundle,
         "host": host,
