@@ -47,7 +47,9 @@ def serve(
         "max_body_bytes": max_body_mib << 20,
     }
     config = validate(ServerConfig, values, "the command line")
-    console.print(f"serving {bundle} on http://{host}:{port} (POST /score, GET /docs, /health, /metrics, /model)")
+    address = f"http://{host}:{port}"
+    console.print(f"serving {bundle} on {address} (POST /score, GET /docs, /health, /metrics, /model), for example:")
+    console.print(f"curl -H 'Content-Type: application/json' -d @{bundle}/example.json {address}/score")
     run_server(config)
 
 
