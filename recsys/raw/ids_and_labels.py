@@ -30,7 +30,7 @@ def read_ids(block: Block, column: str) -> pa.Array:
 
 def label_cure(column: str) -> str:
     """What to do about a label that is not 0 or 1, for messages."""
-    return f"write 0 and 1, or name the values of a click, label: {{column: {column}, values: [...]}}"
+    return f"write 0 and 1, or name the values of a click, label: {{column: {column!r}, values: ['...']}}"
 
 
 def read_label(block: Block, schema: Schema) -> np.ndarray:
