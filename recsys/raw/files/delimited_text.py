@@ -14,6 +14,7 @@ from recsys.raw.files.find import DELIMITED, partition_values
 from recsys.raw.files.raw_file import READ_ROWS, RawFile
 
 _BLOCK_BYTES = 16 << 20
+_HEADER_BYTES = 1 << 20
 _DELIMITERS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
 
 
@@ -29,7 +30,6 @@ class DelimitedFile(RawFile):
                 has another number of cells than the header.
         """
         names = _header(path)
-        _check_delimiter(path, names)
         n_rows = sum(batch.num_rows for batch in _batches(path, names[:1], len(names)))
         partitions = {name: value for name, value in partition_values(path).items() if name not in names}
         all_names = (*names, *partitions)
@@ -64,6 +64,7 @@ def _header(path: Path) -> tuple[str, ...]:
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise InputError(f"{path} is UTF-16 text: save it as UTF-8")
     try:
+        _check_delimiter(path)
         with _open(path, pa_csv.ConvertOptions(check_utf8=False)) as reader:
             return tuple(reader.schema.names)
     except UnicodeDecodeError as error:
@@ -72,13 +73,16 @@ def _header(path: Path) -> tuple[str, ...]:
         raise _damaged(path, error) from error
 
 
-def _check_delimiter(path: Path, names: Sequence[str]) -> None:
-    """Raises InputError for a header of one cell in which another delimiter stands."""
-    found = [character for character in _DELIMITERS if character in names[0]]
-    if len(names) == 1 and found:
+def _check_delimiter(path: Path) -> None:
+    """Raises InputError for a first line without the delimiter of the file's name, but with another one."""
+    with pa.input_stream(str(path)) as stream:
+        first = stream.read(_HEADER_BYTES).lstrip(b"\r\n").partition(b"\n")[0].decode(errors="replace")
+    expected = delimiter_of(path)
+    found = [character for character in _DELIMITERS if character in first]
+    if found and expected not in found:
         raise InputError(
-            f"{path}: the header has no {_DELIMITERS[delimiter_of(path)]} but {_DELIMITERS[found[0]]}s: write it with "
-            "commas between cells and points in decimals, or with tabs as a .tsv file"
+            f"{path}: the header has no {_DELIMITERS[expected]} but {_DELIMITERS[found[0]]}s: write it with commas "
+            "between cells and points in decimals, or with tabs as a .tsv file"
         )
 
 

@@ -100,6 +100,8 @@ def test_rows_to_score_may_be_csv(tmp_path: Path) -> None:
         ("y,c\n1,a\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
         (b"y,c\n1,a\nno,b\n", "column 'y' contains 'no' in row 1, which is not a number: write 0 and 1, or name the"),
         (b"y;c\n1;a\n0;b\n", "the header has no comma but semicolons: write it with commas"),
+        (b"y;x\n1;1,5\n0;2,5\n", "the header has no comma but semicolons"),
+        (b"\n\n", "is not a readable CSV file"),
         (b"y\tc\n1\ta\n0\tb\n", "the header has no comma but tabs"),
         (b'y,x\n1,2\n0,"1,45"\n', "column 'x' contains '1,45' in row 1, which is not a number: write decimals with a"),
         (b'y,x\n1,2\n0,"1.000,5"\n', "'1.000,5' in row 1, which is not a number: write decimals with a point"),
