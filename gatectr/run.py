@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from ranking.own_model import is_class_path, name_class
 from recsys.config import Values
 from recsys.data.layout import CONFIG_FILE
 from recsys.errors import InputError
+from recsys.evaluation.metrics import METRIC_NAMES
 from recsys.evaluation.shown import TITLES, format_metric
 from recsys.runs.config import read_values
 from recsys.runs.layout import OOF_FILE
@@ -26,6 +28,7 @@ from recsys.runs.metrics import RunMetrics, read_metrics
 from recsys.runs.predictions import read_predictions
 from recsys.runs.rows_to_score import FileRows
 from recsys.runs.submission import Scale, ScoredRows
+from recsys.runs.summary import metrics_of_subsets
 
 
 class Run:
@@ -103,6 +106,24 @@ class Run:
         read_predictions(self.folder)  # its checks
         text = pa_csv.ConvertOptions(column_types={"row_id": pa.string(), "fold": pa.string()})
         return pa_csv.read_csv(self.folder / OOF_FILE, convert_options=text)
+
+    @public
+    def table(self) -> pa.Table:
+        """The metrics as an Arrow table: a row for each fold or split, all folds, each baseline and each segment.
+
+        Columns: subset as text, rows and positive, and every metric that some row has, null where it is undefined.
+        """
+        subsets = metrics_of_subsets(self.metrics)
+        columns: dict[str, list[Any]] = {
+            "subset": list(subsets),
+            "rows": [figures.n_rows for figures in subsets.values()],
+            "positive": [figures.n_positive for figures in subsets.values()],
+        }
+        for name in METRIC_NAMES:
+            values = [figures.value(name) for figures in subsets.values()]
+            if any(value is not None for value in values):
+                columns[name] = values
+        return pa.table(columns)
 
     @cached_property
     def _scoring(self) -> ScoringRun:

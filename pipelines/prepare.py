@@ -25,6 +25,7 @@ from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.prepare.run import Engine
+from recsys.system.progress import console
 
 
 def prepare_command(
@@ -57,6 +58,7 @@ def prepare_command(
     data, sections = load_prepare_config(find_config(config), overrides or [])
     folder = prepare_files(data, sections, out, train or [], valid or [], test or [], engine)
     print_dataset(PreparedDataset.open(folder))
+    console.print(f"next: gatectr rank --data {folder} --model gbdt, or another model")
 
 
 def prepare_files(

@@ -10,9 +10,9 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from recsys.config import validate
+from recsys.errors import InputError
 from recsys.system.progress import console
 from serving.server.config import ServerConfig
-from serving.server.run import serve as run_server
 
 
 def serve(
@@ -33,6 +33,10 @@ def serve(
     losing a request. The signals INT and TERM end the server when its open
     requests are answered.
     """
+    try:
+        from serving.server.run import serve as run_server
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed, which servers need: pip install 'gatectr[serve]'") from error
     values = {
         "bundle": bundle,
         "host": host,
@@ -43,7 +47,9 @@ def serve(
         "max_body_bytes": max_body_mib << 20,
     }
     config = validate(ServerConfig, values, "the command line")
-    console.print(f"serving {bundle} on http://{host}:{port} (POST /score, GET /docs, /health, /metrics, /model)")
+    address = f"http://{host}:{port}"
+    console.print(f"serving {bundle} on {address} (POST /score, GET /docs, /health, /metrics, /model), for example:")
+    console.print(f"curl -H 'Content-Type: application/json' -d @{bundle}/example.json {address}/score")
     run_server(config)
 
 

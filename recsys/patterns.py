@@ -18,6 +18,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def has_columns(columns: Iterable[str], n_shown: int = 8) -> str:
+    """The first of some columns' names, for messages: `it has a, b, ...`."""
+    names = natsorted(columns)
+    return f"it has {', '.join(names[:n_shown])}{', ...' if len(names) > n_shown else ''}"
+
+
 def is_pattern(name: str, known: Collection[str] = ()) -> bool:
     """Whether a name contains a wildcard and is not one of the known names."""
     return name not in known and any(character in name for character in "*?[")
@@ -38,7 +44,7 @@ def match_columns(patterns: Iterable[str], columns: Collection[str], role: str) 
         if not matched:
             raise InputError(
                 f"{role}: {pattern!r} is not a column of the data{nearest(pattern, columns)} "
-                f"(it has {', '.join(natsorted(columns)[:8])}, ...): correct the schema or the file"
+                f"({has_columns(columns)}): correct the schema or the file"
             )
         selected.update(dict.fromkeys(matched))
     return list(selected)

@@ -253,7 +253,9 @@ def print_dataset(dataset: PreparedDataset) -> None:
     console.print(table)
     schema = dataset.split("full").schema
     rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
-    console.print(f"{len(schema.dense)} dense columns; embedding rows: {rows}")
+    n_measured, n_inputs = len(schema.measured), len(schema.dense)
+    more = ", with indicators of missing values and encodings" if n_inputs > n_measured else ""
+    console.print(f"{n_inputs} numeric inputs{more}; embedding rows: {rows}")
 
 
 def _counts(groups: Sequence[Group]) -> tuple[str, str]:

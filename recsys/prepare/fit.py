@@ -109,7 +109,8 @@ class Counts:
             vocabulary = counter.finish(min_count, is_encoded)
             if vocabulary.counts.sum() + vocabulary.n_rare == 0 and name in self._schema.categorical:
                 raise InputError(
-                    f"column {name!r} has no value in the training rows: add it to schema.ignore, or fill it"
+                    f"column {name!r} has no value in the training rows: remove it from the schema (where a pattern "
+                    "matches it: add it to schema.ignore), or fill it"
                 )
             vocabularies[name] = vocabulary
         names = [sequence.name for sequence in self._schema.token_sequences]

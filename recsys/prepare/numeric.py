@@ -121,7 +121,8 @@ class NumericSample:
             fit_values = ordered[is_fitted[group]]
             if len(fit_values) == 0 and name == "full":
                 raise InputError(
-                    f"column {column!r} has no number in the training rows: add it to schema.ignore, or fill it"
+                    f"column {column!r} has no number in the training rows: remove it from the schema (where a pattern "
+                    "matches it: add it to schema.ignore), or fill it"
                 )
             n_null = int(self.n_null[fit_groups, index].sum())
             stats[name] = measure_column(fit_values, transform, config.clip_quantile, n_null)

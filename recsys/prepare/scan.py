@@ -102,7 +102,11 @@ def scan_source(source: Source, config: PrepareConfig) -> Scan:
     is_train = split_n == PARTITIONS.index("train")
     if schema.label is not None and len(np.unique(label_n[is_train])) < 2:
         only_label = int(label_n[is_train][0]) if is_train.any() else "absent"
-        raise InputError(f"training labels {schema.label!r} are all {only_label}: training needs both 0 and 1")
+        condition = schema.label_condition
+        listed = (
+            f" (1 for the values {', '.join(map(repr, condition.values))})" if condition and condition.values else ""
+        )
+        raise InputError(f"training labels {schema.label!r}{listed} are all {only_label}: training needs both 0 and 1")
     weight_n = None
     if schema.weight is not None:
         weight_n = np.concatenate(columns.weights)

@@ -1,5 +1,6 @@
 """Gives the columns of a block the types that every kernel supports, and text without types the type of its role."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from recsys.errors import InputError
 from recsys.raw.blocks import Block
 from recsys.raw.column_types import ColumnType, effective_kind, reads_as_number
+from recsys.raw.ids_and_labels import label_cure
 from recsys.raw.numbers import numbers_of_text
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array
@@ -19,7 +21,11 @@ from recsys.schema.resolved import Schema
 
 _NULLS = pa.array(["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
 """What writers of CSV files put in place of a missing number."""
+_CURE = "correct it, or change the column's role in the schema"
 _CELLS = ValueForm(text_as="whole numbers")
+_WORDS = ("true", "false")
+"""What a column of numbers may contain in place of 1 and 0, as writers of CSV files write booleans."""
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -50,7 +56,8 @@ def convert(block: Block, schema: Schema, references: Mapping[str, ColumnType], 
             if kind == "text" or (kind == "number" and is_category):  # a category's text meets numbers as it is
                 converted = table[column].cast(pa.large_string()) if pa.types.is_string_view(dtype) else None
             else:
-                converted = _READERS[kind](as_array(table[column]), block, column)
+                cure = label_cure(column) if column == schema.label else _CURE
+                converted = _READERS[kind](as_array(table[column]), block, column, cure)
         else:
             continue
         if converted is not None:
@@ -82,7 +89,7 @@ def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.
     return pa.float64()
 
 
-def _numbers(text: pa.Array, block: Block, column: str) -> pa.Array:
+def _numbers(text: pa.Array, block: Block, column: str, cure: str) -> pa.Array:
     if pa.types.is_dictionary(text.type):
         text = text.cast(text.type.value_type)
     text = pc.utf8_trim_whitespace(text)
@@ -90,10 +97,13 @@ def _numbers(text: pa.Array, block: Block, column: str) -> pa.Array:
     try:
         return numbers_of_text(text)
     except pa.ArrowInvalid:
-        return _refuse(text, pa.float64(), block, column, "number")
+        lower = pc.utf8_lower(text)
+        if pc.all(pc.is_in(lower, value_set=pa.array([*_WORDS, None], lower.type))).as_py():
+            return pc.equal(lower, _WORDS[0]).cast(pa.int64())
+        return _refuse(text, pa.float64(), block, column, "number", cure)
 
 
-def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
+def _booleans(text: pa.Array, block: Block, column: str, cure: str) -> pa.Array:
     if pa.types.is_dictionary(text.type):
         text = text.cast(text.type.value_type)
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(text))
@@ -103,39 +113,38 @@ def _booleans(text: pa.Array, block: Block, column: str) -> pa.Array:
     if len(unknown):
         path, row = block.place(int(unknown[0]))
         value = text[int(unknown[0])].as_py()
-        raise InputError(
-            f"{path}: column {column!r} contains {value!r} in row {row}, which is not a boolean: correct it"
-        )
+        raise InputError(f"{path}: column {column!r} contains {value!r} in row {row}, which is not a boolean: {cure}")
     return pa.array(list(_BOOLEANS.values())).take(indices)
 
 
-def _times(text: pa.Array, block: Block, column: str) -> pa.Array:
+def _times(text: pa.Array, block: Block, column: str, cure: str) -> pa.Array:
     return read_moments(text, Path(block.span), f"column {column!r}").values
 
 
-def _times_of_day(text: pa.Array, block: Block, column: str) -> pa.Array:
+def _times_of_day(text: pa.Array, block: Block, column: str, cure: str) -> pa.Array:
     times = pc.binary_join_element_wise("1970-01-01", pc.utf8_trim_whitespace(text), " ")
     try:
         return times.cast(pa.timestamp("us")).cast(pa.time64("us"))
     except pa.ArrowInvalid:
-        return _refuse(times, pa.timestamp("us"), block, column, "time of day")
+        return _refuse(times, pa.timestamp("us"), block, column, "time of day", cure)
 
 
-def _refuse(text: pa.Array, dtype: pa.DataType, block: Block, column: str, kind: str) -> pa.Array:
+def _refuse(text: pa.Array, dtype: pa.DataType, block: Block, column: str, kind: str, cure: str) -> pa.Array:
     """Raises InputError for the first text that cannot be cast."""
     for row in range(len(text)):
         try:
             text.slice(row, 1).cast(dtype)
         except pa.ArrowInvalid as error:
-            path, row_in_file = block.place(row)
+            (path, row_in_file), value = block.place(row), text[row].as_py()
+            if _DECIMAL_COMMA.fullmatch(value):
+                cure = "write decimals with a point"
             raise InputError(
-                f"{path}: column {column!r} contains {text[row].as_py()!r} in row {row_in_file}, which is not a "
-                f"{kind}: correct it, or change the column's role in the schema"
+                f"{path}: column {column!r} contains {value!r} in row {row_in_file}, which is not a {kind}: {cure}"
             ) from error
     raise AssertionError("every value can be read, but not all together")
 
 
-_READERS: dict[Kind, Callable[[pa.Array, Block, str], pa.Array]] = {
+_READERS: dict[Kind, Callable[[pa.Array, Block, str, str], pa.Array]] = {
     "number": _numbers,
     "boolean": _booleans,
     "time": _times,

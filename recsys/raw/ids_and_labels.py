@@ -28,6 +28,11 @@ def read_ids(block: Block, column: str) -> pa.Array:
     return ids if is_plain else canonical_text(ids, f"{block.span}: id column {column!r}")
 
 
+def label_cure(column: str) -> str:
+    """What to do about a label that is not 0 or 1, for messages."""
+    return f"write 0 and 1, or name the values of a click, label: {{column: {column!r}, values: ['...']}}"
+
+
 def read_label(block: Block, schema: Schema) -> np.ndarray:
     """Returns the [n] uint8 labels of a block, 0 or 1; all 1 if the schema has no label.
 
@@ -48,7 +53,9 @@ def read_label(block: Block, schema: Schema) -> np.ndarray:
             raise InputError(f"{block.span}: {error}") from error
     requirement = "labels must be 0 or 1"
     if kind_of(values.type) not in ("number", "boolean"):
-        raise InputError(f"{block.span}: label column {column!r} is {values.type}: {requirement}, as numbers")
+        raise InputError(
+            f"{block.span}: label column {column!r} is {values.type}: {requirement}, as numbers: {label_cure(column)}"
+        )
     numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     invalid = np.flatnonzero(~((numbers == 0) | (numbers == 1)))
     if len(invalid):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from rich.table import Table
 
 from recsys.evaluation.calibration.calibrator import CalibrationKind, Calibrator, RunCalibration
 from recsys.evaluation.calibration.choice import (
@@ -17,8 +18,9 @@ from recsys.evaluation.calibration.forward import forward_figures
 from recsys.evaluation.calibration.gain import CalibrationLoss
 from recsys.evaluation.logits import probability
 from recsys.evaluation.metrics import MetricName, Metrics
-from recsys.evaluation.shown import TITLES, format_interval, format_metric
+from recsys.evaluation.shown import TITLES, format_interval, format_metrics, titles
 from recsys.report.plots import plot_reliability
+from recsys.report.tables import TextRow, text_table
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
 from recsys.runs.metrics import CalibrationSummary
@@ -175,20 +177,17 @@ def print_calibration(calibration: CalibrationSummary | None) -> None:
         measured = "measured on the reported rows" if by_kind else "cross-fitted there"
         by_kind = by_kind or calibration.monitored
         rows = f"fitted on {calibration.monitored['none'].n_rows:,} monitored rows, {measured}"
-    console.print(f"calibration, {rows}: {_figures_text(by_kind)}; chosen: {_choice_text(calibration)}")
+    console.print(_calibration_table(f"calibration, {rows}", by_kind))
+    console.print(f"chosen calibration: {_choice_text(calibration)}")
     if calibration.forward:
-        n_rows = calibration.forward["none"].n_rows
-        console.print(
-            f"calibration of {n_rows:,} rows of the last days by the days before: {_figures_text(calibration.forward)}"
-        )
+        title = f"calibration of {calibration.forward['none'].n_rows:,} rows of the last days by the days before"
+        console.print(_calibration_table(title, calibration.forward))
 
 
-def _figures_text(by_kind: dict[CalibrationKind, Metrics]) -> str:
+def _calibration_table(title: str, by_kind: dict[CalibrationKind, Metrics]) -> Table:
     shown: tuple[MetricName, ...] = ("logloss", "wll", "ece")
-    return ", ".join(
-        " ".join([kind, *(f"{TITLES[name]} {format_metric(metrics.value(name))}" for name in shown)])
-        for kind, metrics in by_kind.items()
-    )
+    rows = [TextRow((kind, *format_metrics(metrics, shown))) for kind, metrics in by_kind.items()]
+    return text_table(title, ("method", *titles(shown)), rows)
 
 
 def _choice_text(calibration: CalibrationSummary) -> str:

@@ -1,6 +1,7 @@
 """Computes a ranking run's metrics over all rows, by fold and by segment, and prints them as a table."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from recsys.runs.predictions import Predictions, join
 from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
+OVERALL, BEST_POSSIBLE = "overall", "best possible"
 _ADVICE = (
-    "try --model gbdt, more rows, or pipelines.sweep over trainer.learning_rate, trainer.embeddings.l2 and "
-    "features.min_count; check that the columns have the right roles"
+    "check that the columns have the right roles; try another --model, more rows, or gatectr sweep over the settings "
+    "of this one"
 )
 _MAX_PRINTED_SEGMENTS = 4
 """Larger segmentations are only in metrics.json: 24 rows, one per hour, would hide the other metrics."""
@@ -84,35 +86,42 @@ def summarize(
     )
 
 
+def metrics_of_subsets(metrics: RunMetrics) -> dict[str, Metrics]:
+    """The metrics of a run by the name of their rows: folds or splits, all folds, baselines, segments."""
+    parts = metrics.splits or metrics.folds
+    found = {f"fold {name}" if name.isdigit() else name: figures for name, figures in parts.items()}
+    if len(metrics.folds) > 1:
+        found[OVERALL] = metrics.overall
+    found |= metrics.baselines
+    if metrics.raw is not None and metrics.calibration is not None and metrics.calibration.has_changed:
+        found["before calibration"] = metrics.raw
+    if metrics.bayes is not None:
+        found[BEST_POSSIBLE] = metrics.bayes
+    for segmentation, by_label in metrics.segments.items():
+        found |= {f"{segmentation}: {label}": figures for label, figures in by_label.items()}
+    return found
+
+
 def print_summary(metrics: RunMetrics, title: str) -> None:
     """Prints the metrics as a table: folds or splits, all folds together, baselines, segments."""
     rows: list[TextRow] = []
-
-    def add(name: str, figures: Metrics, style: str | None = None) -> None:
+    hidden = {
+        f"{segmentation}: {label}"
+        for segmentation, by_label in metrics.segments.items()
+        if len(by_label) > _MAX_PRINTED_SEGMENTS
+        for label in by_label
+    }
+    n_parts = len(metrics.splits or metrics.folds)
+    for index, (name, figures) in enumerate(metrics_of_subsets(metrics).items()):
+        if name in hidden:
+            continue
+        style = {OVERALL: "bold", BEST_POSSIBLE: "green"}.get(name, None if index < n_parts else "dim")
+        if len(metrics.folds) == 1 and name in metrics.folds:
+            style = "bold"
         counts = (f"{figures.n_rows:,}", f"{figures.n_positive:,}")
         rows.append(TextRow((name, *counts, *format_metrics(figures, metrics.shown, metrics.sd)), style))
-
-    has_folds = len(metrics.folds) > 1
-    for name, figures in (metrics.splits or metrics.folds).items():
-        is_reported = not has_folds and name in metrics.folds
-        add(f"fold {name}" if name.isdigit() else name, figures, "bold" if is_reported else None)
-    if has_folds:
-        add("overall", metrics.overall, "bold")
-        for statistic in ("mean", "sd"):
-            values = [
-                format_metric(getattr(metrics.spread[name], statistic), metrics.sd[name]) for name in metrics.shown
-            ]
-            rows.append(TextRow((f"{statistic} over folds", "", "", *values)))
-    for name, figures in metrics.baselines.items():
-        add(name, figures, "dim")
-    if metrics.raw is not None and metrics.calibration is not None and metrics.calibration.has_changed:
-        add("before calibration", metrics.raw, "dim")
-    if metrics.bayes is not None:
-        add("best possible", metrics.bayes, "green")
-    for segmentation, by_label in metrics.segments.items():
-        if len(by_label) <= _MAX_PRINTED_SEGMENTS:
-            for label, figures in by_label.items():
-                add(f"{segmentation}: {label}", figures, "dim")
+        if name == OVERALL:
+            rows += [_spread_row(metrics, statistic) for statistic in ("mean", "sd")]
     if rows:
         console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown)), rows))
     else:
@@ -121,3 +130,8 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(f"the model does not beat the {' or the '.join(beaten)}: {_ADVICE}", style="yellow")
     for note in weight_notes(metrics):
         console.print(note)
+
+
+def _spread_row(metrics: RunMetrics, statistic: Literal["mean", "sd"]) -> TextRow:
+    values = [format_metric(getattr(metrics.spread[name], statistic), metrics.sd[name]) for name in metrics.shown]
+    return TextRow((f"{statistic} over folds", "", "", *values))

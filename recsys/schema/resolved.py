@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from recsys.config import StrictModel
 from recsys.errors import InputError
-from recsys.patterns import is_pattern, match_columns, nearest
+from recsys.patterns import has_columns, is_pattern, match_columns, nearest
 from recsys.schema.config import (
     ColumnsSequence,
     Condition,
@@ -148,7 +148,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     if config.label_column is not None and config.label_column not in names:
         suggestion = nearest(config.label_column, names)
         raise InputError(
-            f"schema.label: {origin} has no column {config.label_column!r}{suggestion}: training files need labels"
+            f"schema.label: {origin} has no column {config.label_column!r}{suggestion} ({has_columns(names)}): "
+            "training files need labels, and text files a first line with the names of the columns"
         )
     weight = row_weight(config.weight, config.sampling_rate)
     single = (("schema.day", config.day), ("schema.user", config.user), ("schema.split", config.split_column))
@@ -159,6 +160,10 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
     if isinstance(config.split, LeaveLastOut):
         match_columns([config.split.key, config.split.order], names, "schema.split")
     named = {name for name in (*config.categorical, *config.numeric) if not is_pattern(name, names)}
+    if ignored := sorted(named & set(config.ignore)):
+        raise InputError(f"schema: {ignored[0]!r} is a feature and is ignored: remove one of the two")
+    if both := sorted(named & set(config.categorical) & set(config.numeric)):
+        raise InputError(f"schema: {both[0]!r} is both categorical and numeric: list it under one of them")
     no_features = {config.label_column, config.weight_column}
     reserved = {*no_features, config.id, config.day, config.user, config.split_column} - named
     usable = names - reserved - {c for c in match_columns(config.ignore, names, "schema.ignore") if c not in named}

@@ -60,6 +60,16 @@ def test_it_gives_what_the_commands_give(run: RunCommand, capsys: pytest.Capture
     assert printed.out + printed.err == "", "quiet unless asked"
 
 
+def test_table_has_the_figures_of_metrics_json(fitted: gatectr.Run) -> None:
+    found, metrics = fitted.table(), fitted.metrics
+    rows = {row["subset"]: row for row in found.to_pylist()}
+    assert list(rows)[:5] == ["fold 0", "fold 1", "overall", "constant rate", "logistic regression"]
+    assert rows["fold 1"]["logloss"] == metrics.folds["1"].logloss
+    assert rows["overall"]["rows"] == 400 == rows["fold 0"]["rows"] + rows["fold 1"]["rows"]
+    assert rows["constant rate"]["roc_auc"] == metrics.baselines["constant rate"].roc_auc
+    assert "gauc" not in found.column_names, "the data names no users"
+
+
 def test_tables_of_all_kinds_have_the_same_scores(fitted: gatectr.Run) -> None:
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     rows = table(50, seed=1).drop_columns("clicked")

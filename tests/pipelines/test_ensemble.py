@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def test_ensemble_writes_a_run_folder(runs: list[str], run: Run) -> None:
     assert {"DONE", "stack.json", "calibration.json", "reliability.png"} <= {
         path.name for path in Path("both").iterdir()
     }
-    assert "calibration, cross-fitted: none log loss" in outcome.out
+    assert re.search(r"calibration, cross-fitted *\n.*\n. method .* log loss .*\n.*\n. none +. +0\.", outcome.out)
+    assert "chosen calibration: " in outcome.out
     compared = run("compare", "a", "both", "--replicates", "100")
     assert compared.code == 0, compared.err
     again = run("ensemble", "--runs", *runs, "--out", "both", "--replicates", "100")

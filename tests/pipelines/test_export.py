@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,13 @@ def test_bad_input_is_refused_in_one_line(arguments: tuple[str, ...], message: s
     assert outcome.err.count("\n") == 1
     assert not Path("b").exists()
     assert not Path("b.partial").exists()
+
+
+def test_serving_without_its_packages_names_their_installation(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "serving.server.run", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
+    outcome = run("serve", "raw")
+    assert outcome.code == 2
+    assert outcome.err == "error: uvicorn is not installed, which servers need: pip install 'gatectr[serve]'\n"

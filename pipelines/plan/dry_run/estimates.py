@@ -173,7 +173,10 @@ def _try_fit(settings: RankConfig, split: Split, n_rows: int, world: World) -> _
     sample = sample_rows(split.fit_rows, n_rows)
     with tempfile.TemporaryDirectory() as folder, quiet():
         start = time.perf_counter()
-        trial_split, weights = replace(split, fit_rows=sample, monitored=None), Path(folder) / "ckpt"
+        n_positive = max(1, round(len(sample) * split.prior.n_positive / len(split.fit_rows)))
+        prior = replace(split.prior, n_positive=n_positive, n_negative=max(1, len(sample) - n_positive))
+        trial_split = replace(split, fit_rows=sample, monitored=None, prior=prior)
+        weights = Path(folder) / "ckpt"
         fit = build_trainer(settings.model, settings.trainer, trial_split, None, weights, Log(None), world)
         train_s = sum(epoch.seconds for epoch in fit.fit().progress.epochs)
         start_s = time.perf_counter() - start - train_s

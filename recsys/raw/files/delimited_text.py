@@ -14,6 +14,8 @@ from recsys.raw.files.find import DELIMITED, partition_values
 from recsys.raw.files.raw_file import READ_ROWS, RawFile
 
 _BLOCK_BYTES = 16 << 20
+_HEADER_BYTES = 1 << 20
+_DELIMITERS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
 
 
 class DelimitedFile(RawFile):
@@ -24,7 +26,8 @@ class DelimitedFile(RawFile):
         """Reads the header and counts the rows.
 
         Raises:
-            InputError: if the file is empty, or a line has another number of cells than the header.
+            InputError: if the file is empty, its cells are separated by another character than its name says, or a line
+                has another number of cells than the header.
         """
         names = _header(path)
         n_rows = sum(batch.num_rows for batch in _batches(path, names[:1], len(names)))
@@ -61,12 +64,26 @@ def _header(path: Path) -> tuple[str, ...]:
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise InputError(f"{path} is UTF-16 text: save it as UTF-8")
     try:
+        _check_delimiter(path)
         with _open(path, pa_csv.ConvertOptions(check_utf8=False)) as reader:
             return tuple(reader.schema.names)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the header is not UTF-8 ({error.object!r}): save the file as UTF-8") from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _check_delimiter(path: Path) -> None:
+    """Raises InputError for a first line without the delimiter of the file's name, but with another one."""
+    with pa.input_stream(str(path)) as stream:
+        first = stream.read(_HEADER_BYTES).lstrip(b"\r\n").partition(b"\n")[0].decode(errors="replace")
+    expected = delimiter_of(path)
+    found = [character for character in _DELIMITERS if character in first]
+    if found and expected not in found:
+        raise InputError(
+            f"{path}: the header has no {_DELIMITERS[expected]} but {_DELIMITERS[found[0]]}s: write it with commas "
+            "between cells and points in decimals, or with tabs as a .tsv file"
+        )
 
 
 def _batches(path: Path, columns: Sequence[str], n_columns: int) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.errors import InputError
-from recsys.raw.files.find import partition_values
+from recsys.raw.files.find import DELIMITED, PARQUET, partition_values
 from recsys.raw.files.raw_file import BATCH_BYTES, READ_ROWS, RawFile
 
 _MIN_ROWS, _FEW_ROWS = 64, 1024
@@ -29,6 +29,11 @@ def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.Parque
         # pre-buffering a row group may load gigabytes of sequences
         return pq.ParquetFile(path, metadata=footer, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
+        if path.suffix.lower() not in PARQUET:
+            raise InputError(
+                f"{path} is neither a parquet file nor, by its name, a CSV or TSV file ({', '.join(DELIMITED)}): "
+                "convert or rename it"
+            ) from error
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a complete parquet file ({reason}): write or copy it again") from error
 

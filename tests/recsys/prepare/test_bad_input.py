@@ -72,6 +72,14 @@ def test_bad_input_gives_a_one_line_error_and_no_output(tmp_path: Path, table: p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_label_condition_that_no_row_meets_is_shown(tmp_path: Path) -> None:
+    """YAML reads an unquoted yes as true."""
+    schema = small_schema(label={"column": "click", "values": [True]})
+    table = with_label(["yes", "no"] * 1000)
+    with pytest.raises(InputError, match=r"training labels 'click' \(1 for the values 'true'\) are all 0"):
+        prepare_small(table, tmp_path / "raw", tmp_path / "out", schema)
+
+
 @pytest.mark.parametrize(("size", "message"), [(0, r"is empty \(0 bytes\)"), (5000, "is not a complete parquet file")])
 def test_truncated_files_are_refused(tmp_path: Path, size: int, message: str) -> None:
     raw = tmp_path / "raw"

@@ -132,7 +132,7 @@ def test_split_statistics_use_only_its_groups() -> None:
 
 def test_a_column_without_numbers_is_named() -> None:
     values = np.full((10, 3), np.nan, np.float32)
-    with pytest.raises(InputError, match="column 'a' has no number in the training rows: add it to schema.ignore"):
+    with pytest.raises(InputError, match="column 'a' has no number in the training rows: remove it from the schema"):
         sample(values, np.arange(10)).measure(PrepareConfig(), {"full": [0, 1]})
 
 

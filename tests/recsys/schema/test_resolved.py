@@ -50,6 +50,8 @@ def test_sequences_share_a_vocabulary() -> None:
         ({"categorical": ["c_3"]}, r"schema.categorical: 'c_3' is not a column.*did you mean 'c_"),
         ({"numeric": ["z_*"]}, r"schema.numeric: 'z_\*' is not a column"),
         ({"categorical": ["c_*"], "numeric": ["c_*"]}, "'c_1' is both categorical and numeric"),
+        ({"categorical": ["c_1"], "numeric": ["c_1"]}, "'c_1' is both categorical and numeric"),
+        ({"categorical": ["c_1", "c_2"], "ignore": ["c_2"]}, "'c_2' is a feature and is ignored: remove one"),
         ({"categorical": ["y"]}, "'y' is the label"),
         ({"categorical": ["c_1"], "target_item": "c_2"}, "schema.target_item: 'c_2'"),
         ({"categorical": ["c_1"], "sequences": {"c_1": {"kind": "list", "column": "seq"}}}, "is also a categorical"),
@@ -64,7 +66,9 @@ def test_wrong_roles_are_named(roles: dict, message: str) -> None:
 
 
 def test_missing_label_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"no column 'yy'; did you mean 'y'"):
+    with pytest.raises(
+        InputError, match=r"no column 'yy'; did you mean 'y'\? \(it has b_2, .*a first line with the names"
+    ):
         resolve_schema(SchemaConfig(label="yy", categorical=("c_1",)), COLUMNS)
 
 

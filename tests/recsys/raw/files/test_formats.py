@@ -98,7 +98,14 @@ def test_rows_to_score_may_be_csv(tmp_path: Path) -> None:
         (b"y,c\n1,caf\xe9\n0,a\n", "column 'c' has bytes that are not UTF-8 in row 0"),
         (b"y,caf\xe9\n1,a\n", "the header is not UTF-8"),
         ("y,c\n1,a\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
-        (b"y,c\n1,a\nno,b\n", "column 'y' contains 'no' in row 1, which is not a number"),
+        (b"y,c\n1,a\nno,b\n", "column 'y' contains 'no' in row 1, which is not a number: write 0 and 1, or name the"),
+        (b"y;c\n1;a\n0;b\n", "the header has no comma but semicolons: write it with commas"),
+        (b"y;x\n1;1,5\n0;2,5\n", "the header has no comma but semicolons"),
+        (b"\n\n", "is not a readable CSV file"),
+        (b"y\tc\n1\ta\n0\tb\n", "the header has no comma but tabs"),
+        (b'y,x\n1,2\n0,"1,45"\n', "column 'x' contains '1,45' in row 1, which is not a number: write decimals with a"),
+        (b'y,x\n1,2\n0,"1.000,5"\n', "'1.000,5' in row 1, which is not a number: write decimals with a point"),
+        (b'y,x\n1,2\n0,"1,000.5"\n', "'1,000.5' in row 1, which is not a number: correct it"),
         (b"y,c,c\n1,a,b\n", "has 2 columns named 'c'"),
         (b"y,x\n1,2\n0,1;5\n", "column 'x' contains '1;5' in row 1, which is not a number"),
     ],
@@ -111,6 +118,29 @@ def test_broken_csv_files_are_refused_by_name_and_row(tmp_path: Path, data: byte
     with pytest.raises(InputError, match=f"a.csv.*{message}") as caught:
         prepared(tmp_path, "a.csv", schema=schema)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [("False", "True"), ("false", "TRUE ")])
+def test_words_of_booleans_in_columns_of_numbers_are_1_and_0(tmp_path: Path, words: tuple[str, str]) -> None:
+    """A label and a numeric column, as pandas writes booleans; nulls stay null."""
+    schema = SchemaConfig(label="y", numeric=("x",))
+    figures = [(n % 2, None if n % 7 == 0 else n % 3 == 0) for n in range(60)]
+    rows = [f"{words[y]},{'' if x is None else words[x]}" for y, x in figures]
+    (tmp_path / "words.csv").write_text("\n".join(["y,x", *rows]))
+    pq.write_table(pa.table({"y": [y for y, _ in figures], "x": [x for _, x in figures]}), tmp_path / "typed.parquet")
+    by_words, typed = (prepared(tmp_path, name, schema=schema) for name in ("words.csv", "typed.parquet"))
+    rows_read = np.arange(len(figures))
+    assert by_words.store.labels(rows_read).tolist() == typed.store.labels(rows_read).tolist()
+    for name in (layout.STATS_FILE, layout.ROWS_FILE):
+        assert (by_words.folder / name).read_bytes() == (typed.folder / name).read_bytes()
+
+
+def test_files_of_other_formats_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(
+        InputError, match=r"a.xlsx is neither a parquet file nor, by its name, a CSV or TSV file \(.csv"
+    ):
+        prepared(tmp_path, "a.xlsx")
 
 
 def values_of(dataset: PreparedDataset, column: str) -> list[str]:
