@@ -35,7 +35,9 @@ def summary_section(state: PlanState, runs: dict[str, RunMetrics], compared: dic
     if best is None:
         return Section("Summary")
     is_final = metrics is not None
-    rows = [row(["final model" if is_final else "best run so far", Cell(best, "adopt"), _members(metrics)])]
+    notes = [_members(metrics), state.chosen_on_reported(best, state.resolve("auto")) or ""]
+    what = "final model" if is_final else "best run so far"
+    rows = [row([what, Cell(best, "adopt"), "; ".join(note for note in notes if note)])]
     rows += _gain_rows(state, best, compared.get(best))
     outcomes: dict[Outcome, list[str]] = {}
     for gate, verdicts in state.final_verdicts().items():
