@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from recsys.data.encodings.rates import BetaPrior
-from recsys.data.encodings.table import ValueCounts
+from recsys.data.encodings.table import MIN_DEVIATION, ValueCounts
 from recsys.data.groups import NO_LABEL
 from recsys.schema.encodings import EncodingKind
 
@@ -106,7 +106,7 @@ class PastEncoding:
         prior = BetaPrior.fit(rows, clicks)
         of_rows = _encode(kinds, prior, past[:, column], past[:, column + 1])
         mean, deviation = of_rows.mean(axis=1), of_rows.std(axis=1)
-        deviation[deviation <= 1e-6] = 1.0
+        deviation = np.maximum(deviation, MIN_DEVIATION)
         of_code = ((_encode(kinds, prior, rows, clicks).T - mean) / deviation).T.astype(np.float32)
         return cls(tuple(kinds), column, prior, mean, deviation, has_past, of_code)
 

@@ -15,6 +15,9 @@ from recsys.data.encodings.rates import BetaPrior
 from recsys.data.groups import Group
 from recsys.schema.encodings import EncodingKind
 
+MIN_DEVIATION = 0.01
+"""Encodings that differ less, in log odds or logarithms of counts, are not scaled up to a deviation of 1."""
+
 
 @dataclass(frozen=True, eq=False)
 class ValueCounts:
@@ -60,9 +63,9 @@ class EncodingTable:
             for index, kind in enumerate(kinds):
                 encode = _count if kind == "count" else _ctr
                 values[index, part] = encode(n_rows_C, n_clicks_C, rows.sum())
-        rows_C = rows.sum(axis=1)
+        own_rows = np.stack([rows[:, fold_of == fold].sum(axis=1) for fold in range(n_folds)])
         for index in range(len(kinds)):
-            values[index] = _standardized(values[index], rows_C)
+            values[index] = _standardized(values[index], own_rows)
         return cls(tuple(kinds), values, part_of_group)
 
     @property
@@ -94,10 +97,15 @@ def _ctr(n_rows_C: np.ndarray, n_clicks_C: np.ndarray, n_fit_rows: float) -> np.
     return BetaPrior.fit(n_rows_C, n_clicks_C).log_odds(n_rows_C, n_clicks_C)
 
 
-def _standardized(values_PC: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
-    """Shifts and scales encodings to mean 0 and deviation 1 over the fitting rows, as encoded for other rows."""
-    if not rows_C.any():
+def _standardized(values_PC: np.ndarray, own_rows_KC: np.ndarray) -> np.ndarray:
+    """Shifts and scales encodings to mean 0 and deviation 1 over the fitting rows, each as it is encoded itself.
+
+    The counts of one fold may say that a feature has no effect, and those of another one that it has: values of the
+    one, divided by the deviation of the other, would be thousands.
+    """
+    if not own_rows_KC.any():
         return np.zeros_like(values_PC)
-    mean = np.average(values_PC[-1], weights=rows_C)
-    deviation = np.sqrt(np.average((values_PC[-1] - mean) ** 2, weights=rows_C))
-    return ((values_PC - mean) / (deviation if deviation > 1e-6 else 1.0)).astype(np.float32)
+    of_rows = values_PC[:-1]
+    mean = np.average(of_rows, weights=own_rows_KC)
+    deviation = np.sqrt(np.average((of_rows - mean) ** 2, weights=own_rows_KC))
+    return ((values_PC - mean) / max(deviation, MIN_DEVIATION)).astype(np.float32)

@@ -71,12 +71,13 @@ def test_rates_by_hand(encoded: PreparedDataset, table: pa.Table, name: str) -> 
     split, rows = encoded.split("fold_0"), np.arange(len(table))
     found = column(split, rows, f"ctr({name})")
     outside = np.array(rates_by_hand(values, label, fold != 0))
-    fitted = fold != 0
-    scale = float(outside[fitted].mean()), float(outside[fitted].std())
-    assert_proportional(found, outside, fold == 0, scale)
+    fitted, inner = fold != 0, np.zeros(len(table))
     for number in range(1, 5):
-        inner = np.array(rates_by_hand(values, label, fitted & (fold != number)))
-        assert_proportional(found, inner, fold == number, scale)
+        own = fold == number
+        inner[own] = np.array(rates_by_hand(values, label, fitted & ~own))[own]
+    scale = float(inner[fitted].mean()), float(inner[fitted].std())
+    assert_proportional(found, outside, fold == 0, scale)
+    assert_proportional(found, inner, fitted, scale)
 
 
 def test_rows_to_score_are_encoded_by_all_fitting_rows(encoded: PreparedDataset) -> None:

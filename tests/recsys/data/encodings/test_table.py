@@ -44,8 +44,9 @@ def test_counts_by_hand() -> None:
     table = fit(codes, fold, np.tile([1, 0], 10), held_out=0, n_codes=4)
     # value 2 has 2 rows in each of the folds 2, 3 and 4; value 3 has 4 in fold 1 and 2 in each of them
     raw = np.log1p([6, 10])
-    mean = np.average(raw, weights=[6, 10])
-    sd = np.sqrt(np.average((raw - mean) ** 2, weights=[6, 10]))
+    # the rows of fold 1, all of value 3, see the folds 2, 3 and 4: 6 of 12 rows, as 8 of 16; the others: see below
+    own = np.log1p([8] * 4 + [16 / 3] * 6 + [32 / 3] * 6)
+    mean, sd = own.mean(), own.std()
     assert table(np.array([2, 3]), None)[:, 0] == pytest.approx((raw - mean) / sd, rel=1e-5)
     # a fitting row of fold 2 sees folds 1, 3 and 4: 4 and 8 of 12 rows, as 16/3 and 32/3 of 16
     inner = np.log1p([16 / 3, 32 / 3])
@@ -65,6 +66,18 @@ def test_random_labels_leave_no_signal_in_any_row() -> None:
     rows = fold != 0
     own_label_counted = table(codes, None)[:, 1]  # as rows outside the fitting rows are encoded
     assert correlation(own_label_counted[rows], label[rows]) > 0.3
+
+
+def test_values_are_of_the_size_of_one_whatever_single_folds_say() -> None:
+    """Three values with one rate: some folds seem to have an effect, others none, so that their rates hardly differ."""
+    largest = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n_rows = rng.integers(2000, 6000, (3, N_FOLDS))
+        counts = ValueCounts(n_rows, rng.binomial(n_rows, 0.02))
+        groups = make_groups(np.arange(N_FOLDS), np.ones(N_FOLDS))
+        largest.append(np.abs(EncodingTable.fit(counts, groups, [1, 2, 3, 4], ["ctr"]).values).max())
+    assert max(largest) < 20
 
 
 def test_the_label_of_a_row_does_not_reach_its_own_encoding() -> None:
