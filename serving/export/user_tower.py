@@ -79,12 +79,13 @@ class UserGraph(nn.Module):
         """Returns [U, D] vectors.
 
         Args:
-            dense_U1N: dense columns.
-            others: the [U, 1, X] embeddings of the user's features, if there are any; then for each sequence that is
-                read event by event its [U, L, D] events, and the [U, L] mask of those that are present.
+            dense_U1N: dense columns; without sequences, [U, N].
+            others: the [U, 1, X] embeddings of the user's features, if there are any (without sequences, [U, X]); then
+                for each sequence that is read event by event its [U, L, D] events, and the [U, L] mask of those that
+                are present.
         """
         model = self.model
-        features = [others[0].squeeze(1)] if self._has_features else []
+        features = [others[0].flatten(1)] if self._has_features else []
         histories = others[len(features) :]
         pooled, state = [], []
         for index, name in enumerate(sequences_by_event(model)):
@@ -93,7 +94,7 @@ class UserGraph(nn.Module):
                 state.append(_last_state(cast(nn.Module, model.encoder), event_ULD, mask_UL))
             else:
                 pooled.append(self._pooled(name, event_ULD, mask_UL))
-        dense = dense_U1N.squeeze(1).index_select(1, model.request_dense.columns)
+        dense = dense_U1N.flatten(1).index_select(1, model.request_dense.columns)
         return model.user_vectors_of([*pooled, *features, dense], state)
 
     def _pooled(self, name: str, event_ULD: Tensor, mask_UL: Tensor) -> Tensor:
@@ -150,12 +151,13 @@ def write_user_tower(model: TwoTower, schema: Schema, folder: Path, prefix: str)
     writer = TableWriter(folder, prefix, "fp32", schema, model.state_dict())
     vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
     requests, features, sequences = dimension("requests"), model.request_features, sequences_by_event(model)
-    names, inputs, shapes = [DENSE], [torch.randn(2, 1, len(schema.dense))], [{0: requests}]
+    candidates = [1] if sequences else []  # a graph with histories has an axis for the candidates of a user
+    names, inputs, shapes = [DENSE], [torch.randn(2, *candidates, len(schema.dense))], [{0: requests}]
     lookups, histories = [], []
     if features.features:
         lookups.append(lookup_of("features", "request_features", features.features, writer, vocabulary_of))
         names.append("features")
-        inputs.append(torch.randn(2, 1, len(features.features) * features.embedding_dim))
+        inputs.append(torch.randn(2, *candidates, len(features.features) * features.embedding_dim))
         shapes.append({0: requests})
     if sequences:
         path, scales, first = writer.write("events", [vocabulary_of[name] for name in sequences])

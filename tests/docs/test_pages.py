@@ -11,7 +11,7 @@ from recsys.synthetic import GeneratorConfig, generate
 from tests.docs.conftest import Page, blocks_of
 
 NEW = ("install", "own_model", "tutorials/own_data", "tutorials/python", "tutorials/plan", "tutorials/retrieval")
-NEW += ("tutorials/gpus", "insight")
+NEW += ("tutorials/gpus", "tutorials/serving", "insight")
 
 
 def test_from_a_csv(follow: Page) -> None:
@@ -47,6 +47,12 @@ def test_features_and_drift(follow: Page) -> None:
 def test_retrieval(follow: Page) -> None:
     printed = follow("tutorials/retrieval.md")
     assert "'item', 'score'] 4500" in printed[-1]
+
+
+def test_serving(follow: Page) -> None:
+    printed = follow("tutorials/serving.md")
+    assert "scores differ from the run by at most" in "".join(printed)
+    assert printed[-1].count(",") >= 4  # five items
 
 
 def test_gpus(follow: Page) -> None:

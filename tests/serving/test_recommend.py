@@ -195,3 +195,13 @@ def test_towers_of_other_data_are_refused(prepared: Path, tmp_path: Path, recomm
     with pytest.raises(InputError, match="was not trained on"):
         export(run=tmp_path / "trees", out=tmp_path / "bundle", retrieval=towers)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("user", [["color"], ["color", "seen", "x_*"], ["bought"]])
+def test_towers_with_few_features(user: list[str], tmp_path: Path) -> None:
+    """No sequence, one that is averaged with the ids, and nothing but a history of items."""
+    prepared = prepare_data(tmp_path / "data", towers={"user": user, "item": ["shop", "size"]})
+    train("gbdt", prepared, tmp_path / "trees")
+    recommender = exported(tmp_path / "towers", tmp_path / "trees", prepared, "mean")
+    table = unseen_rows(40).select([*USER, *OTHERS])
+    check_candidates(recommender, tmp_path / "towers", table, tmp_path / "requests.parquet")
