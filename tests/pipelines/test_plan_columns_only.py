@@ -47,6 +47,7 @@ def test_a_plan_of_categorical_columns_runs_from_end_to_end(prepared: Path, run:
     assert names == {
         *("plan.yaml", "plan.json", "report.html", "submission.csv", "submission.json", "DONE", "gates", "plots"),
         *("1-data", "2-dcnv2", "2-focal", "3-gbdt", "3-ablation", "3-dcnv2-features", "8-ensemble", "9-final"),
+        "bundle",
     }
     assert set(json.loads(Path("out/8-ensemble/metrics.json").read_text())["members"]) == {
         *("3-gbdt", "2-dcnv2", "3-dcnv2-features"),

@@ -140,9 +140,10 @@ def test_candidates_are_ranked_by_the_models_and_seen_items_left_out(recommender
         np.testing.assert_allclose(best.scores.p, p[order])
 
 
-def test_items_have_the_columns_of_their_training_rows(recommender_of: RecommenderOf, prepared: Path) -> None:
+def test_items_have_the_columns_of_their_training_rows(tmp_path: Path) -> None:
     """An item that is rare is scored like one, although the prepared data has forgotten its name."""
-    recommender = recommender_of("mean")
+    prepared = prepare_data(tmp_path / "data", encodings={"color": ["past_ctr"]})
+    recommender = exported(tmp_path / "towers", train("dcnv2", prepared, tmp_path / "crosses"), prepared, "mean")
     user = requests()[0]
     found = recommender.candidates(user, n=1000, exclude="none")
     vocabulary = set(pa.array(found.columns["shop"]).to_pylist())
