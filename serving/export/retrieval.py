@@ -10,7 +10,7 @@ import torch
 
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import Split
-from recsys.data.vocabulary import MISSING_ID, N_RESERVED
+from recsys.data.vocabulary import N_RESERVED
 from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator
 from recsys.evaluation.logits import LogitLink
@@ -123,5 +123,4 @@ def _write_items(dataset: PreparedDataset, catalog: Catalog, columns: tuple[str,
     place = {name: index for index, name in enumerate(catalog.names.to_pylist())}
     item_of_code = np.full(vocabulary.n_codes, -1, np.int32)
     item_of_code[N_RESERVED:] = [place.get(name, -1) for name in vocabulary.values.to_pylist()]
-    item_of_code[MISSING_ID] = -1
     np.save(folder / ITEM_CODES_FILE, item_of_code)

@@ -18,7 +18,7 @@ from serving.runtime.bundle import Bundle
 from serving.runtime.recommend import Recommender, best
 from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
 from serving.server.config import ServerConfig
-from serving.server.formats import JSON, read_body, read_recommendation, write_answer
+from serving.server.formats import JSON, read_body, read_json_body, read_recommendation, write_answer
 from serving.server.metrics import ServerMetrics
 from serving.server.openapi import describe
 
@@ -190,10 +190,7 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _folder_of(body: bytes) -> Path:
-    try:
-        values: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"the body is not JSON ({error}): correct it") from error
+    values = read_json_body(body)
     folder = values.get("bundle") if isinstance(values, dict) else None
     if not isinstance(folder, str) or "\0" in folder:
         raise InputError('the body has no folder of a bundle: write {"bundle": "FOLDER"}')

@@ -32,15 +32,24 @@ def read_body(body: bytes, content_type: str, max_bytes: int) -> tuple[Any, Mapp
         return _read_arrow(body, max_bytes), None
     if media not in ("", JSON):
         raise InputError(f"the content type is {media!r}, expected {JSON} or {ARROW}: set the header Content-Type")
-    try:
-        values = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"the body is not JSON ({error}): correct it") from error
+    values = read_json_body(body)
     if not isinstance(values, dict) or "candidates" not in values:
         raise InputError('the body has no "candidates": write {"user": {...}, "candidates": [{...}, ...]}')
     if others := sorted(values.keys() - {"user", "candidates"}):
         raise InputError(f'the body has the key {others[0][:100]!r}, expected only "user" and "candidates": remove it')
     return values["candidates"], values.get("user")
+
+
+def read_json_body(body: bytes) -> Any:
+    """Reads a body in JSON.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"the body is not JSON ({error}): correct it") from error
 
 
 class Wanted(StrictModel):
@@ -70,10 +79,7 @@ def read_recommendation(body: bytes, content_type: str, max_candidates: int) -> 
     media = content_type.partition(";")[0].strip().lower()
     if media not in ("", JSON):
         raise InputError(f"the content type is {media!r}, expected {JSON}: set the header Content-Type")
-    try:
-        values = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"the body is not JSON ({error}): correct it") from error
+    values = read_json_body(body)
     if not isinstance(values, dict):
         raise InputError('the body is not an object: write {"user": {...}, "k": 10}')
     wanted = validate(Wanted, values, "the request")
