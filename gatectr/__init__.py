@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from gatectr.run import Run as Run
     from ranking.model_config import DeepModelConfig as DeepModelConfig
     from ranking.own_model import RankingModel as RankingModel
+    from recsys.data.split import Prior as Prior
     from recsys.errors import InputError as InputError
+    from recsys.evaluation.own_metrics import RankingMetric as RankingMetric
+    from recsys.evaluation.verdicts.own import EvaluatedRows as EvaluatedRows
+    from recsys.evaluation.verdicts.own import GateFunction as GateFunction
+    from recsys.evaluation.verdicts.verdict import Check as Check
+    from recsys.training.losses import RankingLoss as RankingLoss
 
 _MODULES = {
     "fit": "gatectr.api",
@@ -38,6 +44,12 @@ _MODULES = {
     "CTRClassifier": "gatectr.classifier",
     "RankingModel": "ranking.own_model",
     "DeepModelConfig": "ranking.model_config",
+    "RankingLoss": "recsys.training.losses",
+    "RankingMetric": "recsys.evaluation.own_metrics",
+    "GateFunction": "recsys.evaluation.verdicts.own",
+    "EvaluatedRows": "recsys.evaluation.verdicts.own",
+    "Check": "recsys.evaluation.verdicts.verdict",
+    "Prior": "recsys.data.split",
     "InputError": "recsys.errors",
 }
 """The module of each public name, which is imported at its first use."""

@@ -14,12 +14,13 @@ from gatectr.reference.settings import Setting, distinct, settings_of
 from pipelines.common.config import sections
 from pipelines.common.output import check_file
 from ranking.models import config_class, model_names, trainer_class
-from ranking.own_model import is_class_path, name_class
+from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.report.tables import TextRow, text_table
 from recsys.system.files import write_json
+from recsys.system.own_code import is_path
 from recsys.system.progress import console
 
 DEFAULT = ("model", "trainer", "features")
@@ -67,8 +68,8 @@ def settings_in(section: str, model: str) -> list[Setting]:
     Raises:
         InputError: for an unknown model.
     """
-    if is_class_path(model):
-        name_class(model)
+    if is_path(model):
+        name_model(model)
     kinds: Sequence[type[BaseModel]] = sections()[section]
     if section == "model":
         kinds = [config_class(model)]

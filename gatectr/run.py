@@ -16,7 +16,7 @@ from gatectr.settings import check_choice, read_model
 from gatectr.tables import Rows, as_files
 from pipelines.common.layers import load_sections
 from pipelines.parts.run_data import ScoringRun, final_run
-from ranking.own_model import is_class_path, name_class
+from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.layout import CONFIG_FILE
 from recsys.errors import InputError
@@ -29,6 +29,7 @@ from recsys.runs.predictions import read_predictions
 from recsys.runs.rows_to_score import FileRows
 from recsys.runs.submission import Scale, ScoredRows
 from recsys.runs.summary import metrics_of_subsets
+from recsys.system.own_code import is_path
 
 
 class Run:
@@ -51,8 +52,8 @@ class Run:
         self.folder, self._data, self._temporary = final_run(Path(folder)), data, temporary
         for model in models:
             name, _ = read_model(model)
-            if is_class_path(name):
-                name_class(name)
+            if is_path(name):
+                name_model(name)
 
     @property
     def name(self) -> str:

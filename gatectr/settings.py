@@ -9,10 +9,11 @@ from torch import nn
 from pipelines.common.cli import find_config
 from pipelines.common.config import RankConfig, rank_config
 from pipelines.common.layers import load_sections
-from ranking.own_model import add_class, path_of
+from ranking.own_model import add_model
 from recsys.config import Values
 from recsys.errors import InputError
 from recsys.patterns import nearest
+from recsys.system.own_code import path_of
 
 Config = str | Path | Mapping[str, Any]
 """The path or the name of a YAML config, its sections as a mapping, or the section `schema` alone."""
@@ -78,7 +79,7 @@ def read_model(model: Model) -> tuple[str, Values]:
     if isinstance(model, str):
         return model, {}
     path = path_of(model) if isinstance(model, type) else repr(model)
-    add_class(path, model)
+    add_model(path, model)
     return path, {}
 
 

@@ -13,7 +13,7 @@ from pipelines.common.data import open_data
 from pipelines.parts.retrieval_run import OpenRetrieval
 from pipelines.parts.run_data import final_run
 from pipelines.plan.state import GATES
-from ranking.own_model import name_class
+from ranking.own_model import name_model
 from ranking.scoring import find_run_data
 from recsys.data.dataset import PreparedDataset
 from recsys.system.files import check_free, read_json
@@ -53,7 +53,7 @@ def export(
     """
     check_free(out, "bundle")
     for path in model_class or []:
-        name_class(path)
+        name_model(path)
     final = final_run(run)
     run_data = find_run_data(final)
     dataset = open_data(run_data.folder, data, f"of {final}")

@@ -16,7 +16,7 @@ from pipelines.parts.comparison import clusters_of, compare_models
 from pipelines.parts.run_data import ScoringRun
 from ranking.insight.feature_sets import FeatureSet, feature_groups, single_features
 from ranking.insight.permutation import HeldOutScorer, held_out_rows
-from ranking.own_model import name_class
+from ranking.own_model import name_model
 from recsys.evaluation.comparison import COMPARED, By, ComparedMetric
 from recsys.evaluation.importance import IMPORTANCE_FILE, FeatureImportance, Importances, losses_of
 from recsys.evaluation.shown import TITLES
@@ -62,7 +62,7 @@ def importance(
     with 95 % intervals. A feature that others can replace loses little.
     """
     for path in model_class or ():
-        name_class(path)
+        name_model(path)
     scoring = ScoringRun.open(run, data)
     out = out or scoring.folder / IMPORTANCE_FILE
     check_file(out)

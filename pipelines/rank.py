@@ -14,6 +14,7 @@ import typer
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Overrides, run_pipeline
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
+from pipelines.common.own_code import check_own_code
 from pipelines.parts.fits import fit_split, fits_of, train_summary
 from pipelines.parts.parallel import FitJob, fit_in_processes, n_parallel_fits
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
@@ -239,6 +240,7 @@ def execute(
     # folds are calibrated on each other, any other fit on the rows that its early stopping monitored
     is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
     fits = fits_of(settings, splits)
+    check_own_code(settings.trainer, settings.evaluation)
     for fit in fits if len(fits) > 1 else ():  # the fit itself checks a single one
         split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
         split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
@@ -278,7 +280,8 @@ def execute(
     reported = calibration.reported
     monitored = calibration.monitored
     others = [monitored if monitored is not None and part.name == monitored.name else part for part in unreported]
-    metrics = summarize(reported, others, dataset, train_summary(summaries, world)).model_copy(
+    own_metrics = settings.evaluation.own_metrics
+    metrics = summarize(reported, others, dataset, train_summary(summaries, world), own_metrics).model_copy(
         update={
             "data": DataSummary(folder=str(dataset.folder.resolve())),
             "named_metrics": settings.named_metrics,

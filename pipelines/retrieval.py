@@ -19,7 +19,7 @@ from pipelines.parts.reranking import check_reranker, rerank
 from pipelines.parts.retrieval_defaults import describe_training, with_defaults
 from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, exclusion_of, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
-from ranking.own_model import name_class
+from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
@@ -103,7 +103,7 @@ def retrieval(
     settings = load_retrieval_config(config, overrides or [])
     settings.check_roles()
     for path in model_class or ():
-        name_class(path)
+        name_model(path)
     keep_freed_memory()
     world = join_world()
     with world.main_first():

@@ -12,7 +12,7 @@ import typer
 from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.output import check_file
 from pipelines.parts.run_data import ScoringRun
-from ranking.own_model import name_class
+from ranking.own_model import name_model
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, logit_of
 from recsys.evaluation.shown import format_metric, format_metrics, titles
@@ -64,7 +64,7 @@ def submit(
         raise InputError(f"{out} exists: choose another --out, or remove it")
     check_file(out)
     for path in model_class or ():
-        name_class(path)
+        name_model(path)
     scoring = ScoringRun.open(run, data)
     run, dataset = scoring.folder, scoring.dataset
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)

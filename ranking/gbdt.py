@@ -13,6 +13,7 @@ from recsys.data.rows import ListedRows, Rows
 from recsys.data.split import Split, UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.metrics import measure
+from recsys.evaluation.own_metrics import measure_own
 from recsys.system.progress import console
 from recsys.training.config import EarlyStopping
 from recsys.training.early_stopping import composite, few_clicks_warning, monitored_text, split_monitored_rows
@@ -151,11 +152,12 @@ class GBDTTrainer:
         assert self.monitored_rows is not None
         numbers = self.monitored_rows.numbers()
         label, logits = self._split.store.labels(numbers), self.link.logits(check_scores(model_logit, _LEARNING_RATE))
-        metrics = measure(label, logits, self._split.store.weights(numbers))
+        weight = self._split.store.weights(numbers)
+        metrics, own = measure(label, logits, weight), measure_own(stopping.weights, label, logits, weight)
         for name, value in metrics.defined().items():
             self._log.scalar(f"monitor/{name}", value, n_trees)
         self._log.curves("monitor/pr", label, logits.natural, n_trees)
-        return composite(metrics, stopping.weights)
+        return composite(metrics, stopping.weights, own)
 
     def predict(self, rows: Rows, name: str) -> np.ndarray:
         """Returns [n] float32 logits of rows.

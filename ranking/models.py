@@ -18,7 +18,7 @@ from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTTrainer
 from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
-from ranking.own_model import SEPARATOR, config_of, is_class_path, name_class, named_class, named_configs
+from ranking.own_model import config_of, name_model, named_configs, named_model
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
@@ -26,6 +26,7 @@ from recsys.defaults import AUTO, DataSize
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
+from recsys.system.own_code import SEPARATOR, is_path
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
@@ -79,8 +80,8 @@ def check_model_name(name: str) -> str:
     Raises:
         ValueError: when no model has this name.
     """
-    if is_class_path(name):
-        name_class(name)
+    if is_path(name):
+        name_model(name)
     elif name not in model_names():
         raise ValueError(f"unknown model {name!r}{nearest(name, model_names())}: choose one of {list(model_names())}")
     return name
@@ -96,8 +97,8 @@ def config_class(name: str) -> type[DeepModelConfig] | type[GBDTConfig]:
     Raises:
         InputError: when no model has this name, or it is the path of a class that the user did not name.
     """
-    if is_class_path(name):
-        return config_of(named_class(name))
+    if is_path(name):
+        return config_of(named_model(name))
     try:
         check_model_name(name)
     except ValueError as error:
@@ -111,8 +112,8 @@ def trainer_class(name: str) -> type[TrainerConfig | GBDTTrainerConfig]:
 
 
 def _deep_model(name: str) -> DeepModel:
-    if is_class_path(name):
-        model = named_class(name)
+    if is_path(name):
+        model = named_model(name)
         return DeepModel(config_of(model), model)
     return next(model for model in DEEP_MODELS if model.name == name)
 

@@ -1,11 +1,5 @@
-"""A model of the user's own: what its class must have, and how `package.module:Class` finds it.
+"""A model of the user's own: what its class must have. `recsys.system.own_code` finds it by `package.module:Class`."""
 
-Importing a module runs its code. A class is therefore imported only where the user of this process names it: on the
-command line, in a config or plan, or in Python. The name that a run folder or a prepared data set recorded is never
-enough, because such a folder may come from somebody else.
-"""
-
-import importlib
 import inspect
 from typing import ClassVar, Protocol, cast
 
@@ -14,12 +8,8 @@ from torch import Tensor, nn
 from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.errors import InputError
-from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
-
-SEPARATOR = ":"
-_named: dict[str, type[nn.Module]] = {}
-"""The classes that the user of this process named, by path."""
+from recsys.system.own_code import SEPARATOR, add_object, name_object, named_object, named_objects
 
 
 class RankingModel(Protocol):
@@ -46,45 +36,16 @@ class RankingModel(Protocol):
         ...
 
 
-def is_class_path(name: str) -> bool:
-    """Whether the name of a model is the path of a class, `package.module:Class`."""
-    return SEPARATOR in name
-
-
-def path_of(model: type[nn.Module]) -> str:
-    """The path of a class, which finds it again in a process that can import its module."""
-    return f"{model.__module__}{SEPARATOR}{model.__qualname__}"
-
-
-def name_class(path: str) -> None:
+def name_model(path: str) -> None:
     """Imports a class that the user named, and checks it.
 
     Raises:
         InputError: if there is no such module or class, or the class is not a `RankingModel`.
     """
-    if path in _named:
-        return
-    module_name, _, class_name = path.partition(SEPARATOR)
-    try:
-        module = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError) as error:
-        missing = getattr(error, "name", None)
-        if missing is not None and missing != module_name and not module_name.startswith(f"{missing}."):
-            raise InputError(f"{path}: importing {module_name} fails: {error}: install it") from error
-        raise InputError(
-            f"{path}: no module {module_name!r}: name a file of the working folder or of an installed package, such "
-            "as my_package.my_file:MyModel"
-        ) from error
-    model: object = module
-    for part in class_name.split("."):
-        model = getattr(model, part, None)
-    classes = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
-    if model is None:
-        raise InputError(f"{path}: {module_name} has no {class_name!r}{nearest(class_name, classes)}")
-    add_class(path, model)
+    add_model(path, name_object(path))
 
 
-def add_class(path: str, model: object) -> None:
+def add_model(path: str, model: object) -> None:
     """Adds a class that the user named, after a check of its members.
 
     Raises:
@@ -92,33 +53,33 @@ def add_class(path: str, model: object) -> None:
     """
     if not (inspect.isclass(model) and issubclass(model, nn.Module)):
         raise InputError(f"{path} is not a class of torch.nn.Module: name the class of the model")
-    config = getattr(model, "Config", None)
-    if not (inspect.isclass(config) and issubclass(config, DeepModelConfig)):
+    if not _is_model(model):
         raise InputError(
             f"{path} has no Config: set `Config = MyConfig`, a subclass of ranking.model_config.DeepModelConfig"
         )
-    _named[path] = model
+    add_object(path, model)
 
 
-def named_class(path: str) -> type[nn.Module]:
+def named_model(path: str) -> type[nn.Module]:
     """A class that the user of this process named.
 
     Raises:
         InputError: if only a file named it.
     """
-    if path not in _named:
-        raise InputError(
-            f"{path} is a class that a folder names, and importing it runs its code: if you trust it, name it "
-            f"yourself with --model-class {path} (in Python: models=[{path.rpartition(SEPARATOR)[2]}])"
-        )
-    return _named[path]
+    cure = f"name it yourself with --model-class {path} (in Python: models=[{path.rpartition(SEPARATOR)[2]}])"
+    return cast(type[nn.Module], named_object(path, cure))
 
 
 def named_configs() -> list[type[DeepModelConfig]]:
-    """The config classes of the named classes."""
-    return [config_of(model) for model in _named.values()]
+    """The config classes of the named models."""
+    return [config_of(cast(type[nn.Module], model)) for model in named_objects() if _is_model(model)]
 
 
 def config_of(model: type[nn.Module]) -> type[DeepModelConfig]:
-    """The config class of a named class."""
+    """The config class of a named model."""
     return cast(type[RankingModel], model).Config
+
+
+def _is_model(model: object) -> bool:
+    config = getattr(model, "Config", None)
+    return inspect.isclass(config) and issubclass(config, DeepModelConfig)

@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field
 
 from pipelines.common.keys import Sections, check_places
 from pipelines.common.layers import load_sections, override_sections, read_layers
-from pipelines.common.model_choice import check_model_sections, choose_model, section_mapping
+from pipelines.common.model_choice import check_model_sections, choose_model, is_artifact, section_mapping
+from pipelines.common.own_code import name_own_code
 from pipelines.common.retrieval_settings import RetrievalSettings
 from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import ModelConfig, config_class, known_configs, trainer_class
-from ranking.own_model import is_class_path
 from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
@@ -24,6 +24,7 @@ from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
+from recsys.system.own_code import is_path
 from recsys.training.config import TrainerConfig
 from retrieval.config import IndexConfig, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig
@@ -172,7 +173,8 @@ def rank_config(file_values: Values, model: str | None, override_values: Values,
     model, model_section = choose_model(model, file_values, model_sections, path)
     model_class = config_class(model)  # first: a wrong model name is the first error to report
     check_model_sections(model_sections, path)
-    if is_class_path(model):  # ours have their name as the default
+    name_own_code(override_values, {} if is_artifact(file_values, path) else merge(file_values, model_section))
+    if is_path(model):  # ours have their name as the default
         values_of_model = model_section.get("model")
         named = {"name": model} | (values_of_model if isinstance(values_of_model, dict) else {})
         model_section = {**model_section, "model": named}

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ranking.models import model_names
-from ranking.own_model import is_class_path, name_class
+from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.layout import SCHEMA_FILE
 from recsys.errors import InputError
 from recsys.patterns import nearest
 from recsys.runs.config import RUN_SECTION
 from recsys.system.files import is_done
+from recsys.system.own_code import is_path
 
 _CLASS = "class"
 _MODEL_KEYS = {"model", "trainer", "features", _CLASS}
@@ -46,14 +47,14 @@ def choose_model(model: str | None, file_values: Values, model_sections: Values,
     """
     name = _name_in(file_values, path) if model is None else model
     section = section_mapping(model_sections.get(name), path, f"models.{name}")
-    class_path = str(section.get(_CLASS) or (name if is_class_path(name) else ""))
+    class_path = str(section.get(_CLASS) or (name if is_path(name) else ""))
     if not class_path:
         return name, section
-    if not is_class_path(class_path):
+    if not is_path(class_path):
         raise InputError(f"{path}: models.{name}.class must be like my_package.my_file:MyModel, got {class_path!r}")
-    is_typed = model == class_path or not _is_artifact(file_values, path)
+    is_typed = model == class_path or not is_artifact(file_values, path)
     if is_typed:
-        name_class(class_path)
+        name_model(class_path)
     if not section:
         mappings = (section for section in model_sections.values() if isinstance(section, dict))
         section = next((section for section in mappings if section.get(_CLASS) == class_path), {})
@@ -68,7 +69,7 @@ def check_model_sections(model_sections: Values, path: Path) -> None:
     """
     for name, section in model_sections.items():
         keys = section_mapping(section, path, f"models.{name}")
-        if name not in model_names() and not is_class_path(name) and _CLASS not in keys:
+        if name not in model_names() and not is_path(name) and _CLASS not in keys:
             raise InputError(
                 f"{path}: models.{name}: unknown model{nearest(name, model_names())}; a model of your own needs "
                 f"models.{name}.class, such as my_package.my_file:MyModel"
@@ -89,6 +90,6 @@ def _name_in(file_values: Values, path: Path) -> str:
     return str(name)
 
 
-def _is_artifact(file_values: Values, path: Path) -> bool:
+def is_artifact(file_values: Values, path: Path) -> bool:
     """Whether a config is one that a run or a preparation wrote, and not the user."""
     return RUN_SECTION in file_values or (path.parent / SCHEMA_FILE).exists() or is_done(path.parent)

@@ -20,12 +20,13 @@ import torch
 
 from pipelines.common.cli import quiet_libraries
 from pipelines.common.config import RankConfig
+from pipelines.common.own_code import paths_of
 from pipelines.parts.fits import Fit, fit_split
-from ranking.own_model import is_class_path, name_class
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.runs.folder import RunFolder
 from recsys.system.allocator import keep_freed_memory
+from recsys.system.own_code import is_path, name_object
 from recsys.system.progress import hide_progress_lines
 from recsys.system.threads import n_cores, use_cores
 from recsys.system.world import World, join_world
@@ -152,8 +153,9 @@ def _exit_with(parent: int) -> None:
 
 
 def _fit(job: FitJob) -> None:
-    if is_class_path(job.settings.model.name):
-        name_class(job.settings.model.name)  # the user named it in the process that started this one
+    own_code = (job.settings.model.name, *paths_of(job.settings.trainer, job.settings.evaluation))
+    for path in filter(is_path, own_code):
+        name_object(path)  # the user named it in the process that started this one
     split = job.dataset.split(job.fit.split, job.settings.features)
     try:
         fit_split(job.run, job.settings, split, join_world(), scores_monitored=job.scores_monitored, fit=job.fit)

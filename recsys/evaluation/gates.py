@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.evaluation.comparison import ComparedMetric
 from recsys.evaluation.metrics import metric_name
+from recsys.system.own_code import is_path, name_object
 
 
 def _rename_partition(name: Any) -> Any:
@@ -81,6 +82,16 @@ class SegmentGate(_Gate):
     evaluate_on: EvaluateOnOrAuto = "auto"
 
 
+def _name_function(path: str) -> str:
+    """Imports the function, as the user names it: no plan is read that somebody else's run folder holds."""
+    if not is_path(path):
+        raise ValueError(f"{path!r} must be the path of a function, such as my_package.my_file:my_gate")
+    if not callable(name_object(path)):
+        raise ValueError(f"{path} is not a function: a gate is a function of predictions by run")
+    return path
+
+
+OwnFunction = Annotated[str, AfterValidator(_name_function)]
 Ranking = Literal["strongest", "popularity", "popular_positives", "recent", "recent_impressions", "random"]
 """A ranking of items that ignores the user; `strongest` is the best of them by the gate's recall, without `random`."""
 
@@ -169,9 +180,40 @@ class MemoryGate(_Gate):
         return self
 
 
+class OwnGate(_Gate):
+    """A decision of the user's own, by a function that gets the predictions of runs on their shared rows.
+
+    See `recsys.evaluation.verdicts.own.GateFunction`.
+    """
+
+    kind: Literal["own"]
+    function: OwnFunction
+    """The path of the function, `package.module:function`."""
+    runs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The first is the candidate: if the gate rejects it, it cannot be the final model."""
+    evaluate_on: EvaluateOnOrAuto = "auto"
+
+    @property
+    def candidate(self) -> str:
+        """The run that is adopted or rejected."""
+        return self.runs[0]
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The other runs."""
+        return self.runs[1:]
+
+
 RunGate = DistributionGate | CalibrationGate | LatencyGate | MemoryGate
 """Gates of a single run, which compare it with no other run."""
 Gate = Annotated[
-    ComparisonGate | SegmentGate | RetrievalGate | DistributionGate | CalibrationGate | LatencyGate | MemoryGate,
+    ComparisonGate
+    | SegmentGate
+    | RetrievalGate
+    | DistributionGate
+    | CalibrationGate
+    | LatencyGate
+    | MemoryGate
+    | OwnGate,
     Field(discriminator="kind"),
 ]

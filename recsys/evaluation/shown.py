@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from recsys.config import StrictModel
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
+from recsys.system.own_code import is_path
 
 TITLES: Mapping[MetricName, str] = {
     "logloss": "log loss",
@@ -26,24 +29,37 @@ _WIDTH_OF_INTERVAL = 2 * 1.96
 """Standard deviations between the bounds of a 95 % interval."""
 
 
+def _check_path(name: str) -> str:
+    if not is_path(name):
+        raise ValueError(f"{name!r} must be the path of a function, such as my_package.my_file:my_metric")
+    return name
+
+
+OwnMetricPath = Annotated[str, AfterValidator(_check_path)]
+
+
 class EvaluationConfig(StrictModel):
     """The section `evaluation` of a config."""
 
     metric: MetricName | None = None
     """The metric that sweeps, ensembles and plans choose by, which tables show beside log loss, ROC-AUC, AP and ECE.
     null: the metric of early stopping; log loss if that has several or none."""
+    own_metrics: tuple[OwnMetricPath, ...] = ()
+    """Metrics of your own, which metrics.json and tables have beside the others: paths of functions of label, p and
+    weight, `package.module:function`."""
 
 
-def named_metrics(metric: MetricName | None, monitored: Iterable[MetricName]) -> tuple[MetricName, ...]:
+def named_metrics(metric: MetricName | None, monitored: Iterable[str]) -> tuple[MetricName, ...]:
     """The metrics that a config names: first the one to choose by, then the others that early stopping monitors.
 
     Args:
         metric: `evaluation.metric`.
-        monitored: the metrics in the weights of early stopping.
+        monitored: the metrics in the weights of early stopping; those of the user's own are left out.
     """
-    monitored = tuple(monitored)
-    chosen = metric or (monitored[0] if len(monitored) == 1 else "logloss")
-    return tuple(dict.fromkeys((chosen, *monitored)))
+    by_name: dict[str, MetricName] = {name: name for name in METRIC_NAMES}
+    known = [by_name[name] for name in monitored if name in by_name]
+    chosen = metric or (known[0] if len(known) == 1 else "logloss")
+    return tuple(dict.fromkeys((chosen, *known)))
 
 
 def shown_metrics(named: Iterable[MetricName], has_users: bool = False) -> tuple[MetricName, ...]:

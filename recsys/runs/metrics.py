@@ -148,6 +148,8 @@ class RunMetrics(_Summary):
     train: TrainSummary | StackSummary
     named_metrics: tuple[MetricName, ...] = ("toss_score",)
     """The metrics that the run's config names, first the one to choose by; earlier versions chose by the Toss score."""
+    own_metrics: dict[str, dict[str, float | None]] = {}
+    """By path: a metric of the user's own, by fold and overall."""
     baselines: dict[str, Metrics] = {}
     """By name: metrics of simple models on the same rows."""
     splits: dict[str, Metrics] | None = None
@@ -246,8 +248,9 @@ def to_json(metrics: RunMetrics) -> dict[str, Any]:
     """The content of metrics.json, without sections that the run does not have."""
     values: dict[str, Any] = metrics.model_dump(mode="json")
     kept_when_null = {"weights"}
-    if not metrics.baselines:
-        del values["baselines"]
+    for name in ("baselines", "own_metrics"):
+        if not values[name]:
+            del values[name]
     return {key: value for key, value in values.items() if value is not None or key in kept_when_null}
 
 

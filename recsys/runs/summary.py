@@ -1,6 +1,6 @@
 """Computes a ranking run's metrics over all rows, by fold and by segment, and prints them as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.logits import logit_of
 from recsys.evaluation.metrics import METRIC_NAMES, Metrics, measure
+from recsys.evaluation.own_metrics import measure_own, title_of
 from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary, beaten_by
@@ -62,7 +63,11 @@ def spread(by_fold: Sequence[Metrics]) -> dict[str, Spread]:
 
 
 def summarize(
-    reported: Sequence[Predictions], others: Sequence[Predictions], dataset: PreparedDataset, train: TrainSummary
+    reported: Sequence[Predictions],
+    others: Sequence[Predictions],
+    dataset: PreparedDataset,
+    train: TrainSummary,
+    own_metrics: Sequence[str] = (),
 ) -> RunMetrics:
     """The content of metrics.json, except for calibration.
 
@@ -71,6 +76,7 @@ def summarize(
         others: predictions of other partitions, listed separately.
         dataset: the data set, with segments and the generator's true probabilities.
         train: speed and memory of training.
+        own_metrics: paths of metrics of the user's own.
     """
     overall = join(reported)
     by_fold = {fold.name: fold.measure() for fold in reported}
@@ -81,15 +87,24 @@ def summarize(
         spread=spread(list(by_fold.values())),
         segments=segment_metrics(overall, dataset),
         train=train,
+        own_metrics=_measure_own(own_metrics, {fold.name: fold for fold in reported} | {OVERALL: overall}),
         splits={fold.name: fold.measure() for fold in (*others, *reported)} if others else None,
         bayes=bayes_metrics(overall, dataset),
     )
 
 
+def _measure_own(paths: Sequence[str], subsets: Mapping[str, Predictions]) -> dict[str, dict[str, float | None]]:
+    by_path: dict[str, dict[str, float | None]] = {path: {} for path in paths}
+    for name, rows in subsets.items():
+        for path, value in measure_own(paths, rows.label, rows.logits, rows.weight).items():
+            by_path[path][name] = value
+    return by_path
+
+
 def metrics_of_subsets(metrics: RunMetrics) -> dict[str, Metrics]:
     """The metrics of a run by the name of their rows: folds or splits, all folds, baselines, segments."""
     parts = metrics.splits or metrics.folds
-    found = {f"fold {name}" if name.isdigit() else name: figures for name, figures in parts.items()}
+    found = {_title(name): figures for name, figures in parts.items()}
     if len(metrics.folds) > 1:
         found[OVERALL] = metrics.overall
     found |= metrics.baselines
@@ -102,6 +117,11 @@ def metrics_of_subsets(metrics: RunMetrics) -> dict[str, Metrics]:
     return found
 
 
+def _title(name: str) -> str:
+    """The name of a fold or split in tables."""
+    return f"fold {name}" if name.isdigit() else name
+
+
 def print_summary(metrics: RunMetrics, title: str) -> None:
     """Prints the metrics as a table: folds or splits, all folds together, baselines, segments."""
     rows: list[TextRow] = []
@@ -112,6 +132,7 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         for label in by_label
     }
     n_parts = len(metrics.splits or metrics.folds)
+    own = [{_title(name): value for name, value in by_subset.items()} for by_subset in metrics.own_metrics.values()]
     for index, (name, figures) in enumerate(metrics_of_subsets(metrics).items()):
         if name in hidden:
             continue
@@ -119,11 +140,13 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         if len(metrics.folds) == 1 and name in metrics.folds:
             style = "bold"
         counts = (f"{figures.n_rows:,}", f"{figures.n_positive:,}")
-        rows.append(TextRow((name, *counts, *format_metrics(figures, metrics.shown, metrics.sd)), style))
+        own_cells = [format_metric(by_subset[name]) if name in by_subset else "" for by_subset in own]
+        rows.append(TextRow((name, *counts, *format_metrics(figures, metrics.shown, metrics.sd), *own_cells), style))
         if name == OVERALL:
             rows += [_spread_row(metrics, statistic) for statistic in ("mean", "sd")]
+    own_titles = [title_of(path) for path in metrics.own_metrics]
     if rows:
-        console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown)), rows))
+        console.print(text_table(title, ("subset", "rows", "positive", *titles(metrics.shown), *own_titles), rows))
     else:
         console.print(f"{title}: no rows to evaluate on")
     if beaten := beaten_by(metrics):
@@ -134,4 +157,4 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
 
 def _spread_row(metrics: RunMetrics, statistic: Literal["mean", "sd"]) -> TextRow:
     values = [format_metric(getattr(metrics.spread[name], statistic), metrics.sd[name]) for name in metrics.shown]
-    return TextRow((f"{statistic} over folds", "", "", *values))
+    return TextRow((f"{statistic} over folds", "", "", *values, *[""] * len(metrics.own_metrics)))

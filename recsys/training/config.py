@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from recsys import defaults
 from recsys.config import StrictModel
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.distributed.config import EmbeddingTraining
-from recsys.evaluation.metrics import METRIC_NAMES, NEEDS_USERS, MetricName, metric_name
+from recsys.evaluation.metrics import METRIC_NAMES, NEEDS_USERS, metric_name
 from recsys.nn.precision import Precision
+from recsys.patterns import nearest
+from recsys.system.own_code import is_path
 
 MAX_FLOAT32, MAX_SEED = 3e38, 2**62
 """Limits of torch, which cannot convert larger numbers."""
@@ -25,8 +27,9 @@ class EarlyStopping(StrictModel):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"holdout_fraction": "validation_fraction"}
 
-    weights: dict[MetricName, float] = {"logloss": -1.0}
-    """Weights of the composite metric, a weighted sum of metrics; higher is better, so losses need negative weights."""
+    weights: dict[str, float] = {"logloss": -1.0}
+    """Weights of the composite metric, a weighted sum of metrics; higher is better, so losses need negative weights. A
+    metric of your own is named by its path, `package.module:function`."""
     patience: Auto[PositiveInt] = AUTO
     """Epochs without improvement before training stops; the best epoch's weights are kept."""
     validation_fraction: Auto[Annotated[float, Field(gt=0, lt=0.5)]] = AUTO
@@ -39,7 +42,8 @@ class EarlyStopping(StrictModel):
         if not isinstance(weights, dict):
             return weights
         weights = {metric_name(name): weight for name, weight in weights.items()}
-        if unknown := sorted(str(name) for name in weights.keys() - set(METRIC_NAMES)):
+        names = {str(name) for name in weights if not is_path(str(name))}
+        if unknown := sorted(names - set(METRIC_NAMES)):
             raise ValueError(f"{unknown[0]!r} is not a metric: choose from {', '.join(sorted(METRIC_NAMES))}")
         if needs_users := sorted(weights.keys() & NEEDS_USERS):
             raise ValueError(f"{needs_users[0]!r} needs users, whom early stopping does not know: choose roc_auc")
@@ -55,12 +59,29 @@ class EarlyStopping(StrictModel):
         )
 
 
+_LOSS_SETTINGS = ("pos_weight", "gamma", "alpha")
+
+
+def _check_loss_name(name: str) -> str:
+    if name not in LOSSES and not is_path(name):
+        raise ValueError(
+            f"unknown loss {name!r}{nearest(name, LOSSES)}: choose one of {', '.join(LOSSES)}, or the path of a class "
+            "such as my_package.my_file:MyLoss"
+        )
+    return name
+
+
+LOSSES = ("log_loss", "focal")
+LossName = Annotated[str, AfterValidator(_check_loss_name)]
+
+
 class LossConfig(StrictModel):
     """The loss and its class weights."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    name: Literal["log_loss", "focal"] = "log_loss"
+    name: LossName = "log_loss"
+    """log_loss, focal, or the path of a class of your own, `package.module:Class`: see `losses.RankingLoss`."""
     pos_weight: Annotated[float, Field(gt=0, le=MAX_FLOAT32)] | Literal["auto"] = "auto"
     """Weight of positives in the log loss; auto is N_neg / N_pos of the fitting rows, or of their sums of weights."""
     gamma: float = Field(default=2.0, ge=0)
@@ -76,7 +97,7 @@ class LossConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check_settings(self) -> "LossConfig":
-        inapplicable = {"log_loss": ("gamma", "alpha"), "focal": ("pos_weight",)}[self.name]
+        inapplicable = {"log_loss": ("gamma", "alpha"), "focal": ("pos_weight",)}.get(self.name, _LOSS_SETTINGS)
         if invalid := [key for key in inapplicable if getattr(self, key) != type(self).model_fields[key].default]:
             raise ValueError(f"{invalid[0]!r} is not a setting of the {self.name} loss: remove it or change the name")
         return self

@@ -10,7 +10,8 @@ from recsys.data.rows import JoinedRows, ListedRows, Permutation, PermutedSlice,
 from recsys.data.split import Split
 from recsys.defaults import ENOUGH_CLICKS
 from recsys.errors import InputError
-from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, MetricName, Metrics
+from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, Metrics
+from recsys.evaluation.own_metrics import defined_values
 from recsys.training.config import EarlyStopping
 from recsys.training.copies import content_hashes
 
@@ -143,13 +144,18 @@ def _count_classes(split: Split, rows: Rows) -> tuple[int, int]:
     return n_positive, sum(map(len, labels)) - n_positive
 
 
-def composite(metrics: Metrics, weights: Mapping[MetricName, float]) -> float:
+def composite(metrics: Metrics, weights: Mapping[str, float], own: Mapping[str, float | None] | None = None) -> float:
     """Computes the weighted sum of metrics that early stopping maximizes.
+
+    Args:
+        metrics: the metrics of the monitored rows.
+        weights: weights by metric.
+        own: metrics of the user's own, by path.
 
     Raises:
         InputError: if a metric is undefined on the monitored rows.
     """
-    values = metrics.defined()
+    values = metrics.defined() | defined_values(own or {})
     if undefined := [name for name in weights if name not in values]:
         raise InputError(
             f"{undefined[0]} is undefined on the {metrics.n_rows} monitored rows ({metrics.n_positive} positive): "

@@ -3,13 +3,38 @@
 Shapes: B rows of a batch, K branches of a model.
 """
 
+import inspect
+import math
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.data.split import Prior
+from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
+from recsys.system.own_code import is_path, named_object
 from recsys.training.config import LossConfig
+
+
+class RankingLoss(Protocol):
+    """A loss of the user's own: a subclass of `torch.nn.Module` with these members.
+
+    The trainer weights the rows, and adds the auxiliary loss of a model; the loss knows only logits and labels.
+    """
+
+    pos_weight: float
+    """The odds of the best logits over those of p: the weight of positives of a log loss, 1 for a loss without weights.
+    """
+
+    def __init__(self, prior: Prior) -> None:
+        """Builds the loss from the numbers of positives and negatives of the fitting rows."""
+        ...
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """[B] logits and [B] labels to [B] losses; also [K, B] logits of branches to [K, B] losses."""
+        ...
 
 
 class WeightedLogLoss(nn.Module):
@@ -91,11 +116,31 @@ def build_loss(config: LossConfig, prior: Prior) -> tuple[nn.Module, LogitLink]:
     Args:
         config: settings of the loss; `auto` weights balance the classes.
         prior: class prior of the fitting rows.
+
+    Raises:
+        InputError: if a loss of the user's own is named by a folder alone, or is not a `RankingLoss`.
     """
     balanced_weight = prior.pos_weight
+    if is_path(config.name):
+        loss, pos_weight = _own_loss(config.name, prior)
+        return loss, LogitLink(pos_weight, balanced_weight, sampling_rate=prior.sampling_rate)
     if config.name == "focal":
         alpha = balanced_weight / (1 + balanced_weight) if config.alpha == "auto" else config.alpha
         link = LogitLink(alpha / (1 - alpha), balanced_weight, config.gamma, prior.sampling_rate)
         return FocalLoss(config.gamma, alpha), link
     weight = balanced_weight if config.pos_weight == "auto" else config.pos_weight
     return WeightedLogLoss(weight), LogitLink(weight, balanced_weight, sampling_rate=prior.sampling_rate)
+
+
+def _own_loss(path: str, prior: Prior) -> tuple[nn.Module, float]:
+    loss_class = named_object(path, f"name it yourself with trainer.loss.name={path}")
+    if not (inspect.isclass(loss_class) and issubclass(loss_class, nn.Module)):
+        raise InputError(f"{path} is not a class of torch.nn.Module: name the class of the loss")
+    loss = loss_class(prior)
+    weight = getattr(loss, "pos_weight", None)
+    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise InputError(
+            f"{path} needs pos_weight, a number above 0 by which its logits are corrected to probabilities, "
+            f"got {weight!r}: set self.pos_weight = 1.0 if the loss has no weight of positives"
+        )
+    return loss, float(weight)

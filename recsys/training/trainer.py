@@ -18,6 +18,7 @@ from recsys.data.resident.loader import AnyLoader, choose_readers, open_loader
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.evaluation.own_metrics import measure_own
 from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
 from recsys.nn.traits import sequences_of
@@ -246,9 +247,10 @@ class Trainer:
         assert rows is not None
         assert stopping is not None
         logits = self.predict(rows, "monitoring")
-        metrics = evaluate(logits, self._split, rows, self.link)
-        epoch.monitored = composite(metrics, stopping.weights)
-        label = self._split.store.labels(rows.numbers())
+        metrics, numbers = evaluate(logits, self._split, rows, self.link), rows.numbers()
+        label, weight = self._split.store.labels(numbers), self._split.store.weights(numbers)
+        own = measure_own(stopping.weights, label, self.link.logits(logits), weight)
+        epoch.monitored = composite(metrics, stopping.weights, own)
         self._log.curves("monitor/pr", label, self.link.logits(logits).natural, self._progress.step)
         return metrics.defined()
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gatectr import command
-from ranking import own_model
+from recsys.system import own_code
 
 DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,9 +42,10 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """`follow("tutorials/x.md")` runs python and bash blocks and writes files; it returns what each printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "begin", lambda module: None)  # the handlers of a process that only runs a command
-    monkeypatch.setattr(own_model, "_named", {})
+    monkeypatch.setattr(own_code, "_named", {})
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_model", raising=False)
+    for name in ("my_model", "my_parts"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
     def run_line(line: str) -> None:
         program, *arguments = shlex.split(line)

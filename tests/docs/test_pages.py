@@ -10,8 +10,16 @@ import gatectr
 from recsys.synthetic import GeneratorConfig, generate
 from tests.docs.conftest import Page, blocks_of
 
-NEW = ("install", "own_model", "tutorials/own_data", "tutorials/python", "tutorials/plan", "tutorials/retrieval")
-NEW += ("tutorials/gpus", "tutorials/serving", "insight")
+NEW = (
+    "install",
+    "own_model",
+    "own_parts",
+    "tutorials/own_data",
+    "tutorials/python",
+    "tutorials/plan",
+    "tutorials/retrieval",
+)
+NEW += ("tutorials/gpus", "tutorials/serving", "insight", "own_parts")
 
 
 def test_from_a_csv(follow: Page) -> None:
@@ -68,6 +76,14 @@ def test_a_model_of_ones_own(follow: Page) -> None:
     follow("own_model.md")
     assert (Path("runs/mine") / "metrics.json").is_file()
     assert Path("submission.csv").is_file()
+
+
+def test_parts_of_ones_own(follow: Page) -> None:
+    prepare_demo()
+    printed = follow("own_parts.md")
+    assert " lift " in "".join(printed)
+    metrics = json.loads(Path("runs/parts/metrics.json").read_text())
+    assert f"{metrics['own_metrics']['my_parts:lift']['overall']}\n" in printed
 
 
 def prepare_demo() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ranking import own_model
+from recsys.system import own_code
 from tests.helpers.commands import Run, read_oof
 from tests.helpers.small import small_table
 
@@ -30,9 +30,9 @@ def package(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process."""
-    monkeypatch.setattr(own_model, "_named", {})
+    monkeypatch.setattr(own_code, "_named", {})
     for name in ("my_package.my_file", "my_package"):
-        monkeypatch.delitem(own_model.importlib.sys.modules, name, raising=False)
+        monkeypatch.delitem(own_code.importlib.sys.modules, name, raising=False)
 
 
 def test_it_trains_and_scores_rows_where_the_user_names_it(
@@ -52,7 +52,7 @@ def test_it_trains_and_scores_rows_where_the_user_names_it(
     refused = run(*submit, "--out", "refused.csv")
     assert refused.code == 2
     assert f"--model-class {MODEL}" in refused.err
-    assert "my_package" not in own_model.importlib.sys.modules
+    assert "my_package" not in own_code.importlib.sys.modules
     scored = run(*submit, "--out", "scores.csv", "--model-class", MODEL)
     assert scored.code == 0, scored.err
     assert len(Path("scores.csv").read_text().splitlines()) == len(rows) + 1

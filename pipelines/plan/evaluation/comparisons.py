@@ -3,6 +3,8 @@
 Shapes: N rows of a data set.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +14,9 @@ from pipelines.plan.state import PlanState
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.comparison import Comparison
-from recsys.evaluation.gates import EvaluateOn
+from recsys.evaluation.gates import EvaluateOn, EvaluateOnOrAuto
 from recsys.evaluation.verdicts.gains import Compared
+from recsys.evaluation.verdicts.own import EvaluatedRows
 from recsys.runs.layout import OOF_FILE
 from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
 from recsys.system.files import is_done
@@ -66,11 +69,29 @@ def read_both(
     state: PlanState, candidate: str, baseline: str, evaluate_on: EvaluateOn
 ) -> tuple[RunPredictions, RunPredictions] | None:
     """Baseline and candidate on their shared rows; None if one of them is not finished."""
-    folders = [state.folder(name, evaluate_on) for name in (baseline, candidate)]
+    runs = _read_joined(state, (baseline, candidate), evaluate_on)
+    return None if runs is None else (runs[0], runs[1])
+
+
+def read_evaluated_rows(
+    state: PlanState, names: Sequence[str], evaluate_on: EvaluateOnOrAuto
+) -> dict[str, EvaluatedRows] | None:
+    """The predictions of runs on their shared rows, by run; None if one of them is not finished."""
+    runs = _read_joined(state, names, state.resolve(evaluate_on))
+    if runs is None:
+        return None
+    predictions = {name: run.predictions for name, run in zip(names, runs, strict=True)}
+    return {
+        name: EvaluatedRows(rows.label, rows.logits, rows.by_seed(), rows.weight, rows.user, rows.day)
+        for name, rows in predictions.items()
+    }
+
+
+def _read_joined(state: PlanState, names: Sequence[str], evaluate_on: EvaluateOn) -> list[RunPredictions] | None:
+    folders = [state.folder(name, evaluate_on) for name in names]
     if not all(is_done(folder) and (folder / OOF_FILE).is_file() for folder in folders):
         return None
-    first, second = join_predictions([read_predictions(folder) for folder in folders])
-    return first, second
+    return join_predictions([read_predictions(folder) for folder in folders])
 
 
 def check_segmentation(dataset: PreparedDataset, segmentation: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.plan.evaluation.comparisons import compare, compare_segments
+from pipelines.plan.evaluation.comparisons import compare, compare_segments, read_evaluated_rows
 from pipelines.plan.evaluation.distribution import find_distribution
 from pipelines.plan.evaluation.limits import measure_latency, measure_memory
 from pipelines.plan.state import PlanState
@@ -15,6 +15,7 @@ from recsys.evaluation.gates import (
     EvaluateOn,
     LatencyGate,
     MemoryGate,
+    OwnGate,
     RetrievalGate,
     SegmentGate,
 )
@@ -23,6 +24,7 @@ from recsys.evaluation.verdicts.comparison import comparison_verdict
 from recsys.evaluation.verdicts.distribution import distribution_verdict
 from recsys.evaluation.verdicts.gains import Compared
 from recsys.evaluation.verdicts.limits import latency_verdict, memory_verdict
+from recsys.evaluation.verdicts.own import own_verdict
 from recsys.evaluation.verdicts.retrieval import retrieval_verdict
 from recsys.evaluation.verdicts.segments import segment_verdict
 from recsys.evaluation.verdicts.verdict import Verdict, best_run
@@ -57,6 +59,8 @@ def evaluate_gate(state: PlanState, name: str, dataset: PreparedDataset, world: 
             if calibration is None:
                 return calibration_verdict(name, gate, None, {})
             return calibration_verdict(name, gate, calibration.chosen, calibration.gains)
+        case OwnGate():
+            return own_verdict(name, gate, read_evaluated_rows(state, gate.runs, gate.evaluate_on))
         case LatencyGate():
             return latency_verdict(name, gate, *measure_latency(state, gate, dataset, world))
         case MemoryGate():
