@@ -10,6 +10,7 @@ use of a name.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def __getattr__(name: str) -> object:
         importlib.import_module("recsys.system.threads").wait_passively()
         versions = importlib.import_module("recsys.system.versions")
         versions.check_versions(versions.installed_versions())
-    value = getattr(importlib.import_module(_MODULES[name]), name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of a library's progress bars in notebooks
+        value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

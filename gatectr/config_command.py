@@ -17,10 +17,10 @@ from ranking.models import config_class, model_names, trainer_class
 from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.errors import InputError
+from recsys.own_code import is_path
 from recsys.patterns import nearest
 from recsys.report.tables import TextRow, text_table
 from recsys.system.files import write_json
-from recsys.system.own_code import is_path
 from recsys.system.progress import console
 
 DEFAULT = ("model", "trainer", "features")

@@ -22,6 +22,7 @@ from recsys.data.layout import CONFIG_FILE
 from recsys.errors import InputError
 from recsys.evaluation.metrics import METRIC_NAMES
 from recsys.evaluation.shown import TITLES, format_metric
+from recsys.own_code import is_path
 from recsys.runs.config import read_values
 from recsys.runs.layout import OOF_FILE
 from recsys.runs.metrics import RunMetrics, read_metrics
@@ -29,7 +30,6 @@ from recsys.runs.predictions import read_predictions
 from recsys.runs.rows_to_score import FileRows
 from recsys.runs.submission import Scale, ScoredRows
 from recsys.runs.summary import metrics_of_subsets
-from recsys.system.own_code import is_path
 
 
 class Run:

@@ -12,8 +12,8 @@ from pipelines.common.layers import load_sections
 from ranking.own_model import add_model
 from recsys.config import Values
 from recsys.errors import InputError
+from recsys.own_code import path_of
 from recsys.patterns import nearest
-from recsys.system.own_code import path_of
 
 Config = str | Path | Mapping[str, Any]
 """The path or the name of a YAML config, its sections as a mapping, or the section `schema` alone."""

@@ -6,6 +6,7 @@ python -m pipelines.sweep --model dcnv2 model.embedding_dim=16,32,64 model.cross
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from pipelines.common.config import load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
+from pipelines.parts.sweep_choice import find_simplest
 from pipelines.rank import RUNS, choose_splits, describe, execute, warn_of_leaks
 from ranking.models import model_names, short_name
 from recsys.data.dataset import PreparedDataset
@@ -286,7 +288,11 @@ def report(study: optuna.Study, metric: MetricName, shown: Sequence[MetricName],
     title = f"{len(finished)} completed trials, best {TITLES[metric]} first"
     console.print(text_table(title, (*keys, *titles(shown), "rows/s"), rows, n_left=0))
     trials = [{**trial.user_attrs, "state": trial.state.name.lower()} for trial in (*finished, *pruned)]
-    write_json(folder / SWEEP_FILE, {"metric": metric, "trials": trials})
+    simplest = find_simplest([folder / Path(trial.user_attrs["run"]).name for trial in finished], metric)
+    if simplest is not None:
+        console.print(simplest.text(metric))
+    chosen = {} if simplest is None else {"simplest": asdict(simplest)}
+    write_json(folder / SWEEP_FILE, {"metric": metric, **chosen, "trials": trials})
     return finished
 
 

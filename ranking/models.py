@@ -24,9 +24,9 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.defaults import AUTO, DataSize
 from recsys.errors import InputError
+from recsys.own_code import SEPARATOR, is_path
 from recsys.patterns import nearest
 from recsys.schema.resolved import Schema
-from recsys.system.own_code import SEPARATOR, is_path
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 from recsys.training.log import Log

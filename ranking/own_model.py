@@ -1,4 +1,4 @@
-"""A model of the user's own: what its class must have. `recsys.system.own_code` finds it by `package.module:Class`."""
+"""A model of the user's own: what its class must have. `recsys.own_code` finds it by `package.module:Class`."""
 
 import inspect
 from typing import ClassVar, Protocol, cast
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ranking.model_config import DeepModelConfig
 from recsys.data.batch import Batch
 from recsys.errors import InputError
+from recsys.own_code import SEPARATOR, add_object, name_object, named_object, named_objects
 from recsys.schema.resolved import Schema
-from recsys.system.own_code import SEPARATOR, add_object, name_object, named_object, named_objects
 
 
 class RankingModel(Protocol):

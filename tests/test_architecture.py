@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "gatectr": {"recsys", "retrieval", "ranking", "pipelines"},
     "benchmarks": {"recsys", "retrieval", "ranking", "serving", "pipelines"},
 }
-BASE = {"errors", "patterns", "config", "defaults"}
+BASE = {"errors", "patterns", "config", "defaults", "own_code"}
 SUBPACKAGES = {
     "system": BASE,
     "schema": BASE,

@@ -20,11 +20,11 @@ from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError
 from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.shown import EvaluationConfig, named_metrics
+from recsys.own_code import is_path
 from recsys.runs.config import EVALUATION_SECTION, RUN_SECTION, RunSection
 from recsys.schema.config import SchemaConfig
 from recsys.schema.feature_selection import FeatureConfig
 from recsys.synthetic import GeneratorConfig
-from recsys.system.own_code import is_path
 from recsys.training.config import TrainerConfig
 from retrieval.config import IndexConfig, RetrievalTrainerConfig
 from retrieval.two_tower import TwoTowerConfig

@@ -12,10 +12,10 @@ from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.layout import SCHEMA_FILE
 from recsys.errors import InputError
+from recsys.own_code import is_path
 from recsys.patterns import nearest
 from recsys.runs.config import RUN_SECTION
 from recsys.system.files import is_done
-from recsys.system.own_code import is_path
 
 _CLASS = "class"
 _MODEL_KEYS = {"model", "trainer", "features", _CLASS}

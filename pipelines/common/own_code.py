@@ -1,7 +1,7 @@
 """Losses and metrics of the user's own that a config names by their paths.
 
 They are imported where the user names them: in a config of their own, on the command line, or in Python. Those that
-only the config of a finished run or of a prepared data set names are not: see `recsys.system.own_code`.
+only the config of a finished run or of a prepared data set names are not: see `recsys.own_code`.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from recsys.config import Values
 from recsys.data.split import Prior
 from recsys.evaluation.own_metrics import own_metric
 from recsys.evaluation.shown import EvaluationConfig
+from recsys.own_code import is_path, name_object
 from recsys.runs.config import EVALUATION_SECTION
-from recsys.system.own_code import is_path, name_object
 from recsys.training.config import TrainerConfig
 from recsys.training.losses import build_loss
 

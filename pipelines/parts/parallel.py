@@ -24,9 +24,9 @@ from pipelines.common.own_code import paths_of
 from pipelines.parts.fits import Fit, fit_split
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
+from recsys.own_code import is_path, name_object
 from recsys.runs.folder import RunFolder
 from recsys.system.allocator import keep_freed_memory
-from recsys.system.own_code import is_path, name_object
 from recsys.system.progress import hide_progress_lines
 from recsys.system.threads import n_cores, use_cores
 from recsys.system.world import World, join_world

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.plan.config import EnsembleStep, GateStep, PlanConfig, RankStep, Step
+from pipelines.plan.config import EnsembleStep, GateStep, PlanConfig, RankStep, Step, SweepChoice
 from pipelines.plan.rows import MissingRows
 from pipelines.sweep import SWEEP_FILE
 from recsys.evaluation.gates import ComparisonGate, EvaluateOn
@@ -15,11 +15,12 @@ from recsys.system.files import read_json
 CHOSEN_ON_REPORTED = "chosen on reported rows"
 
 
-def best_point(sweep: Path, on_tuning: bool) -> tuple[str, ...]:
-    """The settings of the best trial of a finished sweep; empty without a sweep.
+def best_point(sweep: Path, on_tuning: bool, choice: SweepChoice = "best") -> tuple[str, ...]:
+    """The settings of the chosen trial of a finished sweep; empty without a sweep.
 
     Args:
         sweep: the sweep's folder.
+        choice: the best trial, or the simplest within one standard error of it, which takes a tuning part.
         on_tuning: whether its trials are evaluated on the tuning part, whose rows no figure is reported for. Otherwise
             the trial with the best early-stopping metric is taken, whose rows take part in the choice only.
     """
@@ -28,6 +29,8 @@ def best_point(sweep: Path, on_tuning: bool) -> tuple[str, ...]:
         return ()
     values = read_json(path)
     trials = [trial for trial in values["trials"] if trial["state"] == "complete"]
+    if choice == "simplest" and on_tuning and (simplest := values.get("simplest")) is not None:
+        trials = [trial for trial in trials if Path(trial["run"]).name == simplest["run"]]
 
     def score(trial: Mapping[str, Any]) -> float | None:
         if on_tuning:

@@ -12,6 +12,7 @@ from recsys.errors import InputError
 from recsys.evaluation.gates import EvaluateOnOrAuto, Gate, RetrievalGate, RunGate
 from recsys.patterns import nearest
 
+SweepChoice = Literal["simplest", "best"]
 Settings = tuple[str, ...]
 """KEY=VALUE overrides, as on a command line."""
 
@@ -39,7 +40,7 @@ class RankStep(_Step):
     model: ModelName
     set: Settings = ()
     best_of: str | None = None
-    """A sweep whose best point sets this step's settings: the best on the tuning part, or, without one, on the rows of
+    """A sweep that sets this step's settings, see `sweep_choice`: by the tuning part, or, without one, by the rows of
     early stopping."""
     features_of: str | None = None
     """A retrieval run whose score is added as a feature."""
@@ -125,6 +126,10 @@ class PlanConfig(StrictModel):
     """Scale of the submission."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Fits of every ranking step that differ in their seed alone: gates judge their mean, the submission averages them.
+    """
+    sweep_choice: SweepChoice = "simplest"
+    """The trial of a sweep whose settings `best_of` takes: the best one, or the one with the fewest weights that is no
+    worse than the best by more than one standard error, because the best of many trials on few clicks is so by chance.
     """
     bootstrap: Bootstrap = Bootstrap()
     multiplicity: Literal["none", "holm"] = "none"

@@ -213,8 +213,9 @@ class PlanState:
         return FOLDS_OPTION["tuning"] if self.resolve("tuning") == "tuning" else str(step.fold)
 
     def best_point(self, sweep: str) -> tuple[str, ...]:
-        """The settings of a sweep's best trial; empty for a sweep that is not finished."""
-        return best_point(self.folder(sweep), on_tuning=self.not_applicable.missing.tuning is None)
+        """The settings of a sweep's chosen trial; empty for a sweep that is not finished."""
+        on_tuning = self.not_applicable.missing.tuning is None
+        return best_point(self.folder(sweep), on_tuning, self.plan.sweep_choice)
 
     def why_not_applicable(self, step: Step) -> str | None:
         """Why the data set cannot run a step or a gate; None if it can."""

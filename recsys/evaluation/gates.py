@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from recsys.config import StrictModel, warn_of_new_name
 from recsys.evaluation.comparison import ComparedMetric
 from recsys.evaluation.metrics import metric_name
-from recsys.system.own_code import is_path, name_object
+from recsys.own_code import is_path, name_object
 
 
 def _rename_partition(name: Any) -> Any:

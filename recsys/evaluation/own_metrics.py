@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits
-from recsys.system.own_code import SEPARATOR, is_path, named_object
+from recsys.own_code import SEPARATOR, is_path, named_object
 
 
 class RankingMetric(Protocol):

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from recsys.config import StrictModel
 from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics
-from recsys.system.own_code import is_path
+from recsys.own_code import is_path
 
 TITLES: Mapping[MetricName, str] = {
     "logloss": "log loss",

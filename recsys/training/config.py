@@ -11,8 +11,8 @@ from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.distributed.config import EmbeddingTraining
 from recsys.evaluation.metrics import METRIC_NAMES, NEEDS_USERS, metric_name
 from recsys.nn.precision import Precision
+from recsys.own_code import is_path
 from recsys.patterns import nearest
-from recsys.system.own_code import is_path
 
 MAX_FLOAT32, MAX_SEED = 3e38, 2**62
 """Limits of torch, which cannot convert larger numbers."""

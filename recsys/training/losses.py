@@ -14,7 +14,7 @@ from torch.nn import functional
 from recsys.data.split import Prior
 from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
-from recsys.system.own_code import is_path, named_object
+from recsys.own_code import is_path, named_object
 from recsys.training.config import LossConfig
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gatectr import command
-from recsys.system import own_code
+from recsys import own_code
 
 DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

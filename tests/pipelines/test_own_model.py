@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys.system import own_code
+from recsys import own_code
 from tests.helpers.commands import Run, read_oof
 from tests.helpers.small import small_table
 

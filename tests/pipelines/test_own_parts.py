@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recsys.system import own_code
+from recsys import own_code
 from tests.helpers.commands import Run, read_oof
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/my_parts.py"

@@ -133,7 +133,9 @@ def sweeps(state: PlanState) -> Section:
                     if on_tuning
                     else (f"the early-stopping rows; {CHOSEN_ON_REPORTED}: other folds report these rows")
                 )
-                caption += f" Later steps use {point}, the best point on {chosen_on}."
+                is_simplest = on_tuning and state.plan.sweep_choice == "simplest"
+                what = "the smallest model within one standard error of the best" if is_simplest else "the best point"
+                caption += f" Later steps use {point}, {what} on {chosen_on}."
             blocks.append(plot(folder / "sweep.png", caption))
     return Section("Sweeps", "", blocks)
 

@@ -10,7 +10,7 @@ from recsys.errors import InputError
 from recsys.evaluation.gates import OwnGate
 from recsys.evaluation.logits import Logits
 from recsys.evaluation.verdicts.verdict import Check, Verdict
-from recsys.system.own_code import name_object
+from recsys.own_code import name_object
 
 
 @dataclass(frozen=True, eq=False)
