@@ -21,7 +21,7 @@ from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from serving.export.retrieval import ExportedRetrieval
 from serving.export.run import export_run
-from serving.runtime.layout import TableType
+from serving.runtime.layout import NumberType
 
 
 def export(
@@ -34,8 +34,13 @@ def export(
         Path | None,
         typer.Option(help="Folder of a finished retrieval run on the same data: the server then answers /recommend."),
     ] = None,
-    tables: Annotated[
-        TableType, typer.Option(help="Numbers of the embedding tables. int8: with a factor for each row.")
+    weights: Annotated[
+        NumberType,
+        typer.Option(
+            "--weights",
+            "--tables",
+            help="Numbers of the embedding tables and matrices. int8: with a factor for each row.",
+        ),
     ] = "fp32",
     scale: Annotated[
         Literal["natural", "balanced"],
@@ -60,7 +65,7 @@ def export(
     world = join_world()
     towers = None if retrieval is None else _open_retrieval(retrieval, dataset, world)
     gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
-    difference = export_run(final, run_data, dataset, out, world, gates, towers, tables=tables, scale=scale)
+    difference = export_run(final, run_data, dataset, out, world, gates, towers, weights=weights, scale=scale)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
 

@@ -17,6 +17,13 @@ from serving.server.config import ServerConfig
 
 def serve(
     bundle: Annotated[Path, typer.Argument(help="Folder that pipelines.export wrote.")],
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file with the columns of users, such as their histories, by key."),
+    ] = None,
+    user_key: Annotated[
+        str | None, typer.Option(help="Key of --users. Default: the column that the data names as user.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this machine only.")] = (
         "127.0.0.1"
     ),
@@ -29,8 +36,8 @@ def serve(
     """Serve a bundle.
 
     POST /score scores the candidates of a user; GET /docs describes it with
-    an example. POST /swap, or the signal HUP, replaces the bundle without
-    losing a request. The signals INT and TERM end the server when its open
+    an example. POST /swap, or the signal HUP, replaces the bundle, and reads
+    the users again, without losing a request. The signals INT and TERM end the server when its open
     requests are answered.
     """
     try:
@@ -39,6 +46,8 @@ def serve(
         raise InputError(f"{error.name} is not installed, which servers need: pip install 'gatectr[serve]'") from error
     values = {
         "bundle": bundle,
+        "users": users,
+        "user_key": user_key,
         "host": host,
         "port": port,
         "threads": threads,

@@ -13,7 +13,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.prepare.digest import columns_to_read
 from recsys.raw.derive import derive
 from recsys.raw.opening import open_rows_to_score
-from serving.runtime.layout import TableType
+from serving.runtime.layout import NumberType
 
 _SEED = 0
 
@@ -28,11 +28,11 @@ class Case:
     """One row for each candidate, with the columns of the user and the derived ones."""
 
 
-def bundle_of(model: str, data: Path, tables: TableType = "fp32") -> tuple[Path, Path]:
+def bundle_of(model: str, data: Path, weights: NumberType = "fp32") -> tuple[Path, Path]:
     """Trains a model briefly and exports it; returns the run and the bundle."""
-    run, bundle = train_run(model, data), data / "bundles" / f"{model}-{tables}"
+    run, bundle = train_run(model, data), data / "bundles" / f"{model}-{weights}"
     if not bundle.is_dir():
-        export(run=run, out=bundle, tables=tables)
+        export(run=run, out=bundle, weights=weights)
     return run, bundle
 
 

@@ -13,9 +13,9 @@ from recsys.system.progress import console
 from serving.export.parity import as_request
 from serving.runtime.bundle import Bundle
 from serving.runtime.encoder import Needs
-from serving.runtime.layout import MODELS, TableType
+from serving.runtime.layout import MODELS, NumberType
 
-TYPES: tuple[TableType, ...] = ("fp32", "fp16", "int8")
+TYPES: tuple[NumberType, ...] = ("fp32", "fp16", "int8")
 _REPLICATES, _BLOCK = 500, 8192
 
 

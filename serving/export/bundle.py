@@ -29,7 +29,7 @@ from serving.runtime.layout import (
     EncoderSpec,
     FitSpec,
     MemberSpec,
-    TableType,
+    NumberType,
     TreesSpec,
     VocabularySpec,
 )
@@ -39,7 +39,7 @@ from serving.runtime.layout import (
 class ExportOptions:
     """What a user chooses."""
 
-    tables: TableType = "fp32"
+    weights: NumberType = "fp32"
     scale: Literal["natural", "balanced"] = "balanced"
     """The scale of the score in answers."""
 
@@ -95,7 +95,7 @@ def write_bundle(
         write_json(folder / BUNDLE_FILE, spec.model_dump(mode="json", by_alias=True))
         write_json(folder / EXAMPLE_FILE, example_request(dataset, Needs.of(spec).columns))
         difference = check_parity(expected, rows, folder, spec)
-        parity = {"rows": len(expected), "max_logit_difference": difference, "tables": options.tables}
+        parity = {"rows": len(expected), "max_logit_difference": difference, "weights": options.weights}
         if retrieval is not None:
             parity["max_vector_difference"] = write_retrieval(retrieval, folder, spec)
             card = card | {"retrieval": {"run": retrieval.folder.name, "items": len(retrieval.catalog)}}
@@ -117,7 +117,7 @@ def _write_models(
     members = []
     for number, (member, run) in enumerate(runs.items()):
         prefix = f"{MODELS}/{number}_{quote(member, safe='')}"
-        fits = tuple(_write_fit(fitted, encoders, folder, prefix, options.tables) for fitted in run.fits)
+        fits = tuple(_write_fit(fitted, encoders, folder, prefix, options.weights) for fitted in run.fits)
         members.append(MemberSpec(name=member, fits=fits))
     manifest = dataset.manifest
     spec = BundleSpec(
@@ -126,7 +126,7 @@ def _write_models(
         data=manifest.fingerprint,
         schema_=manifest.schema_,
         kinds=manifest.kinds,
-        tables=options.tables,
+        weights=options.weights,
         vocabularies={},
         encoders=tuple(encoders.specs),
         members=tuple(members),
@@ -163,7 +163,7 @@ class _Encoders:
         return self._keys.index(key)
 
 
-def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, tables: TableType) -> FitSpec:
+def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, weights: NumberType) -> FitSpec:
     path = f"{prefix}.{fitted.name}"
     if isinstance(fitted.fit, TreeFit):
         file = f"{path}{fitted.fit.path.suffix}"
@@ -171,7 +171,7 @@ def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: s
         model: Any = TreesSpec(kind=fitted.fit.library, file=file)
     else:
         assert isinstance(fitted.fit, DeepFit)
-        model = write_graph(fitted.fit.model, fitted.split.schema, folder, path, tables)
+        model = write_graph(fitted.fit.model, fitted.split.schema, folder, path, weights)
     return FitSpec(
         name=fitted.name,
         encoder=encoders.number_of(fitted),

@@ -28,7 +28,8 @@ from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.schema.resolved import Schema
 from serving.export.din_graph import DINGraph
-from serving.runtime.layout import GraphSpec, HistorySpec, LookupSpec, TableType
+from serving.export.smaller import shrink_weights
+from serving.runtime.layout import GraphSpec, HistorySpec, LookupSpec, NumberType
 from serving.runtime.models import DENSE, MASK, VALUES
 from serving.runtime.tables import quantized
 
@@ -68,7 +69,7 @@ class TableWriter:
     """The folder of the bundle."""
     prefix: str
     """The path of the fit's files in it, without the end of their names."""
-    tables: TableType
+    numbers: NumberType
     schema: Schema
     weights: dict[str, Tensor]
     """The tensors of the model, by name."""
@@ -81,11 +82,11 @@ class TableWriter:
             first[vocabulary] = start
             start += len(parts[-1])
         table, path, scales = np.concatenate(parts), f"{self.prefix}.{attribute}.npy", None
-        if self.tables == "int8":
+        if self.numbers == "int8":
             table, factors = quantized(table)
             scales = f"{self.prefix}.{attribute}.scales.npy"
             np.save(self.folder / scales, factors)
-        np.save(self.folder / path, table.astype(np.float16) if self.tables == "fp16" else table)
+        np.save(self.folder / path, table.astype(np.float16) if self.numbers == "fp16" else table)
         return path, scales, first
 
     def _weight(self, attribute: str, vocabulary: str) -> np.ndarray:
@@ -108,7 +109,7 @@ def whole(tensor: Tensor | ShardedTensor) -> np.ndarray:
     return values
 
 
-def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tables: TableType) -> GraphSpec:
+def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, weights: NumberType) -> GraphSpec:
     """Writes the graph and the embedding tables of a deep model.
 
     Args:
@@ -116,14 +117,18 @@ def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tab
         schema: the schema of its split.
         folder: the folder of the bundle.
         prefix: path of the files in it, without the end of their names.
-        tables: the type of the tables' numbers.
+        weights: the type of the numbers of tables and matrices.
 
     Raises:
         InputError: for a model that cannot be exported.
     """
+    spec = _write(model, schema, TableWriter(folder, prefix, weights, schema, model.state_dict()), f"{prefix}.onnx")
+    shrink_weights(folder / spec.file, weights)
+    return spec
+
+
+def _write(model: nn.Module, schema: Schema, writer: TableWriter, file: str) -> GraphSpec:
     model.eval()
-    writer = TableWriter(folder, prefix, tables, schema, model.state_dict())
-    file = f"{prefix}.onnx"
     vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
     if isinstance(model, DIN):
         return _write_din(model, schema, writer, vocabulary_of, file)
@@ -147,7 +152,7 @@ def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, tab
         embeddings.collection = nn.Identity()  # the tables are written: the graph has none
     read = [lookup.input for lookup in lookups]
     graph = RowGraph(model, read, [name for name in names if name not in read])
-    trace(graph, inputs, shapes, [DENSE, *read], folder / file)
+    trace(graph, inputs, shapes, [DENSE, *read], writer.folder / file)
     return GraphSpec(file=file, lookups=tuple(lookups))
 
 

@@ -16,7 +16,7 @@ from serving.runtime.layout import BundleSpec
 
 N_ROWS = 256
 TOLERANCE = 1e-4
-"""Largest difference in natural logit with fp32 tables; float32 sums in another order differ by a tenth of it."""
+"""Largest difference in natural logit with fp32 weights; float32 sums in another order differ by a tenth of it."""
 
 
 def sampled_rows(dataset: PreparedDataset) -> EncodedRows:
@@ -41,12 +41,12 @@ def check_parity(expected: np.ndarray, rows: EncodedRows, folder: Path, spec: Bu
     """Returns the largest difference of the bundle's natural logits from the expected ones.
 
     Raises:
-        InputError: when it is above the tolerance, for a bundle with fp32 tables.
+        InputError: when it is above the tolerance, for a bundle with fp32 weights.
     """
     bundle = Bundle(folder, spec, n_threads=1)
     logits = bundle.natural_logits([as_request(rows, spec, Needs.of(spec))])
     difference = float(np.max(np.abs(logits - expected)))
-    if spec.tables == "fp32" and not difference <= TOLERANCE:
+    if spec.weights == "fp32" and not difference <= TOLERANCE:
         raise InputError(
             f"the exported models differ from the run by {difference:.2g} in logit, at most {TOLERANCE:g} is accepted: "
             "the installed versions of torch and onnxruntime do not fit each other, change one of them"

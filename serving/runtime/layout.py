@@ -16,7 +16,7 @@ from recsys.evaluation.stacking import Stack
 from recsys.schema.kinds import Kind
 from recsys.schema.resolved import Schema
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BUNDLE_FILE, CARD_FILE, EXAMPLE_FILE = "bundle.json", "card.json", "example.json"
 VOCABULARIES, ENCODERS, MODELS = "vocabularies", "encoders", "models"
 RETRIEVAL_FILE, INDEX_FILE, ITEMS_FILE, ITEM_CODES_FILE = "retrieval.json", "index.faiss", "items.arrow", "items.npy"
@@ -28,7 +28,7 @@ VALUES_FILE, HASHES_FILE, CODES_FILE = "values.arrow", "hashes.npy", "codes.npy"
 IDS_FILE = "ids.npy"
 """Of an encoder: the embedding ids of the codes of all vocabularies, end to end."""
 
-TableType = Literal["fp32", "fp16", "int8"]
+NumberType = Literal["fp32", "fp16", "int8"]
 
 
 class VocabularySpec(StrictModel):
@@ -147,7 +147,7 @@ class BundleSpec(StrictModel):
     schema_: Schema = Field(alias="schema")
     kinds: dict[str, Kind]
     """Kinds of the source columns in the training files."""
-    tables: TableType
+    weights: NumberType
     vocabularies: dict[str, VocabularySpec]
     encoders: tuple[EncoderSpec, ...]
     members: tuple[MemberSpec, ...]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from recsys.errors import InputError
 from serving.runtime.bundle import Bundle
 from serving.runtime.recommend import Recommender, best
+from serving.runtime.user_store import UserStore
 from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
 from serving.server.config import ServerConfig
 from serving.server.formats import JSON, read_body, read_json_body, read_recommendation, write_answer
@@ -39,14 +40,18 @@ class Service:
 
     def __init__(self, config: ServerConfig, bundle: Bundle) -> None:
         self.config = config
-        self.recommender = Recommender.load(bundle)
+        self.recommender, self.users = Recommender.load(bundle), load_users(config, bundle)
         self.batcher = Batcher(bundle, config.max_waiting, config.max_batch_rows, config.max_candidates)
         self.metrics = ServerMetrics(lambda: self.batcher.n_waiting)
         self.batcher.on_batch = self.metrics.on_batch
         self._swapping = asyncio.Lock()
 
+    def filled(self, user: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The columns of a user, with those of the file of users."""
+        return user if self.users is None else self.users.fill(user)
+
     async def swap(self, folder: Path) -> Bundle:
-        """Loads a bundle, scores its example, and then lets it answer in place of the former one.
+        """Loads a bundle and the users, scores its example, and then lets it answer in place of the former one.
 
         Raises:
             InputError: when the folder is not a bundle beside the server's first one, or cannot score its example.
@@ -56,10 +61,25 @@ class Service:
             raise InputError(f"{folder} is not in {allowed}, where the server's bundle is: put the new one there")
         async with self._swapping:
             bundle = await asyncio.to_thread(load_warm, folder, self.config.threads)
+            self.users = await asyncio.to_thread(load_users, self.config, bundle)
             self.recommender = await asyncio.to_thread(Recommender.load, bundle)
             self.batcher.bundle = bundle
         self.metrics.swaps.inc()
         return bundle
+
+
+def load_users(config: ServerConfig, bundle: Bundle) -> UserStore | None:
+    """Reads the file of users, if the server has one.
+
+    Raises:
+        InputError: if it cannot be read, or nothing names its key.
+    """
+    if config.users is None:
+        return None
+    key = config.user_key or bundle.spec.schema_.user
+    if key is None:
+        raise InputError(f"{config.users}: the data of the bundle names no user: name the key with --user-key")
+    return UserStore(config.users, key)
 
 
 def load_warm(folder: Path, n_threads: int) -> Bundle:
@@ -152,7 +172,7 @@ async def _score(service: Service, request: Request) -> Response:
     limit = service.config.max_body_bytes
     body = await _body(request, limit)
     candidates, user = read_body(body, request.headers.get("content-type", ""), 4 * limit)
-    answer = await service.batcher.score(candidates, user)
+    answer = await service.batcher.score(candidates, service.filled(user))
     content, media = write_answer(answer, request.headers.get("accept", ""))
     return Response(content, media_type=media)
 
@@ -163,10 +183,11 @@ async def _recommend(service: Service, request: Request) -> Response:
     recommender = service.recommender
     if recommender is None:
         raise InputError("the bundle retrieves no items: export it with --retrieval RUN")
-    found = await asyncio.to_thread(recommender.candidates, wanted.user, wanted.candidates, wanted.exclude)
+    user = service.filled(wanted.user) or {}
+    found = await asyncio.to_thread(recommender.candidates, user, wanted.candidates, wanted.exclude)
     if len(found.items) == 0:
         return _json(200, {"bundle": recommender.bundle.spec.name, "items": [], "p": []})
-    answer = await service.batcher.score(pa.table(found.columns), wanted.user)
+    answer = await service.batcher.score(pa.table(found.columns), user)
     chosen = best(found, answer.scores, wanted.k)
     return _json(
         200,

@@ -11,6 +11,10 @@ class ServerConfig(StrictModel):
     """What the server accepts at once."""
 
     bundle: Path
+    users: Path | None = None
+    """A parquet file with the columns of users, see `UserStore`."""
+    user_key: str | None = None
+    """Its key; None for the column that the data names as user."""
     host: str = "127.0.0.1"
     """The address to listen on; only this machine reaches the default one."""
     port: int = Field(default=8000, ge=0, le=65535)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ from serving.export.encoders import write_encoder
 from serving.export.graphs import write_graph
 from serving.export.parity import as_request
 from serving.runtime.encoder import Needs
-from serving.runtime.layout import BundleSpec, FitSpec, MemberSpec, TableType
+from serving.runtime.layout import BundleSpec, FitSpec, MemberSpec, NumberType
 from serving.runtime.models import GraphModel, HistoryModel
 from serving.runtime.split_encoder import SplitEncoder
 from tests.helpers.sharded import with_tables
@@ -54,7 +56,7 @@ def build(name: str, split: Split) -> nn.Module:
 
 
 def exported_logits(
-    model: nn.Module, split: Split, dataset: PreparedDataset, folder: Path, tables: TableType
+    model: nn.Module, split: Split, dataset: PreparedDataset, folder: Path, tables: NumberType
 ) -> np.ndarray:
     """The logits of the exported graph for the rows, each with a history of its own."""
     schema = dataset.manifest.schema_
@@ -68,7 +70,7 @@ def exported_logits(
         data="",
         schema_=schema,
         kinds=dataset.manifest.kinds,
-        tables=tables,
+        weights=tables,
         vocabularies={},
         encoders=(encoder,),
         members=(MemberSpec(name="m", fits=(fit,)),),
@@ -96,9 +98,9 @@ def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_p
 
 
 @pytest.mark.parametrize(("tables", "tolerance"), [("fp16", 2e-2), ("int8", 1e-1)])
-@pytest.mark.parametrize("name", ["dcnv2", "din"])
-def test_smaller_tables_change_logits_little(
-    name: str, tables: TableType, tolerance: float, with_target: PreparedDataset, tmp_path: Path
+@pytest.mark.parametrize("name", ["dcnv2", "xdeepfm", "ft_transformer", "din"])
+def test_smaller_numbers_change_logits_little(
+    name: str, tables: NumberType, tolerance: float, with_target: PreparedDataset, tmp_path: Path
 ) -> None:
     split = with_target.split("full")
     model = build(name, split)
@@ -108,6 +110,20 @@ def test_smaller_tables_change_logits_little(
     assert 0 < difference.max() < tolerance
     (table,) = [path for path in (tmp_path / "models").glob("*.npy") if "scales" not in path.name][:1]
     assert np.load(table).dtype == {"fp16": np.float16, "int8": np.int8}[tables]
+    (graph,) = (tmp_path / "models").glob("*.onnx")
+    matrices = [
+        tensor
+        for tensor in onnx.load(str(graph)).graph.initializer
+        if len(tensor.dims) > 1 and np.prod(tensor.dims) >= 128
+    ]
+    assert matrices
+    assert all(tensor.data_type != onnx.TensorProto.FLOAT for tensor in matrices)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(str(graph), options)
+    loaded = {tensor.name: tensor.data_type for tensor in onnx.load(options.optimized_model_filepath).graph.initializer}
+    smaller = {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
+    assert not smaller & set(loaded.values()), "a request would turn them into float32 again"
 
 
 @pytest.mark.parametrize("name", ["dcnv2", "ft_transformer"])
