@@ -42,6 +42,13 @@ def export(
             help="Numbers of the embedding tables and matrices. int8: with a factor for each row.",
         ),
     ] = "fp32",
+    pt2: Annotated[
+        bool,
+        typer.Option(
+            "--pt2",
+            help="Write the graphs as programs of torch.export too, and compiled where there is a C++ compiler.",
+        ),
+    ] = False,
     scale: Annotated[
         Literal["natural", "balanced"],
         typer.Option(
@@ -65,7 +72,7 @@ def export(
     world = join_world()
     towers = None if retrieval is None else _open_retrieval(retrieval, dataset, world)
     gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
-    difference = export_run(final, run_data, dataset, out, world, gates, towers, weights=weights, scale=scale)
+    difference = export_run(final, run_data, dataset, out, world, gates, towers, weights=weights, pt2=pt2, scale=scale)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
 

@@ -40,6 +40,8 @@ class ExportOptions:
     """What a user chooses."""
 
     weights: NumberType = "fp32"
+    pt2: bool = False
+    """Whether to write graphs as programs of torch.export beside the ONNX graphs."""
     scale: Literal["natural", "balanced"] = "balanced"
     """The scale of the score in answers."""
 
@@ -117,7 +119,7 @@ def _write_models(
     members = []
     for number, (member, run) in enumerate(runs.items()):
         prefix = f"{MODELS}/{number}_{quote(member, safe='')}"
-        fits = tuple(_write_fit(fitted, encoders, folder, prefix, options.weights) for fitted in run.fits)
+        fits = tuple(_write_fit(fitted, encoders, folder, prefix, options) for fitted in run.fits)
         members.append(MemberSpec(name=member, fits=fits))
     manifest = dataset.manifest
     spec = BundleSpec(
@@ -163,7 +165,7 @@ class _Encoders:
         return self._keys.index(key)
 
 
-def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, weights: NumberType) -> FitSpec:
+def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: str, options: ExportOptions) -> FitSpec:
     path = f"{prefix}.{fitted.name}"
     if isinstance(fitted.fit, TreeFit):
         file = f"{path}{fitted.fit.path.suffix}"
@@ -171,7 +173,7 @@ def _write_fit(fitted: FittedModel, encoders: _Encoders, folder: Path, prefix: s
         model: Any = TreesSpec(kind=fitted.fit.library, file=file)
     else:
         assert isinstance(fitted.fit, DeepFit)
-        model = write_graph(fitted.fit.model, fitted.split.schema, folder, path, weights)
+        model = write_graph(fitted.fit.model, fitted.split.schema, folder, path, options.weights, options.pt2)
     return FitSpec(
         name=fitted.name,
         encoder=encoders.number_of(fitted),

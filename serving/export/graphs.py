@@ -28,6 +28,7 @@ from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.schema.resolved import Schema
 from serving.export.din_graph import DINGraph
+from serving.export.programs import write_program
 from serving.export.smaller import shrink_weights
 from serving.runtime.layout import GraphSpec, HistorySpec, LookupSpec, NumberType
 from serving.runtime.models import DENSE, MASK, VALUES
@@ -73,6 +74,8 @@ class TableWriter:
     schema: Schema
     weights: dict[str, Tensor]
     """The tensors of the model, by name."""
+    has_program: bool = False
+    """Whether graphs are written as programs of torch.export too."""
 
     def write(self, attribute: str, vocabularies: Sequence[str]) -> tuple[str, str | None, dict[str, int]]:
         """Writes the tables of vocabularies end to end; returns the files, and the first row of each vocabulary."""
@@ -109,7 +112,9 @@ def whole(tensor: Tensor | ShardedTensor) -> np.ndarray:
     return values
 
 
-def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, weights: NumberType) -> GraphSpec:
+def write_graph(
+    model: nn.Module, schema: Schema, folder: Path, prefix: str, weights: NumberType, has_program: bool = False
+) -> GraphSpec:
     """Writes the graph and the embedding tables of a deep model.
 
     Args:
@@ -118,11 +123,13 @@ def write_graph(model: nn.Module, schema: Schema, folder: Path, prefix: str, wei
         folder: the folder of the bundle.
         prefix: path of the files in it, without the end of their names.
         weights: the type of the numbers of tables and matrices.
+        has_program: whether to write the graph as a program of torch.export too, whose matrices are float32.
 
     Raises:
         InputError: for a model that cannot be exported.
     """
-    spec = _write(model, schema, TableWriter(folder, prefix, weights, schema, model.state_dict()), f"{prefix}.onnx")
+    writer = TableWriter(folder, prefix, weights, schema, model.state_dict(), has_program)
+    spec = _write(model, schema, writer, f"{prefix}.onnx")
     shrink_weights(folder / spec.file, weights)
     return spec
 
@@ -152,7 +159,7 @@ def _write(model: nn.Module, schema: Schema, writer: TableWriter, file: str) -> 
         embeddings.collection = nn.Identity()  # the tables are written: the graph has none
     read = [lookup.input for lookup in lookups]
     graph = RowGraph(model, read, [name for name in names if name not in read])
-    trace(graph, inputs, shapes, [DENSE, *read], writer.folder / file)
+    trace(graph, inputs, shapes, [DENSE, *read], writer.folder / file, has_program=writer.has_program)
     return GraphSpec(file=file, lookups=tuple(lookups))
 
 
@@ -197,7 +204,7 @@ def _write_din(model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: d
             inputs += [torch.randn(2, 4, dim), torch.ones(2, 4)]
             shapes += [{0: users, 1: events}, {0: users, 1: events}]
     graph = DINGraph(model, bool(model.features.features))
-    trace(graph, inputs, shapes, names, writer.folder / file, n_named=2)
+    trace(graph, inputs, shapes, names, writer.folder / file, n_named=2, has_program=writer.has_program)
     return GraphSpec(file=file, lookups=tuple(lookups), histories=tuple(histories))
 
 
@@ -214,6 +221,7 @@ def trace(
     names: Sequence[str],
     path: Path,
     n_named: int = 1,
+    has_program: bool = False,
 ) -> None:
     """Traces a module with example inputs, and writes the graph.
 
@@ -224,14 +232,18 @@ def trace(
         names: the names of the inputs.
         path: the file to write.
         n_named: the number of arguments before `*args` of its forward pass.
+        has_program: whether to write it as a program of torch.export too.
     """
+    dynamic_shapes = (*shapes[:n_named], *([others] if (others := tuple(shapes[n_named:])) else []))
     with _quiet():
+        if has_program:
+            write_program(graph, inputs, dynamic_shapes, path.with_suffix(""))
         program = torch.onnx.export(
             graph.eval(),
             tuple(inputs),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(*shapes[:n_named], *([others] if (others := tuple(shapes[n_named:])) else [])),
+            dynamic_shapes=dynamic_shapes,
             input_names=list(names),
             output_names=["logit"],
             verbose=False,

@@ -16,6 +16,7 @@ from recsys.defaults import DataSize
 from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator
 from recsys.evaluation.logits import LogitLink
+from serving.export import programs
 from serving.export.encoders import write_encoder
 from serving.export.graphs import write_graph
 from serving.export.parity import as_request
@@ -157,3 +158,31 @@ def test_a_model_without_interactions_is_refused(tmp_path: Path) -> None:
     split = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema).split("full")
     with pytest.raises(InputError, match="xdeepfm without categorical features and sequences"):
         write_graph(build("xdeepfm", split), split.schema, tmp_path, "m", "fp32")
+
+
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["dcnv2", "din"])
+def test_programs_of_torch_equal_the_graph(
+    name: str, is_compiled: bool, with_target: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_compiled:
+        monkeypatch.setattr(programs, "_COMPILERS", ())
+    split = with_target.split("full")
+    (tmp_path / "models").mkdir()
+    write_graph(build(name, split), split.schema, tmp_path, "models/m", "fp32", has_program=True)
+    session = onnxruntime.InferenceSession(str(tmp_path / "models/m.onnx"))
+    rng, sizes = np.random.default_rng(0), {"rows": 7, "users": 3, "candidates": 5}
+    inputs = {
+        node.name: rng.normal(size=[sizes.get(axis, 4) if isinstance(axis, str) else axis for axis in node.shape])
+        for node in session.get_inputs()
+    }
+    inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
+    (expected,) = session.run(None, inputs)
+    tensors = [torch.from_numpy(values) for values in inputs.values()]
+    exported = torch.export.load(tmp_path / "models/m.pt2").module()
+    np.testing.assert_allclose(exported(*tensors).detach().numpy(), expected, atol=1e-5)
+    compiled = tmp_path / "models/m.compiled.pt2"
+    assert compiled.is_file() <= is_compiled
+    if compiled.is_file():
+        package = torch._inductor.aoti_load_package(str(compiled))
+        np.testing.assert_allclose(package(*tensors).numpy(), expected, atol=1e-5)
