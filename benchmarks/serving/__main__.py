@@ -1,8 +1,9 @@
-"""Latency of requests to an exported bundle beside today's path with a run, load of the server, and smaller tables.
+"""Latency of requests to an exported bundle beside that of its run, load of the server, smaller tables, and trade-offs.
 
 python -m benchmarks.serving latency
 python -m benchmarks.serving load
 python -m benchmarks.serving tables
+python -m benchmarks.serving trade --plan runs/plan
 """
 
 import json
@@ -21,6 +22,7 @@ from benchmarks.serving.latency import CANDIDATES
 from benchmarks.serving.requests import bundle_of
 from benchmarks.serving.server_load import measure_server
 from benchmarks.serving.tables import measure_tables
+from benchmarks.serving.trade import measure_trade
 from pipelines.common.cli import run_pipeline
 from recsys.system.progress import console
 
@@ -38,6 +40,7 @@ class Measurement(StrEnum):
     LATENCY = "latency"
     LOAD = "load"
     TABLES = "tables"
+    TRADE = "trade"
 
 
 def serving(
@@ -47,11 +50,13 @@ def serving(
     rate: Annotated[float, typer.Option(min=1, help="Requests per second of the load.")] = 500.0,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of the load.")] = 20.0,
     steady: Annotated[int, typer.Option(min=0, help="Requests over which the memory is watched.")] = 100_000,
+    plan: Annotated[Path, typer.Option(help="Finished plan, for `trade`.")] = Path("runs/plan"),
     data: Annotated[Path, typer.Option(help="Folder for runs and bundles.")] = Path("data/benchmark-serving"),
 ) -> None:
-    """Measure latency, load or smaller tables.
+    """Measure latency, load, smaller tables, or score against latency.
 
-    Models are trained briefly on generated rows: only their speed counts.
+    Models are trained briefly on generated rows, except for `trade`, which
+    reads a finished plan: of the others only their speed counts.
     """
     match measurement:
         case Measurement.LATENCY:
@@ -60,6 +65,8 @@ def serving(
             measure_server(bundle_of((models or ["dcnv2"])[0], data), rate, seconds, steady, data)
         case Measurement.TABLES:
             measure_tables(models or ["dcnv2", "xdeepfm", "ft_transformer", "din"], data)
+        case Measurement.TRADE:
+            measure_trade(plan, requests, data)
 
 
 def latency(models: list[str], n_requests: int, data: Path) -> None:
