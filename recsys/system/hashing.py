@@ -1,5 +1,7 @@
 """Hashes of row ids: the only source of randomness in folds and samples, independent of the layout of the files."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,6 +9,7 @@ import pyarrow.compute as pc
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FINALIZER = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 """Shifts and factors of SplitMix64's finalizer, before its last shift by 31."""
+_INTEGER = re.compile(r"^(?:0|-?[1-9]\d{0,18})$", re.ASCII)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 
@@ -53,9 +56,19 @@ def hash_ids(ids: pa.Array) -> np.ndarray:
     return _with_integers(hashes, array)
 
 
+def hash_text(text: str) -> int:
+    """The hash of one text without white space at its ends, equal to that of `hash_ids`."""
+    if _INTEGER.match(text) and -(2**63) <= (number := int(text)) < 2**63:
+        return number % 2**64
+    value = int(_FNV_BASIS)
+    for byte in text.encode():
+        value = ((value ^ byte) * int(_FNV_PRIME)) & (2**64 - 1)
+    return value
+
+
 def _with_integers(hashes: np.ndarray, text: pa.Array) -> np.ndarray:
     """Replaces the hashes of text that writes an int64 number."""
-    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(text, r"^(?:0|-?[1-9]\d{0,18})$")))
+    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(text, _INTEGER.pattern)))
     if len(rows) == 0:
         return hashes
     numbers = text.take(pa.array(rows))

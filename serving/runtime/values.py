@@ -20,7 +20,8 @@ from recsys.raw.derive import cross
 from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array, encode_values
 from recsys.schema.kinds import Kind, ValueForm, kind_of
-from serving.runtime.vocabulary import MAX_REMEMBERED, ValueIndex
+from serving.runtime.plain_text import joined, plain_text
+from serving.runtime.vocabulary import FEW, MAX_REMEMBERED, ValueIndex
 
 _MAX_TYPES = 16
 """Types of a column for which there are tables."""
@@ -202,6 +203,8 @@ class Values:
 
     def _read(self, columns: Sequence[RawColumn], keys: list[Any]) -> np.ndarray:
         """Returns the codes of distinct values, or of distinct combinations of values."""
+        if len(keys) <= FEW and (few := self._read_few(columns, keys)) is not None:
+            return few
         parts = [keys] if len(columns) == 1 else list(zip(*keys, strict=True))
         arrays, forms = [], []
         for column, form, values in zip(columns, self._forms, parts, strict=True):
@@ -214,6 +217,19 @@ class Values:
             return self._index.codes(cross([pa.chunked_array([array]) for array in arrays], forms, names))
         encoded = encode_values(arrays[0], f"column {columns[0].name!r}", forms[0])
         return np.append(self._index.codes(encoded.values), self._index.codes(pa.nulls(1, pa.string())))[encoded.codes]
+
+    def _read_few(self, columns: Sequence[RawColumn], keys: list[Any]) -> np.ndarray | None:
+        """The codes of a few values by the rules for single ones; None if one of them has no rule."""
+        codes = []
+        for key in keys:
+            texts: list[str | None] = []
+            for column, form, value in zip(columns, self._forms, (key,) if self._is_single else key, strict=True):
+                text = None if value is None else plain_text(value, column.dtype, form)
+                if text is None and value is not None:
+                    return None
+                texts.append(text)
+            codes.append(self._index.code(texts[0] if self._is_single else joined(texts)))
+        return np.array(codes, np.int32)
 
 
 def read_as(

@@ -8,10 +8,13 @@ import pyarrow as pa
 
 from recsys.data.store import load_array
 from recsys.data.vocabulary import MISSING_ID, N_RESERVED, RARE_ID
-from recsys.system.hashing import hash_ids
+from recsys.system.hashing import hash_ids, hash_text
 from serving.runtime.layout import CODES_FILE, HASHES_FILE, VALUES_FILE
+from serving.runtime.plain_text import is_plain
 
 _VALUE = "value"
+FEW = 128
+"""Up to this number of new values, a look-up of each is faster than the first call of an Arrow function."""
 MAX_REMEMBERED = 1 << 16
 """Values that a table of values seen before holds; it is emptied when it is full, so that memory is bounded."""
 
@@ -24,7 +27,7 @@ class ValueIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._hashes, self._codes = load_array(folder / HASHES_FILE), load_array(folder / CODES_FILE)
+        self._hashes, self._codes = (np.asarray(load_array(folder / file)) for file in (HASHES_FILE, CODES_FILE))
         source = pa.memory_map(str(folder / VALUES_FILE))
         self.values: pa.Array = pa.ipc.open_file(source).read_all()[_VALUE].combine_chunks()
         """Texts by code, less the reserved codes."""
@@ -38,13 +41,28 @@ class ValueIndex:
         except KeyError:
             pass
         unseen = [text for text in dict.fromkeys(texts) if text not in seen]
-        codes = dict(zip(unseen, self.codes(pa.array(unseen, pa.string())).tolist(), strict=True))
+        if len(unseen) <= FEW and all(map(is_plain, unseen)):
+            codes = {text: self.code(text) for text in unseen}
+        else:
+            codes = dict(zip(unseen, self.codes(pa.array(unseen, pa.string())).tolist(), strict=True))
         if len(seen) + len(codes) > MAX_REMEMBERED:
             known = {text: seen[text] for text in texts if text not in codes}
             seen.clear()
             return [codes[text] if text in codes else known[text] for text in texts]
         seen.update(codes)
         return [seen[text] for text in texts]
+
+    def code(self, text: str | None) -> int:
+        """Returns the code of one plain text, see `is_plain`, or of null, as `codes` does."""
+        if text is None:
+            return MISSING_ID
+        value = np.uint64(hash_text(text))
+        position = int(self._hashes.searchsorted(value))
+        if position < len(self._hashes) and self._hashes[position] == value:
+            code = int(self._codes[position])
+            if self.values[code - N_RESERVED].as_py() == text:
+                return code
+        return RARE_ID
 
     def codes(self, texts: pa.Array) -> np.ndarray:
         """Returns the [n] int32 codes of texts: missing for null, rare for a text that the vocabulary lacks."""
