@@ -1,6 +1,8 @@
 """Token sequences of a request: the kept tokens, their ends and statistics, the same as in prepared rows."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from recsys.raw.sequences.statistics import list_statistics
 from recsys.raw.tokens import as_array, encode_values, parse_list
 from recsys.schema.features import TokenFeature
 from recsys.schema.kinds import ValueForm, kind_of, value_type
+from serving.runtime.plain_text import is_plain, plain_text
 from serving.runtime.values import read_as
 from serving.runtime.vocabulary import ValueIndex
 
@@ -63,6 +66,8 @@ class TokenReader:
         Raises:
             InputError: for values of another type than in the training data.
         """
+        if isinstance(values, list) and len(values) == 1 and (tokens := self._read_text(values[0])) is not None:
+            return tokens
         array = self._array(values)
         name, delimiter = f"column {self.sequence.column!r}", self.sequence.delimiter
         if delimiter is not None:
@@ -90,6 +95,37 @@ class TokenReader:
         statistics = list_statistics(array) if self._has_statistics else np.zeros((len(array), 0), np.float32)
         return Tokens(_table(kept.values.to_pylist(), self._index)[kept.codes], jagged.offsets, end_codes, statistics)
 
+    def _read_text(self, value: Any) -> Tokens | None:
+        """The tokens of one plain text, or of null, as `read_delimited` reads them; None if it is not plain.
+
+        For a single row, splitting the text is faster than the calls of compiled functions.
+        """
+        delimiter = self.sequence.delimiter
+        text = "" if value is None else value
+        if delimiter is None or not isinstance(text, str) or " " in text or not is_plain(text):
+            return None
+        tokens, kept = text.split(delimiter) if text else [], []
+        n, n_kept = len(tokens), min(len(tokens), self.sequence.max_length)
+        match self.sequence.keep:
+            case "first":
+                kept = tokens[:n_kept]
+            case "last":
+                kept = tokens[n - n_kept :]
+            case "spread":
+                kept = [tokens[(2 * position + 1) * n // (2 * n_kept)] for position in range(n_kept)]
+        edges = {end: tokens[0 if end == "first" else -1] if tokens else "" for end in self._ends}
+        canonical = {token: plain_text(token, None, self._form) for token in (*kept, *edges.values()) if token}
+        texts = [text for token in kept if token and (text := canonical[token]) is not None]
+        if None in canonical.values():
+            return None
+        codes = np.array(self._index.codes_of_texts(texts), np.int32)
+        ends: dict[str, np.ndarray] = {}
+        for end, (_, index) in self._ends.items():
+            edge = canonical[edges[end]] if edges[end] else None
+            ends[end] = np.array([MISSING_ID if edge is None else index.codes_of_texts([edge])[0]], np.int32)
+        statistics = count_tokens(filter(None, tokens)) if self._has_statistics else np.zeros((1, 0), np.float32)
+        return Tokens(codes, np.array([0, len(codes)]), ends, statistics)
+
     def _array(self, values: Sequence[Any] | pa.Array) -> pa.Array:
         """The column as an Arrow array of text or of lists."""
         column, is_text = self.sequence.column, self.sequence.delimiter is not None
@@ -110,6 +146,16 @@ class TokenReader:
         if kind == "list" and pa.types.is_null(array.type.value_type):
             array = array.cast(pa.list_(pa.string()))
         return as_array(array)
+
+
+def count_tokens(tokens: Iterable[str]) -> np.ndarray:
+    """[1, 4] float32 statistics of the tokens of one row, see `count_statistics`."""
+    counts = Counter(tokens).values()
+    length = sum(counts)
+    if length == 0:
+        return np.zeros((1, 4), np.float32)
+    entropy = math.log(length) - sum(count * math.log(count) for count in counts if count > 1) / length
+    return np.array([[length, len(counts), len(counts) / length, max(entropy, 0.0)]], np.float32)
 
 
 def _table(texts: list[str], index: ValueIndex) -> np.ndarray:
