@@ -231,7 +231,7 @@ class FTTransformer(nn.Module):
         x_BFD = self.token_dropout(x_BFD)
         if self.cls is None:
             return x_BFD
-        return torch.cat([self.cls.value.to(x_BFD.dtype).expand(len(batch), 1, -1), x_BFD], dim=1)
+        return torch.cat([self.cls.value.to(x_BFD.dtype).expand(x_BFD.shape[0], 1, -1), x_BFD], dim=1)
 
 
 def _norm(config: FTTransformerConfig) -> nn.Module:

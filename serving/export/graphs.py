@@ -248,8 +248,24 @@ def trace(
             output_names=["logit"],
             verbose=False,
         )
-        assert program is not None
-        program.save(str(path), external_data=False)
+    assert program is not None
+    check_any_length(program, shapes)
+    program.save(str(path), external_data=False)
+
+
+def check_any_length(program: torch.onnx.ONNXProgram, shapes: Sequence[dict[int, Any]]) -> None:
+    """Checks that a graph takes inputs of any length: the exporter may fix an axis to the length of its example.
+
+    Raises:
+        InputError: if it does not.
+    """
+    for value, axes in zip(program.model.graph.inputs, shapes, strict=True):
+        for axis in axes:
+            if value.shape is None or isinstance(value.shape[axis], int):
+                raise InputError(
+                    f"the graph's input {value.name} has a fixed number of rows: a model of your own must take it from "
+                    "shape[0] of a tensor, not from len"
+                )
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ MODELS = {
         "batch_norm": True,
     },
     "ft_transformer-linear": {"d_model": 8, "n_heads": 2, "n_layers": 1, "numeric_tokens": "linear"},
+    "ft_transformer-cls": {"d_model": 8, "n_heads": 2, "n_layers": 1, "readout": "cls"},
     "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},
     "din-softmax": {"hidden_dims": (8,), "attention_dims": (6,), "attention_softmax": True, "activation": "prelu"},
     "din-crosses": {"hidden_dims": (8,), "attention_dims": (6,), "cross_depth": 2, "cross_rank": 3},
