@@ -41,6 +41,11 @@ class Table:
         """Whether a click on a heading sorts the rows: none of several rows belongs to another one."""
         return len(self.rows) > 2 and not any(row.style == "part" for row in self.rows)
 
+    @property
+    def is_stacked(self) -> bool:
+        """Whether a narrow screen shows the cells of a row below each other: a few of them, one with sentences."""
+        return len(self.columns) <= 3 and bool(self.text_columns)
+
     def without_empty_columns(self) -> "Table":
         """The table without the columns whose cells are all empty."""
         shown = filled_columns([[cell.text for cell in row.cells] for row in self.rows])

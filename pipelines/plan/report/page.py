@@ -28,6 +28,7 @@ from recsys.system.files import is_done
 
 REPORT_FILE, PLOTS = "report.html", "plots"
 _REPORTED: tuple[EvaluateOn, ...] = ("folds", "forward", "holdout")
+_ROWS = TITLES_OF_ROWS | {"folds": "out-of-fold rows"}
 _COMPARED: tuple[MetricName, ...] = ("logloss", "roc_auc", "ap")
 
 
@@ -61,7 +62,7 @@ def write_report(state: PlanState, dataset: PreparedDataset) -> Path:
     n, n_positive = sum(group.n_rows for group in train), sum(group.n_positive for group in train)
     summary = (
         f"{dataset.name}: {n:,} training rows, {n_positive:,} clicks ({100 * n_positive / n:.3f} %). Metrics are "
-        f"those of the {TITLES_OF_ROWS[rows]} predictions unless stated otherwise; intervals are 95 % intervals of the "
+        f"those of predictions of the {_ROWS[rows]} unless stated otherwise; intervals are 95 % intervals of the "
         "paired bootstrap."
     )
     write_html(state.plan.name, summary, sections, state.out / REPORT_FILE)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from recsys.evaluation.calibration.calibrator import CalibrationKind
 from recsys.evaluation.calibration.gain import CalibrationGain
 from recsys.evaluation.gates import CalibrationGate
+from recsys.evaluation.shown import TITLES
 from recsys.evaluation.verdicts.verdict import Check, Outcome, Verdict
 
 
@@ -21,7 +22,7 @@ def calibration_verdict(
     """
     checks = [
         Check(
-            what=f"{gain.loss} gain, {kind}",
+            what=f"{TITLES[gain.loss]} gain, {kind.replace('_', ' ')}",
             value=gain.value,
             threshold="interval above zero",
             low=gain.low,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.gates import Criterion
 from recsys.evaluation.metrics import LOWER_IS_BETTER
+from recsys.evaluation.shown import TITLES
 from recsys.evaluation.verdicts.verdict import Check
 
 ONE_CLASS = "one class: not judged"
@@ -49,7 +50,7 @@ def check_gain(criterion: Criterion, compared: Compared, segment: str = "") -> C
     unit = "" if criterion.gain is not None else " of the baseline value"
     needs_interval = criterion.interval == "above_zero"
     check = Check(
-        what=f"{criterion.metric} gain{f', {segment}' if segment else ''}",
+        what=f"{TITLES[criterion.metric]} gain{f', {segment}' if segment else ''}",
         value=None,
         threshold=f">= {min_gain:+g}{unit}{', interval above zero' if needs_interval else ''}",
         passed=False,

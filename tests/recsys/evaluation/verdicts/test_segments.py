@@ -19,13 +19,13 @@ def test_a_gain_and_no_loss() -> None:
     assert segment_verdict("D", GATE, {"new": SAME, "returning": SAME}).outcome == "reject"
     refused = segment_verdict("D", GATE, {"new": WORSE, "returning": BETTER})
     assert refused.outcome == "reject"
-    assert "is worse than dcnv2: ap gain, new" in refused.reason
+    assert "is worse than dcnv2: AP gain, new" in refused.reason
 
 
 def test_a_segment_of_one_class_is_listed_as_not_judged() -> None:
     verdict = segment_verdict("D", GATE, {"new": ONE_CLASS, "returning": BETTER})
     assert verdict.outcome == "adopt"
-    assert "not judged: ap gain, new" in verdict.reason
+    assert "not judged: AP gain, new" in verdict.reason
     new, returning = verdict.checks
     assert (verdict.result_of(new), new.value_text, new.basis_text) == (
         "not judged",
