@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from pipelines.plan.state import GATES
 from ranking.scoring import find_run_data
@@ -13,8 +14,9 @@ from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.shown import TITLES, format_metric
 from recsys.report.plots import COLORS, drawing
 from recsys.report.tables import TextRow, text_table
+from recsys.runs.layout import METRICS_FILE
 from recsys.runs.metrics import read_metrics
-from recsys.system.files import is_done
+from recsys.system.files import is_done, read_json
 from recsys.system.progress import console
 from recsys.system.world import join_world
 from serving.export.example import request_of
@@ -48,6 +50,9 @@ def measure_trade(plan: Path, n_requests: int, data: Path) -> None:
     """
     runs = [path for path in sorted(plan.glob("*-*")) if is_done(path) and (path / "oof.csv").is_file()]
     runs = [run for run in runs if not run.name.endswith(("-forward", "-tuning", "-holdout"))]
+    # the final run has no rows of its own: its figure is that of the best run, on other rows
+    runs = [run for run in runs if "estimated_on" not in read_json(run / METRICS_FILE)]
+    runs = [run for run in runs if read_metrics(run).overall.value(_METRIC) is not None]
     if not runs or not (plan / GATES).is_dir():
         raise InputError(f"{plan} is not the folder of a finished plan: pass one that pipelines.plan wrote")
     points = []
@@ -93,6 +98,7 @@ def draw(points: list[Point], path: Path) -> None:
             axes.plot(*place, "o", color=COLORS[number % len(COLORS)])
             axes.annotate(point.name, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(f"milliseconds of a request of {_N_CANDIDATES} candidates, median")
         axes.set_ylabel(TITLES[_METRIC])
         axes.set_title("score against latency")
