@@ -43,15 +43,6 @@ class HasBranches(Protocol):
 
 
 @runtime_checkable
-class HasMembers(Protocol):
-    """Has members, each trained by its own loss: the loss of a row is the mean of those of the members' logits."""
-
-    def with_members(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the [B] logits, and the [K, B] logits of the K members."""
-        ...
-
-
-@runtime_checkable
 class HasFixedShapes(Protocol):
     """Says whether only the number of rows determines the shapes of its forward pass after its look-ups.
 

@@ -16,7 +16,7 @@ from recsys.data.split import Split, UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.layers import has_dropout
-from recsys.nn.traits import HasAuxiliaryLoss, HasBranches, HasMembers, auxiliary_weight_of, branches_of
+from recsys.nn.traits import HasAuxiliaryLoss, HasBranches, auxiliary_weight_of, branches_of
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows
 from recsys.training.losses import branch_losses, build_loss, disagreement, mean_logit
@@ -70,8 +70,6 @@ class RowLoss(Objective):
                 f"trainer.loss.self_ensemble needs a model with dropout, whose two passes differ, and {name} has none: "
                 "raise model.dropout, or set self_ensemble=0"
             )
-        if self_ensemble and isinstance(model, HasMembers):
-            raise InputError(f"trainer.loss.self_ensemble: {name} is an ensemble itself: set self_ensemble=0")
         if branches and not branches_of(model):
             raise InputError(
                 f"trainer.loss.branches needs a model with parallel branches, and {name} has none with these settings: "
@@ -82,9 +80,6 @@ class RowLoss(Objective):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses."""
-        if isinstance(self.model, HasMembers):
-            _, logits_KB = self.model.with_members(batch)
-            return cast(Tensor, self.loss(logits_KB, batch.label).mean(dim=0))
         logits, extra = self._one_pass(batch)
         if self.self_ensemble:
             second, second_extra = self._one_pass(batch)
