@@ -16,12 +16,12 @@ from fastapi import FastAPI, Request, Response
 from recsys.errors import InputError
 from serving.runtime.bundle import Bundle
 from serving.runtime.recommend import Recommender, best
-from serving.runtime.user_store import UserStore
 from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
 from serving.server.config import ServerConfig
 from serving.server.formats import JSON, read_body, read_json_body, read_recommendation, write_answer
 from serving.server.metrics import ServerMetrics
 from serving.server.openapi import describe
+from serving.server.users import UserStore
 
 _RETRY_AFTER_S = "1"
 

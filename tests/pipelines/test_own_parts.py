@@ -101,6 +101,7 @@ def test_what_only_a_folder_names_is_not_imported(package: Path, run: Run, monke
     assert scored.code == 0, scored.err
 
 
+@pytest.mark.slow
 def test_fits_at_once_import_the_loss_in_their_processes(package: Path, run: Run) -> None:
     at_once = run(*RANK, "--out", "out", "trainer.parallel_fits=2", *TINY, f"trainer.loss.name={LOSS}")
     assert at_once.code == 0, at_once.err

@@ -98,8 +98,10 @@ def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_p
     np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("tables", "tolerance"), [("fp16", 2e-2), ("int8", 1e-1)])
-@pytest.mark.parametrize("name", ["dcnv2", "xdeepfm", "ft_transformer", "din"])
+@pytest.mark.parametrize(
+    ("name", "tables", "tolerance"),
+    [("dcnv2", "fp16", 2e-2), *((name, "int8", 1e-1) for name in ("dcnv2", "xdeepfm", "ft_transformer", "din"))],
+)
 def test_smaller_numbers_change_logits_little(
     name: str, tables: NumberType, tolerance: float, with_target: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -160,8 +162,10 @@ def test_a_model_without_interactions_is_refused(tmp_path: Path) -> None:
         write_graph(build("xdeepfm", split), split.schema, tmp_path, "m", "fp32")
 
 
-@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["dcnv2", "din"])
+@pytest.mark.parametrize(
+    ("name", "is_compiled"),
+    [("dcnv2", False), *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("dcnv2", "din"))],
+)
 def test_programs_of_torch_equal_the_graph(
     name: str, is_compiled: bool, with_target: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from recsys.errors import InputError
 from serving.runtime.bundle import Bundle
-from serving.runtime.user_store import UserStore
+from serving.server.users import UserStore
 from tests.serving.server.conftest import Client
 
 BundleOf = Callable[[str], Bundle]
