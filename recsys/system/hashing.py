@@ -60,9 +60,9 @@ def hash_text(text: str) -> int:
     """The hash of one text without white space at its ends, equal to that of `hash_ids`."""
     if _INTEGER.match(text) and -(2**63) <= (number := int(text)) < 2**63:
         return number % 2**64
-    value = int(_FNV_BASIS)
+    value, prime = int(_FNV_BASIS), int(_FNV_PRIME)
     for byte in text.encode():
-        value = ((value ^ byte) * int(_FNV_PRIME)) & (2**64 - 1)
+        value = (value ^ byte) * prime % 2**64
     return value
 
 

@@ -1,6 +1,5 @@
 """The model of docs/examples trains, resumes, is swept and scores rows; its code runs only if the user names it."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import yaml
 
 from recsys import own_code
 from tests.helpers.commands import Run, read_oof
+from tests.helpers.own_package import add_package, forget
 from tests.helpers.small import small_table
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/my_model.py"
@@ -21,18 +21,7 @@ RANK = ("rank", "--config", "config.yaml", "--data", "raw")
 @pytest.fixture
 def package(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the example as my_package/my_file.py, in a process that has imported no model."""
-    (project / "my_package").mkdir()
-    shutil.copy(EXAMPLE, project / "my_package/my_file.py")
-    monkeypatch.syspath_prepend(project)
-    forget(monkeypatch)
-    return project
-
-
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process."""
-    monkeypatch.setattr(own_code, "_named", {})
-    for name in ("my_package.my_file", "my_package"):
-        monkeypatch.delitem(own_code.importlib.sys.modules, name, raising=False)
+    return add_package(project, EXAMPLE, "my_file", monkeypatch)
 
 
 def test_it_trains_and_scores_rows_where_the_user_names_it(
@@ -48,7 +37,7 @@ def test_it_trains_and_scores_rows_where_the_user_names_it(
     assert saved["model"] == {"name": MODEL, "embedding_dim": 4}
 
     submit = ("submit", "--run", "out", "--test", "raw/train.parquet", "--scale", "natural")
-    forget(monkeypatch)
+    forget(monkeypatch, "my_file")
     refused = run(*submit, "--out", "refused.csv")
     assert refused.code == 2
     assert f"--model-class {MODEL}" in refused.err
@@ -63,7 +52,7 @@ def test_the_config_of_its_run_trains_it_again_if_it_is_named(
 ) -> None:
     first = run(*RANK, "--model", MODEL, "--folds", "0", "--out", "out", *TINY)
     assert first.code == 0, first.err
-    forget(monkeypatch)
+    forget(monkeypatch, "my_file")
     again = ("rank", "--config", "out/config.yaml", "--out", "again")
     refused = run(*again)
     assert refused.code == 2
@@ -86,7 +75,7 @@ def test_a_section_of_the_config_names_it(package: Path, run: Run, monkeypatch: 
 
     prepared = run("prepare", "--config", "config.yaml", "--train", "raw/train.parquet", "--out", "prepared/mine")
     assert prepared.code == 0, prepared.err
-    forget(monkeypatch)
+    forget(monkeypatch, "my_file")
     on_prepared = ("rank", "--data", "prepared/mine", "--folds", "0", "--out", "out", "trainer.epochs=1")
     refused = run(*on_prepared, "--model", "mine")
     assert refused.code == 2

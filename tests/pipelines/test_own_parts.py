@@ -1,7 +1,6 @@
 """Losses, metrics and gates of the user's own: they decide where the user names them, and are refused elsewhere."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import yaml
 
 from recsys import own_code
 from tests.helpers.commands import Run, read_oof
+from tests.helpers.own_package import add_package, forget
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/my_parts.py"
 LOSS, METRIC, GATE = (f"my_package.my_parts:{name}" for name in ("MyLoss", "lift", "no_worse_at_the_top"))
@@ -20,18 +20,7 @@ TINY = ("trainer.epochs=1", "model.embedding_dim=4")
 @pytest.fixture
 def package(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the example as my_package/my_parts.py, in a process that has imported nothing of it."""
-    (project / "my_package").mkdir()
-    shutil.copy(EXAMPLE, project / "my_package/my_parts.py")
-    monkeypatch.syspath_prepend(project)
-    forget(monkeypatch)
-    return project
-
-
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process."""
-    monkeypatch.setattr(own_code, "_named", {})
-    for name in ("my_package.my_parts", "my_package"):
-        monkeypatch.delitem(own_code.importlib.sys.modules, name, raising=False)
+    return add_package(project, EXAMPLE, "my_parts", monkeypatch)
 
 
 def own_values(folder: Path) -> dict[str, float]:
@@ -83,7 +72,7 @@ def test_what_only_a_folder_names_is_not_imported(package: Path, run: Run, monke
     named = (f"trainer.loss.name={LOSS}", f"evaluation.own_metrics=[{METRIC}]")
     first = run(*RANK, "--out", "out", *TINY, *named)
     assert first.code == 0, first.err
-    forget(monkeypatch)
+    forget(monkeypatch, "my_parts")
     again = ("rank", "--config", "out/config.yaml", "--out", "again")
     refused = run(*again)
     assert refused.code == 2
@@ -96,7 +85,7 @@ def test_what_only_a_folder_names_is_not_imported(package: Path, run: Run, monke
     repeated = run(*again, *named)
     assert repeated.code == 0, repeated.err
     assert (package / "again/oof.csv").read_bytes() == (package / "out/oof.csv").read_bytes()
-    forget(monkeypatch)  # the link from logits to probabilities is in metrics.json: scoring needs no loss
+    forget(monkeypatch, "my_parts")  # the link from logits to probabilities is in metrics.json: scoring needs no loss
     scored = run("submit", "--run", "out", "--test", "raw/train.parquet", "--out", "scores.csv")
     assert scored.code == 0, scored.err
 
