@@ -20,7 +20,7 @@ class Model:
     "Refers to the group and to itself."
 
 world, model = join_world(), Model()
-world.all_gather(torch.ones(3))
+dist.all_reduce(torch.ones(3))  # done by a thread of the group, which has named itself before
 threads("at work")
 model.itself, model.group = model, dist.group.WORLD
 del model
