@@ -14,7 +14,7 @@ from gatectr import command
 from recsys import own_code
 
 DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INCLUDE = re.compile(r"<!-- include: (\S+) -->")
 
 Page = Callable[[str], list[str]]
@@ -27,6 +27,11 @@ def text_of(page: str) -> str:
 def blocks_of(page: str) -> list[tuple[str, str]]:
     """(language, text) of the code blocks of a page."""
     return _BLOCK.findall(text_of(page))
+
+
+def text_of_blocks(text: str, languages: tuple[str, ...]) -> list[str]:
+    """The code blocks of these languages, each with its continued lines joined."""
+    return [block.replace("\\\n", " ") for language, block in _BLOCK.findall(text) if language in languages]
 
 
 def exit_code_of(main: Callable[[], None]) -> object:

@@ -18,8 +18,10 @@ NEW = (
     "tutorials/python",
     "tutorials/plan",
     "tutorials/retrieval",
+    "tutorials/gpus",
+    "tutorials/serving",
+    "insight",
 )
-NEW += ("tutorials/gpus", "tutorials/serving", "insight", "own_parts")
 
 
 def test_from_a_csv(follow: Page) -> None:
