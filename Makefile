@@ -19,7 +19,7 @@ demo: $(READY) ## generate data, train DIN and evaluate it out-of-fold
 	$(BIN)/python -m pipelines.rank --config configs/toss_encoded.yaml --model din
 
 test: check ## check, then the tests (without the slow ones)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the tests that take more than a minute
 	$(BIN)/python -m pytest -m slow

@@ -12,13 +12,14 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.common.output import check_file
-from pipelines.parts.comparison import clusters_of, compare_models
+from pipelines.parts.comparison import compare_models
 from recsys.config import Values
 from recsys.errors import InputError
 from recsys.evaluation.comparison import By, Comparison, Difference
 from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
 from recsys.evaluation.shown import TITLES, format_interval, format_metric, interval_sd, shown_metrics
 from recsys.report.tables import TextRow, text_table
+from recsys.runs.clusters import clusters_of
 from recsys.runs.metrics import read_metrics
 from recsys.runs.predictions import join_predictions, read_predictions
 from recsys.system.files import write_json

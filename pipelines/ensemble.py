@@ -34,8 +34,7 @@ from recsys.runs.folder import RunFolder
 from recsys.runs.layout import METRICS_FILE, OOF_FILE, STACK_FILE
 from recsys.runs.metrics import EnsembleMetrics, Gain, LinkSummary, StackSummary, read_metrics
 from recsys.runs.predictions import Predictions, RunPredictions, by_fold, join, join_predictions, read_predictions
-from recsys.runs.summary import spread
-from recsys.runs.weight_notes import weight_notes
+from recsys.runs.summary import spread, weight_notes
 from recsys.system.files import write_json
 from recsys.system.progress import console, progress_line
 

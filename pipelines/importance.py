@@ -12,7 +12,7 @@ import typer
 
 from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.output import check_file
-from pipelines.parts.comparison import clusters_of, compare_models
+from pipelines.parts.comparison import compare_models
 from pipelines.parts.run_data import ScoringRun
 from ranking.insight.feature_sets import FeatureSet, feature_groups, single_features
 from ranking.insight.permutation import HeldOutScorer, held_out_rows
@@ -22,6 +22,7 @@ from recsys.evaluation.importance import IMPORTANCE_FILE, FeatureImportance, Imp
 from recsys.evaluation.shown import TITLES
 from recsys.report.insight_plots import plot_importance
 from recsys.report.tables import TextRow, text_table
+from recsys.runs.clusters import clusters_of
 from recsys.system.files import write_json
 from recsys.system.progress import console, progress_line
 

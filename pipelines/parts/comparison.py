@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from recsys.errors import InputError
 from recsys.evaluation.comparison import By, Comparison, paired_bootstrap
 from recsys.evaluation.logits import Logits
+from recsys.runs.clusters import clusters_of
 from recsys.runs.predictions import RunPredictions
 from recsys.system.progress import progress_line
 
@@ -47,19 +45,3 @@ def compare_models(
             cluster=cluster,
             by=drawn,
         )
-
-
-def clusters_of(rows: RunPredictions, by: By | None) -> tuple[By, np.ndarray | None]:
-    """What the bootstrap draws, and the [n] user or day of each row; None for rows.
-
-    Raises:
-        InputError: if users or days are asked for and unknown.
-    """
-    columns = {"user": rows.predictions.user, "day": rows.predictions.day, "row": None}
-    drawn: By = by or ("row" if columns["user"] is None else "user")
-    if drawn != "row" and columns[drawn] is None:
-        raise InputError(
-            f"oof.csv of {rows.name} has no column {drawn}: name schema.{drawn} in the config, prepare and rank again, "
-            "or pass --by row"
-        )
-    return drawn, columns[drawn]

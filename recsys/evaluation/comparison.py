@@ -37,6 +37,14 @@ class Difference(BaseModel):
     """Two-sided, of no difference; None in files of earlier versions."""
 
 
+class Interval(BaseModel):
+    """A metric of one model with the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Comparison(BaseModel):
     """The differences of two models on the same rows, and what their intervals hold."""
 
@@ -148,3 +156,38 @@ def paired_bootstrap(
         n_clusters=resampling.n_clusters,
         n_seeds=(n_first, n_second),
     )
+
+
+def metric_intervals(
+    label: np.ndarray,
+    model: Logits,
+    n_replicates: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+    weight: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
+) -> dict[str, Interval]:
+    """Computes the interval of every metric in COMPARED for one model; see `paired_bootstrap` for the arguments.
+
+    The interval holds the rows or users of the data, not the seed of the fit. Rows of one class have none.
+    """
+    is_positive = label == 1
+    row_weight = np.ones(len(label)) if weight is None else weight.astype(np.float64)
+    if not (row_weight[is_positive].any() and row_weight[~is_positive].any()):
+        return {}
+    resampling = Resampling(is_positive, [model], row_weight, cluster)
+    replicates = np.stack(list(resampling.replicates(n_replicates, seed)))
+    metrics = measure(label, model, weight)
+    exact = np.array([[metrics.value(name) for name in COMPARED]], np.float64)
+    # as the difference from a model whose metrics are zero
+    zero = np.zeros_like
+    low, high, _ = difference_bounds(
+        np.concatenate([zero(replicates), replicates], axis=1),
+        np.concatenate([zero(exact), exact]),
+        1,
+        resampling.n_clusters,
+        level,
+    )
+    return {
+        name: Interval(value=exact[0, index], low=low[index], high=high[index]) for index, name in enumerate(COMPARED)
+    }

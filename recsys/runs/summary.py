@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 
 from recsys.data.dataset import PreparedDataset
 from recsys.evaluation.logits import logit_of
-from recsys.evaluation.metrics import METRIC_NAMES, Metrics, measure
+from recsys.evaluation.metrics import METRIC_NAMES, MetricName, Metrics, measure
 from recsys.evaluation.own_metrics import measure_own, title_of
 from recsys.evaluation.shown import format_metric, format_metrics, titles
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.metrics import RunMetrics, Spread, TrainSummary, beaten_by
 from recsys.runs.predictions import Predictions, join
-from recsys.runs.weight_notes import weight_notes
 from recsys.system.progress import console
 
 OVERALL, BEST_POSSIBLE = "overall", "best possible"
@@ -23,6 +22,8 @@ _ADVICE = (
     "check that the columns have the right roles; try another --model, more rows, or gatectr sweep over the settings "
     "of this one"
 )
+_OF_THE_SAMPLE: frozenset[MetricName] = frozenset({"ap", "pr_auc", "toss_score"})
+"""Metrics that depend on the share of positives among the rows, and are not weighted by the rate of sampling."""
 _MAX_PRINTED_SEGMENTS = 4
 """Larger segmentations are only in metrics.json: 24 rows, one per hour, would hide the other metrics."""
 
@@ -158,3 +159,21 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
 def _spread_row(metrics: RunMetrics, statistic: Literal["mean", "sd"]) -> TextRow:
     values = [format_metric(getattr(metrics.spread[name], statistic), metrics.sd[name]) for name in metrics.shown]
     return TextRow((f"{statistic} over folds", "", "", *values, *[""] * len(metrics.own_metrics)))
+
+
+def weight_notes(metrics: RunMetrics) -> list[str]:
+    """Lines under the table of a run: the effective sample size, and which metrics are those of the sample."""
+    notes, overall = [], metrics.overall
+    if overall.n_effective is not None:
+        notes.append(
+            f"metrics are weighted: {overall.n_rows:,} rows count as {overall.n_effective:,.0f} of equal weight "
+            "(effective sample size)"
+        )
+    rate = next((link.sampling_rate for link in metrics.links.values()), 1.0)
+    if rate != 1:
+        of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
+        notes.append(
+            f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
+            f"the sample: {of_the_sample}"
+        )
+    return notes

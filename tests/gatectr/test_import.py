@@ -79,8 +79,14 @@ def test_commands_that_need_no_torch(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="OpenMP's library of Linux prints its settings")
-@pytest.mark.parametrize("setting", [None, "active"])
-@pytest.mark.parametrize("command", [("-m", "pipelines.rank", "--help"), ("-c", "import gatectr; gatectr.fit")])
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        (("-m", "pipelines.rank", "--help"), None),
+        (("-m", "pipelines.rank", "--help"), "active"),
+        (("-c", "import gatectr; gatectr.fit"), None),
+    ],
+)
 def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
     command: tuple[str, ...], setting: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,9 @@ def test_a_run_is_exported_once(project: Path, run: Run) -> None:
     card = bundle.card()
     assert card["models"]["a"]["model"]["name"] == "gbdt"
     assert card["models"]["a"]["splits"] == ["fold_0"]
+    ap = card["metrics"]["intervals"]["ap"]
+    assert ap["value"] == pytest.approx(card["metrics"]["overall"]["ap"])
+    assert ap["low"] < ap["value"] < ap["high"]
     rows = pq.read_table("raw/train.parquet").slice(0, 50)
     scores = bundle.score(rows)
     assert np.all((scores.p > 0) & (scores.p < 1))

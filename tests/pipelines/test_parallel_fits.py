@@ -63,7 +63,7 @@ def fits_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     raise AssertionError(process.stderr.read() if process.stderr else "")
 
 
-@pytest.mark.parametrize("model", [DEEP, TREES])
+@pytest.mark.parametrize("model", [DEEP, pytest.param(TREES, marks=pytest.mark.slow)])
 def test_results_are_those_of_fits_one_after_another(
     model: tuple[str, ...], project: Path, run: Run, two_cores: None
 ) -> None:

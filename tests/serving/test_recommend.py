@@ -102,7 +102,7 @@ def check_candidates(recommender: Recommender, towers: Path, table: pa.Table, pa
         np.testing.assert_allclose(found.retrieval_score * own[0] / found.retrieval_score[0], own, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
+@pytest.mark.parametrize("pooling", [pytest.param("mean", marks=pytest.mark.slow), "attention", "last"])
 def test_candidates_are_those_of_the_retrieval_run(
     pooling: str, recommender_of: RecommenderOf, prepared: Path, tmp_path: Path
 ) -> None:
@@ -112,7 +112,7 @@ def test_candidates_are_those_of_the_retrieval_run(
     )
 
 
-@pytest.mark.parametrize("pooling", ["causal", "sasrec", "ligr", "hstu"])
+@pytest.mark.parametrize("pooling", [pytest.param("causal", marks=pytest.mark.slow), "sasrec", "ligr", "hstu"])
 def test_histories_are_encoded_like_in_the_retrieval_run(pooling: str, log: Path, tmp_path: Path) -> None:
     towers = log.with_name(f"towers-{pooling}")
     recommender = exported(towers, log.with_name("trees"), log, pooling)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import recsys.evaluation.bootstrap.ranking
 from recsys.errors import InputError
-from recsys.evaluation.comparison import Comparison, Difference, paired_bootstrap
+from recsys.evaluation.comparison import Comparison, Difference, metric_intervals, paired_bootstrap
 from recsys.evaluation.logits import Logits
 
 SHIFT = 2.0
@@ -177,3 +178,24 @@ def test_a_single_user_gives_no_interval() -> None:
     found = paired_bootstrap(label, first, second, n_replicates=50, cluster=np.zeros(300, np.int64), by="user")
     assert found.n_clusters == 1
     assert all(np.isnan([d.low, d.high]).all() for d in found.differences.values())
+
+
+@pytest.mark.parametrize("rows_a_user", [1, 20])
+def test_the_interval_of_a_mean_is_students(rows_a_user: int) -> None:
+    """Log loss is a mean: its interval is that of the mean over users, whose rows are alike here."""
+    rng = np.random.default_rng(3)
+    n_users = 400
+    user = np.repeat(np.arange(n_users), rows_a_user)
+    label = np.repeat((rng.random(n_users) < 0.3).astype(np.int64), rows_a_user)
+    p = np.repeat(rng.uniform(0.1, 0.5, n_users), rows_a_user)
+    logits = Logits.of_one_fit(np.log(p / (1 - p)), 0.0)
+    interval = metric_intervals(label, logits, n_replicates=2000, cluster=user)["logloss"]
+    loss = -np.log(np.where(label == 1, p, 1 - p))[::rows_a_user]
+    assert interval.value == pytest.approx(loss.mean())
+    half = student.ppf(0.975, n_users - 1) * loss.std(ddof=1) / np.sqrt(n_users)
+    assert interval.high - interval.value == pytest.approx(half, rel=0.06)
+    assert interval.value - interval.low == pytest.approx(half, rel=0.06)
+
+
+def test_rows_of_one_class_have_no_intervals() -> None:
+    assert metric_intervals(np.zeros(5, np.int64), Logits.of_one_fit(np.zeros(5), 0.0)) == {}

@@ -32,6 +32,8 @@ VARIANTS = MODELS | {
     "din-matching": {"hidden_dims": (8,), "attention_dims": (6,), "matching": {"dim": 3}, "batch_norm": True},
     "dcnv2-unpooled": {"hidden_dims": (8,), "pool_sequences": False, "batch_norm": True},
 }
+MAIN = ("dcnv2", "dcnv2-unpooled", "xdeepfm", "ft_transformer", "ft_transformer-cls", "din", "din-softmax-match")
+"""The others are exported by the slow tests."""
 ROWS = np.arange(300)
 
 
@@ -88,7 +90,9 @@ def exported_logits(
     return kind(graph, folder, inputs, vocabulary_of, 1).logits([inputs(request)])
 
 
-@pytest.mark.parametrize("name", list(VARIANTS))
+@pytest.mark.parametrize(
+    "name", [name if name in MAIN else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_path: Path) -> None:
     split = with_target.split("full")
     model = build(name, split)
