@@ -29,7 +29,8 @@ from recsys.runs.metrics import RunMetrics, read_metrics
 from recsys.runs.predictions import read_predictions
 from recsys.runs.rows_to_score import FileRows
 from recsys.runs.submission import Scale, ScoredRows
-from recsys.runs.summary import metrics_of_subsets
+from recsys.runs.summary import metrics_of_subsets, print_summary
+from recsys.system.progress import console
 
 
 class Run:
@@ -138,6 +139,12 @@ class Run:
             return None
         folder = (load_sections(config).get("files") or {}).get("folder")
         return Path(folder) if folder and Path(folder).is_dir() else None
+
+    def __str__(self) -> str:
+        """The table of metrics that the commands print."""
+        with console.capture() as printed:
+            print_summary(self.metrics, self.name)
+        return printed.get()
 
     def __repr__(self) -> str:
         try:

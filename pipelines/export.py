@@ -4,7 +4,7 @@ python -m pipelines.export --run runs/a --out bundles/a
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from pipelines.plan.state import GATES
 from ranking.own_model import name_model
 from ranking.scoring import find_run_data
 from recsys.data.dataset import PreparedDataset
+from recsys.runs.submission import SCALE_HELP, ChosenScale, resolve_scale
 from recsys.system.files import check_free, read_json
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
@@ -49,12 +50,7 @@ def export(
             help="Write the graphs as programs of torch.export too, and compiled where there is a C++ compiler.",
         ),
     ] = False,
-    scale: Annotated[
-        Literal["natural", "balanced"],
-        typer.Option(
-            help="The score of an answer. balanced: q, which minimizes WLL; natural: p, the click probability."
-        ),
-    ] = "balanced",
+    scale: Annotated[ChosenScale, typer.Option(help=f"The score of an answer. {SCALE_HELP}")] = "auto",
     model_class: ModelClass = None,
 ) -> None:
     """Export a run for serving.
@@ -72,9 +68,14 @@ def export(
     world = join_world()
     towers = None if retrieval is None else _open_retrieval(retrieval, dataset, world)
     gates = {path.stem: read_json(path) for path in sorted((run / GATES).glob("*.json"))}
-    difference = export_run(final, run_data, dataset, out, world, gates, towers, weights=weights, pt2=pt2, scale=scale)
+    written = resolve_scale(scale, final)
+    options = {"weights": weights, "pt2": pt2, "scale": written}
+    difference = export_run(final, run_data, dataset, out, world, gates, towers, **options)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    console.print(f"{out}: {n_bytes / 2**20:,.1f} MiB, scores differ from the run by at most {difference:.1g} in logit")
+    console.print(
+        f"{out}: {n_bytes / 2**20:,.1f} MiB, scores at the {written} scale, scores differ from the run by at most "
+        f"{difference:.1g} in logit"
+    )
 
 
 def _open_retrieval(run: Path, dataset: PreparedDataset, world: World) -> ExportedRetrieval:

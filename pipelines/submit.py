@@ -21,7 +21,17 @@ from recsys.runs.labels import Labels, read_labels
 from recsys.runs.metrics import read_metrics
 from recsys.runs.rows_to_score import FileRows, PreparedRows
 from recsys.runs.sample import read_sample
-from recsys.runs.submission import Scale, ScaleStats, ScoredRows, SubmissionSummary, SubmissionWriter, check_unique
+from recsys.runs.submission import (
+    SCALE_HELP,
+    ChosenScale,
+    Scale,
+    ScaleStats,
+    ScoredRows,
+    SubmissionSummary,
+    SubmissionWriter,
+    check_unique,
+    resolve_scale,
+)
 from recsys.system.files import new_folder, removed_if_refused, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console
@@ -33,7 +43,7 @@ def submit(
     test: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Rows to score: a parquet file, a folder or a glob; repeatable. Default: the test rows of the "
+            help="Rows to score: a parquet or CSV file, a folder or a glob; repeatable. Default: the test rows of the "
             "prepared data set."
         ),
     ] = None,
@@ -50,9 +60,7 @@ def submit(
         ),
     ] = None,
     model_class: ModelClass = None,
-    scale: Annotated[
-        Scale, typer.Option(help="balanced: q, which minimizes WLL; natural: p, the click probability.")
-    ] = "balanced",
+    scale: Annotated[ChosenScale, typer.Option(help=SCALE_HELP)] = "auto",
 ) -> Path:
     """Write a submission.
 
@@ -67,6 +75,7 @@ def submit(
         name_model(path)
     scoring = ScoringRun.open(run, data)
     run, dataset = scoring.folder, scoring.dataset
+    written = resolve_scale(scale, run)
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
     schema = dataset.manifest.schema_
     layout = read_sample(sample) if sample else None
@@ -92,13 +101,13 @@ def submit(
         assert schema.label is not None, "ranking runs have a label"
         names = (layout.id_name, layout.label_name) if layout else (rows.id_name, schema.label)
         scored = ScoredRows(scorer.log_pos_weight)
-        with SubmissionWriter(partial, names, layout, scale, scorer.log_pos_weight) as writer:
+        with SubmissionWriter(partial, names, layout, written, scorer.log_pos_weight) as writer:
             for ids, logit in scoring.score(rows):
                 scored.add(ids, logit)
                 writer.add(ids, logit)
             check_unique(scored, rows.origin)
             writer.finish(scored)
-        report(run, out, scored.logits, truth, scale)
+        report(run, out, scored.logits, truth, written)
         partial.rename(out)  # last: a file with the final name is complete
     console.print(f"{rows.n_rows:,} rows written to {out}")
     return out.with_suffix(".json")

@@ -6,7 +6,7 @@ A model outside this package needs no line: its name is the path of its class, s
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 from pydantic import AfterValidator
@@ -16,7 +16,7 @@ from ranking.dcnv2 import DCNv2, DCNv2Config
 from ranking.din import DIN, DINConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.gbdt import GBDTTrainer
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
+from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig, TreeLibrary
 from ranking.model_config import DeepModelConfig
 from ranking.own_model import config_of, name_model, named_configs, named_model
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
@@ -34,6 +34,7 @@ from recsys.training.trainer import Trainer
 from recsys.training.update.step import explained_out_of_memory
 
 GBDT = "gbdt"
+LIBRARIES = get_args(TreeLibrary)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def check_model_name(name: str) -> str:
     """
     if is_path(name):
         name_model(name)
+    elif name in LIBRARIES:
+        raise ValueError(f"unknown model {name!r}: choose {GBDT!r} and model.library={name}")
     elif name not in model_names():
         raise ValueError(f"unknown model {name!r}{nearest(name, model_names())}: choose one of {list(model_names())}")
     return name

@@ -15,6 +15,7 @@ from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FULL, PARTITIONS, Group, evaluation_groups_of, fit_groups_of
 from recsys.data.layout import CONFIG_FILE, FORMAT_VERSION, SCHEMA_FILE
 from recsys.errors import InputError
+from recsys.patterns import nearest
 from recsys.prepare.run import Engine, fingerprint, prepare
 from recsys.runs.config import RUN_SECTION, RunSection
 from recsys.schema.config import LogSequence, SchemaConfig
@@ -121,7 +122,11 @@ def find_prepared(config: DataConfig, data: Path | None, sections: Values | None
         InputError: when the data does not exist or was prepared with another schema.
     """
     if data is not None and not data.is_dir():
-        raise InputError(f"--data {data} is not a folder: pass a prepared data set or a folder of raw files")
+        beside = [path.name for path in data.parent.iterdir() if path.is_dir()] if data.parent.is_dir() else []
+        raise InputError(
+            f"--data {data} is not a folder{nearest(data.name, beside)}: pass a prepared data set or a folder of raw "
+            "files"
+        )
     if data is not None and (data / SCHEMA_FILE).is_file():
         dataset = PreparedDataset.open(data)
         _check_config(config, dataset)
@@ -182,7 +187,9 @@ def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
         if not is_done(folder):
-            console.print(f"no --data: generating {config.generator.n_rows:,} rows once, into {folder}")
+            others = sorted(str(path.parent) for path in PREPARED_ROOT.glob(f"*/{SCHEMA_FILE}"))
+            hint = f"; {', '.join(others[:3])} would be used with --data {others[0]}" if others else ""
+            console.print(f"no --data: generating {config.generator.n_rows:,} rows once, into {folder}{hint}")
             generate(config.generator, folder)
         return folder
     name = config.files.folder
@@ -254,8 +261,12 @@ def print_dataset(dataset: PreparedDataset) -> None:
     schema = dataset.split("full").schema
     rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
     n_measured, n_inputs = len(schema.measured), len(schema.dense)
-    more = ", with indicators of missing values and encodings" if n_inputs > n_measured else ""
-    console.print(f"{n_inputs} numeric inputs{more}; embedding rows: {rows}")
+    n_encoded = sum(map(len, schema.encodings.values()))
+    more = [f"{n_encoded} from counts"] if n_encoded else []
+    if (n_indicators := n_inputs - n_measured - n_encoded) > 0:
+        more.insert(0, f"{n_indicators} for missing values")
+    among = f", of them {' and '.join(more)}" if more else ""
+    console.print(f"{n_inputs} numeric inputs{among}; embedding rows: {rows}")
 
 
 def _counts(groups: Sequence[Group]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from recsys.config import StrictModel, load_yaml, validate
 from recsys.errors import InputError
 from recsys.evaluation.gates import EvaluateOnOrAuto, Gate, RetrievalGate, RunGate
 from recsys.patterns import nearest
+from recsys.runs.submission import ChosenScale
 
 SweepChoice = Literal["simplest", "best"]
 Settings = tuple[str, ...]
@@ -122,8 +123,9 @@ class PlanConfig(StrictModel):
     """Overrides of all steps of a model."""
     reference: str
     """The run that the report compares all other runs with."""
-    scale: Literal["balanced", "natural"] = "balanced"
-    """Scale of the submission."""
+    scale: ChosenScale = "auto"
+    """Scale of the submission and the bundle: `auto` is q for runs that are chosen by WLL or the Toss score, otherwise
+    p."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Fits of every ranking step that differ in their seed alone: gates judge their mean, the submission averages them.
     """

@@ -36,6 +36,7 @@ from recsys.runs.config import RUN_SECTION
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import EnsembleMetrics
 from recsys.runs.score_feature import with_scores
+from recsys.runs.submission import resolve_scale
 from recsys.runs.summary import print_summary
 from recsys.system.files import finish_folder, is_done, partial_folder, read_json, removed_if_refused, write_json
 from recsys.system.progress import console
@@ -197,6 +198,7 @@ def export_step(state: PlanState, dataset: PreparedDataset, final: Path, world: 
         return
     gates = {name: [v.model_dump(mode="json") for v in of_gate] for name, of_gate in state.final_verdicts().items()}
     try:
-        export_run(final, find_run_data(final), dataset, out, world, gates, scale=state.plan.scale)
+        scale = resolve_scale(state.plan.scale, final)
+        export_run(final, find_run_data(final), dataset, out, world, gates, scale=scale)
     except InputError as error:
         console.print(f"no bundle is written: {error}")

@@ -182,7 +182,10 @@ def check_names(names: Sequence[str], needed: Sequence[str], path: Path) -> None
     """
     for column in needed:
         if column not in names:
-            raise InputError(f"{path} has no column {column!r}{nearest(column, names)}: all files must have it")
+            raise InputError(
+                f"{path} has no column {column!r}{nearest(column, names)}: all files must have it, "
+                "or remove it from the schema"
+            )
         if names.count(column) > 1:
             raise InputError(f"{path} has {names.count(column)} columns named {column!r}: names must be unique")
 

@@ -25,6 +25,7 @@ _CURE = "correct it, or change the column's role in the schema"
 _CELLS = ValueForm(text_as="whole numbers")
 _WORDS = ("true", "false")
 """What a column of numbers may contain in place of 1 and 0, as writers of CSV files write booleans."""
+_TIME = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?:\d\d")
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -138,6 +139,8 @@ def _refuse(text: pa.Array, dtype: pa.DataType, block: Block, column: str, kind:
             (path, row_in_file), value = block.place(row), text[row].as_py()
             if _DECIMAL_COMMA.fullmatch(value):
                 cure = "write decimals with a point"
+            elif kind == "number" and _TIME.match(value):
+                cure = "a time can be schema.day; for a feature, write its hour or weekday as a column of its own"
             raise InputError(
                 f"{path}: column {column!r} contains {value!r} in row {row_in_file}, which is not a {kind}: {cure}"
             ) from error

@@ -275,7 +275,8 @@ def join_predictions(runs: Sequence[RunPredictions]) -> list[RunPredictions]:
     for run in joined[1:]:
         if not np.array_equal(joined[0].label, run.label):
             raise InputError(
-                f"{first.name} and {run.name} have different labels for the same rows: compare runs of one data set"
+                f"{first.name} and {run.name} have different labels for the same row ids: compare runs of one data "
+                "set, prepared with the same schema.id (without one, rows are numbered)"
             )
         if not _have_equal_weights(joined[0], run):
             raise InputError(

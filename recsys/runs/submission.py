@@ -13,11 +13,25 @@ from recsys.config import validate
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits, probability
 from recsys.evaluation.metrics import Metrics
+from recsys.runs.metrics import read_metrics
 from recsys.runs.sample import Sample
 from recsys.system.files import read_json
 from recsys.system.hashing import hash_ids
 
 Scale = Literal["balanced", "natural"]
+ChosenScale = Literal["auto", "natural", "balanced"]
+SCALE_HELP = (
+    "natural: p, the click probability; balanced: q, that of equally frequent classes, which minimizes WLL; auto: q "
+    "for runs that are chosen by WLL or the Toss score, otherwise p."
+)
+_OF_BALANCED_CLASSES = ("wll", "toss_score")
+
+
+def resolve_scale(chosen: ChosenScale, run: Path) -> Scale:
+    """The scale of a run's scores: `auto` follows the metric that the run's config chooses by."""
+    if chosen != "auto":
+        return chosen
+    return "balanced" if read_metrics(run).named_metrics[0] in _OF_BALANCED_CLASSES else "natural"
 
 
 @dataclass

@@ -42,7 +42,7 @@ class ExportOptions:
     weights: NumberType = "fp32"
     pt2: bool = False
     """Whether to write graphs as programs of torch.export beside the ONNX graphs."""
-    scale: Literal["natural", "balanced"] = "balanced"
+    scale: Literal["natural", "balanced"] = "natural"
     """The scale of the score in answers."""
 
 

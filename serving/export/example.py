@@ -23,8 +23,8 @@ def example_request(dataset: PreparedDataset, columns: Sequence[str]) -> dict[st
 def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray) -> dict[str, Any]:
     """Returns the user of the first row, and a candidate of each, with the columns that the models read.
 
-    The columns of the item tower and the target item are those of the candidates; without them, the first categorical
-    column is. A value below the frequency threshold is replaced by the most frequent one.
+    The columns of the item tower and the target item are those of the candidates; without them, all columns are. A
+    value below the frequency threshold is replaced by the most frequent one.
 
     Args:
         dataset: the data set.
@@ -34,7 +34,7 @@ def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray)
     schema, columns = dataset.manifest.schema_, raw_columns(dataset, names, rows)
     own = {*schema.towers.get("item", ()), *([schema.target_item] if schema.target_item else [])} & columns.keys()
     if not own:
-        own = set(list(columns)[:1])
+        own = set(columns)
     return {
         "user": {name: values[0] for name, values in columns.items() if name not in own},
         "candidates": [{name: columns[name][row] for name in names if name in own} for row in range(len(rows))],

@@ -21,7 +21,7 @@ def test_prints_a_summary(project: Path, run: Run) -> None:
     outcome = run(*PREPARE)
     assert outcome.code == 0
     assert "small: 2,000 rows in prepared/mine" in outcome.out
-    assert "4 numeric inputs, with indicators of missing values and encodings; " in outcome.out  # x_1 and x_2: one
+    assert "4 numeric inputs, of them 1 for missing values; " in outcome.out  # x_1 and x_2: one
     assert "embedding rows: color 6" in outcome.out  # missing, rare, four colors
     assert "next: gatectr rank --data prepared/mine --model gbdt" in outcome.out
 

@@ -176,6 +176,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def test_missing_data_folder(project: Path, run: Run) -> None:
     outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml", "--data", "nowhere")
     assert (outcome.code, outcome.err.startswith("error: --data nowhere is not a folder")) == (2, True)
+    assert "did you mean 'raw'?" in run("rank", "--config", "config.yaml", "--model", "gbdt", "--data", "rwa").err
+    outcome = run("rank", "--config", "config.yaml", "--data", "raw", "--model", "lightgbm")
+    assert "choose 'gbdt' and model.library=lightgbm" in outcome.err
     outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml")
     assert outcome.code == 2
     assert "does not set files.folder: pass --data FOLDER" in outcome.err

@@ -54,7 +54,19 @@ def test_an_ensemble_of_fold_models_scores_unseen_rows(project: Path, run: Run) 
     for name, settings in (("a", ["--model", "dcnv2"]), ("b", ["--model", "gbdt"])):
         assert run(*RANK, "--out", name, *settings).code == 0
     assert run("ensemble", "a", "b", "--out", "both", "--replicates", "100").code == 0
-    outcome = run("submit", "--run", "both", "--test", "test.parquet", "--out", "s.csv", "--labels", "labels.parquet")
+    outcome = run(
+        "submit",
+        "--run",
+        "both",
+        "--test",
+        "test.parquet",
+        "--out",
+        "s.csv",
+        "--labels",
+        "labels.parquet",
+        "--scale",
+        "balanced",
+    )
     assert outcome.code == 0, outcome.err
     found = read("s.csv")
     assert list(found) == [f"t-{i}" for i in range(700)]
@@ -82,6 +94,19 @@ def test_scores_do_not_depend_on_the_number_of_files(project: Path, run: Run) ->
     one, many = read("one.csv"), read("many.csv")
     assert list(many) == list(one)
     assert list(many.values()) == pytest.approx(list(one.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("metric", "scale"), [("logloss", "natural"), ("wll", "balanced"), ("toss_score", "balanced")])
+def test_the_scale_is_that_of_the_metric_to_choose_by(metric: str, scale: str, project: Path, run: Run) -> None:
+    trees = ("--model", "gbdt", "--folds", "0", "model.n_trees=5")
+    assert run(*RANK, *trees, "--out", "a", f"evaluation.metric={metric}").code == 0
+    assert run("submit", "--run", "a", "--test", "test.parquet", "--out", "s.csv").code == 0
+    summary = json.loads(Path("s.json").read_text())
+    assert summary["scale"] == scale
+    mean = np.mean(list(read("s.csv").values()))
+    assert mean == pytest.approx(summary["predictions"][scale]["mean"])
+    outcome = run("export", "--run", "a", "--out", "bundles/a")
+    assert f"scores at the {scale} scale" in outcome.out
 
 
 def test_sample_sets_row_order_and_column_names(project: Path, run: Run) -> None:

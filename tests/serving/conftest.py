@@ -35,7 +35,7 @@ def bundle_of(prepared: Path, run_of: Callable[[str], Path]) -> Callable[[str], 
         if model not in loaded:
             out = prepared.parent / "bundles" / model
             if not out.is_dir():
-                export(run=run_of(model), out=out)
+                export(run=run_of(model), out=out, scale="balanced")
             loaded[model] = Bundle.load(out, n_threads=1)
         return loaded[model]
 

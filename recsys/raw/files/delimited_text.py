@@ -75,15 +75,19 @@ def _header(path: Path) -> tuple[str, ...]:
 
 def _check_delimiter(path: Path) -> None:
     """Raises InputError for a first line without the delimiter of the file's name, but with another one."""
-    with pa.input_stream(str(path)) as stream:
-        first = stream.read(_HEADER_BYTES).lstrip(b"\r\n").partition(b"\n")[0].decode(errors="replace")
-    expected = delimiter_of(path)
-    found = [character for character in _DELIMITERS if character in first]
+    expected, found = delimiter_of(path), _delimiters_in_header(path)
     if found and expected not in found:
+        other = next(name for character, name in _DELIMITERS.items() if character in found)
         raise InputError(
-            f"{path}: the header has no {_DELIMITERS[expected]} but {_DELIMITERS[found[0]]}s: write it with commas "
+            f"{path}: the header has no {_DELIMITERS[expected]} but {other}s: write it with commas "
             "between cells and points in decimals, or with tabs as a .tsv file"
         )
+
+
+def _delimiters_in_header(path: Path) -> set[str]:
+    with pa.input_stream(str(path)) as stream:
+        first = stream.read(_HEADER_BYTES).lstrip(b"\r\n").partition(b"\n")[0].decode(errors="replace")
+    return {character for character in _DELIMITERS if character in first}
 
 
 def _batches(path: Path, columns: Sequence[str], n_columns: int) -> Iterator[pa.RecordBatch]:
@@ -112,4 +116,7 @@ def _open(path: Path, convert: pa_csv.ConvertOptions, ignore_empty_lines: bool =
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
-    return InputError(f"{path} is not a readable CSV file ({reason}): correct it, or write it again")
+    others = _delimiters_in_header(path) - {delimiter_of(path)} if "CSV parse error" in reason else set()
+    names = " and ".join(sorted(f"{_DELIMITERS[character]}s" for character in others))
+    hint = f"; its header also has {names}, which separate no cells here" if others else ""
+    return InputError(f"{path} is not a readable CSV file ({reason}{hint}): correct it, or write it again")

@@ -106,6 +106,14 @@ def test_rows_to_score_may_be_csv(tmp_path: Path) -> None:
         (b'y,x\n1,2\n0,"1,45"\n', "column 'x' contains '1,45' in row 1, which is not a number: write decimals with a"),
         (b'y,x\n1,2\n0,"1.000,5"\n', "'1.000,5' in row 1, which is not a number: write decimals with a point"),
         (b'y,x\n1,2\n0,"1,000.5"\n', "'1,000.5' in row 1, which is not a number: correct it"),
+        (
+            b"y,x\n1,2\n0,2026-03-01 00:00:50\n",
+            "in row 1, which is not a number: a time can be schema.day; for a feature",
+        ),
+        (
+            b"y;c, USD;x\n1;2;3\n",
+            "is not a readable CSV file .*; its header also has semicolons, which separate no cells",
+        ),
         (b"y,c,c\n1,a,b\n", "has 2 columns named 'c'"),
         (b"y,x\n1,2\n0,1;5\n", "column 'x' contains '1;5' in row 1, which is not a number"),
     ],
