@@ -29,6 +29,9 @@ def serve(
     ),
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     threads: Annotated[int, typer.Option(help="Threads that compute a batch.")] = 1,
+    batches: Annotated[
+        int | None, typer.Option(help="Batches that are scored at once. Default: one on each core, at most four.")
+    ] = None,
     max_waiting: Annotated[int, typer.Option(help="Requests that may wait; others get status 503.")] = 256,
     max_candidates: Annotated[int, typer.Option(help="Candidates of a request; more get status 413.")] = 10_000,
     max_body_mib: Annotated[int, typer.Option(help="Size of a request in MiB; larger ones get status 413.")] = 16,
@@ -51,6 +54,7 @@ def serve(
         "host": host,
         "port": port,
         "threads": threads,
+        "batches": batches,
         "max_waiting": max_waiting,
         "max_candidates": max_candidates,
         "max_body_bytes": max_body_mib << 20,

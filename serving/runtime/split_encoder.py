@@ -74,14 +74,15 @@ class SplitEncoder:
 
     def _transformed(self, values: np.ndarray, columns: tuple[int, ...]) -> tuple[list[int], np.ndarray]:
         """Transforms the columns that the split reads; returns their positions in the split, and the values."""
-        if columns not in self._transformers:
+        found = self._transformers.get(columns)
+        if found is None:
             if len(self._transformers) > _MAX_SHAPES:
                 self._transformers.clear()
             sources = [source for source, column in enumerate(columns) if column in self._position]
             targets = [self._position[columns[source]] for source in sources]
             stats = [self.spec.stats[target] for target in targets]
-            self._transformers[columns] = sources, targets, NumericTransformer(stats)
-        sources, targets, transform = self._transformers[columns]
+            found = self._transformers[columns] = sources, targets, NumericTransformer(stats)
+        sources, targets, transform = found
         return targets, transform(values[:, sources]) if targets else values[:, :0]
 
     def ids_of(self, codes: np.ndarray, vocabulary: str) -> np.ndarray:

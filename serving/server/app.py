@@ -14,6 +14,7 @@ import pyarrow as pa
 from fastapi import FastAPI, Request, Response
 
 from recsys.errors import InputError
+from recsys.system.threads import n_cores
 from serving.runtime.bundle import Bundle
 from serving.runtime.recommend import Recommender, best
 from serving.server.batching import Batcher, QueueFullError, TooManyCandidatesError
@@ -24,6 +25,8 @@ from serving.server.openapi import describe
 from serving.server.users import UserStore
 
 _RETRY_AFTER_S = "1"
+_MOST_BATCHES = 4
+"""Scored at once: one thread encodes for all of them."""
 
 
 class BodyTooLargeError(Exception):
@@ -41,7 +44,8 @@ class Service:
     def __init__(self, config: ServerConfig, bundle: Bundle) -> None:
         self.config = config
         self.recommender, self.users = Recommender.load(bundle), load_users(config, bundle)
-        self.batcher = Batcher(bundle, config.max_waiting, config.max_batch_rows, config.max_candidates)
+        n_batches = config.batches or min(n_cores(), _MOST_BATCHES)
+        self.batcher = Batcher(bundle, config.max_waiting, config.max_batch_rows, config.max_candidates, n_batches)
         self.metrics = ServerMetrics(lambda: self.batcher.n_waiting)
         self.batcher.on_batch = self.metrics.on_batch
         self._swapping = asyncio.Lock()

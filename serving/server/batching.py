@@ -1,7 +1,8 @@
 """Scores concurrent requests together: those that wait while a batch is scored form the next one.
 
-No request waits for others to come, so batches are as small as the load allows. One thread encodes and scores; ONNX
-Runtime, LightGBM and NumPy release the interpreter meanwhile, and the connections are served.
+No request waits for others to come, so batches are as small as the load allows. One thread at a time encodes, which
+needs the interpreter; while it scores, another thread encodes the next batch: ONNX Runtime, LightGBM and NumPy release
+the interpreter meanwhile, and the connections are served.
 """
 
 import asyncio
@@ -65,28 +66,35 @@ class _Waiting:
 
 @dataclass
 class Batcher:
-    """The queue of requests, and the thread that scores them.
+    """The queue of requests, and the threads that score them.
 
     Args:
         bundle: the bundle; assigning another one swaps it between two batches.
         max_waiting: requests that may wait.
         max_batch_rows: candidates of a batch.
         max_candidates: candidates of a request.
+        n_threads: threads that score batches.
     """
 
     bundle: Bundle
     max_waiting: int
     max_batch_rows: int
     max_candidates: int
+    n_threads: int = 1
     on_batch: Any = field(default=lambda n_requests, n_rows: None)
     """Called with the requests and the candidates of each batch."""
 
     def __post_init__(self) -> None:
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
+        self._encoding = threading.Lock()
         self._is_ending = False
-        self._thread = threading.Thread(target=self._work, name="scoring", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"scoring-{number}", daemon=True)
+            for number in range(self.n_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def n_waiting(self) -> int:
@@ -111,11 +119,12 @@ class Batcher:
         return await waiting.future
 
     def end(self) -> None:
-        """Scores the requests that wait, and ends the thread."""
+        """Scores the requests that wait, and ends the threads."""
         with self._changed:
             self._is_ending = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while True:
@@ -128,16 +137,19 @@ class Batcher:
 
     def _score_batch(self) -> None:
         """Encodes requests until the batch is full or none waits, and scores them."""
-        bundle, batch, n_rows = self.bundle, list[tuple[_Waiting, Encoded]](), 0
-        while self._queue and n_rows < self.max_batch_rows:
-            waiting = self._queue.popleft()
-            encoded = self._encode(bundle, waiting)
-            if encoded is not None:
-                batch.append((waiting, encoded))
-                n_rows += encoded.n
+        batch, n_rows = list[tuple[_Waiting, Encoded]](), 0
+        with self._encoding:
+            bundle = self.bundle
+            while self._queue and n_rows < self.max_batch_rows:
+                waiting = self._queue.popleft()
+                encoded = self._encode(bundle, waiting)
+                if encoded is not None:
+                    batch.append((waiting, encoded))
+                    n_rows += encoded.n
+            if batch:
+                self.on_batch(len(batch), n_rows)
         if not batch:
             return
-        self.on_batch(len(batch), n_rows)
         try:
             logits = bundle.natural_logits([encoded for _, encoded in batch])
         except Exception as error:

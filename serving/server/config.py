@@ -19,7 +19,9 @@ class ServerConfig(StrictModel):
     """The address to listen on; only this machine reaches the default one."""
     port: int = Field(default=8000, ge=0, le=65535)
     threads: int = Field(default=1, ge=1)
-    """Threads of a graph. One leaves the other cores to the connections."""
+    """Threads of a graph. One leaves the other cores to other batches and the connections."""
+    batches: int | None = Field(default=None, ge=1)
+    """Batches that are scored at once; None for one on each core, at most four."""
     max_waiting: int = Field(default=256, ge=1)
     """Requests that wait for a batch; those beyond it get status 503."""
     max_batch_rows: int = Field(default=2048, ge=1)

@@ -133,3 +133,16 @@ def train(model: str, prepared: Path, out: Path, *settings: str, folds: str = "0
     precision = [] if name == "gbdt" else ["trainer.precision=fp32"]
     rank(model=name, data=prepared, out=out, folds=folds, overrides=[*SETTINGS[model], *precision, *settings])
     return out
+
+
+def as_json(rows: list[Any]) -> list[Any]:
+    """Rows as a client sends them: times as text, and no numbers that JSON lacks."""
+
+    def value_of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value_of(entry) for entry in value]
+        if isinstance(value, float) and (np.isnan(value) or np.isinf(value)):
+            return None if np.isnan(value) else float(np.copysign(1e300, value))
+        return value.isoformat() if hasattr(value, "isoformat") else value
+
+    return [{name: value_of(value) for name, value in row.items()} for row in rows]

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from pipelines.export import export
 from pipelines.submit import submit
 from recsys.evaluation.logits import logit_of
 from serving.runtime.bundle import Bundle
-from tests.helpers.serving import ITEM_COLUMNS, SETTINGS, train, unseen_rows
+from tests.helpers.serving import ITEM_COLUMNS, SETTINGS, as_json, train, unseen_rows
 
 TOLERANCE = 1e-5
 
@@ -84,16 +83,3 @@ def test_an_ensemble_of_folds_and_seeds(prepared: Path, tmp_path: Path) -> None:
         assert [len(member.fits) for member in bundle.spec.members] == [4, 2]
         assert len(bundle.spec.encoders) == 4
         np.testing.assert_allclose(bundle.score(unseen_rows()).logit, expected, atol=TOLERANCE)
-
-
-def as_json(rows: list[Any]) -> list[Any]:
-    """Rows as a client sends them: times as text, and no numbers that JSON lacks."""
-
-    def value_of(value: Any) -> Any:
-        if isinstance(value, list):
-            return [value_of(entry) for entry in value]
-        if isinstance(value, float) and (np.isnan(value) or np.isinf(value)):
-            return None if np.isnan(value) else float(np.copysign(1e300, value))
-        return value.isoformat() if hasattr(value, "isoformat") else value
-
-    return [{name: value_of(value) for name, value in row.items()} for row in rows]

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from serving.runtime import values, vocabulary
 from serving.runtime.bundle import Bundle
 from serving.server.formats import ARROW
-from tests.helpers.serving import unseen_rows
+from tests.helpers.serving import as_json, unseen_rows
 from tests.serving.server.conftest import Client
 
 BundleOf = Callable[[str], Bundle]
@@ -170,6 +171,45 @@ def test_requests_beyond_the_queue_get_503_and_later_ones_are_answered(
             text = (await client.get("/metrics")).text
             assert 'gatectr_requests_total{path="/score",status="503"} 5.0' in text
             assert "gatectr_batch_requests_sum 4.0" in text
+
+    run(scenario())
+
+
+def test_a_batch_is_scored_while_another_one_is(
+    serve: Client, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serve(batches=2) as (client, _):
+            bundle, entered, both = bundle_of("dcnv2"), threading.Event(), threading.Barrier(2)
+            natural_logits = bundle.natural_logits
+
+            def met(requests: Any) -> np.ndarray:
+                entered.set()
+                both.wait(30)
+                return natural_logits(requests)
+
+            monkeypatch.setattr(bundle, "natural_logits", met)
+            first = asyncio.create_task(client.post("/score", json=bundle.example()))
+            assert await asyncio.to_thread(entered.wait, 30)
+            assert (await client.post("/score", json=bundle.example())).status_code == 200
+            assert (await first).status_code == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("model", ["din", "gbdt"])
+def test_batches_at_once_do_not_change_each_other(
+    model: str, serve: Client, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        rows, bundle = as_json(unseen_rows(60).to_pylist()), bundle_of(model)
+        expected = [bundle.score([row]).q[0] for row in rows]
+        for module in (values, vocabulary):
+            monkeypatch.setattr(module, "MAX_REMEMBERED", 3)  # tables are emptied all the time
+        async with serve(model, batches=4) as (client, _):
+            answers = await asyncio.gather(*(client.post("/score", json={"candidates": [row]}) for row in rows * 5))
+        scores = [answer.json()["scores"][0] for answer in answers]
+        np.testing.assert_allclose(scores, expected * 5, rtol=1e-4)
 
     run(scenario())
 
