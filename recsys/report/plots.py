@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 from scipy.stats import binomtest
 
 from recsys.evaluation.metrics import N_ECE_BINS, effective_size
@@ -43,6 +45,7 @@ _STYLE: dict[Any, Any] = {
     "lines.markersize": 4,
 }
 _MAX_LABEL, _MAX_VALUE_TICKS = 32, 6
+_N_COLORS = 128
 _CHARACTER_INCHES = 0.075
 """Width of a character of a label."""
 
@@ -65,7 +68,10 @@ def drawing(
         figure = Figure(figsize=(width, height), layout="constrained")
         panels = figure.subplots(n_rows, n_columns, sharey=share_y, squeeze=False)
         yield figure, list(panels.flatten())
-        figure.savefig(path)
+        drawn = BytesIO()
+        figure.savefig(drawn)
+        # plots have few colors: a palette makes them, and the report that holds them, a third of the size
+        Image.open(drawn).convert("RGB").quantize(_N_COLORS).save(path, optimize=True)
 
 
 def color_of(index: int) -> str:

@@ -2,7 +2,8 @@
 
 Every cluster gets a Poisson(1) number of draws, which all its rows share (Field and Welsh, "Bootstrapping clustered
 data", JRSS B 2007: the cluster bootstrap; Hanley and MacGibbon, "Creating non-parametric bootstrap samples using
-Poisson frequencies", 2006). A cluster of one row is that row. Single negatives that share a rank bin in every model are
+Poisson frequencies", 2006). Of fewer than 50 clusters, exactly as many are drawn as there are: a Poisson number of them
+would vary too much. A cluster of one row is that row. Single negatives that share a rank bin in every model are
 drawn together, because the sum of k draws is Poisson(k).
 
 The weight w of a row multiplies its draws. Single negatives drawn together have the sum s Poisson(sum w / s) with
@@ -17,6 +18,7 @@ from recsys.evaluation.bootstrap.ranking import Ranking
 from recsys.evaluation.logits import Logits
 
 _MAX_CELLS = 2**62
+_FEW_CLUSTERS = 50
 
 
 class Resampling:
@@ -59,11 +61,17 @@ class Resampling:
         """Yields [models, metrics in the order of COMPARED] of each bootstrap sample."""
         rng = np.random.default_rng(seed)
         for _ in range(n_replicates):
-            ones = rng.poisson(1.0, self._n_ones).astype(np.float64)
+            ones = self._draws_of_ones(rng).astype(np.float64)
             cells = rng.poisson(self._cell_mean, len(self._cell_mean)).astype(np.float64)
             positive_weight = ones[self._unit_of_positive] * self._positive_weight
             unit_draw = np.concatenate([ones[: self.n_shared], cells])
             yield np.array([ranking.metrics(positive_weight, unit_draw) for ranking in self._rankings])
+
+    def _draws_of_ones(self, rng: np.random.Generator) -> np.ndarray:
+        """[n] draws of the clusters of several rows and of single positives."""
+        if self.n_clusters == self.n_shared < _FEW_CLUSTERS:
+            return rng.multinomial(self.n_shared, np.full(self.n_shared, 1 / self.n_shared))
+        return rng.poisson(1.0, self._n_ones)
 
 
 def shared_clusters(cluster: np.ndarray | None, n_rows: int) -> tuple[np.ndarray, int]:

@@ -40,6 +40,9 @@ class Ones:
     def poisson(self, mean: object, size: int) -> np.ndarray:
         return np.broadcast_to(np.asarray(mean), size)
 
+    def multinomial(self, n: int, shares: np.ndarray) -> np.ndarray:
+        return n * shares
+
 
 @pytest.mark.parametrize("n_exact", [50_000, 10])
 @pytest.mark.parametrize("n_users", [None, 40])
@@ -95,3 +98,16 @@ def test_a_sample_without_a_class_has_no_metrics() -> None:
     is_undefined = np.isnan(found).all(axis=(1, 2))
     assert 0 < is_undefined.sum() < 30
     assert np.isfinite(found[~is_undefined]).all()
+
+
+@pytest.mark.parametrize(("n_users", "is_fixed"), [(10, True), (60, False)])
+def test_of_few_users_as_many_are_drawn_as_there_are(n_users: int, is_fixed: bool) -> None:
+    """A Poisson number of ten users varies by a third, and makes intervals of weighted losses too wide."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(n_users), 20)
+    is_positive, logits = rng.random(20 * n_users) < 0.2, Logits.of_one_fit(rng.normal(size=20 * n_users), 0.0)
+    resampling = Resampling(is_positive, [logits], np.ones(20 * n_users), user)
+    draws = np.stack([resampling._draws_of_ones(rng) for _ in range(2000)])
+    assert (len(set(draws.sum(axis=1))) == 1) == is_fixed
+    np.testing.assert_allclose(draws.mean(axis=0), 1, atol=0.1)
+    np.testing.assert_allclose(draws.var(axis=0), 1 - is_fixed / n_users, atol=0.15)
