@@ -93,6 +93,7 @@ def load_warm(folder: Path, n_threads: int) -> Bundle:
     example = bundle.example()
     bundle.score(example["candidates"], example["user"])
     # what lives as long as the server is not searched for garbage: a full search between two requests takes 50 ms
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     return bundle
