@@ -206,7 +206,7 @@ def test_batches_at_once_do_not_change_each_other(
         expected = [bundle.score([row]).q[0] for row in rows]
         for module in (values, vocabulary):
             monkeypatch.setattr(module, "MAX_REMEMBERED", 3)  # tables are emptied all the time
-        async with serve(model, batches=4) as (client, _):
+        async with serve(model, batches=4, max_waiting=300) as (client, _):
             answers = await asyncio.gather(*(client.post("/score", json={"candidates": [row]}) for row in rows * 5))
         scores = [answer.json()["scores"][0] for answer in answers]
         np.testing.assert_allclose(scores, expected * 5, rtol=1e-4)
