@@ -169,7 +169,7 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Computes the interval of every metric in COMPARED for one model; see `paired_bootstrap` for the arguments.
 
-    The interval holds the rows or users of the data, not the seed of the fit. Rows of one class have none.
+    The interval holds the rows or users of the data, not the seed of the fit. Rows of one class or one user have none.
     """
     is_positive = label == 1
     row_weight = np.ones(len(label)) if weight is None else weight.astype(np.float64)
@@ -189,5 +189,7 @@ def metric_intervals(
         level,
     )
     return {
-        name: Interval(value=exact[0, index], low=low[index], high=high[index]) for index, name in enumerate(COMPARED)
+        name: Interval(value=exact[0, index], low=low[index], high=high[index])
+        for index, name in enumerate(COMPARED)
+        if np.isfinite(low[index])
     }

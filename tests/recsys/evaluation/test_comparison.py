@@ -197,5 +197,7 @@ def test_the_interval_of_a_mean_is_students(rows_a_user: int) -> None:
     assert interval.value - interval.low == pytest.approx(half, rel=0.06)
 
 
-def test_rows_of_one_class_have_no_intervals() -> None:
-    assert metric_intervals(np.zeros(5, np.int64), Logits.of_one_fit(np.zeros(5), 0.0)) == {}
+def test_rows_of_one_class_or_one_user_have_no_intervals() -> None:
+    logits = Logits.of_one_fit(np.zeros(5), 0.0)
+    assert metric_intervals(np.zeros(5, np.int64), logits) == {}
+    assert metric_intervals(np.array([0, 1, 0, 1, 0]), logits, cluster=np.zeros(5, np.int64)) == {}
