@@ -76,7 +76,7 @@ def test_the_bundle_scores_like_the_submission(in_finished: Path) -> None:
     with (in_finished / "submission.csv").open() as file:
         submitted = {row["id"]: float(row["click"]) for row in csv.DictReader(file)}
     expected = [submitted[name] for name in rows["id"].to_pylist()]
-    assert bundle.score(rows).q == pytest.approx(expected, abs=1e-5)
+    assert bundle.score(rows).p == pytest.approx(expected, abs=1e-5)
     assert set(bundle.card()["gates"]) == {
         path.stem.partition("-again")[0] for path in (in_finished / "gates").iterdir()
     }

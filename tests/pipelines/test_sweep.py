@@ -75,7 +75,7 @@ def test_grid_is_complete_and_an_interrupted_sweep_resumes(
     assert "optimistic: it was chosen among 4 on the rows that it is reported for (fold_0)" in outcome.out
     best = Path(swept["trials"][0]["run"])
     assert json.loads((best / "metrics.json").read_text())["overall"]["logloss"] == losses[0]
-    assert Path("swept/sweep.png").stat().st_size > 10_000
+    assert Path("swept/sweep.png").stat().st_size > 1000
     assert run(*SWEEP, *GRID).code == 0
     assert len(started) == 5
     assert "holds another sweep" in run(*SWEEP, "model.embedding_dim=4,8").err
