@@ -16,12 +16,13 @@ from pipelines.parts.comparison import compare_models
 from recsys.config import Values
 from recsys.errors import InputError
 from recsys.evaluation.comparison import By, Comparison, Difference
+from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
 from recsys.evaluation.shown import TITLES, format_interval, format_metric, interval_sd, shown_metrics
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.clusters import clusters_of
 from recsys.runs.metrics import read_metrics
-from recsys.runs.predictions import join_predictions, read_predictions
+from recsys.runs.predictions import RunPredictions, join_predictions, read_predictions
 from recsys.system.files import write_json
 from recsys.system.progress import console
 
@@ -109,9 +110,14 @@ def compare_runs(
     shown = shown_metrics(name for path in paths for name in read_metrics(path).named_metrics)
     comparisons: dict[str, Comparison] = {}
     for seeds in candidates:
-        name, logits = seeds[0].name, ([run.logits for run in baseline], [run.logits for run in seeds])
+        name, logits = seeds[0].name, (_fits_of(baseline), _fits_of(seeds))
         comparisons[name] = compare_models(rows, *logits, f"bootstrap {name}", n_replicates, seed, by)
     return ComparedRuns(rows.name, shown, comparisons)
+
+
+def _fits_of(runs: Sequence[RunPredictions]) -> list[Logits]:
+    """The logits of every seed of runs of one model."""
+    return [logits for run in runs for logits in run.predictions.by_seed()]
 
 
 def print_differences(

@@ -85,3 +85,20 @@ def test_runs_joined_by_commas_are_seeds_of_one_model(runs: tuple[Path, Path], r
     assert found["n_seeds"] == [1, 2]
     assert "the seeds of one model (2 fits)" in outcome.out
     assert "named twice" in run("compare", "poor", "good,good").err
+
+
+def test_seeds_of_a_run_are_those_of_several_runs(project: Path, run: Run) -> None:
+    trees = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "gbdt", "--folds", "0", "model.n_trees=10")
+    bagged = "model.bagging_fraction=0.5"
+    for out, settings in {
+        "both": ("trainer.seeds=2", bagged),
+        "one": ("trainer.seed=0", bagged),
+        "two": ("trainer.seed=1", bagged),
+        "base": ("model.learning_rate=0.3",),
+    }.items():
+        assert run(*trees, "--out", out, *settings).code == 0
+    assert run("compare", "base", "both", "--replicates", "100", "--out", "run.json").code == 0
+    assert run("compare", "base", "one,two", "--replicates", "100", "--out", "runs.json").code == 0
+    (of_run,), (of_runs,) = (json.loads(Path(name).read_text()).values() for name in ("run.json", "runs.json"))
+    assert of_run["n_seeds"] == of_runs["n_seeds"] == [1, 2]
+    assert of_run["differences"]["ap"]["second"] == pytest.approx(of_runs["differences"]["ap"]["second"], rel=0.02)
