@@ -64,7 +64,8 @@ class Connection(asyncio.Protocol):
             self._status.set_result(int(head.split(b" ", 2)[1]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fails the request whose answer does not come any more."""
+        """Fails the request whose answer does not come any more; the next one connects again."""
+        self._transport = None
         if self._status is not None and not self._status.done():
             self._status.set_exception(error or ConnectionResetError())
 

@@ -92,7 +92,7 @@ def load_warm(folder: Path, n_threads: int) -> Bundle:
     bundle = Bundle.load(folder, n_threads)
     example = bundle.example()
     bundle.score(example["candidates"], example["user"])
-    # what lives as long as the server is not searched for garbage: a full search between two requests takes 50 ms
+    # what lives as long as the server is not searched for garbage: that took a quarter of the event loop's work
     gc.unfreeze()
     gc.collect()
     gc.freeze()
