@@ -5,7 +5,7 @@ Source: Wang et al., "DCN V2: improved deep & cross network", WWW 2021 (arXiv 20
 Shapes: B rows of a batch, X width of a row's concatenated inputs.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ranking.model_config import NumericEmbeddingsConfig, Widths
 from recsys import defaults
 from recsys.data.batch import Batch
-from recsys.defaults import AUTO, Auto, DataSize, filled
+from recsys.defaults import AUTO, Auto, DataSize
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, Linear, LogitHead, StochasticDepth, checkpointed, concat_aligned
+from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
@@ -41,9 +42,9 @@ class DCNv2Config(NumericEmbeddingsConfig):
     pool_sequences: bool = True
     """Adds the mean embedding of each token sequence to the inputs."""
 
-    def resolved(self, size: DataSize) -> Self:
-        """Replaces the settings that are `auto` by those for data of this size."""
-        return filled(self, {"hidden_dims": defaults.hidden_dims(size)})
+    def values_for(self, size: DataSize) -> dict[str, Any]:
+        """See `LinearPartConfig`."""
+        return super().values_for(size) | {"hidden_dims": defaults.hidden_dims(size)}
 
 
 class CrossNet(nn.Module):
@@ -122,10 +123,11 @@ class DCNv2(nn.Module):
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
         self.branches = ("crosses", "mlp") if config.structure == "parallel" else ()
         self.head = LogitHead(*([width] if self.branches else []), self.mlp.d_out)
+        self.linear_part = build_linear_part(config.linear_part, schema)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
-        return self.head.logits(self._terms(batch))
+        return with_linear_part(self.linear_part, batch, self.head.logits(self._terms(batch)))
 
     def with_branches(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns [B] logits, and the [2, B] logits of the crosses and the MLP."""

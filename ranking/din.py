@@ -21,6 +21,7 @@ from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
 from recsys.nn.jagged import EventRows, equal_weights, mean_by_row, softmax_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
+from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
@@ -189,6 +190,7 @@ class DIN(nn.Module):
         self.auxiliary_weight = config.matching.loss_weight if config.matching else 0.0
         n_scores = len(self.sequences) * config.match_scores + (self.matching is not None)
         self.head = LogitHead(self.mlp.d_out, *([width] if self.cross else []), *([n_scores] if n_scores else []))
+        self.linear_part = build_linear_part(config.linear_part, schema)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
@@ -230,7 +232,7 @@ class DIN(nn.Module):
             scores.append((vectors[0] * vectors[1]).sum(dim=1, keepdim=True))
         if scores:
             head_inputs.append(torch.cat([score.float() for score in scores], dim=1))
-        return self.head(self.mlp(x0_BX), *head_inputs), vectors
+        return with_linear_part(self.linear_part, batch, self.head(self.mlp(x0_BX), *head_inputs)), vectors
 
     def pool(self, unit: str, behaviour_TD: Tensor, rows: EventRows, target_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the [B, D] weighted sums and the [B, 1] mean scores of the [T, D] behaviours of each row."""

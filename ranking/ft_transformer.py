@@ -8,17 +8,17 @@ Shapes: B rows of a batch, F tokens of a row, Q tokens that are queries, D width
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ranking.model_config import DeepModelConfig, Width
+from ranking.model_config import LinearPartConfig, Width
 from recsys import defaults
 from recsys.data.batch import Batch
-from recsys.defaults import AUTO, Auto, DataSize, filled
+from recsys.defaults import AUTO, Auto, DataSize
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import (
     MLP,
@@ -31,11 +31,12 @@ from recsys.nn.layers import (
     aligned,
     checkpointed,
 )
+from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import LinearEmbeddings, PeriodicEmbeddings
 from recsys.schema.resolved import Schema
 
 
-class FTTransformerConfig(DeepModelConfig):
+class FTTransformerConfig(LinearPartConfig):
     """Hyperparameters of FT-Transformer."""
 
     min_epochs: ClassVar[int] = 8
@@ -101,9 +102,9 @@ class FTTransformerConfig(DeepModelConfig):
         """Lower bound: with the rate of few clicks, a model whose branches start at zero is still near its start."""
         return 0.003 if self.norm == "none" else 0.0
 
-    def resolved(self, size: DataSize) -> Self:
-        """Replaces the settings that are `auto` by those for data of this size."""
-        return filled(self, asdict(defaults.ft_transformer(size)))
+    def values_for(self, size: DataSize) -> dict[str, Any]:
+        """See `LinearPartConfig`."""
+        return super().values_for(size) | asdict(defaults.ft_transformer(size))
 
 
 class Block(nn.Module):
@@ -207,6 +208,7 @@ class FTTransformer(nn.Module):
         self.mlp = MLP(d_readout, config.hidden_dims, config.dropout, config.batch_norm)
         self.has_linear_term = config.norm == "none"
         self.head = LogitHead(self.mlp.d_out, *([n_tokens * width] if self.has_linear_term else []))
+        self.linear_part = build_linear_part(config.linear_part, schema)
         self._checkpointing = config.gradient_checkpointing
 
     def forward(self, batch: Batch) -> Tensor:
@@ -218,7 +220,8 @@ class FTTransformer(nn.Module):
         n_queries = 1 if self.cls else None
         state_BQD = self.norm(checkpointed(self.blocks[-1], x_BFD, n_queries, is_on=self._checkpointing))
         readout_BX = functional.relu(state_BQD[:, 0]) if self.cls else state_BQD.flatten(1)
-        return self.head(self.mlp(readout_BX), *([token_BFD.flatten(1)] if self.has_linear_term else []))
+        logits = self.head(self.mlp(readout_BX), *([token_BFD.flatten(1)] if self.has_linear_term else []))
+        return with_linear_part(self.linear_part, batch, logits)
 
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Collection
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from recsys import defaults
 from recsys.config import StrictModel
-from recsys.defaults import DataSize
+from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.errors import InputError
 from recsys.nn.numeric import NumericEmbeddings
 
@@ -68,7 +69,24 @@ class DeepModelConfig(StrictModel):
             raise InputError(f"{self.name} needs {names}, not set: add it to the config, or choose another model")
 
 
-class NumericEmbeddingsConfig(DeepModelConfig):
+class LinearPartConfig(DeepModelConfig):
+    """Hyperparameters of a deep model that may have a linear part."""
+
+    linear_part: Auto[bool] = AUTO
+    """Mixes the logit with that of a logistic regression on ids and dense columns, which is fitted before the training
+    with a penalty for each feature that the rows determine. Early stopping chooses the share with the epoch; without
+    it, and with the focal loss, the share is zero."""
+
+    def resolved(self, size: DataSize) -> Self:
+        """Replaces the settings that are `auto` by those for data of this size."""
+        return filled(self, self.values_for(size))
+
+    def values_for(self, size: DataSize) -> dict[str, Any]:
+        """What `auto` stands for with data of this size, by name of a setting."""
+        return {"linear_part": defaults.linear_part(size)}
+
+
+class NumericEmbeddingsConfig(LinearPartConfig):
     """Hyperparameters of a deep model that concatenates the embeddings of numeric columns with those of ids."""
 
     embedding_dim: int

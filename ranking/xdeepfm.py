@@ -7,26 +7,27 @@ Shapes: B rows of a batch, F fields, D embedding width, H feature maps of the pr
 layer's output, P pairs of maps, X width of concatenated vectors.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ranking.model_config import DeepModelConfig, Widths
+from ranking.model_config import LinearPartConfig, Widths
 from recsys import defaults
 from recsys.data.batch import Batch
-from recsys.defaults import AUTO, Auto, DataSize, filled
+from recsys.defaults import AUTO, Auto, DataSize
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, aligned, concat, concat_aligned
+from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import NumericEmbeddings, build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; the weight of an id is their mean
 
 
-class XDeepFMConfig(DeepModelConfig):
+class XDeepFMConfig(LinearPartConfig):
     """Hyperparameters of xDeepFM."""
 
     name: Literal["xdeepfm"] = "xdeepfm"
@@ -58,9 +59,10 @@ class XDeepFMConfig(DeepModelConfig):
             )
         return self
 
-    def resolved(self, size: DataSize) -> Self:
-        """Replaces the settings that are `auto` by those for data of this size."""
-        return filled(self, {"cin_dims": defaults.cin_dims(size), "hidden_dims": defaults.hidden_dims(size)})
+    def values_for(self, size: DataSize) -> dict[str, Any]:
+        """See `LinearPartConfig`."""
+        sizes = {"cin_dims": defaults.cin_dims(size), "hidden_dims": defaults.hidden_dims(size)}
+        return super().values_for(size) | sizes
 
 
 class CIN(nn.Module):
@@ -190,11 +192,12 @@ class XDeepFM(nn.Module):
         width = n_fields * dim + (0 if self.has_numeric_fields else n_dense)
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
         self.head = LogitHead(self.cin.d_out, self.mlp.d_out, n_dense)
+        self.linear_part = build_linear_part(config.linear_part, schema)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
         linear_B, terms_KB = self._terms(batch)
-        return linear_B + self.head.logits(terms_KB)
+        return with_linear_part(self.linear_part, batch, linear_B + self.head.logits(terms_KB))
 
     def with_branches(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns [B] logits, and the [3, B] logits of the CIN, the MLP and the linear model."""

@@ -72,7 +72,7 @@ def min_count(n_rows: int) -> int:
 
     In a small log nearly all values are rare, and together they say much; in a large one rare values cost memory alone.
     """
-    return 2 if n_rows < 10_000 else 5 if n_rows < 100_000 else 10
+    return 2 if n_rows < 100_000 else 10
 
 
 def batch_size(size: DataSize) -> int:
@@ -154,6 +154,15 @@ def hidden_dims(size: DataSize) -> tuple[int, ...]:
 def cin_dims(size: DataSize) -> tuple[int, ...]:
     """Feature maps of xDeepFM's interaction network, by the same rule."""
     return (128, 128) if size.n_rarer >= FEW_CLICKS else (32, 32)
+
+
+def linear_part(size: DataSize) -> bool:
+    """Whether a network's logit is mixed with that of a logistic regression: as long as fitting one takes seconds.
+
+    A network memorizes ids with few rows, of which a linear model with a penalty learns what is to be learned; with
+    millions of rows there is little left of that.
+    """
+    return size.n_rows <= 1_000_000
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,13 @@ def initialize_tables(model: nn.Module, seed: int) -> None:
                 _draw_rows(tensor, first_row, first_column, width, module.init_std, f"{seed}/{path}/{name}")
 
 
+@torch.no_grad()
+def fill_table(table: Tensor | ShardedTensor, values: Tensor) -> None:
+    """Sets each row of an [n, D] table to D times its value of [n]; of a sharded table, this process's rows."""
+    for tensor, first_row, _, _ in _local_shards(table):
+        tensor.copy_(values[first_row : first_row + len(tensor), None].expand_as(tensor))
+
+
 def _local_shards(value: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, int, int]]:
     """Yields (local tensor, first row, first column, columns of the whole table) for each shard of this process."""
     if not isinstance(value, ShardedTensor):

@@ -28,6 +28,8 @@ class Epoch:
     waited_s: float
     """Seconds that training waited for batches."""
     monitored: float | None = None
+    linear_share: float | None = None
+    """Share of the linear part in the logit; None if the model has none."""
 
 
 @dataclass

@@ -4,8 +4,9 @@ Shapes: B rows of a batch.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from recsys.data.resident.loader import AnyLoader, choose_readers, open_loader
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
-from recsys.evaluation.own_metrics import measure_own
 from recsys.nn.embeddings import Embeddings
 from recsys.nn.precision import supports_bf16
 from recsys.nn.traits import sequences_of
@@ -26,9 +26,10 @@ from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, composite, few_clicks_warning, monitored_text
+from recsys.training.early_stopping import EPOCH_STREAM, few_clicks_warning, monitored_text
 from recsys.training.log import Log
-from recsys.training.predict import evaluate, predict
+from recsys.training.monitoring import ClickMonitor
+from recsys.training.predict import predict
 from recsys.training.state import (
     Epoch,
     FitReport,
@@ -88,6 +89,9 @@ class Trainer:
         stopping = task.validation or self._stopping
         self._patience = stopping.patience if stopping else None
         self._metrics = task.validation.weights if task.validation else self._stopping and self._stopping.weights
+        self._clicks: ClickMonitor | None = None
+        if self._stopping is not None and task.validation is None and task.monitor is not None:
+            self._clicks = ClickMonitor(split, task.monitor, self._stopping, task.link, log)
         if len(self._rows) == 0:
             raise InputError(f"split {split.name!r} has no rows to train on: add rows")
         self._n_batches = -(-len(self._rows) // config.batch_size)
@@ -112,6 +116,9 @@ class Trainer:
         torch.manual_seed(self._config.seed + self._world.rank)
         if warning := few_clicks_warning(self._split, self._task.monitor):
             console.print(f"{self._name}  {warning}", style="yellow")
+        if self._clicks is not None:
+            with console.status(f"{self._name}  preparing"):
+                self._clicks.fit_linear_part(self.model, self._rows, self._config.seed)
         self._load()
         patience, progress = self._patience, self._progress
         n_epochs = min(self._config.epochs, self._config.stop_after or self._config.epochs)
@@ -227,7 +234,10 @@ class Trainer:
         """Evaluates the current model and saves its weights if they are the best so far."""
         progress, validation = self._progress, self._task.validation
         if validation is None:
-            metrics = self._measure_clicks(epoch)
+            assert self._clicks is not None
+            assert self.monitored_rows is not None
+            predict = partial(self.predict, self.monitored_rows, "monitoring")
+            metrics = self._clicks.measure(predict, epoch, progress.step)
         else:
             metrics = validation.measure()
             epoch.monitored = metrics[validation.metric]
@@ -240,19 +250,6 @@ class Trainer:
         if progress.best_value is None or epoch.monitored > progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
             save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
-
-    def _measure_clicks(self, epoch: Epoch) -> Mapping[str, float]:
-        """Computes the click metrics of the monitored rows; stores their composite in the epoch."""
-        rows, stopping = self.monitored_rows, self._stopping
-        assert rows is not None
-        assert stopping is not None
-        logits = self.predict(rows, "monitoring")
-        metrics, numbers = evaluate(logits, self._split, rows, self.link), rows.numbers()
-        label, weight = self._split.store.labels(numbers), self._split.store.weights(numbers)
-        own = measure_own(stopping.weights, label, self.link.logits(logits), weight)
-        epoch.monitored = composite(metrics, stopping.weights, own)
-        self._log.curves("monitor/pr", label, self.link.logits(logits).natural, self._progress.step)
-        return metrics.defined()
 
     def _print(self, epoch: Epoch) -> None:
         number = f"epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"

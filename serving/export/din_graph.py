@@ -32,6 +32,7 @@ class DINGraph(nn.Module):
         self.mlp, self.cross, self.head, self.matching = din.mlp, din.cross, din.head, din.matching
         self.units, self.steps, self.numeric = din.units, din.steps, din.numeric
         self.sequences, self.n_items = din.sequences, len(din.item)
+        self.linear_part = din.linear_part
         self.has_softmax, self.has_match_scores, self.has_features = din.has_softmax, din.has_match_scores, has_features
 
     def forward(self, dense_UnN: Tensor, target_UnX: Tensor, *others: Tensor) -> Tensor:
@@ -40,11 +41,14 @@ class DINGraph(nn.Module):
         Args:
             dense_UnN: dense columns.
             target_UnX: embeddings of the target, then of the features that are added to it.
-            others: embeddings of the other features, if there are any; then for each sequence its events [U, L, D], or
-                the values [U, L] of a group of columns, and the [U, L] mask of those that are present.
+            others: embeddings of the other features, if there are any; those of the linear part, if there is one; then
+                for each sequence its events [U, L, D], or the values [U, L] of a group of columns, and the [U, L] mask
+                of those that are present.
         """
         parts = [others[0]] if self.has_features else []
-        histories = others[1:] if self.has_features else others
+        histories = others[len(parts) :]
+        if self.linear_part is not None:
+            linear_UnX, histories = histories[0], histories[1:]
         target_UnD = torch.stack(target_UnX.chunk(self.n_items, dim=2)).sum(0)
         pooled, scores, means = [], [], []
         for index, name in enumerate(self.sequences):
@@ -74,7 +78,10 @@ class DINGraph(nn.Module):
             scores.append((u_UD.unsqueeze(1) * v_UnD).sum(dim=2, keepdim=True))
         if scores:
             head_inputs.append(torch.cat(scores, dim=2).flatten(0, 1))
-        return cast(Tensor, self.head(self.mlp(x0_BX), *head_inputs))
+        logits = cast(Tensor, self.head(self.mlp(x0_BX), *head_inputs))
+        if self.linear_part is None:
+            return logits
+        return self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_UnN.flatten(0, 1))
 
 
 def _embedded(steps: NumericSteps, value_UL: Tensor) -> Tensor:

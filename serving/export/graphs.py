@@ -26,6 +26,7 @@ from ranking.xdeepfm import XDeepFM
 from recsys.data.batch import Batch
 from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
+from recsys.nn.linear_part import LinearPart
 from recsys.schema.resolved import Schema
 from serving.export.din_graph import DINGraph
 from serving.export.programs import write_program
@@ -35,6 +36,7 @@ from serving.runtime.models import DENSE, MASK, VALUES
 from serving.runtime.tables import quantized
 
 OPSET = 20
+_LINEAR = "linear_part.ids"
 
 
 class RowGraph(nn.Module):
@@ -42,7 +44,7 @@ class RowGraph(nn.Module):
 
     Args:
         model: a model whose only look-ups are `PooledEmbeddings`.
-        lookups: the names of their attributes, in the order of the inputs.
+        lookups: the names of these modules, in the order of the inputs.
         empty: the names of those without features.
     """
 
@@ -53,13 +55,16 @@ class RowGraph(nn.Module):
     def forward(self, dense_BN: Tensor, *embeddings: Tensor) -> Tensor:
         """Returns [B] logits."""
         for name, embedding in zip(self._lookups, embeddings, strict=True):
-            getattr(self.model, name).given = embedding
+            self._look_up(name).given = embedding
         for name in self._empty:
-            getattr(self.model, name).given = dense_BN[:, :0]
+            self._look_up(name).given = dense_BN[:, :0]
         none = cast(Any, None)  # the forward passes read no other part of a batch
         label = (embeddings[0] if embeddings else dense_BN)[:, 0]  # its length is that of the batch
         batch = Batch(dense=dense_BN, sparse=none, sequences=none, label=label, row=none, is_real=none, n_rows=0)
         return cast(Tensor, self.model(batch))
+
+    def _look_up(self, name: str) -> PooledEmbeddings:
+        return cast(PooledEmbeddings, self.model.get_submodule(name))
 
 
 @dataclass(frozen=True)
@@ -136,12 +141,15 @@ def write_graph(
 
 def _write(model: nn.Module, schema: Schema, writer: TableWriter, file: str) -> GraphSpec:
     model.eval()
+    part = getattr(model, "linear_part", None)
+    if isinstance(part, LinearPart) and not part.share:
+        model.register_module("linear_part", None)
     vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
     if isinstance(model, DIN):
         return _write_din(model, schema, writer, vocabulary_of, file)
-    children = dict(model.named_children())
-    names = [name for name, child in children.items() if isinstance(child, PooledEmbeddings)]
-    if any(isinstance(child, SequenceEmbeddings) for child in children.values()):
+    modules = dict(model.named_modules())
+    names = [name for name, module in modules.items() if isinstance(module, PooledEmbeddings)]
+    if any(isinstance(module, SequenceEmbeddings) for module in modules.values()):
         raise InputError(f"{type(model).__name__} reads sequences event by event, which has no exported form")
     rows = dimension("rows")
     if isinstance(model, XDeepFM) and not model.embeddings.features:
@@ -150,7 +158,7 @@ def _write(model: nn.Module, schema: Schema, writer: TableWriter, file: str) -> 
         )
     lookups, inputs, shapes = [], [torch.randn(3, len(schema.dense))], [{0: rows}]
     for name in names:
-        embeddings = cast(PooledEmbeddings, children[name])
+        embeddings = cast(PooledEmbeddings, modules[name])
         if not embeddings.features:
             continue
         lookups.append(lookup_of(name, name, embeddings.features, writer, vocabulary_of))
@@ -189,6 +197,12 @@ def _write_din(model: DIN, schema: Schema, writer: TableWriter, vocabulary_of: d
         inputs.append(torch.randn(2, 3, len(model.features.features) * dim))
         shapes.append(each)
         names.append("features")
+    if model.linear_part is not None:
+        ids = model.linear_part.ids
+        lookups.append(lookup_of(_LINEAR, _LINEAR, ids.features, writer, vocabulary_of))
+        inputs.append(torch.randn(2, 3, len(ids.features) * ids.embedding_dim))
+        shapes.append(each)
+        names.append(_LINEAR)
     histories = []
     for index, name in enumerate(model.sequences):
         names += [f"{VALUES}:{name}", f"{MASK}:{name}"]

@@ -13,16 +13,18 @@ from torchrec import JaggedTensor
 
 from recsys.data.batch import Batch, events_of
 from recsys.nn.embeddings import Embeddings
+from recsys.nn.linear_part import FixedEmbeddings
 
 Output = Tensor | dict[str, JaggedTensor]
 
 
 class EmbeddingLookups(nn.Module):
-    """The embedding look-ups of a model, without the rest of it."""
+    """The embedding look-ups of a model in training, without the rest of it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(module for module in model.modules() if isinstance(module, Embeddings))
+        looked_up = (m for m in model.modules() if isinstance(m, Embeddings) and not isinstance(m, FixedEmbeddings))
+        self.embeddings = nn.ModuleList(looked_up)
 
     def forward(self, batch: Batch) -> list[Output]:
         """Outputs of the model's `Embeddings` for a batch: [B, F * D] tensors or jagged [T, D] tensors by feature."""

@@ -10,6 +10,7 @@ from torchrec.distributed import DistributedModelParallel
 from recsys.distributed.fused import RowL2
 from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
+from recsys.nn.linear_part import fixed_parameters
 from recsys.nn.traits import has_no_decay
 from recsys.training.config import MAX_FLOAT32, FitConfig
 from recsys.training.update.graphs import UpdateGraph
@@ -38,7 +39,8 @@ class Optimizers:
         sharded = sharded_parameter_names(model)
         parameters = dict(model.named_parameters())
         self.names = {id(parameter): name for name, parameter in parameters.items()}
-        self._tables = [p for name, p in parameters.items() if id(p) in tables and name not in sharded]
+        trained_tables = tables - fixed_parameters(model)
+        self._tables = [p for name, p in parameters.items() if id(p) in trained_tables and name not in sharded]
         dense = [p for p in parameters.values() if id(p) not in tables]
         no_decay = {id(p) for m in model.modules() if has_no_decay(m) for p in m.parameters()}
         decayed = [p for p in dense if p.ndim >= 2 and id(p) not in no_decay]

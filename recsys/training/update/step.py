@@ -22,6 +22,7 @@ from torchrec import EmbeddingCollection
 
 from recsys.data.batch import Batch
 from recsys.errors import InputError
+from recsys.nn.linear_part import fixed_parameters
 from recsys.nn.precision import Precision, autocast
 from recsys.nn.traits import has_fixed_shapes
 from recsys.system.progress import console
@@ -86,7 +87,7 @@ class Step:
         self.precision, self.micro_batches = precision, micro_batches
         self.look_ups = EmbeddingLookups(model)
         self.finite = FiniteBatches(model, world.device)
-        in_tables = {id(p) for p in self.look_ups.parameters()}
+        in_tables = {id(p) for p in self.look_ups.parameters()} | fixed_parameters(model)
         self._dense = [p for p in model.parameters() if id(p) not in in_tables]
         replicated = [module for module in self.look_ups.modules() if isinstance(module, EmbeddingCollection)]
         self._graphs: DenseGraphs | None = None

@@ -16,6 +16,7 @@ from recsys.defaults import DataSize
 from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator
 from recsys.evaluation.logits import LogitLink
+from recsys.nn.linear_part import linear_part_of
 from serving.export import programs
 from serving.export.encoders import write_encoder
 from serving.export.graphs import write_graph
@@ -55,6 +56,11 @@ def build(name: str, split: Split) -> nn.Module:
             nn.init.uniform_(parameter, 0.1, 0.5)
         if ".out." in parameter_name or "ffn_out" in parameter_name:
             nn.init.normal_(parameter, 0, 0.3)
+    part = linear_part_of(model)
+    assert part is not None
+    for tensor in (*part.ids.state_dict().values(), part.dense_weights):
+        tensor.normal_(0, 0.5)
+    part.share.fill_(0.4)
     return model.eval()
 
 
