@@ -174,6 +174,7 @@ SOURCES = (
         _CARAVAN_TYPES,
         ("MA*", "MG*", "MR*", "MF*", "MOP*", "MB*", "MS*", "MH*", "MZ*", "MI*", "MK*", "A*", *_CARAVAN_P),
     ),
+    Source("additive", readers.additive, (2_000, 30_000), ("user", "ad", "country", "campaign", "device"), ("price",)),
     Source("default", readers.default, (2_000, 10_000), ("student",), ("balance", "income")),
     Source("hastie", readers.hastie, (2_000, 20_000), (), tuple(f"x{i}" for i in range(10))),
 )

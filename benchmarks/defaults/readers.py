@@ -151,3 +151,26 @@ def hastie(n_rows: int) -> pa.Table:
     """Ten normal columns; positive if their squared norm is above its median (Hastie et al., 2009, example 10.2)."""
     x, y = make_hastie_10_2(n_samples=n_rows, random_state=3)
     return pa.table({f"x{i}": x[:, i] for i in range(10)} | {"label": (y > 0).astype(np.int8)})
+
+
+def additive(n_rows: int) -> pa.Table:
+    """Impressions of 4,000 users and 400 ads, whose effects on the log odds add up; 4.5 % are clicked."""
+    rng = np.random.default_rng(11)
+    user, ad = rng.integers(0, 4000, n_rows), np.minimum(399, rng.exponential(80, n_rows)).astype(np.int64)
+    user_effect, ad_effect = rng.normal(0, 0.7, 4000), rng.normal(0, 0.7, 400)
+    country, campaign = rng.integers(0, 6, 4000), rng.integers(0, 40, 400)
+    device = rng.choice(4, n_rows, p=[0.57, 0.1, 0.28, 0.05])
+    price = np.exp(rng.normal(0, 0.8, n_rows)).round(2)
+    logit = -3.6 + user_effect[user] + ad_effect[ad] + np.array([0.3, 0, -0.4, -0.9])[device]
+    logit += 0.25 * (country[user] == 0) - 0.2 * np.log(price + 0.01)
+    return pa.table(
+        {
+            "user": user,
+            "ad": ad,
+            "country": country[user],
+            "campaign": campaign[ad],
+            "device": device,
+            "price": price,
+            "label": (rng.random(n_rows) < 1 / (1 + np.exp(-logit))).astype(np.int8),
+        }
+    )

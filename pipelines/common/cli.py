@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pipelines.common.interrupt import (
     EXIT_INTERRUPTED,
@@ -122,8 +123,25 @@ def run_pipeline(command: Callable[..., Result], program: str | None = None) -> 
     warnings.showwarning = _show_warning
     _print_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(no_args_is_help=False, help=_paragraphs(command.__doc__ or ""))(guarded)
+    app.command(cls=_Command, no_args_is_help=False, help=_paragraphs(command.__doc__ or ""))(guarded)
     app(prog_name=program)
+
+
+class _Command(TyperCommand):
+    """A command that says how settings are written to those who write one as an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of Typer's copy of Click, which is not public
+            option = getattr(error, "option_name", None)
+            has_settings = any(parameter.name == "overrides" for parameter in self.params)
+            if option is None or getattr(error, "possibilities", None) or not has_settings:
+                raise
+            raise typer.BadParameter(
+                f"No such option: {option}. Settings have no dashes: trainer.epochs=3, model.dropout=0.2; "
+                "`gatectr config show` lists them."
+            ) from error
 
 
 def _paragraphs(text: str) -> str:

@@ -44,7 +44,7 @@ class RandomEffects:
     """[K] float64."""
     bias: float
     std: np.ndarray
-    """[G] estimated standard deviations of the groups' weights."""
+    """[G] standard deviations of the groups' weights."""
 
 
 def fit_linear_part(part: LinearPart, split: Split, rows: Rows, link: LogitLink, seed: int) -> None:
@@ -156,16 +156,16 @@ def fit_random_effects(
     weights, rate = np.zeros(x.shape[1]), float(np.clip(np.average(label, weights=row_weight), 1e-6, 1 - 1e-6))
     bias, curvature = float(np.log(rate / (1 - rate))), squared.T @ (row_weight * rate * (1 - rate))
     for _ in range(_MAX_ROUNDS):
-        precision = std[group] ** -2.0
+        used, precision = std, std[group] ** -2.0
         weights, bias = _fit_weights(x, label, row_weight, precision, curvature, weights, bias)
         p = expit(x @ weights + bias)
         curvature = squared.T @ (row_weight * p * (1 - p))
         determined = curvature / (curvature + precision)
         total = np.bincount(group, weights**2, n_groups) + _PRIOR_COUNT * _PRIOR_STD**2
-        before, std = std, np.sqrt(total / (np.bincount(group, determined, n_groups) + _PRIOR_COUNT)).clip(_MIN_STD)
-        if np.all(np.abs(std / before - 1) < _TOLERANCE):
+        std = np.sqrt(total / (np.bincount(group, determined, n_groups) + _PRIOR_COUNT)).clip(_MIN_STD)
+        if np.all(np.abs(std / used - 1) < _TOLERANCE):
             break
-    return RandomEffects(weights, bias, std)
+    return RandomEffects(weights, bias, used)
 
 
 def _fit_weights(

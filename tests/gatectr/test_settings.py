@@ -121,6 +121,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         (("config", "show", "--section", "trainr"), "unknown section 'trainr'; did you mean 'trainer'"),
         (("rnak",), "unknown command 'rnak'; did you mean 'rank'"),
         (("prepare", "--jsn"), "No such option: --jsn"),
+        (("rank", "--epochs", "3"), "trainer.epochs=3"),
     ],
 )
 def test_nearest_names(

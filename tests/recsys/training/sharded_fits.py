@@ -1,6 +1,6 @@
 """Fits the same model with several shardings of its tables; the tests run it alone and under torchrun.
 
-python -m tests.recsys.training.sharded_fits PREPARED OUT [kill|resume]
+python -m tests.recsys.training.sharded_fits PREPARED OUT [fit|linear|kill|resume]
 """
 
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ranking.dcnv2 import DCNv2, DCNv2Config
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import World, join_world
 from recsys.training.checkpoint import tensor_names
@@ -74,6 +75,23 @@ def fit_all(dataset: PreparedDataset, out: Path, world: World) -> None:
         (out / "results.json").write_text(json.dumps({"results": results, "plans": plans}))
 
 
+def fit_linear(dataset: PreparedDataset, out: Path, world: World) -> None:
+    """Fits DCN V2 with a linear part, whose tables are sharded by rows."""
+    split = dataset.split("fold_3")
+    tables = {"*": {"optimizer": "rowwise_adagrad", "sharding": ["row_wise"]}}
+    config = TrainerConfig.model_validate(
+        {"epochs": 2, "batch_size": 100, "learning_rate": 0.01, "precision": "fp32", "embeddings": {"tables": tables}}
+    )
+    torch.manual_seed(0)
+    model = DCNv2(DCNv2Config(embedding_dim=8, hidden_dims=(16,), dropout=0.0, linear_part=True), split.schema)
+    trainer = Trainer(model, split, None, config, out / "linear", Log(), world, "linear")
+    report = trainer.fit()
+    shares = [epoch.linear_share for epoch in report.progress.epochs]
+    found = result(trainer, report, dataset) | {"shares": shares}
+    if world.is_main:
+        (out / "linear.json").write_text(json.dumps(found))
+
+
 def kill(dataset: PreparedDataset, out: Path, world: World) -> None:
     """Kills a fit of the mixed layout, which leaves a checkpoint."""
     trainer = make(dataset, "mixed", out / "killed", world)
@@ -101,7 +119,7 @@ def main() -> None:
     dataset, out, tasks = PreparedDataset.open(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
     world = join_world()
     for task in tasks:
-        {"fit": fit_all, "kill": kill, "resume": resume}[task](dataset, out / task, world)
+        {"fit": fit_all, "linear": fit_linear, "kill": kill, "resume": resume}[task](dataset, out / task, world)
 
 
 if __name__ == "__main__":

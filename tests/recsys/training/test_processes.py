@@ -31,14 +31,24 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table, schema = small_table().append_column("weight", [weight]), small_schema(weight="weight")
     prepare_small(table, folder / "raw", folder / "prepared", schema)
     dataset, world = PreparedDataset.open(folder / "prepared"), join_world()
-    for task in ("fit", "kill", "resume"):
+    for task in ("fit", "linear", "kill", "resume"):
         for size in ("one", "two"):
             (folder / size / task).mkdir(parents=True)
     sharded_fits.fit_all(dataset, folder / "one" / "fit", world)
+    sharded_fits.fit_linear(dataset, folder / "one" / "linear", world)
     sharded_fits.kill(dataset, folder / "one" / "kill", world)
 
     shutil.copytree(folder / "one/kill", folder / "two/resume", dirs_exist_ok=True)
-    module = ("-m", "tests.recsys.training.sharded_fits", folder / "prepared", folder / "two", "fit", "kill", "resume")
+    module = (
+        "-m",
+        "tests.recsys.training.sharded_fits",
+        folder / "prepared",
+        folder / "two",
+        "fit",
+        "linear",
+        "kill",
+        "resume",
+    )
     done = subprocess.run([*TORCHRUN, *map(str, module)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
 
@@ -53,6 +63,15 @@ def test_one_and_two_processes_learn_the_same(fits: Path, layout: str) -> None:
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-6)
     assert np.allclose(one["logits"], two["logits"], atol=1e-5)
     assert np.std(one["logits"]) > 0.3
+
+
+def test_the_linear_part_is_the_same_on_one_and_two_processes(fits: Path) -> None:
+    """Its tables are sharded; the shares are chosen on the same logits."""
+    one, two = (read(fits / size / "linear" / "linear.json") for size in ("one", "two"))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-6)
+    assert two["shares"] == one["shares"]
+    assert one["shares"][-1] > 0
+    assert np.allclose(one["logits"], two["logits"], atol=1e-4)
 
 
 def test_column_wise_losses_nearly_agree(fits: Path) -> None:
