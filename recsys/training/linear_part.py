@@ -24,7 +24,7 @@ from recsys.evaluation.logits import LogitLink
 from recsys.nn.embeddings import module_name
 from recsys.nn.linear_part import LinearPart
 
-MAX_ROWS = 200_000
+MAX_ROWS = 100_000
 """Fitting rows, chosen at random, which take seconds."""
 _MAX_ROUNDS, _TOLERANCE = 12, 0.02
 """Estimates of the standard deviations; they end when none changes by more than this share."""
@@ -33,7 +33,32 @@ _PRIOR_STD, _PRIOR_COUNT = 0.3, 2.0
 _MIN_STD = 1e-3
 _SHARES = np.linspace(0, 1, 21)
 _PRIOR_SHARE_STD = 0.25
-_MAX_ITERATIONS = 100
+_MAX_ITERATIONS, _LOSS_TOLERANCE = 100, 1e-6
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a regression: K = U + N columns."""
+
+    one_hot: sparse.csr_matrix
+    """[n, U] ids as zeros and ones."""
+    dense: np.ndarray
+    """[n, N] float32."""
+
+    def logits(self, weights: np.ndarray) -> np.ndarray:
+        """[n] products with [K] weights."""
+        n_ids = self.one_hot.shape[1]
+        return self.one_hot @ weights[:n_ids] + self.dense @ weights[n_ids:].astype(np.float32)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """[K] sums of the columns, with [n] values as factors of the rows."""
+        return np.concatenate([self.one_hot.T @ values, self.dense.T @ values.astype(np.float32)])
+
+    def square_sums(self, values: np.ndarray) -> np.ndarray:
+        """[K] sums of the squares of the columns, with [n] values as factors of the rows."""
+        return np.concatenate(
+            [self.one_hot.T @ values, np.einsum("nk,nk,n->k", self.dense, self.dense, values.astype(np.float32))]
+        )
 
 
 @dataclass(frozen=True)
@@ -65,16 +90,15 @@ def fit_linear_part(part: LinearPart, split: Split, rows: Rows, link: LogitLink,
     first_F = np.array([first_of[name] for name in part.ids.features], dtype=np.int64)
     batches = [split.batch(block, ()) for block in ListedRows(numbers).blocks()]
     position_NF = np.concatenate([_ids(batch, part.ids.features) + first_F for batch in batches])
-    dense_NN = np.concatenate([batch.dense.numpy() for batch in batches]).astype(np.float64)
+    dense_NN = np.concatenate([batch.dense.numpy() for batch in batches])
     used, column = np.unique(position_NF, return_inverse=True)
     n_rows, n_features = position_NF.shape
     row_starts = np.arange(n_rows + 1) * n_features
     one_hot = sparse.csr_matrix((np.ones(column.size), column.ravel(), row_starts), (n_rows, len(used)))
     group_of_id = np.searchsorted(starts, used, side="right") - 1
-    x = sparse.hstack([one_hot, dense_NN], format="csr")
     group = np.concatenate([group_of_id, np.full(dense_NN.shape[1], len(vocabularies))])
     label, row_weight = split.store.labels(numbers).astype(np.float64), split.training_weights(numbers)
-    fit = fit_random_effects(x, group, label, row_weight)
+    fit = fit_random_effects(Inputs(one_hot, dense_NN), group, label, row_weight)
     weights = np.zeros(starts[-1], np.float32)
     weights[used] = fit.weights[: len(used)]
     tables = part.ids.state_dict()
@@ -134,7 +158,7 @@ def _ids(batch: Batch, features: Sequence[str]) -> np.ndarray:
 
 
 def fit_random_effects(
-    x: sparse.csr_matrix, group: np.ndarray, label: np.ndarray, row_weight: np.ndarray | None = None
+    inputs: Inputs, group: np.ndarray, label: np.ndarray, row_weight: np.ndarray | None = None
 ) -> RandomEffects:
     """Fits the weights, and the standard deviation of each group's weights, by turns.
 
@@ -144,22 +168,21 @@ def fit_random_effects(
     group as in Tipping, "Sparse Bayesian learning", JMLR 1, 2001, equation 16.
 
     Args:
-        x: [n, K] inputs.
+        inputs: of n rows, with K columns.
         group: [K] group of each column, from 0.
         label: [n] 0 / 1.
         row_weight: [n] weights of rows; None for ones.
     """
     n_groups = int(group.max(initial=-1)) + 1
     std = np.full(n_groups, _PRIOR_STD)
-    squared, ones = x.multiply(x).tocsr(), np.ones(x.shape[0])
-    row_weight = ones if row_weight is None else row_weight.astype(np.float64)
-    weights, rate = np.zeros(x.shape[1]), float(np.clip(np.average(label, weights=row_weight), 1e-6, 1 - 1e-6))
-    bias, curvature = float(np.log(rate / (1 - rate))), squared.T @ (row_weight * rate * (1 - rate))
+    row_weight = np.ones(len(label)) if row_weight is None else row_weight.astype(np.float64)
+    weights, rate = np.zeros(len(group)), float(np.clip(np.average(label, weights=row_weight), 1e-6, 1 - 1e-6))
+    bias, curvature = float(np.log(rate / (1 - rate))), inputs.square_sums(row_weight * rate * (1 - rate))
     for _ in range(_MAX_ROUNDS):
         used, precision = std, std[group] ** -2.0
-        weights, bias = _fit_weights(x, label, row_weight, precision, curvature, weights, bias)
-        p = expit(x @ weights + bias)
-        curvature = squared.T @ (row_weight * p * (1 - p))
+        weights, bias = _fit_weights(inputs, label, row_weight, precision, curvature, weights, bias)
+        p = expit(inputs.logits(weights) + bias)
+        curvature = inputs.square_sums(row_weight * p * (1 - p))
         determined = curvature / (curvature + precision)
         total = np.bincount(group, weights**2, n_groups) + _PRIOR_COUNT * _PRIOR_STD**2
         std = np.sqrt(total / (np.bincount(group, determined, n_groups) + _PRIOR_COUNT)).clip(_MIN_STD)
@@ -169,7 +192,7 @@ def fit_random_effects(
 
 
 def _fit_weights(
-    x: sparse.csr_matrix,
+    inputs: Inputs,
     label: np.ndarray,
     row_weight: np.ndarray,
     precision: np.ndarray,
@@ -182,15 +205,16 @@ def _fit_weights(
     Each weight is in units of its standard deviation, in which L-BFGS needs few steps (Liu and Nocedal, 1989).
     """
     unit = (curvature + precision) ** -0.5
-    x_scaled = (x @ sparse.diags(unit)).tocsr()
     bias_unit = float(np.sum(row_weight) * 0.05 + 1) ** -0.5
 
     def loss_and_gradient(scaled: np.ndarray) -> tuple[float, np.ndarray]:
-        w, logit = scaled[:-1] * unit, x_scaled @ scaled[:-1] + scaled[-1] * bias_unit
+        w = scaled[:-1] * unit
+        logit = inputs.logits(w) + scaled[-1] * bias_unit
         loss = row_weight @ (np.logaddexp(0, logit) - label * logit) + precision @ w**2 / 2
         residual = row_weight * (expit(logit) - label)
-        return loss, np.append(x_scaled.T @ residual + precision * w * unit, residual.sum() * bias_unit)
+        return loss, np.append((inputs.sums(residual) + precision * w) * unit, residual.sum() * bias_unit)
 
     start = np.append(weights / unit, bias / bias_unit)
-    scaled = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS}).x
+    options = {"maxiter": _MAX_ITERATIONS, "ftol": _LOSS_TOLERANCE}
+    scaled = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
     return scaled[:-1] * unit, float(scaled[-1] * bias_unit)

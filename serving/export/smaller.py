@@ -51,7 +51,7 @@ def _quantized_by_axis(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape = [1] * weight.ndim
         shape[axis] = -1
         quantized_weight = np.ascontiguousarray(np.moveaxis(values.reshape(rows.shape), 0, axis))
-        scales = scales.reshape(shape)
+        scales = scales.astype(np.float32).reshape(shape)
         found.append((float(np.square(quantized_weight * scales - weight).sum()), axis, quantized_weight, scales))
     _, _, values, scales = min(found, key=lambda one: one[:2])
     return values, scales

@@ -84,7 +84,7 @@ class LookupSpec(StrictModel):
     table: str
     """[rows, D] array, the tables of all vocabularies end to end."""
     scales: str | None = None
-    """For int8: [rows] float32, by which the rows of the table are multiplied."""
+    """For int8: [rows] float16, by which the rows of the table are multiplied."""
 
 
 class HistorySpec(StrictModel):

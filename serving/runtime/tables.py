@@ -26,7 +26,7 @@ class Table:
 
     def __init__(self, path: Path, scales: Path | None = None) -> None:
         self.values = np.asarray(load_array(path))
-        self.scales = np.asarray(load_array(scales)) if scales is not None else None
+        self.scales = np.asarray(load_array(scales), dtype=np.float32) if scales is not None else None
         self.dim = self.values.shape[1]
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
@@ -75,10 +75,13 @@ def mean_by_row(vectors: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def quantized(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes the rows of a [rows, D] float32 table: int8 values, and a factor for each row.
+    """Quantizes the rows of a [rows, D] float32 table: int8 values, and a float16 factor for each row.
 
-    The factor is the largest absolute value of a row over 127, so no value is clipped (symmetric quantization).
+    The factor is the largest absolute value of a row over 127, rounded up, so no value is clipped (symmetric
+    quantization).
     """
-    scales = np.abs(table).max(axis=1, initial=0.0).astype(np.float32) / MAX_INT8
-    divisor = np.where(scales > 0, scales, 1.0)[:, None]
+    exact = np.abs(table).max(axis=1, initial=0.0).astype(np.float32) / MAX_INT8
+    scales = exact.astype(np.float16)
+    scales = np.where(scales < exact, np.nextafter(scales, np.float16(np.inf)), scales)
+    divisor = np.where(scales > 0, scales, 1.0).astype(np.float32)[:, None]
     return np.rint(table / divisor).astype(np.int8), scales

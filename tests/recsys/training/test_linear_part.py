@@ -17,7 +17,7 @@ from recsys.evaluation.logits import LogitLink
 from recsys.nn.linear_part import LinearPart, linear_part_of
 from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
-from recsys.training.linear_part import Mixture, fit_linear_part, fit_random_effects
+from recsys.training.linear_part import Inputs, Mixture, fit_linear_part, fit_random_effects
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
 from tests.helpers.sharded import with_tables
@@ -35,6 +35,12 @@ def one_hot(*ids: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
     return sparse.hstack(columns, format="csr"), np.repeat(np.arange(len(ids)), sizes)
 
 
+def inputs(*ids: np.ndarray) -> tuple[Inputs, np.ndarray]:
+    """The inputs of features by their ids, and the feature of each column."""
+    x, feature = one_hot(*ids)
+    return Inputs(x, np.zeros((x.shape[0], 0), np.float32)), feature
+
+
 def effects(seed: int = 0, n: int = 20_000) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Ids of two features with 400 values: effects of standard deviation 1 and none; labels, and true logits."""
     rng = np.random.default_rng(seed)
@@ -45,15 +51,15 @@ def effects(seed: int = 0, n: int = 20_000) -> tuple[np.ndarray, np.ndarray, np.
 
 def test_standard_deviations_are_those_of_the_effects() -> None:
     first, second, label, _ = effects()
-    fit = fit_random_effects(*one_hot(first, second), label)
+    fit = fit_random_effects(*inputs(first, second), label)
     assert fit.std[0] == pytest.approx(1.0, abs=0.15)
     assert fit.std[1] < 0.15
 
 
 def test_logits_are_nearer_to_the_truth_than_with_any_one_penalty() -> None:
     first, second, label, truth = effects(n=6000)
-    x, feature = one_hot(first, second)
-    fit = fit_random_effects(x, feature, label)
+    x, _ = one_hot(first, second)
+    fit = fit_random_effects(*inputs(first, second), label)
 
     def error(logit: np.ndarray) -> float:
         return float(np.mean((logit - truth) ** 2))
@@ -68,7 +74,7 @@ def test_weights_are_those_of_scikit_learn_with_the_same_penalties() -> None:
     first, second, label, _ = effects(n=3000)
     x, feature = one_hot(first, second)
     row_weight = np.random.default_rng(1).exponential(size=len(label))
-    fit = fit_random_effects(x, feature, label, row_weight)
+    fit = fit_random_effects(*inputs(first, second), label, row_weight)
     scaled = x @ sparse.diags(fit.std[feature])
     reference = LogisticRegression(C=1.0, tol=1e-8, max_iter=10_000).fit(scaled, label, row_weight)
     assert np.allclose(fit.weights, reference.coef_[0] * fit.std[feature], atol=0.02)
@@ -96,7 +102,7 @@ def test_the_part_computes_the_regression_in_the_scale_of_the_model(small: Prepa
     x, feature = one_hot(*ids.T)
     dense = batch.dense.numpy()
     group = np.concatenate([feature, np.full(dense.shape[1], feature.max() + 1)])
-    fit = fit_random_effects(sparse.hstack([x, dense], format="csr"), group, split.store.labels(rows).astype(float))
+    fit = fit_random_effects(Inputs(x, dense), group, split.store.labels(rows).astype(float))
     expected = x @ fit.weights[: x.shape[1]] + dense @ fit.weights[x.shape[1] :] + fit.bias + np.log(3.0)
     assert numbers.shape[1] > 0
     assert np.allclose(logits, expected, atol=0.05)
