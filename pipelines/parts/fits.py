@@ -132,7 +132,10 @@ def fit_figures(report: FitReport, world: World) -> dict[str, Any]:
         "micro_batches": progress.micro_batches,
         "best_epoch": progress.best_epoch,
         "link": report.link,
-        "epochs": tuple(EpochSummary(loss=epoch.loss, monitored=epoch.monitored) for epoch in progress.epochs),
+        "epochs": tuple(
+            EpochSummary(loss=epoch.loss, monitored=epoch.monitored, linear_share=epoch.linear_share)
+            for epoch in progress.epochs
+        ),
     }
 
 

@@ -142,8 +142,12 @@ def _evaluated(state: PlanState, name: str) -> Path:
 
 
 def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:
-    """The same settings without early stopping, for the mean best number of epochs (or trees) of the fold fits."""
-    n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in metrics.train_summary.fits.values()]))))
+    """The same settings without early stopping, for the mean best number of epochs (or trees) of the fold fits.
+
+    The linear part of a deep model has the mean of its shares.
+    """
+    fits = metrics.train_summary.fits.values()
+    n_epochs = max(1, round(float(np.mean([fit.best_epoch + 1 for fit in fits]))))
     model, trainer = settings.model, settings.trainer
     if isinstance(model, GBDTConfig):
         assert isinstance(trainer, GBDTTrainerConfig)
@@ -154,4 +158,6 @@ def fixed_length(settings: RankConfig, metrics: RunMetrics) -> RankConfig:
             trainer=trainer.model_copy(update={"early_stopping": None}),
         )
     assert isinstance(trainer, TrainerConfig)
-    return replace(settings, trainer=trainer.model_copy(update={"early_stopping": None, "stop_after": n_epochs}))
+    share = float(np.mean([fit.linear_share for fit in fits]))
+    changes = {"early_stopping": None, "stop_after": n_epochs, "linear_share": round(share, 3)}
+    return replace(settings, trainer=trainer.model_copy(update=changes))

@@ -35,6 +35,8 @@ class EpochSummary(_Summary):
     loss: float
     monitored: float | None
     """The metric that early stopping monitored; None if it monitored nothing."""
+    linear_share: float | None = None
+    """Share of the model's linear part in the logit; None if none was chosen."""
 
 
 class LinkSummary(_Summary):
@@ -61,6 +63,11 @@ class FitSummary(LinkSummary):
     micro_batches: int
     best_epoch: int
     epochs: tuple[EpochSummary, ...]
+
+    @property
+    def linear_share(self) -> float:
+        """Share of the linear part in the logit of the best epoch; zero without one."""
+        return self.epochs[self.best_epoch].linear_share or 0.0
 
 
 class TowersFitSummary(FitSummary):

@@ -184,6 +184,9 @@ class TrainerConfig(FitConfig):
     """Fits that train at once, each in its own process with its share of the cores. null: one for every two cores, as
     far as there is memory; 1 on a GPU."""
     loss: LossConfig = LossConfig()
+    linear_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a model's linear part in the logit where no early stopping chooses it. The final fit of a plan has the
+    mean share of the folds."""
     unseen_share: UnseenShare = UNSEEN_SHARE
     """Share of the ids of a feature that training replaces by the rare and by the missing id, where these are rarer, so
     that unseen values score like an average one."""

@@ -20,6 +20,7 @@ from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.nn.embeddings import Embeddings
+from recsys.nn.linear_part import linear_part_of
 from recsys.nn.precision import supports_bf16
 from recsys.nn.traits import sequences_of
 from recsys.system.progress import ProgressLine, console, progress_line
@@ -27,6 +28,7 @@ from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
 from recsys.training.early_stopping import EPOCH_STREAM, few_clicks_warning, monitored_text
+from recsys.training.linear_part import fit_linear_part
 from recsys.training.log import Log
 from recsys.training.monitoring import ClickMonitor
 from recsys.training.predict import predict
@@ -116,9 +118,7 @@ class Trainer:
         torch.manual_seed(self._config.seed + self._world.rank)
         if warning := few_clicks_warning(self._split, self._task.monitor):
             console.print(f"{self._name}  {warning}", style="yellow")
-        if self._clicks is not None:
-            with console.status(f"{self._name}  preparing"):
-                self._clicks.fit_linear_part(self.model, self._rows, self._config.seed)
+        self._fit_linear_part()
         self._load()
         patience, progress = self._patience, self._progress
         n_epochs = min(self._config.epochs, self._config.stop_after or self._config.epochs)
@@ -230,13 +230,25 @@ class Trainer:
         line.advance(0, f"step {step}/{self._n_batches * self._config.epochs} loss {value:.4f}")
         return float(total)
 
+    def _fit_linear_part(self) -> None:
+        """Fits the linear part of a model that has one, if it gets a share of the logit; the focal loss has none."""
+        part, config = linear_part_of(self.model), self._config
+        share = config.linear_share if isinstance(config, TrainerConfig) else 0.0
+        if part is None or self.link.focal_gamma or (self._clicks is None and not share):
+            return
+        with console.status(f"{self._name}  fitting the linear part"):
+            fit_linear_part(part, self._split, self._rows, self.link, config.seed)
+        if self._clicks is None:
+            part.share.fill_(share)
+        else:
+            self._clicks.choose_share_of(part)
+
     def _validate(self, epoch: Epoch) -> None:
         """Evaluates the current model and saves its weights if they are the best so far."""
         progress, validation = self._progress, self._task.validation
         if validation is None:
             assert self._clicks is not None
-            assert self.monitored_rows is not None
-            predict = partial(self.predict, self.monitored_rows, "monitoring")
+            predict = partial(self.predict, self._clicks.rows, "monitoring")
             metrics = self._clicks.measure(predict, epoch, progress.step)
         else:
             metrics = validation.measure()

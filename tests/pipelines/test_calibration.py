@@ -22,7 +22,7 @@ from tests.pipelines.test_bad_input import refused, replaced
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw")
 OVERCONFIDENT = {
-    "dcnv2": ("--model", "dcnv2", "trainer.epochs=20", "trainer.learning_rate=0.03"),
+    "dcnv2": ("--model", "dcnv2", "model.linear_part=false", "trainer.epochs=20", "trainer.learning_rate=0.03"),
     "gbdt": ("--model", "gbdt", "model.n_trees=50", "model.learning_rate=1", "model.min_data_in_leaf=2"),
 }
 # the highest log loss chooses the epoch: the most overfitted one

@@ -11,7 +11,8 @@ RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
 
 @pytest.fixture
 def runs(project: Path, run: Run) -> tuple[Path, Path]:
-    for name, settings in (("poor", ["trainer.epochs=1", "trainer.learning_rate=0.0001"]), ("good", [])):
+    poor = ["trainer.epochs=1", "trainer.learning_rate=0.0001", "model.linear_part=false"]
+    for name, settings in (("poor", poor), ("good", [])):
         outcome = run(*RANK, "--out", name, *settings)
         assert outcome.code == 0, outcome.err
     return Path("poor"), Path("good")

@@ -101,7 +101,8 @@ def test_a_gate_adopts_or_rejects(package: Path, run: Run) -> None:
     steps = [
         {"step": 1, "do": "prepare"},
         rank | {"name": "whole", "set": ["trainer.epochs=3"]},
-        rank | {"name": "constant", "set": ["trainer.epochs=1", "trainer.learning_rate=1e-9"]},
+        rank
+        | {"name": "constant", "set": ["trainer.epochs=1", "trainer.learning_rate=1e-9", "model.linear_part=false"]},
         {"step": 3, "do": "gate", "gate": "better"},
         {"step": 3, "do": "gate", "gate": "worse"},
         {"step": 9, "do": "final", "name": "final", "best_of": ["whole", "constant"], "evaluate_on": "folds"},

@@ -82,6 +82,14 @@ def test_the_bundle_scores_like_the_submission(in_finished: Path) -> None:
     }
 
 
+def test_the_final_fit_has_the_mean_share_of_the_folds(in_finished: Path) -> None:
+    """It monitors nothing by which a share of the linear part could be chosen."""
+    final = read(next(in_finished.glob("9-final-dcnv2*/config.yaml")))["trainer"]
+    fits = read(in_finished / "2-dcnv2/metrics.json")["train"]["fits"].values()
+    shares = [fit["epochs"][fit["best_epoch"]]["linear_share"] for fit in fits]
+    assert 0 < final["linear_share"] == pytest.approx(sum(shares) / len(shares), abs=1e-3)
+
+
 def test_limits_are_those_of_the_bundle(in_finished: Path) -> None:
     latency, memory = (read(in_finished / f"gates/{name}.json")["checks"][0] for name in ("latency", "memory"))
     assert "candidates to the bundle" in latency["what"]
