@@ -53,7 +53,7 @@ def test_plan_overrides(project: Path, run: Run) -> None:
     assert "must be KEY=VALUE" in run(*ARGUMENTS, "--out", "out", "trainer").err
     found = load_plan(Path("plan.yaml"), ("batch_size=64", "trainer.batch_size=50"))
     assert found.batch_size == 64
-    assert found.set == ("trainer.epochs=2", "trainer.batch_size=50")
+    assert found.set == ("trainer.epochs=2", "trainer.precision=fp32", "trainer.batch_size=50")
     assert for_model("gbdt", found.set) == ()
     Path("out").mkdir()
     Path("out/notes.txt").touch()
