@@ -140,8 +140,8 @@ class Mixture:
         weight = np.ones(len(label)) if weight is None else weight / weight.mean()
         losses = []
         for candidate in _SHARES:
-            natural = self._link.logits(network + candidate * (self._linear - network)).natural
-            losses.append(weight @ (np.logaddexp(0, natural) - label * natural))
+            in_log = network + candidate * (self._linear - network) - np.log(self._link.trained_weight)
+            losses.append(weight @ (np.logaddexp(0, in_log) - label * in_log))
         best = float(_SHARES[np.argmin(losses + ((_SHARES - 0.5) / _PRIOR_SHARE_STD) ** 2 / 2)])
         self._part.share.fill_(best)
         return (network + best * (self._linear - network)).astype(np.float32), best

@@ -121,15 +121,16 @@ def test_unseen_ids_score_like_the_average(small: PreparedDataset) -> None:
     assert torch.any(table != 0)
 
 
-@pytest.mark.parametrize(("better", "expected"), [("linear", 1.0), ("network", 0.0)])
+@pytest.mark.parametrize(("better", "expected"), [("linear", 1.0), ("network", 0.0), ("sampled", 1.0)])
 def test_the_share_follows_the_better_of_both(small: PreparedDataset, better: str, expected: float) -> None:
+    """Also in a log with a hundredth of the negatives: its labels are those of the log, not of the full one."""
     rng = np.random.default_rng(0)
     truth = rng.normal(0, 2, 20_000)
     label = (rng.random(20_000) < expit(truth)).astype(np.int8)
-    noise = rng.normal(0, 2, 20_000)
-    logits = {1.0: truth if better == "linear" else noise, 0.0: noise if better == "linear" else truth}
+    noise = 3 * truth if better == "sampled" else rng.normal(0, 2, 20_000)  # too sure of itself
+    logits = {1.0: noise if better == "network" else truth, 0.0: truth if better == "network" else noise}
     _, part = part_of(small.split("fold_0"), LogitLink(1.0, 1.0))
-    mixture = Mixture(part, LogitLink(1.0, 1.0))
+    mixture = Mixture(part, LogitLink(1.0, 1.0, sampling_rate=0.01 if better == "sampled" else 1.0))
     mixed, share = mixture.choose(lambda: logits[float(part.share)], label, None)
     assert share == pytest.approx(expected, abs=0.05)
     assert float(part.share) == pytest.approx(share)
