@@ -85,11 +85,12 @@ class CrossNet(nn.Module):
         """[B, X] to [B, X]; columns of zeros after the X stay zeros."""
         x0_BX = x_BX
         for layer in self.layers:
-            x_BX = self.skip(checkpointed(self._cross, layer, x0_BX, x_BX, is_on=self._checkpointing)) + x_BX
+            x_BX = self.skip(checkpointed(self.cross, layer, x0_BX, x_BX, is_on=self._checkpointing)) + x_BX
         return x_BX
 
     @staticmethod
-    def _cross(layer: nn.Module, x0_BX: Tensor, x_BX: Tensor) -> Tensor:
+    def cross(layer: nn.Module, x0_BX: Tensor, x_BX: Tensor) -> Tensor:
+        """Returns the [B, X] product of x_0 with a layer's linear map of the previous output."""
         if isinstance(layer, nn.Sequential):
             first, layer = layer
             x_BX = first(x_BX)
@@ -117,6 +118,7 @@ class DCNv2(nn.Module):
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
         self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        self.d_numeric = config.d_numeric
         width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, checkpointing)

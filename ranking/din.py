@@ -181,6 +181,7 @@ class DIN(nn.Module):
             )
         self.has_softmax = config.attention_softmax
         self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        self.d_numeric = config.d_numeric
         width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense) * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing, config.activation)

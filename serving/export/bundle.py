@@ -15,7 +15,7 @@ from recsys.schema.feature_selection import FeatureConfig
 from recsys.system.files import begin_folder, finish_folder, partial_folder, removed_if_refused, write_json
 from serving.export.encoders import write_encoder, write_vocabularies
 from serving.export.example import example_request
-from serving.export.graphs import write_graph
+from serving.export.graphs.ranking_models import write_graph
 from serving.export.parity import check_parity, reference_logits, sampled_rows
 from serving.export.retrieval import ExportedRetrieval, write_retrieval
 from serving.runtime.encoder import Needs

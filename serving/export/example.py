@@ -9,6 +9,7 @@ import pyarrow as pa
 from recsys.data.dataset import PreparedDataset
 from recsys.data.vocabulary import MISSING_ID, N_RESERVED, RARE_ID
 from recsys.schema.kinds import Kind
+from serving.export.graphs.shared import item_columns
 
 N_CANDIDATES = 3
 FREQUENT: Final = "frequent"
@@ -32,9 +33,7 @@ def request_of(dataset: PreparedDataset, names: Sequence[str], rows: np.ndarray)
         rows: [n] numbers of prepared rows.
     """
     schema, columns = dataset.manifest.schema_, raw_columns(dataset, names, rows)
-    own = {*schema.towers.get("item", ()), *([schema.target_item] if schema.target_item else [])} & columns.keys()
-    if not own:
-        own = set(columns)
+    own = item_columns(schema) & columns.keys() or set(columns)
     return {
         "user": {name: values[0] for name, values in columns.items() if name not in own},
         "candidates": [{name: columns[name][row] for name in names if name in own} for row in range(len(rows))],

@@ -69,4 +69,5 @@ def as_request(rows: EncodedRows, spec: BundleSpec, needs: Needs) -> Encoded:
         values=rows.measured[:, [schema.measured.index(name) for name in needs.measured]],
         columns=tuple(range(len(needs.measured))),
         tokens=tokens,
+        own=needs.columns,
     )

@@ -20,8 +20,8 @@ from retrieval.index import INDEX_FILE
 from retrieval.two_tower import TwoTower
 from serving.export.encoders import write_encoder, write_vocabularies
 from serving.export.example import UNSEEN, raw_columns
+from serving.export.graphs.user_tower import sequences_by_event, write_user_tower
 from serving.export.parity import TOLERANCE, as_request, sampled_rows
-from serving.export.user_tower import sequences_by_event, write_user_tower
 from serving.runtime.bundle import Bundle
 from serving.runtime.encoder import Needs
 from serving.runtime.layout import (

@@ -29,7 +29,7 @@ from serving.runtime.layout import (
     FitSpec,
     GraphSpec,
 )
-from serving.runtime.models import GraphModel, HistoryModel, Model
+from serving.runtime.models import GraphModel, Model, UserModel
 from serving.runtime.request import Request, read_request
 from serving.runtime.split_encoder import SplitEncoder
 from serving.runtime.trees import TreeModel
@@ -169,5 +169,5 @@ class Bundle:
 def _open(fit: FitSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int) -> Model:
     if not isinstance(fit.model, GraphSpec):
         return TreeModel(fit.model, folder, encoder, vocabulary_of, n_threads)
-    kind = HistoryModel if fit.model.histories else GraphModel
+    kind = UserModel if fit.model.is_of_users else GraphModel
     return kind(fit.model, folder, encoder, vocabulary_of, n_threads)

@@ -3,7 +3,7 @@
 Shapes: n candidates, F categorical features, M numeric columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class Encoded:
     """Their positions in `Needs.measured`."""
     tokens: dict[str, Tokens]
     """By sequence, of n rows, or of a single one that all candidates share."""
+    own: Collection[str]
+    """The columns of the candidates."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class RequestEncoder:
             row, shared_names, matrix, names = self._with_formulas(row, shared_names, matrix, names)
         shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
         values, columns = self._with_statistics(matrix, names, request.columns, tokens)
-        return Encoded(n, codes, shared, shared_columns, values, columns, tokens)
+        return Encoded(n, codes, shared, shared_columns, values, columns, tokens, request.columns.keys())
 
     def _raw(self, columns: Sequence[str], request: Request, read: dict[str, RawColumn]) -> list[RawColumn]:
         """The source columns of a feature: of one row if all are shared, else of n rows."""

@@ -107,7 +107,13 @@ class GraphSpec(StrictModel):
     file: str
     lookups: tuple[LookupSpec, ...]
     histories: tuple[HistorySpec, ...] = ()
-    """Where not empty, a graph scores the candidates of users, else rows."""
+    shared: tuple[str, ...] = ()
+    """Columns of a request whose part in the logit is computed once per user where candidates share them."""
+
+    @property
+    def is_of_users(self) -> bool:
+        """Whether the graph scores the candidates of users; else it scores rows."""
+        return bool(self.histories or self.shared)
 
 
 class TreesSpec(StrictModel):

@@ -97,8 +97,8 @@ class GraphModel:
         return feeds
 
 
-class HistoryModel(GraphModel):
-    """A deep model whose graph scores the candidates of users, and reads the history of each user once."""
+class UserModel(GraphModel):
+    """A deep model whose graph scores the candidates of users, and computes what these share once per user."""
 
     def __init__(
         self, spec: GraphSpec, folder: Path, encoder: SplitEncoder, vocabulary_of: dict[str, str], n_threads: int
@@ -106,6 +106,7 @@ class HistoryModel(GraphModel):
         super().__init__(spec, folder, encoder, vocabulary_of, n_threads)
         self._encoder = encoder
         self._histories = [History(history, folder, encoder, vocabulary_of) for history in spec.histories]
+        self._shared = frozenset(spec.shared)
 
     def logits(self, requests: Sequence[SplitInputs]) -> np.ndarray:
         """See `Model`. Requests with equally many candidates are scored together."""
@@ -122,9 +123,11 @@ class HistoryModel(GraphModel):
 
     def _run(self, requests: Sequence[SplitInputs]) -> np.ndarray:
         """Scores requests of n candidates each, as n candidates of one user each where all candidates share the
-        histories, else as a user of one candidate each."""
+        histories and the other shared columns, else as a user of one candidate each."""
         n = requests[0].encoded.n
-        is_shared = all(history.is_shared(inputs) for history in self._histories for inputs in requests)
+        is_shared = all(self._shared.isdisjoint(inputs.encoded.own) for inputs in requests) and all(
+            history.is_shared(inputs) for history in self._histories for inputs in requests
+        )
         n_users, n_each = (len(requests), n) if is_shared else (n * len(requests), 1)
         rows = {name: value.reshape(n_users, n_each, -1) for name, value in self.feeds(requests).items()}
         histories: dict[str, np.ndarray] = {}
@@ -143,11 +146,12 @@ class History:
         self.name, self._encoder, self._columns = spec.name, encoder, list(spec.columns)
         self._table = _table(folder, spec.table, spec.scales) if spec.table is not None else None
         self._vocabulary, self._first_row = vocabulary_of.get(spec.name, ""), spec.first_row
+        self._sources = frozenset(encoder.spec.measured[column] for column in spec.columns)
 
     def is_shared(self, inputs: SplitInputs) -> bool:
         """Whether all candidates of a request have the same history."""
         if self._table is None:
-            return len(inputs.measured) == 1
+            return self._sources.isdisjoint(inputs.encoded.own)
         return len(inputs.encoded.tokens[self.name].offsets) == 2
 
     def feeds(self, requests: Sequence[SplitInputs], is_shared: bool) -> dict[str, np.ndarray]:
@@ -178,7 +182,9 @@ class History:
 
     @staticmethod
     def _of_users(values: np.ndarray, inputs: SplitInputs, is_shared: bool) -> np.ndarray:
-        return values if is_shared or len(values) > 1 else np.repeat(values, inputs.encoded.n, axis=0)
+        if is_shared:
+            return values[:1]
+        return values if len(values) > 1 else np.repeat(values, inputs.encoded.n, axis=0)
 
 
 def _table(folder: Path, table: str, scales: str | None) -> Table:

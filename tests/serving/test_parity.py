@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pipelines.export import export
 from pipelines.submit import submit
 from recsys.evaluation.logits import logit_of
 from serving.runtime.bundle import Bundle
+from serving.runtime.models import Graph
 from tests.helpers.serving import ITEM_COLUMNS, SETTINGS, as_json, train, unseen_rows
 
 TOLERANCE = 1e-5
@@ -83,3 +85,23 @@ def test_an_ensemble_of_folds_and_seeds(prepared: Path, tmp_path: Path) -> None:
         assert [len(member.fits) for member in bundle.spec.members] == [4, 2]
         assert len(bundle.spec.encoders) == 4
         np.testing.assert_allclose(bundle.score(unseen_rows()).logit, expected, atol=TOLERANCE)
+
+
+def test_shared_columns_are_multiplied_once(
+    bundle_of: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    run = Graph.__call__
+
+    def record(graph: Graph, rows: dict[str, np.ndarray], axis: int, *others: Any) -> np.ndarray:
+        seen.append(rows["dense"].shape[:2])
+        return run(graph, rows, axis, *others)
+
+    monkeypatch.setattr(Graph, "__call__", record)
+    rows = unseen_rows().to_pylist()[:4]
+    for model in ("dcnv2", "din"):
+        bundle = bundle_of(model)
+        for own in (("shop", "size"), ITEM_COLUMNS):
+            user = {name: value for name, value in rows[0].items() if name not in own}
+            bundle.score([{name: row[name] for name in own} for row in rows], user)
+    assert seen == [(1, 4), (4, 1), (1, 4), (4, 1)]

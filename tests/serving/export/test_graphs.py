@@ -17,13 +17,13 @@ from recsys.errors import InputError
 from recsys.evaluation.calibration.calibrator import Calibrator
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.linear_part import linear_part_of
-from serving.export import programs
 from serving.export.encoders import write_encoder
-from serving.export.graphs import write_graph
+from serving.export.graphs import programs, smaller
+from serving.export.graphs.ranking_models import write_graph
 from serving.export.parity import as_request
 from serving.runtime.encoder import Needs
 from serving.runtime.layout import BundleSpec, FitSpec, MemberSpec, NumberType
-from serving.runtime.models import GraphModel, HistoryModel
+from serving.runtime.models import GraphModel, UserModel
 from serving.runtime.split_encoder import SplitEncoder
 from tests.helpers.sharded import with_tables
 from tests.helpers.small import prepare_small, small_schema, small_table
@@ -92,7 +92,7 @@ def exported_logits(
     inputs = SplitEncoder(encoder, folder / "encoders" / "0_full", needs)
     request = as_request(dataset.store.encoded(split.fit_rows(ROWS)), spec, needs)
     vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
-    kind = HistoryModel if graph.histories else GraphModel
+    kind = UserModel if graph.is_of_users else GraphModel
     return kind(graph, folder, inputs, vocabulary_of, 1).logits([inputs(request)])
 
 
@@ -113,8 +113,14 @@ def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_p
     [("dcnv2", "fp16", 2e-2), *((name, "int8", 1e-1) for name in ("dcnv2", "xdeepfm", "ft_transformer", "din"))],
 )
 def test_smaller_numbers_change_logits_little(
-    name: str, tables: NumberType, tolerance: float, with_target: PreparedDataset, tmp_path: Path
+    name: str,
+    tables: NumberType,
+    tolerance: float,
+    with_target: PreparedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(smaller, "_MIN_SIZE", 64)
     split = with_target.split("full")
     model = build(name, split)
     with torch.no_grad():
@@ -127,7 +133,7 @@ def test_smaller_numbers_change_logits_little(
     matrices = [
         tensor
         for tensor in onnx.load(str(graph)).graph.initializer
-        if len(tensor.dims) > 1 and np.prod(tensor.dims) >= 128
+        if len(tensor.dims) > 1 and np.prod(tensor.dims) >= 64 and tensor.data_type != onnx.TensorProto.INT64
     ]
     assert matrices
     assert all(tensor.data_type != onnx.TensorProto.FLOAT for tensor in matrices)
@@ -135,8 +141,8 @@ def test_smaller_numbers_change_logits_little(
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     onnxruntime.InferenceSession(str(graph), options)
     loaded = {tensor.name: tensor.data_type for tensor in onnx.load(options.optimized_model_filepath).graph.initializer}
-    smaller = {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
-    assert not smaller & set(loaded.values()), "a request would turn them into float32 again"
+    small_types = {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
+    assert not small_types & set(loaded.values()), "a request would turn them into float32 again"
 
 
 @pytest.mark.parametrize("name", ["dcnv2", "ft_transformer"])

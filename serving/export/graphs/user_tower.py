@@ -13,9 +13,10 @@ from torch.nn import functional
 from recsys.errors import InputError
 from recsys.schema.resolved import Schema
 from retrieval.two_tower import TwoTower
-from serving.export.graphs import TableWriter, dimension, lookup_of, trace
+from serving.export.graphs.tables import GraphInputs, TableWriter, vocabulary_of
+from serving.export.graphs.tracing import dimension, trace
 from serving.runtime.layout import GraphSpec, HistorySpec
-from serving.runtime.models import DENSE, MASK, VALUES
+from serving.runtime.models import MASK, VALUES
 
 
 class PaddedSteps:
@@ -149,27 +150,22 @@ def write_user_tower(model: TwoTower, schema: Schema, folder: Path, prefix: str)
         )
     model.eval()
     writer = TableWriter(folder, prefix, "fp32", schema, model.state_dict())
-    vocabulary_of = {name: vocabulary for vocabulary, names in schema.vocabularies.items() for name in names}
-    requests, features, sequences = dimension("requests"), model.request_features, sequences_by_event(model)
-    candidates = [1] if sequences else []  # a graph with histories has an axis for the candidates of a user
-    names, inputs, shapes = [DENSE], [torch.randn(2, *candidates, len(schema.dense))], [{0: requests}]
-    lookups, histories = [], []
-    if features.features:
-        lookups.append(lookup_of("features", "request_features", features.features, writer, vocabulary_of))
-        names.append("features")
-        inputs.append(torch.randn(2, *candidates, len(features.features) * features.embedding_dim))
-        shapes.append({0: requests})
+    requests, sequences = dimension("requests"), sequences_by_event(model)
+    features, vocabularies = model.request_features, vocabulary_of(schema)
+    candidates = (1,) if sequences else ()  # a graph with histories has an axis for the candidates of a user
+    inputs, histories = GraphInputs(writer, schema, (2, *candidates), {0: requests}), []
+    inputs.look_up(features, "request_features", "features")
     if sequences:
-        path, scales, first = writer.write("events", [vocabulary_of[name] for name in sequences])
+        path, scales, first = writer.write("events", [vocabularies[name] for name in sequences])
         for index, name in enumerate(sequences):
-            histories.append(HistorySpec(name=name, table=path, scales=scales, first_row=first[vocabulary_of[name]]))
+            histories.append(HistorySpec(name=name, table=path, scales=scales, first_row=first[vocabularies[name]]))
             events: dict[int, Any] = {0: requests, 1: dimension(f"events_{index}")}
-            names += [f"{VALUES}:{name}", f"{MASK}:{name}"]
-            inputs += [torch.randn(2, 4, features.embedding_dim), torch.ones(2, 4)]
-            shapes += [events, events]
+            inputs.add(f"{VALUES}:{name}", torch.randn(2, 4, features.embedding_dim), events)
+            inputs.add(f"{MASK}:{name}", torch.ones(2, 4), events)
     for child in (model.events, model.request_features, model.ad_features):
         if child is not None:
             child.collection = nn.Identity()  # the tables are written: the graph has none
     file = f"{prefix}.onnx"
-    trace(UserGraph(model, bool(features.features)), inputs, shapes, names, folder / file, n_named=1)
-    return GraphSpec(file=file, lookups=tuple(lookups), histories=tuple(histories))
+    graph = UserGraph(model, bool(features.features))
+    trace(graph, inputs.examples, inputs.shapes, inputs.names, folder / file)
+    return GraphSpec(file=file, lookups=tuple(inputs.lookups), histories=tuple(histories))

@@ -1,7 +1,8 @@
 """DIN for the candidates of users: each user's history is read once, whatever the number of candidates.
 
 The modules of a trained `ranking.din.DIN`, on padded histories: the term of the behaviours in the first layer of an
-attention unit is computed once per user, that of the target once per candidate.
+attention unit is computed once per user, that of the target once per candidate, and features that candidates share are
+multiplied once per user.
 
 Shapes: U users, n candidates of each user, L events of the longest history, D embedding width, H hidden units.
 """
@@ -17,6 +18,8 @@ from ranking.din import DIN, AttentionUnit, NumericSteps
 from recsys.nn.dice import Dice
 from recsys.nn.embeddings import module_name
 from recsys.nn.layers import Dropout
+from recsys.schema.resolved import Schema
+from serving.export.graphs.shared import Blocks, Head, SharedLayers, shared_features
 
 
 class DINGraph(nn.Module):
@@ -24,16 +27,24 @@ class DINGraph(nn.Module):
 
     Args:
         din: a trained model.
-        has_features: whether it has categorical features besides the target.
+        schema: the schema of its split.
     """
 
-    def __init__(self, din: DIN, has_features: bool) -> None:
+    def __init__(self, din: DIN, schema: Schema) -> None:
         super().__init__()
-        self.mlp, self.cross, self.head, self.matching = din.mlp, din.cross, din.head, din.matching
+        self.head, self.matching = Head(din.head), din.matching
         self.units, self.steps, self.numeric = din.units, din.steps, din.numeric
         self.sequences, self.n_items = din.sequences, len(din.item)
         self.linear_part = din.linear_part
-        self.has_softmax, self.has_match_scores, self.has_features = din.has_softmax, din.has_match_scores, has_features
+        self.has_softmax, self.has_match_scores = din.has_softmax, din.has_match_scores
+        self.has_features = bool(din.features.features)
+        dim, n_own = din.features.embedding_dim, len(din.item) + len(din.sequences)
+        inputs = [
+            Blocks(shared_features(din.features.features, schema), dim),
+            Blocks([False] * n_own, dim),
+            Blocks(shared_features(schema.dense, schema), din.d_numeric),
+        ]
+        self.layers = SharedLayers(din.cross, din.mlp, inputs if self.has_features else inputs[1:])
 
     def forward(self, dense_UnN: Tensor, target_UnX: Tensor, *others: Tensor) -> Tensor:
         """Returns [U * n] logits.
@@ -70,15 +81,17 @@ class DINGraph(nn.Module):
             pooled.append(sum_UnD)
             scores += [match_Un1] if self.has_match_scores else []
             means.append(mean_U1D.squeeze(1))
-        embedded_BX = torch.cat([*parts, target_UnX, *pooled], dim=2).flatten(0, 1)
-        x0_BX = torch.cat([embedded_BX, self.numeric(dense_UnN.flatten(0, 1)).flatten(1)], dim=1)
-        head_inputs = [self.cross(x0_BX)] if self.cross is not None else []
+        inputs_UnX = (*parts, torch.cat([target_UnX, *pooled], dim=2))
+        of_rows = [*(x_UnX.flatten(0, 1) for x_UnX in inputs_UnX), self.numeric(dense_UnN.flatten(0, 1)).flatten(1)]
+        of_user = [*(x_UnX[:, 0] for x_UnX in inputs_UnX), self.numeric(dense_UnN[:, 0]).flatten(1)]
+        cross_BX, mlp_BH = self.layers(of_rows, of_user, dense_UnN.shape[1])
+        head_inputs = [] if cross_BX is None else [cross_BX]
         if self.matching is not None:
             u_UD, v_UnD = self.matching(torch.cat(means, dim=1), target_UnD)
             scores.append((u_UD.unsqueeze(1) * v_UnD).sum(dim=2, keepdim=True))
         if scores:
             head_inputs.append(torch.cat(scores, dim=2).flatten(0, 1))
-        logits = cast(Tensor, self.head(self.mlp(x0_BX), *head_inputs))
+        logits = cast(Tensor, self.head(mlp_BH, *head_inputs))
         if self.linear_part is None:
             return logits
         return self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_UnN.flatten(0, 1))

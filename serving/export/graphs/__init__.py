@@ -1,0 +1,1 @@
+"""Deep models as ONNX graphs and embedding tables."""
