@@ -72,6 +72,8 @@ def fit_split(
     trainer = build(run, settings, split, fit, world, log)
     report = trainer.fit(on_epoch)
     log.close()
+    if isinstance(trainer, Trainer) and split.validation_rows is None and not scores_monitored:
+        trainer.refit_linear_part()
     predictions = {name: score(trainer, split, name, rows) for name, rows in split.evaluation_rows.items()}
     monitored, monitored_rows = None, trainer.monitored_rows if scores_monitored else None
     if monitored_rows is not None:

@@ -14,6 +14,7 @@ from recsys.evaluation.metrics import DEFINED_FOR_ONE_CLASS, Metrics
 from recsys.evaluation.own_metrics import defined_values
 from recsys.training.config import EarlyStopping
 from recsys.training.copies import content_hashes
+from recsys.training.state import Epoch
 
 HOLDOUT_STREAM, EPOCH_STREAM = 0, 1  # random streams of one seed
 _ENOUGH_CONTENTS = 30
@@ -162,6 +163,13 @@ def composite(metrics: Metrics, weights: Mapping[str, float], own: Mapping[str, 
             "set trainer.early_stopping=null"
         )
     return sum(weight * values[name] for name, weight in weights.items())
+
+
+def epoch_text(epoch: Epoch, n_rows: int, weights: Mapping[Any, float]) -> str:
+    """An epoch of `n_rows` rows in words."""
+    watched = "" if epoch.monitored is None else f"  monitored {monitored_text(epoch.monitored, weights)}"
+    waited = f"{epoch.waited_s / epoch.seconds:.1%}".replace("%", " %")
+    return f"loss {epoch.loss:.4f}{watched}  {n_rows / epoch.seconds:,.0f} rows/s  data wait {waited}"
 
 
 def monitored_text(value: float, weights: Mapping[Any, float]) -> str:

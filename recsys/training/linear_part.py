@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from recsys.data.batch import Batch
-from recsys.data.rows import ListedRows, Permutation, PermutedSlice, Rows
+from recsys.data.rows import JoinedRows, ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
 from recsys.distributed.sharding import fill_table
 from recsys.evaluation.logits import LogitLink
@@ -31,6 +31,10 @@ _MAX_ROUNDS, _TOLERANCE = 12, 0.02
 _PRIOR_STD, _PRIOR_COUNT = 0.3, 2.0
 """Prior of each standard deviation, and for how many weights it counts: few ids tell little of their own."""
 _MIN_STD = 1e-3
+STD_FACTOR = 1.4
+"""The estimates are too low for labels of 0 and 1 and ids with few rows, by Laplace's approximation (Breslow and Lin,
+Biometrika 82, 1995) and by taking weights as independent. Log losses were lower with 1.4 than with 1 and 2 on each of
+seven sets of 2,000 to 10,000 rows (docs/defaults.md)."""
 _SHARES = np.linspace(0, 1, 21)
 _PRIOR_SHARE_STD = 0.25
 _MAX_ITERATIONS, _LOSS_TOLERANCE = 100, 1e-6
@@ -69,7 +73,7 @@ class RandomEffects:
     """[K] float64."""
     bias: float
     std: np.ndarray
-    """[G] standard deviations of the groups' weights."""
+    """[G] estimated standard deviations of the groups' weights; penalties take `STD_FACTOR` times as much."""
 
 
 def fit_linear_part(part: LinearPart, split: Split, rows: Rows, link: LogitLink, seed: int) -> None:
@@ -107,6 +111,20 @@ def fit_linear_part(part: LinearPart, split: Split, rows: Rows, link: LogitLink,
         fill_table(table, torch.from_numpy(weights[starts[number] : starts[number + 1]]))
     part.dense_weights.copy_(torch.from_numpy(fit.weights[len(used) :]))
     part.bias.fill_(fit.bias + np.log(link.trained_weight))
+
+
+def refit_linear_part(
+    part: LinearPart | None, split: Split, rows: Rows, monitored: Rows | None, link: LogitLink, seed: int
+) -> bool:
+    """Fits a linear part with a share of the logit to the monitored rows as well, after they have chosen the share.
+
+    Returns:
+        Whether that was done: not if as many rows as a fit takes were there before.
+    """
+    if part is None or not part.share or monitored is None or len(rows) >= MAX_ROWS:
+        return False
+    fit_linear_part(part, split, JoinedRows([rows, monitored]), link, seed)
+    return True
 
 
 class Mixture:
@@ -188,6 +206,8 @@ def fit_random_effects(
         std = np.sqrt(total / (np.bincount(group, determined, n_groups) + _PRIOR_COUNT)).clip(_MIN_STD)
         if np.all(np.abs(std / used - 1) < _TOLERANCE):
             break
+    precision = (STD_FACTOR * used)[group] ** -2.0
+    weights, bias = _fit_weights(inputs, label, row_weight, precision, curvature, weights, bias)
     return RandomEffects(weights, bias, used)
 
 

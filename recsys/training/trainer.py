@@ -27,8 +27,8 @@ from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, few_clicks_warning, monitored_text
-from recsys.training.linear_part import fit_linear_part
+from recsys.training.early_stopping import EPOCH_STREAM, epoch_text, few_clicks_warning
+from recsys.training.linear_part import fit_linear_part, refit_linear_part
 from recsys.training.log import Log
 from recsys.training.monitoring import ClickMonitor
 from recsys.training.predict import predict
@@ -232,16 +232,21 @@ class Trainer:
 
     def _fit_linear_part(self) -> None:
         """Fits the linear part of a model that has one, if it gets a share of the logit; the focal loss has none."""
-        part, config = linear_part_of(self.model), self._config
-        share = config.linear_share if isinstance(config, TrainerConfig) else 0.0
+        part, share = linear_part_of(self.model), getattr(self._config, "linear_share", 0.0)
         if part is None or self.link.focal_gamma or (self._clicks is None and not share):
             return
         with console.status(f"{self._name}  fitting the linear part"):
-            fit_linear_part(part, self._split, self._rows, self.link, config.seed)
+            fit_linear_part(part, self._split, self._rows, self.link, self._config.seed)
         if self._clicks is None:
             part.share.fill_(share)
         else:
             self._clicks.choose_share_of(part)
+
+    def refit_linear_part(self) -> None:
+        """Fits the linear part anew, with the monitored rows, after the training. Their scores say nothing then."""
+        rows = (self._rows, self.monitored_rows)
+        if refit_linear_part(linear_part_of(self.model), self._split, *rows, self.link, self._config.seed):
+            save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
 
     def _validate(self, epoch: Epoch) -> None:
         """Evaluates the current model and saves its weights if they are the best so far."""
@@ -253,24 +258,19 @@ class Trainer:
         else:
             metrics = validation.measure()
             epoch.monitored = metrics[validation.metric]
-        assert epoch.monitored is not None
         for name, value in metrics.items():
             self._log.scalar(f"monitor/{name}", value, progress.step)
         for name, module in self.model.named_modules():
             if isinstance(module, Embeddings):
                 self._log.table_norms(name, module.state_dict(), progress.step)
+        assert epoch.monitored is not None
         if progress.best_value is None or epoch.monitored > progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, epoch.monitored
             save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
 
     def _print(self, epoch: Epoch) -> None:
-        number = f"epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
-        watched = (
-            "" if epoch.monitored is None else f"  monitored {monitored_text(epoch.monitored, self._metrics or {})}"
-        )
-        speed, waited = len(self._rows) / epoch.seconds, epoch.waited_s / epoch.seconds
-        text = f"{self._name}  {number}  loss {epoch.loss:.4f}{watched}  {speed:,.0f} rows/s"
-        console.print(f"{text}  data wait {waited:.1%}".replace("%", " %"))
+        number = f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
+        console.print(f"{number}  {epoch_text(epoch, len(self._rows), self._metrics or {})}")
 
     def _state(self) -> dict[str, Any]:
         """Every tensor that training changes; loading a checkpoint into them resumes training."""

@@ -17,7 +17,7 @@ from recsys.evaluation.logits import LogitLink
 from recsys.nn.linear_part import LinearPart, linear_part_of
 from recsys.system.world import join_world
 from recsys.training.config import TrainerConfig
-from recsys.training.linear_part import Inputs, Mixture, fit_linear_part, fit_random_effects
+from recsys.training.linear_part import STD_FACTOR, Inputs, Mixture, fit_linear_part, fit_random_effects
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
 from tests.helpers.sharded import with_tables
@@ -75,9 +75,10 @@ def test_weights_are_those_of_scikit_learn_with_the_same_penalties() -> None:
     x, feature = one_hot(first, second)
     row_weight = np.random.default_rng(1).exponential(size=len(label))
     fit = fit_random_effects(*inputs(first, second), label, row_weight)
-    scaled = x @ sparse.diags(fit.std[feature])
+    std = STD_FACTOR * fit.std[feature]
+    scaled = x @ sparse.diags(std)
     reference = LogisticRegression(C=1.0, tol=1e-8, max_iter=10_000).fit(scaled, label, row_weight)
-    assert np.allclose(fit.weights, reference.coef_[0] * fit.std[feature], atol=0.02)
+    assert np.allclose(fit.weights, reference.coef_[0] * std, atol=0.02)
     assert fit.bias == pytest.approx(reference.intercept_[0], abs=0.02)
 
 
