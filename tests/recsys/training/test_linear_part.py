@@ -16,6 +16,7 @@ from recsys.defaults import DataSize
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.linear_part import LinearPart, linear_part_of
 from recsys.system.world import join_world
+from recsys.training.checkpoint import load_tensors
 from recsys.training.config import TrainerConfig
 from recsys.training.linear_part import STD_FACTOR, Inputs, Mixture, fit_linear_part, fit_random_effects
 from recsys.training.log import Log
@@ -191,3 +192,30 @@ def test_the_focal_loss_has_no_part(small: PreparedDataset, tmp_path: Path) -> N
     assert part is not None
     assert float(part.share) == 0.0
     assert all(epoch.linear_share is None for epoch in trainer._progress.epochs)
+
+
+def test_the_last_fit_reads_the_monitored_rows(small: PreparedDataset, tmp_path: Path) -> None:
+    """After it the part is that of all fitting rows; the share, the network and what is saved follow."""
+    trainer, _ = fitted(small, True, tmp_path)
+    split, part = small.split("fold_0"), linear_part_of(trainer.model)
+    assert part is not None
+    assert trainer.monitored_rows is not None
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.refit_linear_part()
+    after = trainer.model.state_dict()
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith("linear_part.") for name in changed - {"linear_part.share"})
+    assert "linear_part.share" not in changed
+    _, of_all = part_of(split, trainer.link)
+    batch = split.batch(split.held_out_rows.numbers(), ())
+    of_all.share.fill_(1.0)
+    part.share.fill_(1.0)
+    with torch.no_grad():
+        expected, found = (
+            one.mixed(torch.zeros(len(batch)), one.ids.look_up(batch), batch.dense) for one in (of_all, part)
+        )
+    assert np.allclose(found, expected, atol=0.02)
+    bias = part.bias.clone()
+    load_tensors(tmp_path / "weights", trainer._updater.sharded.state_dict())
+    assert torch.equal(part.bias, bias)
