@@ -12,15 +12,13 @@ import typer
 
 from pipelines.common.cli import run_pipeline
 from pipelines.common.output import check_file
-from pipelines.parts.retrieval_run import OpenRetrieval
+from pipelines.parts.retrieval_run import open_retriever
 from recsys.errors import InputError
 from recsys.system.allocator import keep_freed_memory
 from recsys.system.files import new_folder, removed_if_refused
 from recsys.system.lock import held
 from recsys.system.progress import console, progress_line
-from recsys.system.world import join_world
-from retrieval.index import load_index
-from retrieval.serving.retriever import NONE, Retriever
+from retrieval.serving.retriever import NONE
 
 
 def retrieve(
@@ -73,27 +71,6 @@ def retrieve(
         partial.rename(out)  # last: a file with the final name is complete
     rate = opened.n_rows / (time.perf_counter() - start)
     console.print(f"{n_candidates:,} candidates of {opened.n_rows:,} requests written to {out}, {rate:,.0f} requests/s")
-
-
-def open_retriever(run: Path, data: Path | None = None, items: Path | None = None) -> Retriever:
-    """Opens a finished retrieval run; its index is checked once, here.
-
-    Args:
-        run: the run folder.
-        data: the prepared data set of the run; None opens the folder that the run recorded.
-        items: a file with the items to retrieve; None retrieves those of the run.
-
-    Raises:
-        InputError: when the run is not a finished retrieval run, a file of it is damaged, or its data is missing.
-    """
-    world = join_world()
-    opened = OpenRetrieval.open(run, data, world)
-    config, towers = opened.settings.retrieval, opened.towers
-    index = load_index(run, towers.identity, config.index.device)
-    retriever = Retriever(opened.dataset, opened.split, towers, index, opened.catalog.names, world)
-    if items is not None:
-        retriever.use_items(items, config.index, config.trainer.seed)
-    return retriever
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 
 from pipelines.common.cli import ModelClass, run_pipeline
 from pipelines.common.output import check_file
+from pipelines.parts.ranked_lists import ListMaker, ListOptions, ListsSummary
 from pipelines.parts.run_data import ScoringRun
 from ranking.own_model import name_model
 from recsys.errors import InputError
@@ -35,6 +36,7 @@ from recsys.runs.submission import (
 from recsys.system.files import new_folder, removed_if_refused, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console
+from retrieval.serving.retriever import NONE
 
 
 def submit(
@@ -61,12 +63,34 @@ def submit(
     ] = None,
     model_class: ModelClass = None,
     scale: Annotated[ChosenScale, typer.Option(help=SCALE_HELP)] = "auto",
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Write ranked lists of this length, of items that --retrieval finds for each request."
+        ),
+    ] = None,
+    retrieval: Annotated[
+        Path | None, typer.Option(help="Folder of a finished retrieval run on the same prepared data, for --top.")
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Items to retrieve and rank for each request, for --top.")
+    ] = 200,
+    exclude: Annotated[
+        str, typer.Option(help="As in pipelines.retrieve, for --top: seen, none or a parquet file of pairs.")
+    ] = NONE,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Rank as many candidates as a request has time for: mean milliseconds, for --top."
+        ),
+    ] = None,
 ) -> Path:
     """Write a submission.
 
     Averages the logits of the fold models, stacks the members of an ensemble
     and applies the run's calibration. Reads, scores and writes rows block by
-    block, in the order of the files or of --sample.
+    block, in the order of the files or of --sample. With --top, a row of --test
+    is a request without an item, and gets a list of items.
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another --out, or remove it")
@@ -74,6 +98,14 @@ def submit(
     for path in model_class or ():
         name_model(path)
     scoring = ScoringRun.open(run, data)
+    if top is not None or retrieval is not None:
+        if top is None or retrieval is None or not test or sample is not None or labels is not None:
+            raise InputError(
+                "ranked lists need --top, --retrieval and --test, and take no --sample and --labels: "
+                "python -m pipelines.retrieval --reranker measures lists of evaluation rows"
+            )
+        options = ListOptions(retrieval, top, max(candidates, top), exclude, max_ms)
+        return submit_lists(scoring, test, out, options, scale)
     run, dataset = scoring.folder, scoring.dataset
     written = resolve_scale(scale, run)
     rows = FileRows(dataset, test) if test else PreparedRows(dataset)
@@ -110,6 +142,33 @@ def submit(
         report(run, out, scored.logits, truth, written)
         partial.rename(out)  # last: a file with the final name is complete
     console.print(f"{rows.n_rows:,} rows written to {out}")
+    return out.with_suffix(".json")
+
+
+def submit_lists(scoring: ScoringRun, test: list[Path], out: Path, options: ListOptions, scale: ChosenScale) -> Path:
+    """Writes a CSV file of ranked lists, and a summary beside it; returns the path of the summary."""
+    schema, written = scoring.dataset.manifest.schema_, resolve_scale(scale, scoring.folder)
+    assert schema.label is not None, "ranking runs have a label"
+    lists = ListMaker(scoring, test, options)
+    partial = out.with_name(out.name + ".partial")
+    with new_folder(out.parent), held(out), removed_if_refused(partial):
+        n_rows, ms = lists.write(partial, (schema.id or "row_id", schema.label), written)
+        partial.rename(out)  # last: a file with the final name is complete
+    summary = ListsSummary(
+        run=str(scoring.folder),
+        retrieval=str(options.retrieval),
+        scale=written,
+        n_requests=lists.n_requests,
+        n_rows=n_rows,
+        top=options.top,
+        n_candidates=lists.n_candidates,
+        ms_per_request=ms,
+    )
+    write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
+    console.print(
+        f"lists of {options.top} for {lists.n_requests:,} requests written to {out}: {lists.n_candidates:,} candidates "
+        f"each, {ms:.3g} ms a request"
+    )
     return out.with_suffix(".json")
 
 

@@ -1,7 +1,6 @@
 """Reranking: scores each request's retrieved candidates with a ranking model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,41 @@ _BLOCK_PAIRS = 65_536
 _COLUMNS = {"row_id": pa.string(), "rank": pa.int32(), "item": pa.string(), "score": pa.float32()}
 
 
-@dataclass(frozen=True)
-class _ItemColumns:
-    """The item's columns in encoded rows."""
+class ItemColumns:
+    """Replaces the item's columns of encoded rows with those of other items, as they are in an item's first row.
 
-    sparse: list[int]
-    """Column numbers in `EncodedRows.sparse`."""
-    measured: list[int]
-    """Column numbers in `EncodedRows.measured`."""
-    tokens: list[str]
-    """Token sequences."""
+    Args:
+        dataset: the data set of the rows and the items.
+        features: the categorical features that are read.
+
+    Raises:
+        InputError: when the schema does not define the item's columns, or a feature is a cross of item columns and
+            other columns.
+    """
+
+    def __init__(self, dataset: PreparedDataset, features: frozenset[str]) -> None:
+        schema = dataset.manifest.schema_
+        self.names = _item_features(schema, features)
+        steps = [c for s in schema.column_sequences if s.name in self.names for c in s.columns]
+        self._sparse = [index for index, name in enumerate(schema.categorical) if name in self.names]
+        self._measured = [i for i, name in enumerate(schema.measured) if name in self.names or name in steps]
+        self._dataset, self._row_of_item = dataset, _first_rows(dataset)
+
+    def put(self, rows: EncodedRows, items: np.ndarray) -> EncodedRows:
+        """Returns copies of [n] rows with the columns of [n] items, by their positions in `store.item_names`."""
+        store, schema, item_rows = self._dataset.store, self._dataset.manifest.schema_, self._row_of_item[items]
+        sparse, measured = rows.sparse.copy(), rows.measured.copy()
+        if self._sparse:
+            sparse[:, self._sparse] = store.read_sparse(item_rows)[:, self._sparse]
+        if self._measured:
+            measured[:, self._measured] = store.read_measured(item_rows)[:, self._measured]
+        tokens, lengths = dict(rows.tokens), rows.sequence_lengths.copy()
+        for index, sequence in enumerate(schema.token_sequences):
+            if sequence.name in self.names:
+                codes, n_tokens = store.read_tokens(sequence.name, item_rows)
+                tokens[sequence.name] = offsets_of(n_tokens), codes
+                lengths[:, index] = store.sequence_lengths(sequence.name, item_rows)
+        return EncodedRows(sparse=sparse, measured=measured, sequence_lengths=lengths, tokens=tokens)
 
 
 class Reranker:
@@ -48,8 +72,7 @@ class Reranker:
 
     def __init__(self, scorer: Scorer, dataset: PreparedDataset) -> None:
         self._scorer, self._dataset = scorer, dataset
-        self._item_columns = _find_item_columns(dataset.manifest.schema_, scorer.categorical)
-        self._row_of_item = _first_rows(dataset)
+        self._item_columns = ItemColumns(dataset, scorer.categorical)
         self._row_ids: pa.Array = pc.cast(dataset.store.row_ids(np.arange(dataset.n_rows)), pa.string())
 
     def rerank(self, candidates: Path, out: Path) -> None:
@@ -83,7 +106,7 @@ class Reranker:
 
     def _pairs(self, table: pa.Table, path: Path) -> EncodedRows:
         """Encodes the (request, candidate) pairs: the requests' rows with the candidates' item columns."""
-        dataset, columns = self._dataset, self._item_columns
+        dataset = self._dataset
         row_ids, item_names = table["row_id"].combine_chunks(), table["item"].combine_chunks()
         request_index = pc.index_in(row_ids, value_set=self._row_ids)
         item_index = pc.index_in(item_names, value_set=dataset.store.item_names)
@@ -93,36 +116,17 @@ class Reranker:
                 raise InputError(
                     f"{path}: {dataset.folder} has no {kind} {unknown}: give candidates of the same data set"
                 )
-        request_rows, item_rows = request_index.to_numpy().astype(np.int64), self._row_of_item[item_index.to_numpy()]
-        sparse = dataset.store.read_sparse(request_rows).copy()
-        measured = dataset.store.read_measured(request_rows).copy()
-        if columns.sparse:
-            sparse[:, columns.sparse] = dataset.store.read_sparse(item_rows)[:, columns.sparse]
-        if columns.measured:
-            measured[:, columns.measured] = dataset.store.read_measured(item_rows)[:, columns.measured]
-        lengths, tokens = [], {}
-        for sequence in dataset.manifest.schema_.token_sequences:
-            source_rows = item_rows if sequence.name in columns.tokens else request_rows
-            codes, n_tokens = dataset.store.read_tokens(sequence.name, source_rows)
-            full_lengths = dataset.store.sequence_lengths(sequence.name, source_rows)
-            tokens[sequence.name] = offsets_of(n_tokens), codes
-            lengths.append(full_lengths)
-        n = len(request_rows)
-        return EncodedRows(
-            sparse=sparse,
-            measured=measured,
-            sequence_lengths=np.stack(lengths, axis=1) if lengths else np.zeros((n, 0), np.int32),
-            tokens=tokens,
-        )
+        rows = dataset.store.encoded(request_index.to_numpy().astype(np.int64))
+        return self._item_columns.put(rows, item_index.to_numpy())
 
 
-def _find_item_columns(schema: Schema, features: frozenset[str]) -> _ItemColumns:
-    """Finds the item's columns; `features` are the categorical features that the scorer reads."""
+def _item_features(schema: Schema, features: frozenset[str]) -> frozenset[str]:
+    """The features that are computed from the item's columns alone."""
     names = set(schema.towers.get("item", ()))
     if schema.target_item is None or schema.target_item not in names:
         raise InputError("reranking needs schema.target_item and the item's columns in schema.towers.item: set both")
     for cross, columns in schema.crosses.items():
-        if cross not in features:
+        if cross not in features and cross not in schema.encodings:
             continue
         if names & set(columns) and not names.issuperset(columns):
             raise InputError(
@@ -130,12 +134,7 @@ def _find_item_columns(schema: Schema, features: frozenset[str]) -> _ItemColumns
             )
         if names.issuperset(columns):
             names.add(cross)
-    steps = [c for s in schema.column_sequences if s.name in names for c in s.columns]
-    return _ItemColumns(
-        sparse=[index for index, name in enumerate(schema.categorical) if name in names],
-        measured=[index for index, name in enumerate(schema.measured) if name in names or name in steps],
-        tokens=[s.name for s in schema.token_sequences if s.name in names],
-    )
+    return frozenset(names)
 
 
 def _first_rows(dataset: PreparedDataset) -> np.ndarray:

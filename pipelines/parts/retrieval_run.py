@@ -11,10 +11,11 @@ from recsys.data.split import Split
 from recsys.errors import InputError
 from recsys.runs.layout import CHECKPOINTS, CONFIG_FILE
 from recsys.system.files import is_done
-from recsys.system.world import World
+from recsys.system.world import World, join_world
 from retrieval.catalog import Catalog, build_catalog
 from retrieval.fit import Towers, load_towers
-from retrieval.index import DESCRIPTION_FILE
+from retrieval.index import DESCRIPTION_FILE, load_index
+from retrieval.serving.retriever import Retriever
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,24 @@ class OpenRetrieval:
         catalog = build_catalog(split, split.fit_rows, held_out, is_clicked_only, config.half_life_days)
         towers = load_towers(config.model, config.trainer, split, catalog, run / CHECKPOINTS / name, world)
         return cls(run, settings, dataset, split, catalog, towers)
+
+
+def open_retriever(run: Path, data: Path | None = None, items: Path | None = None) -> Retriever:
+    """Opens a finished retrieval run; its index is checked once, here.
+
+    Args:
+        run: the run folder.
+        data: the prepared data set of the run; None opens the folder that the run recorded.
+        items: a file with the items to retrieve; None retrieves those of the run.
+
+    Raises:
+        InputError: when the run is not a finished retrieval run, a file of it is damaged, or its data is missing.
+    """
+    world = join_world()
+    opened = OpenRetrieval.open(run, data, world)
+    config, towers = opened.settings.retrieval, opened.towers
+    index = load_index(run, towers.identity, config.index.device)
+    retriever = Retriever(opened.dataset, opened.split, towers, index, opened.catalog.names, world)
+    if items is not None:
+        retriever.use_items(items, config.index, config.trainer.seed)
+    return retriever

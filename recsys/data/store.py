@@ -106,6 +106,7 @@ class RowStore:
             layout.SPARSE: rows.sparse,
             layout.DENSE: rows.measured,
             _ENCODED: rows.sparse if rows.encoded_codes is None else rows.encoded_codes,
+            layout.SEQUENCE_LENGTH: rows.sequence_lengths,
         }
         return cls(
             schema=schema,

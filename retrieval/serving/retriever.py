@@ -3,8 +3,8 @@
 Shapes: n rows of a block, I items, k items of a request.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,20 @@ _BATCH_STEPS = 100_000
 """Steps of histories that are encoded at once."""
 _BLOCK_REQUESTS = 4096
 """Requests whose candidates are found at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The candidates of a block of requests."""
+
+    ids: pa.Array
+    """[n] ids of the requests."""
+    rows: EncodedRows
+    """The requests."""
+    scores: np.ndarray
+    """[n, k] logits of the towers, in falling order."""
+    items: np.ndarray
+    """[n, k] positions of the items in the retriever's names; -1 after the last one."""
 
 
 class Retriever:
@@ -95,9 +109,14 @@ class Retriever:
         with autocast(self._world.device, self._towers.precision):
             return self._model.item_vectors(batch.to(self._world.device)).float().cpu().numpy()
 
-    def open_requests(self, paths: list[Path]) -> "Requests":
-        """Opens files of requests; see `Requests`."""
-        return Requests(self._dataset, paths)
+    def open_requests(self, paths: list[Path], features: Collection[str] = ()) -> "Requests":
+        """Opens files of requests; see `Requests`.
+
+        Args:
+            paths: parquet or CSV files.
+            features: features to read besides those of the towers user and context.
+        """
+        return Requests(self._dataset, paths, features)
 
     def open_exclusion(self, exclude: str, requests: "Requests") -> PairTable | None:
         """Reads the pairs of a table; None for `seen` and `none`.
@@ -112,7 +131,12 @@ class Retriever:
         return PairTable(Path(exclude), target, keys, self.names)
 
     def retrieve(self, requests: "Requests", k: int, exclude: str = NONE) -> Iterator[pa.Table]:
-        """Yields the candidates of the requests block by block: row_id, rank, item, score; each core has another block.
+        """Yields the candidates of the requests block by block: row_id, rank, item, score. See `find`."""
+        for found in self.find(requests, k, exclude):
+            yield candidates_table(found.ids, self.names, found.scores, found.items)
+
+    def find(self, requests: "Requests", k: int, exclude: str = NONE) -> Iterator[Found]:
+        """Yields the candidates of the requests block by block; each core has another block.
 
         Args:
             requests: the requests.
@@ -126,7 +150,7 @@ class Retriever:
             raise InputError("--exclude seen: the towers read no history of items: pass none, or a table of pairs")
         pairs = self.open_exclusion(exclude, requests)
 
-        def candidates(block: tuple[pa.Array, RawRows]) -> pa.Table:
+        def candidates(block: tuple[pa.Array, RawRows]) -> Found:
             ids, rows = block
             excluded = None
             if exclude == SEEN:
@@ -134,15 +158,15 @@ class Retriever:
             elif pairs is not None:
                 excluded = pairs.at(pairs.place(pc.cast(rows.table[pairs.key].combine_chunks(), pa.string())))
             scores, items = self._search(self.request_vectors(rows.encoded), min(k, len(self.names)), excluded)
-            return candidates_table(ids, self.names, self._towers.scale * scores, items)
+            return Found(ids, rows.encoded, self._towers.scale * scores, items)
 
         blocks = requests.blocks(None if pairs is None else pairs.key)
         yield candidates(next(blocks))  # not in a thread: TorchRec finishes building a model in its first forward pass
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            for _, table in in_threads(candidates, blocks):
-                yield table
+            for _, found in in_threads(candidates, blocks):
+                yield found
         finally:
             torch.set_num_threads(n_threads)
 
@@ -180,14 +204,15 @@ class Requests:
     Args:
         dataset: the data set of the run.
         paths: parquet or CSV files.
+        others: features to read besides those of the towers.
 
     Raises:
         InputError: when a file lacks a column.
     """
 
-    def __init__(self, dataset: PreparedDataset, paths: list[Path]) -> None:
+    def __init__(self, dataset: PreparedDataset, paths: list[Path], others: Collection[str] = ()) -> None:
         schema = dataset.manifest.schema_
-        features = {*schema.towers.get("user", ()), *schema.towers.get("context", ())}
+        features = {*schema.towers.get("user", ()), *schema.towers.get("context", ()), *others}
         logs = {name: log for name, log in schema.logs.items() if name in features}
         keys = {log.key for log in logs.values() if log.key in schema.categorical}
         self.files = TowerFiles(dataset, paths, features | keys, [*logs, *(keys - features)])
