@@ -41,7 +41,7 @@ from recsys.system.allocator import keep_freed_memory
 from recsys.system.progress import console
 from recsys.system.world import World, join_world
 from recsys.training.checkpoint import ResumePoint
-from recsys.training.early_stopping import split_monitored_rows
+from recsys.training.early_stopping import few_clicks_warning, split_monitored_rows
 from recsys.training.state import OnEpoch, ignore_epoch
 
 RUNS = Path("runs")
@@ -241,9 +241,13 @@ def execute(
     is_cross_fitted = len(splits) > 1 and all(name.startswith("fold_") for name in splits)
     fits = fits_of(settings, splits)
     check_own_code(settings.trainer, settings.evaluation)
-    for fit in fits if len(fits) > 1 else ():  # the fit itself checks a single one
+    watched = []
+    for fit in fits:
         split, trainer = dataset.split(fit.split, settings.features), fit.settings(settings).trainer
-        split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
+        rows = split_monitored_rows(split, split.validation_rows, trainer.early_stopping, trainer.seed)
+        watched.append((split, rows[1]))
+    if warning := few_clicks_warning(watched):
+        console.print(warning, style="yellow")
     # a sweep listens to the epochs of its fits, to stop them
     n_parallel = n_parallel_fits(settings, len(fits), world, is_command) if on_epoch is ignore_epoch else 1
     jobs = []

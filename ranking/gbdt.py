@@ -16,7 +16,7 @@ from recsys.evaluation.metrics import measure
 from recsys.evaluation.own_metrics import measure_own
 from recsys.system.progress import console
 from recsys.training.config import EarlyStopping
-from recsys.training.early_stopping import composite, few_clicks_warning, monitored_text, split_monitored_rows
+from recsys.training.early_stopping import composite, monitored_text, split_monitored_rows
 from recsys.training.log import Log
 from recsys.training.losses import build_loss
 from recsys.training.state import Epoch, FitReport, OnEpoch, Progress, ignore_epoch
@@ -92,8 +92,6 @@ class GBDTTrainer:
         Raises:
             InputError: when the library refuses the settings, or a score is not finite.
         """
-        if warning := few_clicks_warning(self._split, self.monitored_rows):
-            console.print(f"{self._name}  {warning}", style="yellow")
         fitted = self.table(self._rows, is_fitted=True)
         monitored = None if self.monitored_rows is None else self.table(self.monitored_rows, is_fitted=False)
         n_categorical = len(self._split.schema.categorical) if self._config.categorical == "native" else 0

@@ -1,6 +1,6 @@
 """Early stopping: selects the monitored rows and computes the composite metric."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,17 +110,20 @@ def _cluster_keys(split: Split, numbers: np.ndarray, n_held_out: int) -> np.ndar
     return content if n_contents >= _ENOUGH_CONTENTS else None
 
 
-def few_clicks_warning(split: Split, monitored: Rows | None) -> str | None:
-    """What to say of monitored rows whose rarer class is too small to choose an epoch by; None if it is not."""
-    if monitored is None:
+def few_clicks_warning(fits: Sequence[tuple[Split, Rows | None]]) -> str | None:
+    """What to say of monitored rows whose rarer class is too small to choose an epoch by; None if it is not.
+
+    Args:
+        fits: the split and the monitored rows of each fit of a run.
+    """
+    counts = [_count_classes(split, monitored) for split, monitored in fits if monitored is not None]
+    rarer = [min(count) for count in counts]
+    if not rarer or min(rarer) >= ENOUGH_CLICKS:
         return None
-    n_positive, n_negative = _count_classes(split, monitored)
-    n_rarer = min(n_positive, n_negative)
-    if n_rarer >= ENOUGH_CLICKS:
-        return None
-    kind = "clicks" if n_rarer == n_positive else "rows without a click"
+    kind = "clicks" if all(positive <= negative for positive, negative in counts) else "rows of the rarer class"
+    number = f"{min(rarer):,}" if min(rarer) == max(rarer) else f"{min(rarer):,} to {max(rarer):,}"
     return (
-        f"early stopping monitors {n_rarer:,} {kind}: below {ENOUGH_CLICKS} its choice of the epoch depends on chance, "
+        f"early stopping monitors {number} {kind}: below {ENOUGH_CLICKS} its choice of the epoch depends on chance, "
         "more rows help"
     )
 

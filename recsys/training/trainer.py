@@ -27,7 +27,7 @@ from recsys.system.progress import ProgressLine, console, progress_line
 from recsys.system.world import World
 from recsys.training.checkpoint import ResumePoint, load_tensors, save_tensors, tensor_names
 from recsys.training.config import EarlyStopping, FitConfig, TrainerConfig
-from recsys.training.early_stopping import EPOCH_STREAM, epoch_text, few_clicks_warning
+from recsys.training.early_stopping import EPOCH_STREAM, epoch_text
 from recsys.training.linear_part import fit_linear_part, refit_linear_part
 from recsys.training.log import Log
 from recsys.training.monitoring import ClickMonitor
@@ -116,8 +116,6 @@ class Trainer:
             DivergenceError: if the loss, a weight or a score is not finite even in fp32.
         """
         torch.manual_seed(self._config.seed + self._world.rank)
-        if warning := few_clicks_warning(self._split, self._task.monitor):
-            console.print(f"{self._name}  {warning}", style="yellow")
         self._fit_linear_part()
         self._load()
         patience, progress = self._patience, self._progress

@@ -205,9 +205,11 @@ def test_few_monitored_clicks_are_reported(small: PreparedDataset) -> None:
     split = small.split("fold_0")
     few, enough = split.fit_rows.numbers()[:200], split.fit_rows.numbers()
     n_clicks = int(small.store.labels(few).sum())
-    assert f"early stopping monitors {n_clicks} clicks: below 500" in (few_clicks_warning(split, ListedRows(few)) or "")
-    assert few_clicks_warning(split, ListedRows(enough)) is None
-    assert few_clicks_warning(split, None) is None
+    one, other = (split, ListedRows(few)), (split, ListedRows(enough))
+    assert f"early stopping monitors {n_clicks} clicks: below 500" in (few_clicks_warning([one]) or "")
+    assert f"monitors {n_clicks} to " in (few_clicks_warning([one, other, (split, None)]) or "")
+    assert few_clicks_warning([other]) is None
+    assert few_clicks_warning([(split, None)]) is None
 
 
 def test_no_row_left_to_train_on(small: PreparedDataset) -> None:
