@@ -68,8 +68,8 @@ class SharedLayers(nn.Module):
     candidates, the part of the user is multiplied once per user: W x = W_shared x_shared + W_own x_own.
 
     Args:
-        cross: cross layers, if any.
-        mlp: an MLP that reads the same inputs, if any.
+        cross: cross layers; None if there are none.
+        mlp: an MLP that reads the same inputs; None for one above the crosses.
         inputs: the X inputs of a row, end to end.
     """
 
@@ -80,7 +80,7 @@ class SharedLayers(nn.Module):
         if cross is not None:
             layer = cross.layers[0]
             firsts.append(cast(nn.Linear, layer[0] if isinstance(layer, nn.Sequential) else layer))
-        if mlp is not None and len(mlp.layers):
+        if mlp is not None:
             firsts.append(cast(nn.Linear, cast(nn.Sequential, mlp.layers[0])[0]))
         self._widths = [first.out_features for first in firsts]
         weight_HX = torch.cat([first.weight.detach() for first in firsts])
@@ -98,13 +98,11 @@ class SharedLayers(nn.Module):
             of_user: [U, ...] of each of the blocks: those of the first candidate.
             n_candidates: n.
         """
+        x0_BX = torch.cat(list(inputs), dim=1)
         own_UnH = self.own(inputs).unflatten(0, (-1, n_candidates))
         products = list((own_UnH + self.shared(of_user).unsqueeze(1)).flatten(0, 1).split(self._widths, dim=1))
-        x0_BX = torch.cat(list(inputs), dim=1)
         cross_BX = None if self.cross is None else self._crosses(self.cross, x0_BX, products.pop(0))
-        if self.mlp is None:
-            return cross_BX, None
-        return cross_BX, self._through(self.mlp, products[0]) if products else x0_BX
+        return cross_BX, None if self.mlp is None else self._through(self.mlp, products[0])
 
     @staticmethod
     def _crosses(cross: CrossNet, x0_BX: Tensor, product_BH: Tensor) -> Tensor:
