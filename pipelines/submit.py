@@ -98,10 +98,11 @@ def submit(
     for path in model_class or ():
         name_model(path)
     scoring = ScoringRun.open(run, data)
-    if top is not None or retrieval is not None:
+    if top is not None or retrieval is not None or exclude != NONE or max_ms is not None:
         if top is None or retrieval is None or not test or sample is not None or labels is not None:
             raise InputError(
-                "ranked lists need --top, --retrieval and --test, and take no --sample and --labels: "
+                "ranked lists, and --exclude and --max-ms, need --top, --retrieval and --test, and take no "
+                "--sample and --labels: "
                 "python -m pipelines.retrieval --reranker measures lists of evaluation rows"
             )
         options = ListOptions(retrieval, top, max(candidates, top), exclude, max_ms)

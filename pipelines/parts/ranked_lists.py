@@ -139,10 +139,12 @@ class ListMaker:
         store = RowStore.from_encoded(found.rows, self._dataset.manifest.schema_)
         rows = store.encoded(taken)
         few = Found(found.ids.take(pa.array(taken)), rows, found.scores[taken], found.items[taken])
-        (pairs,) = self._pairs(iter([few]), block_pairs=few.items.size)
+        pairs = next(self._pairs(iter([few]), block_pairs=few.items.size), None)
+        if pairs is None:  # all items are excluded
+            return self.n_candidates
         self._scorer.natural_logit(self._encoded(pairs))  # the first call builds what the second one reuses
         start = time.perf_counter()
-        self._retriever.request_vectors(rows)
+        self._retriever.search(rows, self.n_candidates)
         searched = time.perf_counter()
         self._scorer.natural_logit(self._encoded(pairs))
         retrieval_ms = 1000 * (searched - start) / len(taken)
@@ -194,8 +196,8 @@ def _request_features(schema: Schema, categorical: frozenset[str], items: frozen
     for name, formula in schema.formulas.items():
         if name not in items and own & set(formula.columns):
             raise InputError(
-                f"schema.derived.{name} is computed from a column of the item: name it in schema.towers.item, or give "
-                "a run without it"
+                f"schema.derived.{name} is computed from a column of the item: give a run without it, or, if it reads "
+                "columns of the item alone, name it in schema.towers.item"
             )
     sequences = [*(s.name for s in schema.token_sequences), *(s.name for s in schema.column_sequences)]
     read = [*sorted(categorical), *schema.encodings, *schema.numeric, *sequences]

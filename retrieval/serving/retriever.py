@@ -157,8 +157,8 @@ class Retriever:
                 excluded = self._seen(rows.encoded, requests.item_sequences)
             elif pairs is not None:
                 excluded = pairs.at(pairs.place(pc.cast(rows.table[pairs.key].combine_chunks(), pa.string())))
-            scores, items = self._search(self.request_vectors(rows.encoded), min(k, len(self.names)), excluded)
-            return Found(ids, rows.encoded, self._towers.scale * scores, items)
+            scores, items = self.search(rows.encoded, k, excluded)
+            return Found(ids, rows.encoded, scores, items)
 
         blocks = requests.blocks(None if pairs is None else pairs.key)
         yield candidates(next(blocks))  # not in a thread: TorchRec finishes building a model in its first forward pass
@@ -169,6 +169,19 @@ class Retriever:
                 yield found
         finally:
             torch.set_num_threads(n_threads)
+
+    def search(
+        self, rows: EncodedRows, k: int, excluded: sparse.csr_matrix | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the scores and the items of [n] requests, see `Found`.
+
+        Args:
+            rows: the requests.
+            k: items of a request.
+            excluded: [n, I], nonzero for the items that are left out; None for none.
+        """
+        scores, items = self._search(self.request_vectors(rows), min(k, len(self.names)), excluded)
+        return self._towers.scale * scores, items
 
     @torch.no_grad()
     def request_vectors(self, rows: EncodedRows) -> np.ndarray:

@@ -157,7 +157,10 @@ def test_a_budget_chooses_the_candidates(project: Path, run: Run, monkeypatch: p
 def test_what_lists_cannot_be_made_of(project: Path, run: Run) -> None:
     alone = run("submit", "--run", "ranker", "--test", "requests.parquet", "--top", "4", "--out", "x.csv")
     assert alone.code == 2
-    assert "ranked lists need --top, --retrieval and --test" in alone.err
+    assert "need --top, --retrieval and --test" in alone.err
+    ignored = run("submit", "--run", "ranker", "--test", "joined.parquet", "--max-ms", "4", "--out", "x.csv")
+    assert ignored.code == 2
+    assert "--exclude and --max-ms, need --top" in ignored.err
     pq.write_table(pq.read_table("requests.parquet").drop_columns(["hour"]), "short.parquet")
     short = run(*COMMAND[:-1], "short.parquet", "--top", "4", "--out", "x.csv")
     assert short.code == 2
