@@ -21,8 +21,8 @@ from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
 from pipelines.parts.sharding_plan import print_sharding_plan
 from pipelines.parts.tree_counts import share_tree_count
 from ranking.baselines import measure_baselines
-from ranking.gbdt_config import GBDTConfig
 from ranking.models import model_names, short_name
+from ranking.trees.config import GBDTConfig
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING

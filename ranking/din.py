@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
-from ranking.matching import Matching, MatchingConfig
 from ranking.model_config import NumericEmbeddingsConfig, Role, Width
 from recsys.data.batch import Batch
 from recsys.errors import InputError
@@ -22,6 +21,7 @@ from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_na
 from recsys.nn.jagged import EventRows, equal_weights, mean_by_row, softmax_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
 from recsys.nn.linear_part import build_linear_part, with_linear_part
+from recsys.nn.matching import Matching, MatchingConfig
 from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ranking.gbdt_config import GBDTConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import build_model
+from ranking.trees.config import GBDTConfig
 from ranking.trees.libraries import load_forest, tree_file
 from ranking.trees.library import predict_trees
 from recsys.data.rows import AllRows

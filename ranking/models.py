@@ -14,11 +14,14 @@ from torch import nn
 
 from ranking.dcnv2 import DCNv2, DCNv2Config
 from ranking.din import DIN, DINConfig
+from ranking.finalmlp import FinalMLP, FinalMLPConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
-from ranking.gbdt import GBDTTrainer
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig, TreeLibrary
 from ranking.model_config import DeepModelConfig
 from ranking.own_model import config_of, name_model, named_configs, named_model
+from ranking.qnn import QNN, QNNConfig
+from ranking.tabm import TabM, TabMConfig
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig, TreeLibrary
+from ranking.trees.gbdt import GBDTTrainer
 from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.rows import Rows
 from recsys.data.split import Split
@@ -57,6 +60,9 @@ DEEP_MODELS = [
     DeepModel(XDeepFMConfig, XDeepFM),
     DeepModel(FTTransformerConfig, FTTransformer),
     DeepModel(DINConfig, DIN),
+    DeepModel(FinalMLPConfig, FinalMLP),
+    DeepModel(QNNConfig, QNN),
+    DeepModel(TabMConfig, TabM),
 ]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ranking.fitted import DeepFit, Fit, FittedModel, TreeFit, n_parallel_blocks
-from ranking.gbdt_config import GBDTConfig
 from ranking.models import config_class
+from ranking.trees.config import GBDTConfig
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.store import EncodedRows, ExtraColumn, RowStore

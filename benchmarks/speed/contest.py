@@ -19,9 +19,9 @@ from torch.utils.data import Dataset
 from ranking.dcnv2 import DCNv2Config
 from ranking.din import DINConfig
 from ranking.ft_transformer import FTTransformerConfig
-from ranking.gbdt_config import GBDTConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import config_class
+from ranking.trees.config import GBDTConfig
 from ranking.xdeepfm import XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows

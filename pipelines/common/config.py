@@ -12,9 +12,9 @@ from pipelines.common.layers import load_sections, override_sections, read_layer
 from pipelines.common.model_choice import check_model_sections, choose_model, is_artifact, section_mapping
 from pipelines.common.own_code import name_own_code
 from pipelines.common.retrieval_settings import RetrievalSettings
-from ranking.gbdt_config import GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import ModelConfig, config_class, known_configs, trainer_class
+from ranking.trees.config import GBDTTrainerConfig
 from recsys.config import StrictModel, Values, merge, validate
 from recsys.data.config import PrepareConfig, RawFiles
 from recsys.errors import InputError

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from pipelines.common.config import RankConfig
-from ranking.gbdt import GBDTTrainer
 from ranking.models import build_trainer
+from ranking.trees.gbdt import GBDTTrainer
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.runs.folder import RunFolder

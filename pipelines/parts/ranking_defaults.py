@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipelines.common.config import RankConfig
-from ranking.gbdt_config import GBDTConfig
 from ranking.models import resolve
+from ranking.trees.config import GBDTConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import Split
 from recsys.system.world import World

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from pipelines.common.config import RankConfig
 from pipelines.common.data import find_prepared
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import build_model, resolve
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
 from recsys.defaults import DataSize
 from recsys.distributed.planning import Cluster, PlanEstimate, estimate_plan
 from recsys.errors import InputError

@@ -6,8 +6,8 @@ import numpy as np
 
 from pipelines.common.config import RankConfig
 from pipelines.parts.fits import Fit, build, fits_of, score
-from ranking.gbdt import GBDTTrainer, has_all_trees, remove_all_trees
-from ranking.gbdt_config import GBDTTrainerConfig
+from ranking.trees.config import GBDTTrainerConfig
+from ranking.trees.gbdt import GBDTTrainer, has_all_trees, remove_all_trees
 from recsys.data.dataset import PreparedDataset
 from recsys.runs.folder import RunFolder
 from recsys.runs.metrics import FitSummary

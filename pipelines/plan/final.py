@@ -11,8 +11,8 @@ from pipelines.plan.config import FinalStep, RankStep, RetrievalStep
 from pipelines.plan.final_scores import score_all_rows, steps_with_score
 from pipelines.plan.state import PlanState
 from pipelines.rank import describe, execute
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.scoring import read_calibration
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
 from recsys.config import validate
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL

@@ -17,7 +17,7 @@ from pipelines.common.layers import read_layers
 from pipelines.plan.choices import best_point, chosen_on_reported
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from pipelines.plan.rows import FOLDS_OPTION, MissingRows
-from ranking.gbdt_config import GBDTTrainerConfig
+from ranking.trees.config import GBDTTrainerConfig
 from recsys.config import Values, validate
 from recsys.evaluation.gates import DistributionGate, EvaluateOn, EvaluateOnOrAuto, Gate, LatencyGate, MemoryGate
 from recsys.evaluation.metrics import MetricName

@@ -11,7 +11,7 @@ import catboost
 import numpy as np
 import pandas as pd
 
-from ranking.gbdt_config import GBDTConfig
+from ranking.trees.config import GBDTConfig
 from ranking.trees.library import OnRound
 from ranking.trees.rows import LabeledTable
 from recsys.errors import InputError

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from ranking.gbdt_config import GBDTConfig, TreeLibrary
+from ranking.trees.config import GBDTConfig, TreeLibrary
 from ranking.trees.library import Forest, Growth
 from ranking.trees.lightgbm_trees import LightGBMForest, LightGBMGrowth
 from ranking.trees.rows import LabeledTable

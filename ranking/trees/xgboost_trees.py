@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from ranking.gbdt_config import GBDTConfig
+from ranking.trees.config import GBDTConfig
 from ranking.trees.library import OnRound, grow_in_rounds
 from ranking.trees.rows import LabeledTable
 from recsys.errors import InputError

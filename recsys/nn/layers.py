@@ -1,6 +1,6 @@
 """Layers shared by several models.
 
-Shapes: B rows of a batch, F fields, D width of a vector.
+Shapes: B rows of a batch, F fields, D width of a vector, K predictions of a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -161,6 +161,13 @@ def checkpointed(function: Callable[..., Tensor], *inputs: Any, is_on: bool = Tr
     if not is_on or not torch.is_grad_enabled():
         return function(*inputs)
     return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False))
+
+
+def mean_logit(logits_KB: Tensor) -> Tensor:
+    """[K, B] logits to the [B] logits of the mean of their K probabilities; finite for any finite logits."""
+    log_mean_B = functional.logsigmoid(logits_KB).logsumexp(0)
+    log_rest_B = functional.logsigmoid(-logits_KB).logsumexp(0)
+    return log_mean_B - log_rest_B
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -43,6 +43,15 @@ class HasBranches(Protocol):
 
 
 @runtime_checkable
+class HasMembers(Protocol):
+    """Has members, each trained by a loss of its own; the model's logit is that of their mean probability."""
+
+    def member_logits(self, batch: Batch) -> Tensor:
+        """Returns the [K, B] logits of the K members."""
+        ...
+
+
+@runtime_checkable
 class HasFixedShapes(Protocol):
     """Says whether only the number of rows determines the shapes of its forward pass after its look-ups.
 

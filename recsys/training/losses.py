@@ -75,13 +75,6 @@ class FocalLoss(nn.Module):
         return losses * torch.where(label > 0.5, self.alpha, 1.0 - self.alpha)
 
 
-def mean_logit(first: Tensor, second: Tensor) -> Tensor:
-    """Logit of the mean of two probabilities, by logits of any equal shape; finite for any finite logits."""
-    log_mean = torch.logaddexp(functional.logsigmoid(first), functional.logsigmoid(second))
-    log_rest = torch.logaddexp(functional.logsigmoid(-first), functional.logsigmoid(-second))
-    return log_mean - log_rest
-
-
 def disagreement(logits: Tensor, mean: Tensor) -> Tensor:
     """[B] log losses of logits whose labels are the probabilities of the mean's logits, as constants.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
@@ -15,11 +16,11 @@ from recsys.data.rows import Rows
 from recsys.data.split import Split, UnseenIds
 from recsys.errors import InputError
 from recsys.evaluation.logits import LogitLink
-from recsys.nn.layers import has_dropout
-from recsys.nn.traits import HasAuxiliaryLoss, HasBranches, auxiliary_weight_of, branches_of
+from recsys.nn.layers import has_dropout, mean_logit
+from recsys.nn.traits import HasAuxiliaryLoss, HasBranches, HasMembers, auxiliary_weight_of, branches_of
 from recsys.training.config import TrainerConfig
 from recsys.training.early_stopping import split_monitored_rows
-from recsys.training.losses import branch_losses, build_loss, disagreement, mean_logit
+from recsys.training.losses import branch_losses, build_loss, disagreement
 
 
 class Objective(nn.Module):
@@ -42,6 +43,8 @@ class Objective(nn.Module):
 
 class RowLoss(Objective):
     """A loss of each row's logit and label, plus the model's weighted auxiliary loss if it has one.
+
+    The loss of a model with members is the mean of theirs.
 
     The self-ensemble loss is that of the mean probability of two passes, which differ in their dropout, plus the log
     loss of each pass with that mean as its label. A step has looked up the embeddings once, for both passes.
@@ -70,6 +73,8 @@ class RowLoss(Objective):
                 f"trainer.loss.self_ensemble needs a model with dropout, whose two passes differ, and {name} has none: "
                 "raise model.dropout, or set self_ensemble=0"
             )
+        if self_ensemble and isinstance(model, HasMembers):
+            raise InputError(f"trainer.loss.self_ensemble: {name} is an ensemble already: set self_ensemble=0")
         if branches and not branches_of(model):
             raise InputError(
                 f"trainer.loss.branches needs a model with parallel branches, and {name} has none with these settings: "
@@ -80,10 +85,12 @@ class RowLoss(Objective):
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] losses."""
+        if isinstance(self.model, HasMembers):
+            return cast(Tensor, self.loss(self.model.member_logits(batch), batch.label).mean(0))
         logits, extra = self._one_pass(batch)
         if self.self_ensemble:
             second, second_extra = self._one_pass(batch)
-            mean = mean_logit(logits, second)
+            mean = mean_logit(torch.stack([logits, second]))
             agreement = disagreement(logits, mean) + disagreement(second, mean)
             losses = self.loss(mean, batch.label) + self.self_ensemble * agreement
             extra = None if extra is None or second_extra is None else (extra + second_extra) / 2

@@ -35,6 +35,14 @@ SETTINGS = {
     "xdeepfm": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.cin_dims=[6,4]"],
     "ft_transformer": ["model.d_model=8", "model.n_heads=2", "model.n_layers=1", "model.numeric_tokens=linear"],
     "din": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.attention_dims=[6]"],
+    "finalmlp": [
+        "model.embedding_dim=4",
+        "model.hidden_dims=[8]",
+        "model.second_hidden_dims=[6]",
+        "model.second_context=[shop]",
+    ],
+    "qnn": ["model.embedding_dim=4"],
+    "tabm": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.n_members=3"],
     "dcnv2-periodic": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.numeric_embeddings=periodic"],
     "xdeepfm-bins": [
         "model.embedding_dim=4",

@@ -37,6 +37,18 @@ MODELS = {
     },
     "ft_transformer-linear": {"d_model": 8, "n_heads": 2, "n_layers": 1, "numeric_tokens": "linear"},
     "ft_transformer-cls": {"d_model": 8, "n_heads": 2, "n_layers": 1, "readout": "cls"},
+    "finalmlp": {"hidden_dims": (8,), "second_hidden_dims": (6,), "gate_dims": (5,), "n_heads": 2},
+    "finalmlp-contexts": {
+        "hidden_dims": (8,),
+        "second_hidden_dims": (6,),
+        "first_context": ("color",),
+        "second_context": ("sh*",),
+    },
+    "finalmlp-plain": {"hidden_dims": (8,), "second_hidden_dims": (6,), "gates": False, "batch_norm": True},
+    "qnn": {"n_factors": 3},
+    "qnn-linear": {"n_factors": 2, "batch_norm": False, "numeric_embeddings": "linear"},
+    "tabm": {"hidden_dims": (8,), "n_members": 4},
+    "tabm-bins": {"hidden_dims": (8, 6), "n_members": 4, "numeric_embeddings": "piecewise_linear"},
     "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},
     "din-softmax": {"hidden_dims": (8,), "attention_dims": (6,), "attention_softmax": True, "activation": "prelu"},
     "din-crosses": {"hidden_dims": (8,), "attention_dims": (6,), "cross_depth": 2, "cross_rank": 3},
@@ -92,7 +104,7 @@ def test_logits_do_not_depend_on_other_rows(model: nn.Module, with_target: Prepa
     assert torch.allclose(whole, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("din")])
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("din") and "contexts" not in name])
 def test_numbers_are_features_enough(name: str, tmp_path: Path) -> None:
     schema = small_schema(categorical=[], sequences={}, segments={})
     split = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema).split("full")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ranking.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
+from ranking.trees.gbdt import GBDTConfig, GBDTTrainer, GBDTTrainerConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import AllRows
 from recsys.training.log import Log

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from ranking.ft_transformer import FTTransformerConfig
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.models import DEEP_MODELS, resolve
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
 from recsys import defaults
 from recsys.defaults import AUTO, Auto, DataSize, filled
 from recsys.training.config import EarlyStopping, TrainerConfig

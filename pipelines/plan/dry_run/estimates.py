@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.common.config import RankConfig
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_trainer
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Permutation, PermutedSlice, Rows
 from recsys.data.split import Split

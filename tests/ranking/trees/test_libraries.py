@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranking.gbdt import GBDTTrainer, has_all_trees, remove_all_trees
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig, TreeLibrary
 from ranking.trees import libraries
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig, TreeLibrary
+from ranking.trees.gbdt import GBDTTrainer, has_all_trees, remove_all_trees
 from recsys.data.dataset import PreparedDataset
 from recsys.defaults import DataSize
 from recsys.errors import InputError

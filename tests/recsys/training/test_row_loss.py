@@ -14,7 +14,8 @@ from ranking.xdeepfm import XDeepFM, XDeepFMConfig
 from recsys.data.batch import Batch
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
-from recsys.training.losses import FocalLoss, WeightedLogLoss, branch_losses, mean_logit
+from recsys.nn.layers import mean_logit
+from recsys.training.losses import FocalLoss, WeightedLogLoss, branch_losses
 from recsys.training.task import RowLoss
 from recsys.training.update.step import Step
 from tests.helpers.jagged_model import Jagged
@@ -62,7 +63,7 @@ def test_mean_logit_is_that_of_the_mean_probability() -> None:
     z1, z2 = np.array([0.3, -4.0, 60.0, -80.0]), np.array([-2.0, 1.0, -60.0, -82.0])
     log_mean = np.logaddexp(log_expit(z1), log_expit(z2)) - np.log(2)
     expected = log_mean - np.log(-np.expm1(log_mean))
-    found = mean_logit(torch.from_numpy(z1), torch.from_numpy(z2)).numpy()
+    found = mean_logit(torch.from_numpy(np.stack([z1, z2]))).numpy()
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert expit(found[:2]) == pytest.approx((expit(z1) + expit(z2))[:2] / 2)
 

@@ -33,7 +33,18 @@ VARIANTS = MODELS | {
     "din-matching": {"hidden_dims": (8,), "attention_dims": (6,), "matching": {"dim": 3}, "batch_norm": True},
     "dcnv2-unpooled": {"hidden_dims": (8,), "pool_sequences": False, "batch_norm": True},
 }
-MAIN = ("dcnv2", "dcnv2-unpooled", "xdeepfm", "ft_transformer", "ft_transformer-cls", "din", "din-softmax-match")
+MAIN = (
+    "dcnv2",
+    "dcnv2-unpooled",
+    "xdeepfm",
+    "ft_transformer",
+    "ft_transformer-cls",
+    "finalmlp-contexts",
+    "qnn",
+    "tabm",
+    "din",
+    "din-softmax-match",
+)
 """The others are exported by the slow tests."""
 ROWS = np.arange(300)
 

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from ranking.din import DIN, DINConfig
-from ranking.matching import Matching, MatchingConfig
 from recsys.data.dataset import PreparedDataset
+from recsys.nn.matching import Matching, MatchingConfig
 from recsys.training.losses import WeightedLogLoss
 from recsys.training.task import RowLoss
 from tests.helpers.din import forward

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.gbdt import GBDTTrainer
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
 from ranking.models import build_trainer
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
+from ranking.trees.gbdt import GBDTTrainer
 from ranking.trees.lightgbm_trees import lightgbm_parameters
 from ranking.trees.rows import TableSequence
 from recsys.data.dataset import PreparedDataset

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ranking.gbdt_config import GBDTConfig, GBDTTrainerConfig
+from ranking.trees.config import GBDTConfig, GBDTTrainerConfig
 from ranking.trees.libraries import begin_growth, load_forest, tree_file
 from ranking.trees.library import Forest, predict_trees
 from ranking.trees.rows import READ_ROWS, LabeledTable, TableSequence

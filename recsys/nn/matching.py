@@ -6,10 +6,9 @@ Shapes: B rows of a batch, M targets scored against each row, D width of the com
 """
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from ranking.model_config import Width
 from recsys.config import StrictModel
 from recsys.nn.layers import MLP, concat
 
@@ -21,7 +20,7 @@ class MatchingConfig(StrictModel):
     """Weight of the matching loss; the click loss has weight one."""
     dim: int = Field(default=16, ge=1)
     """D, width of the vectors whose inner product is the score."""
-    hidden_dims: tuple[Width, ...] = ()
+    hidden_dims: tuple[PositiveInt, ...] = ()
     """Widths of an MLP between the pooled behaviours and their vector."""
     max_negatives: int = Field(default=512, ge=1)
     """Targets of the batch that each row's target is contrasted with."""
