@@ -16,6 +16,7 @@ from recsys.data import layout
 from recsys.data.encoder import ExtraStats, FeatureEncoder
 from recsys.data.encodings.fitted import FittedEncodings
 from recsys.data.encodings.table import ValueCounts
+from recsys.data.encodings.tokens import encoded_sequences
 from recsys.data.groups import FOLD, FORWARD, FULL, TUNING, Group, Partition, evaluation_groups_of, fit_groups_of
 from recsys.data.rows import GroupRows, Rows
 from recsys.data.split import MonitoredFold, Prior, Split
@@ -92,8 +93,9 @@ class PreparedDataset:
     def value_counts(self) -> dict[str, ValueCounts]:
         """Rows and clicks by value and group of each encoded feature."""
         counted, start = {}, 0
+        vocabulary_of = {sequence.name: sequence.vocabulary for sequence in encoded_sequences(self.manifest.schema_)}
         for name in self.manifest.schema_.encodings:
-            stop = start + self.vocabularies[name].n_codes
+            stop = start + self.vocabularies[vocabulary_of.get(name, name)].n_codes
             n_rows, n_clicks = load_array(self.folder / layout.ENCODING_COUNTS_FILE)[:, start:stop]
             counted[name] = ValueCounts(n_rows, n_clicks)
             start = stop

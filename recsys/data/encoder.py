@@ -62,8 +62,8 @@ class FeatureEncoder:
         self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
         self.n_numeric, self.extra = len(schema.numeric), extra
         self.encodings = encodings or FittedEncodings()
-        self.encoded_columns = {name: stored.categorical.index(name) for name in stored.encodings}
-        """The encoded features, as columns of the store."""
+        self.encoded_columns = {name: stored.categorical.index(name) for name, _ in self.encodings.by_code}
+        """The encoded categorical features, as columns of the store."""
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
@@ -133,14 +133,14 @@ class FeatureEncoder:
         encodings = self.encodings
         if not encodings.names:
             return []
-        codes, groups = store.read_encoded_codes(rows), store.groups(rows)
-        values = [table(codes[:, self.encoded_columns[name]], groups) for name, table in encodings.by_fold.items()]
-        if not encodings.by_past:
-            return values
-        past = store.past_counts(rows)
-        return values + [
-            encoding(codes[:, self.encoded_columns[name]], groups, past) for name, encoding in encodings.by_past.items()
-        ]
+        values: list[np.ndarray] = []
+        if encodings.by_code:
+            codes, groups = store.read_encoded_codes(rows), store.groups(rows)
+            columns = {name: codes[:, column] for name, column in self.encoded_columns.items()}
+            values += [table(columns[name], groups) for name, table in encodings.by_fold.items()]
+            past = store.past_counts(rows) if encodings.by_past else None
+            values += [encoding(columns[name], groups, past) for name, encoding in encodings.by_past.items()]
+        return values + [encoding.of_rows(store, name, rows) for name, encoding in encodings.by_token.items()]
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
         keys = list(self.schema.categorical)

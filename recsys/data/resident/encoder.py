@@ -46,7 +46,7 @@ class ResidentBatches:
         self._columns = None if is_every_column else torch.from_numpy(columns).to(device)
         self._starts_F1 = torch.from_numpy(encoder.sparse_start.astype(np.int32)).to(device).unsqueeze(1)
         self._transformer = _Transformer(encoder.transformer, device)
-        self._encodings = ResidentEncodings(encoder, rows)
+        self._encodings = ResidentEncodings(encoder, split.store, rows)
         self._indicators = torch.tensor(encoder.indicator_columns, dtype=torch.int64, device=device)
         measured = {name: column for column, name in enumerate(self._schema.measured)}
         self._steps = {
