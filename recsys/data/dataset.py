@@ -154,8 +154,8 @@ class PreparedDataset:
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
         encodings = None
-        if features.encodings:
-            encodings = FittedEncodings.fit(self.store, self.value_counts, self.groups, fit_groups, fit_rows)
+        if encoded := features.encoded(self.manifest.schema_):
+            encodings = FittedEncodings.fit(self.store, self.value_counts, self.groups, fit_groups, fit_rows, encoded)
         stored, stats = self.manifest.schema_, self.stats.of_split(name)
         encoder = FeatureEncoder(stored, features, stats, self.vocabularies, fit_groups, encodings, extra)
         monitored = self._monitored_fold(name, fit_groups) if name.startswith(FOLD) else None

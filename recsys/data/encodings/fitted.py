@@ -1,6 +1,6 @@
 """All encodings from counts of one split, fitted to its fitting rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,7 @@ class FittedEncodings:
         groups: Sequence[Group],
         fit_groups: Sequence[int],
         fit_rows: Rows,
+        encoded: Collection[str],
     ) -> "FittedEncodings":
         """Fits the encodings of a store's schema.
 
@@ -42,15 +43,17 @@ class FittedEncodings:
             groups: all groups of the data set.
             fit_groups: positions of the groups that the split's model is fitted to.
             fit_rows: the rows of these groups.
+            encoded: the encoded features to fit.
         """
         schema = store.schema
-        sequences = [sequence.name for sequence in encoded_sequences(schema)]
+        sequences = [sequence.name for sequence in encoded_sequences(schema) if sequence.name in encoded]
         by_fold = {
             name: EncodingTable.fit(counts[name], groups, fit_groups, kinds_of_folds(kinds))
             for name, kinds in schema.encodings.items()
-            if kinds_of_folds(kinds) and name not in sequences
+            if name in encoded and kinds_of_folds(kinds) and name not in sequences
         }
-        if not sequences and not schema.past_encoded:
+        past_columns = {name: 2 * index for index, name in enumerate(schema.past_encoded) if name in encoded}
+        if not sequences and not past_columns:
             return cls(by_fold)
         n = min(_N_STANDARDIZED, len(fit_rows))
         sample = fit_rows(np.linspace(0, len(fit_rows) - 1, n).astype(np.int64))
@@ -70,9 +73,9 @@ class FittedEncodings:
         has_past[list(fit_groups)] = True
         by_past = {
             name: PastEncoding.fit(
-                counts[name], fit_groups, kinds_of_past(schema.encodings[name]), 2 * index, past, has_past
+                counts[name], fit_groups, kinds_of_past(schema.encodings[name]), column, past, has_past
             )
-            for index, name in enumerate(schema.past_encoded)
+            for name, column in past_columns.items()
         }
         return cls(by_fold, by_past, by_token)
 
