@@ -8,6 +8,7 @@ Shapes: B rows of a batch, X width of a row's concatenated inputs, R factors of 
 
 from typing import Literal, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -69,9 +70,11 @@ class QuadraticLayer(nn.Module):
 class QNN(nn.Module):
     """Computes a logit from quadratic layers; dropout acts on the output of each.
 
-    x_0 = [embeddings, dense columns or their embeddings]; logit = w^T x_L + b.
+    x_0 = [embeddings, s * (dense columns or their embeddings)]; logit = w^T x_L + b.
 
     Source: QNN-alpha. Its loss of two passes is `trainer.loss.self_ensemble`, for any model.
+    NOTE[DIFF]: the learned scales s start at the standard deviation of the embeddings: each layer multiplies, and at
+    the scale of one the first logits of a few hundred dense columns would be far from zero.
 
     Args:
         config: hyperparameters.
@@ -86,7 +89,9 @@ class QNN(nn.Module):
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
         self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
-        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
+        d_dense = len(schema.dense) * config.d_numeric
+        self.dense_scale = nn.Parameter(torch.full((d_dense,), config.embedding_init_std))
+        width = len(self.embeddings.features) * config.embedding_dim + d_dense
         self.layers = nn.ModuleList(
             nn.Sequential(
                 QuadraticLayer(width, config.n_factors, config.dropout, config.batch_norm), Dropout(config.dropout)
@@ -99,7 +104,7 @@ class QNN(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
-        x_BX = concat([self.embeddings(batch), self.numeric(batch.dense).flatten(1)])
+        x_BX = concat([self.embeddings(batch), self.numeric(batch.dense).flatten(1) * self.dense_scale])
         for layer in self.layers:
             x_BX = checkpointed(layer, x_BX, is_on=self._checkpointing)
         return with_linear_part(self.linear_part, batch, cast(Tensor, self.head(x_BX)))

@@ -19,6 +19,7 @@ from recsys.patterns import nearest
 from recsys.prepare.run import Engine, fingerprint, prepare
 from recsys.runs.config import RUN_SECTION, RunSection
 from recsys.schema.config import LogSequence, SchemaConfig
+from recsys.schema.encodings import TOKEN_POOLS
 from recsys.synthetic import generate
 from recsys.system.files import is_done, partial_folder, removed_if_refused
 from recsys.system.progress import console
@@ -261,7 +262,8 @@ def print_dataset(dataset: PreparedDataset) -> None:
     schema = dataset.split("full").schema
     rows = ", ".join(f"{name} {n:,}" for name, n in schema.num_embeddings.items())
     n_measured, n_inputs = len(schema.measured), len(schema.dense)
-    n_encoded = sum(map(len, schema.encodings.values()))
+    tokens = {sequence.name for sequence in schema.token_sequences}
+    n_encoded = sum(len(of) * (len(TOKEN_POOLS) if name in tokens else 1) for name, of in schema.encodings.items())
     more = [f"{n_encoded} from counts"] if n_encoded else []
     if (n_indicators := n_inputs - n_measured - n_encoded) > 0:
         more.insert(0, f"{n_indicators} for missing values")

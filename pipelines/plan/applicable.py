@@ -56,6 +56,8 @@ def _step_reason(
             if isinstance(step, RankStep):
                 if step.features_of is not None and step.features_of in steps:
                     return steps[step.features_of]
+                if step.select_by is not None and (reason := steps.get(step.select_by) or missing.tuning) is not None:
+                    return reason
                 if step.set == (_ENCODINGS,) and not schema.encodings:
                     return "the schema has no encodings"
                 return _first(missing.reason(rows) for rows in missing.resolve_all(step.evaluate_on))

@@ -85,6 +85,8 @@ def _choices(plan: PlanConfig, missing: MissingRows, step: Step) -> Iterator[tup
         return
     if step.best_of is not None:
         yield f"sweep {step.best_of}", "folds" if missing.resolve("tuning") != "tuning" else "tuning"
+    if step.select_by is not None:
+        yield f"importance of {step.select_by}", "tuning"
     for earlier in plan.steps[: plan.steps.index(step)] if step.model != "gbdt" else ():  # gbdt adopts no settings
         if isinstance(earlier, GateStep):
             gate = plan.gates[earlier.gate]

@@ -43,6 +43,9 @@ class RankStep(_Step):
     best_of: str | None = None
     """A sweep that sets this step's settings, see `sweep_choice`: by the tuning part, or, without one, by the rows of
     early stopping."""
+    select_by: str | None = None
+    """A rank step with a run on the tuning part: this step leaves out the features without which that run loses
+    nothing there, besides those that the config leaves out."""
     features_of: str | None = None
     """A retrieval run whose score is added as a feature."""
     evaluate_on: Annotated[tuple[EvaluateOnOrAuto, ...], Field(min_length=1)] = ("folds", "auto")
@@ -159,6 +162,8 @@ class PlanConfig(StrictModel):
                 if name not in earlier:
                     title = f"gate {step.gate}" if isinstance(step, GateStep) else f"step {step.name!r}"
                     raise ValueError(f"{title}: no earlier step has the name {name!r}{nearest(name, earlier)}")
+            if isinstance(step, RankStep) and step.select_by is not None:
+                self._check_selecting(step, earlier[step.select_by])
             if not isinstance(step, GateStep):
                 earlier[step.name] = step
         for name, gate in self.gates.items():
@@ -167,6 +172,14 @@ class PlanConfig(StrictModel):
         if self.reference not in earlier:
             raise ValueError(f"reference: no step has the name {self.reference!r}{nearest(self.reference, earlier)}")
         return self
+
+    def _check_selecting(self, step: RankStep, by: Step) -> None:
+        is_by_run = isinstance(by, RankStep) and by.features_of is None and "tuning" in by.evaluate_on
+        if not is_by_run or self.gate_of_retry(step.select_by or "") is not None:
+            raise ValueError(
+                f"step {step.name!r}: select_by: {step.select_by!r} is no rank step that always has a run on the "
+                "tuning part: name a step with tuning in its evaluate_on, without features_of, and no gate's retry"
+            )
 
     def named(self, name: str) -> Step:
         """The step with a name."""
@@ -188,7 +201,7 @@ def _runs_of(gate: Gate) -> tuple[str, ...]:
 def _runs_before(step: Step) -> tuple[str, ...]:
     match step:
         case RankStep():
-            return tuple(name for name in (step.best_of, step.features_of) if name is not None)
+            return tuple(name for name in (step.best_of, step.select_by, step.features_of) if name is not None)
         case RetrievalStep():
             return (step.reranker,) if step.reranker else ()
         case EnsembleStep():

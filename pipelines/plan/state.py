@@ -1,7 +1,7 @@
 """State of a plan: the run folders, the verdicts of its gates, and the settings of later steps that follow."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipelines.common.layers import read_layers
 from pipelines.plan.choices import best_point, chosen_on_reported
 from pipelines.plan.config import GateStep, PlanConfig, RankStep, RetrievalStep, Step, SweepStep
 from pipelines.plan.rows import FOLDS_OPTION, MissingRows
+from pipelines.plan.selection import read_selection, with_selection
 from ranking.trees.config import GBDTTrainerConfig
 from recsys.config import Values, validate
 from recsys.evaluation.gates import DistributionGate, EvaluateOn, EvaluateOnOrAuto, Gate, LatencyGate, MemoryGate
@@ -202,7 +203,11 @@ class PlanState:
         seeds = (f"trainer.seeds={self.plan.seeds}",) if isinstance(step, RankStep) and self.plan.seeds > 1 else ()
         shared = (*self.plan.set, *self.plan.models.get(step.model, ()), *seeds)
         settings = (*shared, *adopted, *point, *step_settings, *overrides)
-        return load_rank_config(self.config, step.model, list(for_model(step.model, settings)))
+        config = load_rank_config(self.config, step.model, list(for_model(step.model, settings)))
+        if not isinstance(step, RankStep) or step.select_by is None:
+            return config
+        selection = read_selection(self.folder(step.select_by, "tuning"))
+        return replace(config, features=with_selection(config.features, selection))
 
     def retrieval_config(self, step: RetrievalStep) -> RetrievalConfig:
         """The config of a retrieval step."""

@@ -20,6 +20,7 @@ from pipelines.plan.final import retrain
 from pipelines.plan.final_scores import members_with_score
 from pipelines.plan.later_ensemble import stack_later_rows
 from pipelines.plan.rows import FOLDS_OPTION
+from pipelines.plan.selection import select_features
 from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
 from pipelines.retrieval import describe as describe_retrieval
@@ -100,6 +101,10 @@ def describe_data(state: PlanState, step: PrepareStep, dataset: PreparedDataset)
 
 def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world: World) -> None:
     """Trains and evaluates a model on each kind of rows of the step."""
+    if step.select_by is not None:
+        with world.main_first():
+            if world.is_main:
+                select_features(state.folder(step.select_by, "tuning"), dataset)
     for evaluate_on, folder in state.fits(step):
         splits, data = choose_splits(dataset, FOLDS_OPTION[evaluate_on]), dataset
         settings = resolve_settings(state.rank_config(step), dataset, splits, world)

@@ -20,7 +20,7 @@ class FeatureSet:
     categorical: frozenset[str] = frozenset()
     """Categorical features whose ids are permuted."""
     encoded: frozenset[str] = frozenset()
-    """Categorical features whose encodings from counts are permuted."""
+    """Categorical features and token sequences whose encodings from counts are permuted."""
     measured: frozenset[str] = frozenset()
     """Columns of numbers, also as steps of a sequence and in missing indicators."""
     tokens: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ def feature_set(name: str, members: Iterable[str], schema: Schema) -> FeatureSet
 
 
 def single_features(schema: Schema, categorical: Collection[str], has_retrieval_score: bool) -> list[FeatureSet]:
-    """Every feature by itself: its ids with its encodings, a column of numbers, or a sequence.
+    """Every feature by itself: its ids with its encodings, a column of numbers, or a sequence with its encodings.
 
     Args:
         schema: schema of the data set.

@@ -16,6 +16,7 @@ import numpy as np
 from ranking.insight.feature_sets import FeatureSet
 from ranking.scoring import Scorer, score_blocks
 from recsys.data.dataset import PreparedDataset
+from recsys.data.encodings.tokens import encoded_sequences
 from recsys.data.groups import FULL
 from recsys.data.jagged import gather_indices, offsets_of
 from recsys.data.store import EncodedRows
@@ -92,11 +93,14 @@ def permuted_rows(
             selected[:, columns] = values[np.ix_(source, columns)]
         return selected
 
-    tokens = {}
-    for name, (offsets, codes) in rows.tokens.items():
-        index = source if name in features.tokens else positions
+    def tokens_of(name: str, permuted: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
+        (offsets, codes), index = rows.tokens[name], source if name in permuted else positions
         lengths = np.diff(offsets)[index]
-        tokens[name] = (offsets_of(lengths), codes[gather_indices(offsets[:-1][index], lengths)])
+        return offsets_of(lengths), codes[gather_indices(offsets[:-1][index], lengths)]
+
+    tokens = {name: tokens_of(name, features.tokens) for name in rows.tokens}
+    encoded = [sequence.name for sequence in encoded_sequences(schema)]
+    is_same = features.tokens.intersection(encoded) == features.encoded.intersection(encoded)
     numbers = None if rows.numbers is None else rows.numbers[source if features.has_retrieval_score else positions]
     return EncodedRows(
         sparse=with_columns(rows.sparse, schema.categorical, features.categorical),
@@ -105,6 +109,7 @@ def permuted_rows(
         tokens=tokens,
         numbers=numbers,
         encoded_codes=with_columns(rows.sparse, schema.categorical, features.encoded),
+        encoded_tokens=None if is_same else {name: tokens_of(name, features.encoded) for name in encoded},
     )
 
 

@@ -16,6 +16,7 @@ from recsys.data import layout
 from recsys.data.encoder import ExtraStats, FeatureEncoder
 from recsys.data.encodings.fitted import FittedEncodings
 from recsys.data.encodings.table import ValueCounts
+from recsys.data.encodings.tokens import encoded_sequences
 from recsys.data.groups import FOLD, FORWARD, FULL, TUNING, Group, Partition, evaluation_groups_of, fit_groups_of
 from recsys.data.rows import GroupRows, Rows
 from recsys.data.split import MonitoredFold, Prior, Split
@@ -92,8 +93,9 @@ class PreparedDataset:
     def value_counts(self) -> dict[str, ValueCounts]:
         """Rows and clicks by value and group of each encoded feature."""
         counted, start = {}, 0
+        vocabulary_of = {sequence.name: sequence.vocabulary for sequence in encoded_sequences(self.manifest.schema_)}
         for name in self.manifest.schema_.encodings:
-            stop = start + self.vocabularies[name].n_codes
+            stop = start + self.vocabularies[vocabulary_of.get(name, name)].n_codes
             n_rows, n_clicks = load_array(self.folder / layout.ENCODING_COUNTS_FILE)[:, start:stop]
             counted[name] = ValueCounts(n_rows, n_clicks)
             start = stop
@@ -152,8 +154,8 @@ class PreparedDataset:
         fit_rows, evaluation_rows = self._rows_of(fit_groups), self._evaluation_rows(name)
         extra = self._fit_extra(name, [fit_rows, *evaluation_rows.values()]) if self.store.extra else None
         encodings = None
-        if features.encodings:
-            encodings = FittedEncodings.fit(self.store, self.value_counts, self.groups, fit_groups, fit_rows)
+        if encoded := features.encoded(self.manifest.schema_):
+            encodings = FittedEncodings.fit(self.store, self.value_counts, self.groups, fit_groups, fit_rows, encoded)
         stored, stats = self.manifest.schema_, self.stats.of_split(name)
         encoder = FeatureEncoder(stored, features, stats, self.vocabularies, fit_groups, encodings, extra)
         monitored = self._monitored_fold(name, fit_groups) if name.startswith(FOLD) else None

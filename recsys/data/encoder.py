@@ -59,11 +59,17 @@ class FeatureEncoder:
         self.stats = tuple(stats.numeric[column] for column in schema.measured)
         """Statistics of the measured columns."""
         self.transformer = NumericTransformer(self.stats)
-        self.indicator_columns = [schema.measured.index(columns[0]) for columns in stats.missing_indicators]
+        self.measured_columns = np.array([stored.measured.index(column) for column in schema.measured], np.int64)
+        """The measured columns, as columns of the store."""
+        self.reads_all_measured = schema.measured == stored.measured
+        left_out = set(stored.numeric) - set(schema.numeric)
+        indicators = [tuple(c for c in columns if c not in left_out) for columns in stats.missing_indicators]
+        indicators = [columns for columns in indicators if columns]
+        self.indicator_columns = [schema.measured.index(columns[0]) for columns in indicators]
         self.n_numeric, self.extra = len(schema.numeric), extra
         self.encodings = encodings or FittedEncodings()
-        self.encoded_columns = {name: stored.categorical.index(name) for name in stored.encodings}
-        """The encoded features, as columns of the store."""
+        self.encoded_columns = {name: stored.categorical.index(name) for name, _ in self.encodings.by_code}
+        """The encoded categorical features, as columns of the store."""
         tables = {
             name: vocabulary.fit_split(fit_groups, features.floor(name, vocabulary.min_count, vocabularies))
             for name, vocabulary in vocabularies.items()
@@ -75,12 +81,12 @@ class FeatureEncoder:
         self.sparse_columns = np.array([stored.categorical.index(column) for column in schema.categorical], np.int64)
         self.sparse_start = np.array([start_of[column] for column in schema.categorical], np.int64)
         self.token_start = {sequence.name: start_of[sequence.vocabulary] for sequence in schema.token_sequences}
-        indicator_names = [_indicator_name(columns) for columns in stats.missing_indicators]
+        indicator_names = [_indicator_name(columns) for columns in indicators]
         self.schema = schema.model_copy(
             update={
                 "num_embeddings": {name: n for name, (_, n) in tables.items()},
                 "dense": (*schema.numeric, *indicator_names, *self.encodings.names, *([extra.name] if extra else [])),
-                "missing_indicators": stats.missing_indicators,
+                "missing_indicators": tuple(indicators),
             }
         )
 
@@ -123,7 +129,10 @@ class FeatureEncoder:
         if not self.schema.measured:
             empty = np.zeros((len(rows), 0), np.float32)
             return np.concatenate([empty, *extra], axis=1), empty
-        values = self.transformer(store.read_measured(rows))
+        values = store.read_measured(rows)
+        if not self.reads_all_measured:
+            values = values[:, self.measured_columns]
+        values = self.transformer(values)
         indicators = np.isnan(values[:, self.indicator_columns]).astype(np.float32)
         numeric = np.nan_to_num(values[:, : self.n_numeric], nan=0.0)
         return np.concatenate([numeric, indicators, *extra], axis=1), values
@@ -133,14 +142,14 @@ class FeatureEncoder:
         encodings = self.encodings
         if not encodings.names:
             return []
-        codes, groups = store.read_encoded_codes(rows), store.groups(rows)
-        values = [table(codes[:, self.encoded_columns[name]], groups) for name, table in encodings.by_fold.items()]
-        if not encodings.by_past:
-            return values
-        past = store.past_counts(rows)
-        return values + [
-            encoding(codes[:, self.encoded_columns[name]], groups, past) for name, encoding in encodings.by_past.items()
-        ]
+        values: list[np.ndarray] = []
+        if encodings.by_code:
+            codes, groups = store.read_encoded_codes(rows), store.groups(rows)
+            columns = {name: codes[:, column] for name, column in self.encoded_columns.items()}
+            values += [table(columns[name], groups) for name, table in encodings.by_fold.items()]
+            past = store.past_counts(rows) if encodings.by_past else None
+            values += [encoding(columns[name], groups, past) for name, encoding in encodings.by_past.items()]
+        return values + [encoding.of_rows(store, name, rows) for name, encoding in encodings.by_token.items()]
 
     def _sparse(self, store: RowStore, rows: np.ndarray) -> KeyedJaggedTensor:
         keys = list(self.schema.categorical)

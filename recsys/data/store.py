@@ -48,6 +48,8 @@ class EncodedRows:
     """[n] row numbers in the prepared data set; None for rows from elsewhere."""
     encoded_codes: np.ndarray | None = None
     """[n, n_categorical] int32 codes that encodings from counts are of; None for those of `sparse`."""
+    encoded_tokens: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
+    """The tokens that encodings from counts are of, by sequence; None for those of `tokens`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class RowStore:
     folder: Path | None = None
     """Folder of the prepared data set; None for rows in memory."""
     extra: ExtraColumn | None = None
+    encoded_tokens: dict[str, ReadTokens] | None = None
+    """The tokens that encodings from counts are of, by sequence, where they are not those of `tokens`."""
 
     @classmethod
     def open(cls, folder: Path, schema: Schema, n_rows: int) -> "RowStore":
@@ -112,7 +116,8 @@ class RowStore:
             schema=schema,
             n_rows=n,
             columns={name: values.__getitem__ for name, values in columns.items()},
-            tokens={name: _TokensInMemory(*offsets_and_codes) for name, offsets_and_codes in rows.tokens.items()},
+            tokens=_in_memory(rows.tokens),
+            encoded_tokens=None if rows.encoded_tokens is None else _in_memory(rows.encoded_tokens),
         )
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
@@ -193,6 +198,10 @@ class RowStore:
         """Returns the int32 codes of a token sequence, end to end, and the [n] lengths."""
         return self.tokens[sequence](rows)
 
+    def read_encoded_tokens(self, sequence: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the tokens that encodings from counts are of, as `read_tokens`."""
+        return (self.tokens if self.encoded_tokens is None else self.encoded_tokens)[sequence](rows)
+
     def encoded(self, rows: np.ndarray) -> EncodedRows:
         """Loads [n] rows into memory, as `from_encoded` expects them."""
         schema, empty = self.schema, np.zeros((len(rows), 0))
@@ -217,6 +226,10 @@ class _TokensInMemory:
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         return self.codes[gather_indices(starts, lengths)], lengths.astype(np.int32)
+
+
+def _in_memory(tokens: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, ReadTokens]:
+    return {name: _TokensInMemory(*offsets_and_codes) for name, offsets_and_codes in tokens.items()}
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -217,9 +217,9 @@ class SchemaConfig(StrictModel):
     """Numeric features computed from columns of numbers, which need no role of their own: `"clicks / views"`, null
     where it divides by 0, or `"cyclic(hour, 24)"`, which gives NAME_sin and NAME_cos."""
     encodings: EncodingConfig | Literal["auto"] = Field(default={}, exclude_if=lambda value: not value)
-    """Encodings from counts, by categorical feature, pattern, or product of columns such as `"ad*site"`. auto: those of
-    all categorical features, those of earlier rows too if `encodings_past` is set, and of the pairs that a search in
-    `prepare` finds worth it."""
+    """Encodings from counts, by categorical feature, pattern, product of columns such as `"ad*site"`, or sequence of
+    tokens. auto: those of all categorical features, those of earlier rows too if `encodings_past` is set, and of the
+    pairs that a search in `prepare` finds worth it."""
     encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     """Which rows the encodings `past_count` and `past_ctr` count."""
     ignore: tuple[str, ...] = ()
@@ -245,7 +245,7 @@ class SchemaConfig(StrictModel):
     @model_validator(mode="after")
     def _check_past(self) -> "SchemaConfig":
         if self.encodings != "auto":
-            check_past(self.encodings, self.encodings_past)
+            check_past(self.encodings, self.encodings_past, self.sequences)
         return self
 
     @field_validator("towers", mode="before")

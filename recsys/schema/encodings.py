@@ -6,15 +6,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config import StrictModel
+from recsys.errors import InputError
 from recsys.patterns import is_pattern, match_columns
+from recsys.schema.features import TokenFeature
 
 EncodingKind = Literal["count", "ctr", "past_count", "past_ctr"]
 """count: how many rows a value has; ctr: its click rate; both as logarithms, without the rows of a row's own fold.
 past_count and past_ctr: the same of earlier rows alone."""
 EncodingConfig = dict[str, Annotated[tuple[EncodingKind, ...], Field(min_length=1)]]
-"""By categorical feature, pattern, or product of columns such as `"ad*site"`: the encodings."""
+"""By categorical feature, pattern, product of columns such as `"ad*site"`, or token sequence: the encodings."""
 Encodings = dict[str, tuple[EncodingKind, ...]]
-"""By categorical feature or product."""
+"""By categorical feature, product or token sequence."""
+TOKEN_POOLS = ("mean", "max", "last_1", "last_2", "last_3")
+"""What a row's encodings of tokens are: the mean and maximum over its distinct tokens, and those of its last token, the
+one before, and so on."""
 _TIMES = "*"
 _PAST: tuple[EncodingKind, ...] = ("past_count", "past_ctr")
 
@@ -41,12 +46,25 @@ def kinds_of_past(kinds: Sequence[EncodingKind]) -> tuple[EncodingKind, ...]:
     return tuple(kind for kind in kinds if kind in _PAST)
 
 
-def check_past(config: Mapping[str, Sequence[EncodingKind]], past: PastRows | None) -> None:
-    """Checks that encodings of earlier rows have an order, and an order has such encodings.
+def check_past(
+    config: Mapping[str, Sequence[EncodingKind]], past: PastRows | None, sequences: Collection[str] = ()
+) -> None:
+    """Checks that encodings of earlier rows are not of a sequence and have an order, and an order has such encodings.
+
+    Args:
+        config: the encodings as a user writes them.
+        past: the order.
+        sequences: names of the sequences.
 
     Raises:
-        ValueError: if one of them is missing.
+        ValueError: if one of them is missing, or for a sequence.
     """
+    for name, kinds in config.items():
+        if name in sequences and (of_past := kinds_of_past(kinds)):
+            raise ValueError(
+                f"encodings: {of_past[0]} of the sequence {name!r} is not computed: its tokens can be encoded by the "
+                f"rows of other folds, as in {{{name}: [{of_past[0].removeprefix('past_')}]}}"
+            )
     key = next((key for key, kinds in config.items() if kinds_of_past(kinds)), None)
     if key is not None and past is None:
         raise ValueError(
@@ -78,23 +96,44 @@ def products_of(config: Mapping[str, tuple[EncodingKind, ...]], names: Collectio
 
 
 def resolve_encodings(
-    config: Mapping[str, tuple[EncodingKind, ...]], categorical: Collection[str], products: Collection[str]
+    config: Mapping[str, tuple[EncodingKind, ...]],
+    features: Collection[str],
+    products: Collection[str],
+    token_sequences: Sequence[TokenFeature] = (),
+    column_sequences: Collection[str] = (),
 ) -> Encodings:
     """Finds the features of the encodings; a name takes precedence over patterns, a later pattern over an earlier.
 
+    Patterns match categorical features alone; a token sequence is named in full.
+
     Args:
         config: the encodings as a user writes them.
-        categorical: the categorical features, without products.
-        products: the keys that are products.
+        features: the categorical features.
+        products: the keys that are products, which may be among the features.
+        token_sequences: the token sequences.
+        column_sequences: names of the sequences of numbers.
 
     Raises:
-        InputError: for a name or pattern that no categorical feature matches.
+        InputError: for a name or pattern that no categorical feature or token sequence matches.
     """
+    if of_numbers := next((key for key in config if key in column_sequences), None):
+        raise InputError(
+            f"schema.encodings: {of_numbers!r} is a sequence of numbers, which has no values to count: name a "
+            "categorical feature or a sequence of tokens"
+        )
+    categorical = [name for name in features if name not in products]
+    sequences = [sequence.name for sequence in token_sequences if sequence.name in config]
     by_feature: Encodings = {}
     for is_name in (False, True):
         for key, kinds in config.items():
-            if key not in products and is_pattern(key, categorical) != is_name:
+            if key not in products and key not in sequences and is_pattern(key, categorical) != is_name:
                 matched = match_columns([key], categorical, "schema.encodings")
                 by_feature |= dict.fromkeys(matched, tuple(dict.fromkeys(kinds)))
     in_order = {name: by_feature[name] for name in categorical if name in by_feature}
-    return in_order | {key: tuple(dict.fromkeys(config[key])) for key in products}
+    return in_order | {key: tuple(dict.fromkeys(config[key])) for key in (*products, *sequences)}
+
+
+def encoded_columns(feature: str, kinds: Sequence[EncodingKind], pools: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of the dense columns of a feature's encodings, such as `ctr(ad)`, or `ctr_mean(history)` with pools."""
+    names = [f"{kind}_{pool}" for kind in kinds for pool in pools] if pools else kinds
+    return tuple(f"{name}({feature})" for name in names)

@@ -16,6 +16,10 @@ class FeatureConfig(StrictModel):
 
     leave_out: tuple[str, ...] = ()
     """Names and patterns of categorical features, including crosses, that the model does not read."""
+    leave_out_numeric: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Names and patterns of columns of numbers that the model does not read, but as steps of a sequence."""
+    leave_out_encodings: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Names and patterns of features and products whose encodings from counts the model does not read."""
     encodings: bool = Field(default=True, exclude_if=lambda value: value)
     """Whether the model reads the encodings of `schema.encodings`."""
     min_count: Annotated[int, Field(ge=1)] | None = None
@@ -24,23 +28,34 @@ class FeatureConfig(StrictModel):
     """The threshold of vocabularies, by name or pattern: a name takes precedence, then the last matching pattern."""
 
     def select(self, schema: Schema) -> Schema:
-        """Returns the schema without the features in `leave_out`, and without products, which are only encoded.
+        """Returns the schema without the features that are left out, and without products, which are only encoded.
 
         Raises:
             InputError: for an unknown feature or the target item.
         """
+        numbers = set(match_columns(self.leave_out_numeric, schema.numeric, "features.leave_out_numeric"))
         named = [name for name in schema.categorical if name not in schema.products]
         dropped = set(match_columns(self.leave_out, named, "features.leave_out"))
         if schema.target_item in dropped:
             raise InputError(f"features.leave_out: {schema.target_item!r} is schema.target_item: keep it")
 
-        dropped |= schema.products.keys()
+        dropped |= schema.products.keys() | numbers
 
         def without_dropped(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in names if name not in dropped)
 
         towers = {tower: without_dropped(names) for tower, names in schema.towers.items()}
-        return schema.model_copy(update={"categorical": without_dropped(schema.categorical), "towers": towers})
+        categorical, numeric = without_dropped(schema.categorical), without_dropped(schema.numeric)
+        return schema.model_copy(update={"categorical": categorical, "numeric": numeric, "towers": towers})
+
+    def encoded(self, schema: Schema) -> tuple[str, ...]:
+        """Returns the features and products whose encodings the model reads.
+
+        Raises:
+            InputError: for an unknown feature.
+        """
+        dropped = match_columns(self.leave_out_encodings, schema.encodings, "features.leave_out_encodings")
+        return tuple(name for name in schema.encodings if self.encodings and name not in dropped)
 
     def floor(self, vocabulary: str, prepared: int, vocabularies: Collection[str]) -> int:
         """Returns the frequency threshold of a vocabulary.

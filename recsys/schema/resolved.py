@@ -216,7 +216,8 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             raise InputError(f"schema: the data already has a column {name!r}: rename the derived feature")
     categorical = (*categorical, *crosses, *statistics_categorical)
     numeric = (*numeric, *statistics_numeric, *formulas)
-    encoded = resolve_encodings(encodings, [name for name in categorical if name not in products], products)
+    of_columns = [feature.name for feature in column_sequences]
+    encoded = resolve_encodings(encodings, categorical, products, token_sequences, of_columns)
 
     all_features = {*categorical, *numeric, *config.sequences}
     if not all_features:

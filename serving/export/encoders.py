@@ -62,10 +62,15 @@ def write_encoder(encoder: FeatureEncoder, name: str, folder: Path) -> EncoderSp
     place.mkdir(parents=True)
     np.save(place / IDS_FILE, encoder.ids)
     encodings = []
-    for number, (feature, encoding) in enumerate(encoder.encodings.by_column):
+    of_codes, of_tokens = encoder.encodings.by_code, encoder.encodings.by_token.items()
+    tables = [*of_codes, *((feature, encoding.table) for feature, encoding in of_tokens)]
+    for number, (feature, table) in enumerate(tables):
         file = f"encodings_{number}.npy"
-        np.save(place / file, np.ascontiguousarray(encoding.of_code.T))  # rows of a request are in no group
+        np.save(place / file, np.ascontiguousarray(table.of_code.T))  # rows of a request are in no group
         encodings.append(EncodingSpec(feature=feature, file=file))
+    for number, (_, encoding) in enumerate(of_tokens, len(of_codes)):
+        standardized = {"mean": tuple(encoding.mean.tolist()), "deviation": tuple(encoding.deviation.tolist())}
+        encodings[number] = encodings[number].model_copy(update=standardized)
     starts = dict(zip(schema.categorical, encoder.sparse_start.tolist(), strict=True))
     starts |= {sequence.vocabulary: encoder.token_start[sequence.name] for sequence in schema.token_sequences}
     return EncoderSpec(

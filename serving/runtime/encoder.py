@@ -61,7 +61,7 @@ class Needs:
         used = {name for encoder in spec.encoders for name in encoder.categorical} | encoded
         categorical = tuple(name for name in schema.categorical if name in used)
         measured = tuple(c for c in schema.measured if any(c in encoder.measured for encoder in spec.encoders))
-        read = {name for member in spec.members for fit in member.fits for name in _sequences_of(fit.model)}
+        read = {name for member in spec.members for fit in member.fits for name in _sequences_of(fit.model)} | encoded
         for feature in schema.statistics:
             if {*feature.numeric, *feature.ends} & {*categorical, *measured}:
                 read.add(feature.sequence)

@@ -42,11 +42,14 @@ class VocabularySpec(StrictModel):
 
 
 class EncodingSpec(StrictModel):
-    """Encodings from counts of one feature."""
+    """Encodings from counts of one categorical feature or token sequence."""
 
     feature: str
     file: str
-    """[n_codes, E] float32."""
+    """[n_codes, E] float32; of tokens, before they are pooled by row and standardized."""
+    mean: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Of the columns of a token sequence; empty for a categorical feature."""
+    deviation: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class EncoderSpec(StrictModel):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys.data.encodings.tokens import pool_tokens
 from recsys.data.store import load_array
 from recsys.data.transforms import NumericTransformer
 from serving.runtime.encoder import Encoded, Needs
-from serving.runtime.layout import IDS_FILE, EncoderSpec
+from serving.runtime.layout import IDS_FILE, EncoderSpec, EncodingSpec
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ class SplitEncoder:
         """The split's features among the columns of the codes."""
         self._position = {needs.measured.index(name): index for index, name in enumerate(spec.measured)}
         self._indicators = list(spec.indicators)
-        self._encodings = [
-            (needs.categorical.index(encoding.feature), np.ascontiguousarray(load_array(folder / encoding.file)))
-            for encoding in spec.encodings
-        ]
+        tables = [(encoding, np.ascontiguousarray(load_array(folder / encoding.file))) for encoding in spec.encodings]
+        self._encodings = [(needs.categorical.index(of.feature), table) for of, table in tables if not of.mean]
+        self._of_tokens = [_TokenEncoding(of, table) for of, table in tables if of.mean]
         self._transformers: dict[tuple[int, ...], tuple[list[int], list[int], NumericTransformer]] = {}
 
     def __call__(self, encoded: Encoded) -> SplitInputs:
@@ -58,8 +58,9 @@ class SplitEncoder:
         dense = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         if len(dense) != encoded.n:
             dense = np.broadcast_to(dense, (encoded.n, dense.shape[1]))
-        if self._encodings:
+        if self._encodings or self._of_tokens:
             encodings = [values[encoded.codes[:, column]] for column, values in self._encodings]
+            encodings += [encoding(encoded) for encoding in self._of_tokens]
             dense = np.concatenate([dense, *encodings], axis=1)
         return SplitInputs(encoded, measured, np.ascontiguousarray(dense))
 
@@ -92,6 +93,27 @@ class SplitEncoder:
     def starts_of(self, vocabularies: Sequence[str]) -> np.ndarray:
         """Returns the first entries of vocabularies in the ids."""
         return np.array([self.spec.starts[name] for name in vocabularies], np.int64)
+
+
+class _TokenEncoding:
+    """Encodings from counts of a token sequence, as `recsys.data.encodings.tokens` computes them.
+
+    Args:
+        spec: the encodings.
+        values_CE: [C, E] float32 encodings of the tokens.
+    """
+
+    def __init__(self, spec: EncodingSpec, values_CE: np.ndarray) -> None:
+        self._sequence, self._values_E1C = spec.feature, np.ascontiguousarray(values_CE.T)[:, None]
+        self._mean, self._deviation = np.array(spec.mean), np.array(spec.deviation)
+
+    def __call__(self, encoded: Encoded) -> np.ndarray:
+        """Encodes [n] candidates as [n, D] float32."""
+        tokens = encoded.tokens[self._sequence]
+        part = np.zeros(len(tokens.offsets) - 1, np.int64)  # one for a sequence that all candidates share
+        pooled = pool_tokens(self._values_E1C, part, tokens.codes, tokens.offsets)
+        values = ((pooled - self._mean) / self._deviation).astype(np.float32)
+        return np.broadcast_to(values, (encoded.n, values.shape[1]))
 
 
 _MAX_SHAPES = 256

@@ -75,7 +75,12 @@ def test_requests_that_are_scored_together_do_not_change_each_other(
 def test_an_ensemble_of_folds_and_seeds(prepared: Path, tmp_path: Path) -> None:
     """Five fits of two models, averaged, calibrated and stacked."""
     a = train("dcnv2", prepared, tmp_path / "a", "trainer.seeds=2", folds="0,1")
-    b = train("gbdt", prepared, tmp_path / "b", "features.leave_out=[color_shop]", folds="0,1")
+    left_out = (
+        "features.leave_out=[color_shop]",
+        "features.leave_out_numeric=[x_2,is_new]",
+        "features.leave_out_encodings=[seen,color]",
+    )
+    b = train("gbdt", prepared, tmp_path / "b", *left_out, folds="0,1")
     for method in ("logistic", "rank_mean"):
         both = tmp_path / method
         ensemble(runs=[a, b], out=both, method=method, replicates=100)

@@ -31,7 +31,7 @@ class ValueCounts:
 
 @dataclass(frozen=True, eq=False)
 class EncodingTable:
-    """Standardized encodings of one feature's values, for one split."""
+    """Encodings of one feature's values, for one split."""
 
     kinds: tuple[EncodingKind, ...]
     values: np.ndarray
@@ -41,7 +41,12 @@ class EncodingTable:
 
     @classmethod
     def fit(
-        cls, counts: ValueCounts, groups: Sequence[Group], fit_groups: Sequence[int], kinds: Sequence[EncodingKind]
+        cls,
+        counts: ValueCounts,
+        groups: Sequence[Group],
+        fit_groups: Sequence[int],
+        kinds: Sequence[EncodingKind],
+        is_standardized: bool = True,
     ) -> "EncodingTable":
         """Computes the encodings of a feature.
 
@@ -50,6 +55,7 @@ class EncodingTable:
             groups: all groups of the data set.
             fit_groups: positions of the groups that the split's model is fitted to.
             kinds: the encodings.
+            is_standardized: whether to shift and scale them to mean 0 and deviation 1 over the fitting rows.
         """
         n_folds = 1 + max((group.fold for group in groups), default=0)
         fold_of = np.array([groups[index].fold for index in fit_groups], np.int64)
@@ -63,6 +69,8 @@ class EncodingTable:
             for index, kind in enumerate(kinds):
                 encode = _count if kind == "count" else _ctr
                 values[index, part] = encode(n_rows_C, n_clicks_C, rows.sum())
+        if not is_standardized:
+            return cls(tuple(kinds), values, part_of_group)
         own_rows = np.stack([rows[:, fold_of == fold].sum(axis=1) for fold in range(n_folds)])
         for index in range(len(kinds)):
             values[index] = _standardized(values[index], own_rows)
@@ -83,8 +91,11 @@ class EncodingTable:
         Returns:
             [B, E] float32.
         """
-        part = self.values.shape[1] - 1 if group is None else self.part_of_group[group]
-        return self.values[:, part, codes].T
+        return self.values[:, self.part(group), codes].T
+
+    def part(self, group: np.ndarray | None) -> np.ndarray | int:
+        """The entry of the second axis for rows of [B] groups; one entry for rows that are in no group."""
+        return self.values.shape[1] - 1 if group is None else self.part_of_group[group]
 
 
 def _count(n_rows_C: np.ndarray, n_clicks_C: np.ndarray, n_fit_rows: float) -> np.ndarray:

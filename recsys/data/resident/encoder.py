@@ -45,14 +45,17 @@ class ResidentBatches:
         is_every_column = len(columns) == rows.sparse.shape[1] and bool((columns == np.arange(len(columns))).all())
         self._columns = None if is_every_column else torch.from_numpy(columns).to(device)
         self._starts_F1 = torch.from_numpy(encoder.sparse_start.astype(np.int32)).to(device).unsqueeze(1)
+        read = torch.from_numpy(encoder.measured_columns).to(device)
+        self._measured_columns = None if encoder.reads_all_measured else read
         self._transformer = _Transformer(encoder.transformer, device)
-        self._encodings = ResidentEncodings(encoder, rows)
+        self._encodings = ResidentEncodings(encoder, split.store, rows)
         self._indicators = torch.tensor(encoder.indicator_columns, dtype=torch.int64, device=device)
         measured = {name: column for column, name in enumerate(self._schema.measured)}
         self._steps = {
             feature.name: torch.tensor([measured[name] for name in feature.columns], device=device)
             for feature in self._schema.column_sequences
         }
+        self._stored_steps = {name: read[columns] for name, columns in self._steps.items()}
         self._numbers: WeakKeyDictionary[Rows, Tensor] = WeakKeyDictionary()
         self._constants: dict[tuple[str, int], Tensor] = {}
         self._shares = None if unseen is None else torch.from_numpy(unseen.shares).to(device)
@@ -68,7 +71,7 @@ class ResidentBatches:
     def lengths(self, row: Tensor, sequence: str) -> Tensor:
         """Returns the [B] int64 lengths of a sequence of [B] rows."""
         if sequence in self._steps:
-            return (~self.rows.measured.index_select(0, row)[:, self._steps[sequence]].isnan()).sum(1)
+            return (~self.rows.measured.index_select(0, row)[:, self._stored_steps[sequence]].isnan()).sum(1)
         offsets, _ = self.rows.tokens[sequence]
         return offsets[row + 1] - offsets[row]
 
@@ -84,7 +87,10 @@ class ResidentBatches:
             n_tokens: for each batch, its tokens of each of them.
         """
         ends = list(itertools.accumulate(sizes))
-        measured = self._transformer(self.rows.measured.index_select(0, row))
+        measured = self.rows.measured.index_select(0, row)
+        if self._measured_columns is not None:
+            measured = measured.index_select(1, self._measured_columns)
+        measured = self._transformer(measured)
         dense, label, weight = self._dense(row, measured), self.rows.label.index_select(0, row), self._weights(row)
         ids_FR = self._sparse_ids(row)
         totals = {name: sum(of_batch[name] for of_batch in n_tokens) for name in sequences}

@@ -10,7 +10,11 @@ from torch import Tensor
 from recsys.data.encoder import FeatureEncoder
 from recsys.data.encodings.past import PastEncoding
 from recsys.data.encodings.table import EncodingTable
+from recsys.data.encodings.tokens import TokenEncoding
+from recsys.data.layout import BLOCK_ROWS
 from recsys.data.resident.rows import ResidentRows
+from recsys.data.store import RowStore
+from recsys.system.threads import in_threads
 
 
 class ResidentEncodings:
@@ -18,26 +22,39 @@ class ResidentEncodings:
 
     Args:
         encoder: the encoder of the split.
-        rows: all rows of its store.
+        store: all rows.
+        rows: the same rows on the device.
     """
 
-    def __init__(self, encoder: FeatureEncoder, rows: ResidentRows) -> None:
+    def __init__(self, encoder: FeatureEncoder, store: RowStore, rows: ResidentRows) -> None:
         self._rows, columns = rows, encoder.encoded_columns
         self._by_fold = [_ByFold(columns[name], of, rows.device) for name, of in encoder.encodings.by_fold.items()]
         self._by_past = [_ByPast(columns[name], of, rows.device) for name, of in encoder.encodings.by_past.items()]
+        of_tokens = encoder.encodings.by_token.items()
+        self._of_tokens = [_of_all_rows(of, store, name, rows.device) for name, of in of_tokens]
 
     def __call__(self, row: Tensor) -> list[Tensor]:
         """Encodes [R] row numbers as [R, E] of each feature."""
+        of_tokens = [values.index_select(0, row) for values in self._of_tokens]
         if not self._by_fold and not self._by_past:
-            return []
+            return of_tokens
         codes = self._rows.sparse.index_select(0, row)
         group = None if self._rows.group is None else self._rows.group.index_select(0, row).int()
         values = [encoding(codes, group) for encoding in self._by_fold]
         if not self._by_past:
-            return values
+            return values + of_tokens
         counts = self._rows.past_counts
         past = None if counts is None else counts.index_select(0, row)
-        return values + [encoding(codes, group, past) for encoding in self._by_past]
+        return values + [encoding(codes, group, past) for encoding in self._by_past] + of_tokens
+
+
+def _of_all_rows(encoding: TokenEncoding, store: RowStore, sequence: str, device: torch.device) -> Tensor:
+    """The [n, D] encodings of tokens of all rows: pooled on the host once, so that no batch reads tokens for them."""
+    values = torch.empty(store.n_rows, len(encoding.mean), device=device)
+    blocks = [np.arange(start, min(start + BLOCK_ROWS, store.n_rows)) for start in range(0, store.n_rows, BLOCK_ROWS)]
+    for rows, of_rows in in_threads(lambda rows: encoding.of_rows(store, sequence, rows), blocks):
+        values[int(rows[0]) : int(rows[-1]) + 1] = torch.from_numpy(of_rows).to(device)
+    return values
 
 
 class _ByFold:

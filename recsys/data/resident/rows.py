@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.data.encodings.tokens import encoded_sequences
 from recsys.data.jagged import offsets_of
 from recsys.data.layout import BLOCK_ROWS
 from recsys.data.store import RowStore
+from recsys.schema.encodings import TOKEN_POOLS
 from recsys.system.threads import in_threads
 
 _LOADED: "WeakKeyDictionary[RowStore, ResidentRows]" = WeakKeyDictionary()
@@ -93,6 +95,7 @@ def resident_bytes(store: RowStore) -> int:
     """Returns the bytes that the rows of a store take on a device."""
     schema, n = store.schema, store.n_rows
     n_values = len(schema.categorical) + len(schema.measured) + 2 * len(schema.past_encoded) + 3
+    n_values += len(TOKEN_POOLS) * sum(len(schema.encodings[sequence.name]) for sequence in encoded_sequences(schema))
     fixed = n * (4 * n_values + 1)
     counted = np.linspace(0, n - 1, min(n, BLOCK_ROWS)).astype(np.int64)
     names = [sequence.name for sequence in schema.token_sequences]

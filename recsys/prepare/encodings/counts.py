@@ -11,6 +11,7 @@ import numpy as np
 from recsys.data import layout
 from recsys.data.encodings.counting import count_values
 from recsys.data.encodings.past import count_past
+from recsys.data.encodings.tokens import encoded_sequences
 from recsys.data.groups import NO_LABEL, PARTITIONS
 from recsys.data.store import RowStore
 from recsys.data.vocabulary import Vocabulary
@@ -64,11 +65,21 @@ def write_value_counts(folder: Path, schema: Schema, scan: Scan, vocabularies: M
     if not schema.encodings:
         return
     store = RowStore.open(folder, schema, len(scan.label))
-    columns = [schema.categorical.index(name) for name in schema.encodings]
-    n_codes = [vocabularies[name].n_codes for name in schema.encodings]
+    sequences = encoded_sequences(schema)
+    features = [name for name in schema.encodings if name in schema.categorical]
+    columns = [schema.categorical.index(name) for name in features]
+    n_codes = [vocabularies[name].n_codes for name in features]
     with progress_line("counting encoded values", len(scan.label)) as line:
         counts = count_values(
-            store.read_sparse, scan.label, scan.group, columns, n_codes, len(scan.groups), line.advance
+            store.read_sparse,
+            scan.label,
+            scan.group,
+            columns,
+            n_codes,
+            len(scan.groups),
+            line.advance,
+            [store.tokens[sequence.name] for sequence in sequences],
+            [vocabularies[sequence.vocabulary].n_codes for sequence in sequences],
         )
     np.save(folder / layout.ENCODING_COUNTS_FILE, np.concatenate([[of.n_rows, of.n_clicks] for of in counts], axis=1))
 

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 
 from ranking.insight.feature_sets import feature_groups, feature_set, single_features
 from ranking.insight.permutation import held_out_rows, permuted_rows
 from recsys.data.dataset import PreparedDataset
+from recsys.data.store import RowStore
+from tests.helpers.small import prepare_small, small_schema, small_table
 
 
 def test_only_the_columns_of_the_set_are_taken_from_other_rows(small: PreparedDataset) -> None:
@@ -22,6 +26,27 @@ def test_only_the_columns_of_the_set_are_taken_from_other_rows(small: PreparedDa
     for index, row in enumerate(source):
         expected, _ = small.store.read_tokens("seen", np.array([row]))
         np.testing.assert_array_equal(codes[offsets[index] : offsets[index + 1]], expected)
+
+
+def test_encodings_of_tokens_are_permuted_with_them_or_alone(tmp_path: Path) -> None:
+    schema_config = small_schema(encodings={"color": ["ctr"], "seen": ["ctr"]})
+    dataset = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema_config)
+    schema, split, numbers = dataset.manifest.schema_, dataset.split("fold_0"), np.arange(40)
+    rows, order = dataset.store.encoded(numbers), np.roll(numbers, 7)
+    features = single_features(schema, ["color", "shop"], has_retrieval_score=False)
+    groups = {one.name: one for one in feature_groups(schema, schema_config, features)}
+    assert groups["encodings"].members == ("color", "seen")
+    for features_set, of_ids, of_encodings in (
+        (None, numbers, numbers),
+        (feature_set("seen", ["seen"], schema), order, order),
+        (groups["encodings"], numbers, order),
+    ):
+        permuted = RowStore.from_encoded(permuted_rows(rows, numbers, order, features_set, schema), schema)
+        found = split.encoder.batch(permuted, numbers, ["seen"])
+        plain = RowStore.from_encoded(rows, schema)
+        np.testing.assert_array_equal(found.dense[:, -5:], split.encoder.batch(plain, of_encodings, ()).dense[:, -5:])
+        expected = split.encoder.batch(plain, of_ids, ["seen"]).sequences
+        np.testing.assert_array_equal(found.sequences.values(), expected.values())
 
 
 def test_a_group_of_columns_is_permuted_as_one_sequence(small: PreparedDataset) -> None:
