@@ -95,6 +95,19 @@ class Schema(StrictModel):
         return self.numeric + tuple(dict.fromkeys(c for c in steps if c not in self.numeric))
 
     @property
+    def numeric_features(self) -> tuple[str, ...]:
+        """The numeric columns, with the names of vectors in place of their components."""
+        components = {column for vector in self.vectors for column in vector.columns}
+        numbers = [column for column in self.numeric if column not in components]
+        return (*numbers, *(vector.name for vector in self.vectors))
+
+    def measured_of(self, names: Collection[str]) -> frozenset[str]:
+        """The measured columns of some features: numbers, components of vectors, and steps of groups of columns."""
+        steps = [column for feature in self.column_sequences if feature.name in names for column in feature.columns]
+        components = [column for vector in self.vectors if vector.name in names for column in vector.columns]
+        return frozenset([*(name for name in self.numeric if name in names), *steps, *components])
+
+    @property
     def vocabularies(self) -> dict[str, tuple[str, ...]]:
         """The features that share each vocabulary: categorical columns, then token sequences."""
         features: dict[str, list[str]] = {name: [name] for name in self.categorical}

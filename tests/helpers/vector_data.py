@@ -87,3 +87,27 @@ def prepare_vectors(table: pa.Table, folder: Path, schema: SchemaConfig | None =
 def prepared_vectors(table: pa.Table, folder: Path, schema: SchemaConfig | None = None) -> PreparedDataset:
     """Prepares a table and opens the result."""
     return PreparedDataset.open(prepare_vectors(table, folder, schema))
+
+
+N_TASTES = 6
+
+
+def taste_table(n: int = 6000, seed: int = 0) -> pa.Table:
+    """Choices of users whose taste is a direction of the items' vectors: training rows of known items, test rows of
+    all items. The user is known by a group of users alone, the direction and the scale of numbers are hidden."""
+    rng = np.random.default_rng([seed, 2])
+    vectors = item_vectors()
+    standardized = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
+    preference = np.exp(2 * standardized @ rng.normal(size=(SIZE, N_TASTES)) / SIZE**0.5)
+    taste, is_test = rng.integers(0, N_TASTES, n), rng.random(n) < 0.3
+    preference = np.stack([preference, preference * (np.arange(N_ITEMS) < N_ITEMS - N_COLD)[:, None]])
+    cumulative = (preference / preference.sum(axis=1, keepdims=True)).cumsum(axis=1)  # of all items, of known items
+    item = (rng.random(n)[:, None] > cumulative[np.where(is_test, 0, 1), :, taste]).sum(axis=1)
+    return pa.table(
+        {
+            "group": [f"group-{number}" for number in taste],
+            "item": [f"item-{number}" for number in item.clip(max=N_ITEMS - 1)],
+            "image": list_column(vectors[item.clip(max=N_ITEMS - 1)]),
+            "split": np.where(is_test, "test", "train").tolist(),
+        }
+    )

@@ -4,6 +4,7 @@ Shapes: n rows, d numbers of a vector.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,6 @@ from recsys.raw.blocks import Block
 from recsys.raw.tokens import as_array
 from recsys.schema.features import VectorFeature
 
-_UNEQUAL = "all vectors of a column must have one size"
-
 
 def check_vectors(block: Block, vectors: Sequence[VectorFeature]) -> None:
     """Checks that every vector of a block has the size of its column, and finite numbers.
@@ -25,27 +24,43 @@ def check_vectors(block: Block, vectors: Sequence[VectorFeature]) -> None:
         InputError: for the first vector of another size, or with an infinite number, with its file and row.
     """
     for vector in vectors:
-        array = as_array(block.table[vector.name])
-        lengths = pc.fill_null(pc.list_value_length(array), vector.size).to_numpy(zero_copy_only=False)
-        if len(wrong := np.flatnonzero(lengths != vector.size)):
-            path, row = block.place(int(wrong[0]))
-            raise InputError(
-                f"{path}: column {vector.name!r} has a vector of {int(lengths[wrong[0]])} numbers in row {row}, but "
-                f"its size is {vector.size}: {_UNEQUAL}; correct the row (null if it has none), or "
-                f"schema.vectors.{vector.name}.size"
-            )
-        with np.errstate(invalid="ignore"):
-            is_infinite = (np.abs(_components(array, vector.size)) > MAX_NUMBER).any(axis=1)
-        if len(wrong := np.flatnonzero(is_infinite)):
-            path, row = block.place(int(np.flatnonzero(np.asarray(pc.is_valid(array)))[wrong[0]]))
+        if (wrong := first_wrong_vector(as_array(block.table[vector.name]), vector.size)) is None:
+            continue
+        (path, row), size = block.place(wrong.row), wrong.size
+        if size is None:
             raise InputError(
                 f"{path}: column {vector.name!r} has an infinite number in row {row}: write finite numbers, or null in "
                 "place of the vector"
             )
+        raise InputError(
+            f"{path}: column {vector.name!r} has a vector of {size} numbers in row {row}, but its size is "
+            f"{vector.size}: all vectors of a column must have one size; correct the row (null if it has none), or "
+            f"schema.vectors.{vector.name}.size"
+        )
+
+
+@dataclass(frozen=True)
+class WrongVector:
+    """A vector that cannot be read."""
+
+    row: int
+    size: int | None
+    """Its size; None for a vector of the right size with an infinite number."""
+
+
+def first_wrong_vector(array: pa.Array, size: int) -> WrongVector | None:
+    """Returns the first of [n] vectors that has another size, else the first one with an infinite number, if any."""
+    lengths = pc.fill_null(pc.list_value_length(array), size).to_numpy(zero_copy_only=False)
+    if len(wrong := np.flatnonzero(lengths != size)):
+        return WrongVector(int(wrong[0]), int(lengths[wrong[0]]))
+    is_infinite = (np.abs(_components(array, size)) > MAX_NUMBER).any(axis=1)
+    if len(wrong := np.flatnonzero(is_infinite)):
+        return WrongVector(int(np.flatnonzero(np.asarray(pc.is_valid(array)))[wrong[0]]), None)
+    return None
 
 
 def read_vectors(column: pa.Array | pa.ChunkedArray, size: int) -> np.ndarray:
-    """Reads vectors that `check_vectors` has checked.
+    """Reads vectors without a wrong one.
 
     Args:
         column: [n] lists of numbers.
