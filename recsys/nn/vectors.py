@@ -6,6 +6,7 @@ D width of an embedding.
 
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,3 +57,12 @@ def _projection(size: int, dim: int) -> nn.Linear:
     nn.init.uniform_(layer.weight, -bound, bound)
     nn.init.uniform_(layer.bias, -(dim**-0.5), dim**-0.5)
     return layer
+
+
+def groups_of_numbers(schema: Schema) -> np.ndarray:
+    """The [N] groups of dense columns, whose weights have one standard deviation: 0, and from 1 on those of vectors."""
+    group = np.zeros(len(schema.dense), np.int64)
+    for number, vector in enumerate(schema.vectors, 1):
+        first = schema.dense.index(vector.columns[0])
+        group[first : first + vector.size] = number
+    return group

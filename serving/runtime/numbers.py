@@ -126,7 +126,7 @@ def read_vector_column(vector: VectorFeature, values: Sequence[Any] | pa.Array) 
 def _list_array(vector: VectorFeature, values: Sequence[Any] | pa.Array, cure: str) -> pa.Array:
     """Returns values as an Arrow array of lists of numbers."""
     try:
-        array = values if isinstance(values, pa.Array) else pa.array(values, pa.list_(pa.float64()))
+        array = values if isinstance(values, pa.Array) else pa.array(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"column {vector.name!r} is a vector, but contains other values: {cure}") from error
     if pa.types.is_null(array.type):

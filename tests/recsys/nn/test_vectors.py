@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys.nn.vectors import VectorProjections
+from recsys.nn.vectors import VectorProjections, groups_of_numbers
 from recsys.schema.features import VectorFeature
 from recsys.schema.resolved import Schema
 
@@ -56,3 +56,8 @@ def test_embeddings_start_equally_large_whatever_the_size(size: int) -> None:
         vectors.maps["image"].bias.zero_()
         (x,) = vectors(torch.randn(500, size + 2))
     assert x.std().item() == pytest.approx((3 * 64) ** -0.5, rel=0.1)
+
+
+def test_the_numbers_of_each_vector_are_a_group() -> None:
+    assert groups_of_numbers(schema(image=2, text=1)).tolist() == [0, 1, 1, 2, 0]
+    assert groups_of_numbers(schema()).tolist() == [0, 0]
