@@ -8,6 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pipelines.rank import rank
+from ranking.rerank import ItemColumns
+from recsys.data.dataset import PreparedDataset
 from tests.helpers.vector_data import N_COLD, N_ITEMS, click_logits, item_vectors, prepare_vectors, vector_schema
 from tests.helpers.vector_data import vector_table as rows
 
@@ -61,3 +63,12 @@ def test_a_hidden_direction_of_vectors_is_found(
     assert known > without[0] + 0.02
     assert cold > truth() - (0.15 if model == "gbdt" else 0.05)  # axis-parallel splits approximate the direction
     assert abs(without[1] - 0.5) < 0.05
+
+
+def test_candidates_have_the_vectors_of_their_items(tmp_path: Path) -> None:
+    schema = vector_schema(towers={"user": ["device"], "item": ["item", "image"]})
+    dataset = PreparedDataset.open(prepare_vectors(rows(200), tmp_path, schema))
+    encoded, items = dataset.store.encoded(np.arange(40)), dataset.store.items(np.arange(40))
+    changed = ItemColumns(dataset, frozenset(("item", "device"))).put(encoded, np.roll(items, 3))
+    np.testing.assert_array_equal(changed.measured[:, 1:], np.roll(encoded.measured[:, 1:], 3, axis=0))
+    np.testing.assert_array_equal(changed.measured[:, 0], encoded.measured[:, 0])
