@@ -18,6 +18,7 @@ from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, Linear, LogitHead, StochasticDepth, checkpointed, concat_aligned
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import build_numeric_embeddings
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 
@@ -100,7 +101,7 @@ class CrossNet(nn.Module):
 class DCNv2(nn.Module):
     """Computes a logit from feature crosses and an MLP.
 
-    x_0 = [embeddings, dense columns or their embeddings].
+    x_0 = [embeddings, projections of vectors, other dense columns or their embeddings].
     parallel: logit = w^T [cross(x_0), mlp(x_0)]; stacked: logit = w^T mlp(cross(x_0)).
 
     Source: DCN V2, figure 1.
@@ -117,9 +118,12 @@ class DCNv2(nn.Module):
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
         self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        self.vectors = VectorProjections(schema, config.embedding_dim)
+        n_numbers = len(self.vectors.others)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_numbers, config.d_numeric)
         self.d_numeric = config.d_numeric
-        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
+        n_features = len(self.embeddings.features) + len(self.vectors.names)
+        width = n_features * config.embedding_dim + n_numbers * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank, config.stochastic_depth, checkpointing)
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
@@ -138,7 +142,8 @@ class DCNv2(nn.Module):
 
     def _terms(self, batch: Batch) -> Tensor:
         """Returns the [K, B] terms of the logit: of the crosses and the MLP, or of the MLP over the crosses."""
-        x0_BX = concat_aligned([self.embeddings(batch), self.numeric(batch.dense).flatten(1)])
+        numeric_BX = self.numeric(self.vectors.without(batch.dense)).flatten(1)
+        x0_BX = concat_aligned([self.embeddings(batch), *self.vectors(batch.dense), numeric_BX])
         cross_BX = self.cross(x0_BX)
         if self.branches:
             return self.head.terms_of(cross_BX, self.mlp(x0_BX))

@@ -23,6 +23,7 @@ from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, conca
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.matching import Matching, MatchingConfig
 from recsys.nn.numeric import build_numeric_embeddings
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 
@@ -126,7 +127,8 @@ class NumericSteps(nn.Module):
 class DIN(nn.Module):
     """Computes a logit from the features and each behaviour sequence, pooled by attention with the target as the query.
 
-    logit = w^T mlp([features, target, pooled behaviours, dense]). Each sequence has its own attention unit.
+    logit = w^T mlp([features, target, pooled behaviours, projections of vectors, dense]). Each sequence has its own
+    attention unit.
 
     Behaviours are jagged, without padding; an empty history pools to zeros. With `match_scores` the output layer also
     reads the mean attention scores, as in the item-to-item network of DMR (Lyu et al., "Deep match to rank model for
@@ -180,9 +182,12 @@ class DIN(nn.Module):
                 {module_name(name): AttentionUnit(dim, dims, activation, has_bias) for name in self.sequences}
             )
         self.has_softmax = config.attention_softmax
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
+        self.vectors = VectorProjections(schema, dim)
+        n_numbers = len(self.vectors.others)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_numbers, config.d_numeric)
         self.d_numeric = config.d_numeric
-        width = (len(schema.categorical) + len(self.sequences)) * dim + len(schema.dense) * config.d_numeric
+        n_features = len(schema.categorical) + len(self.sequences) + len(self.vectors.names)
+        width = n_features * dim + n_numbers * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing, config.activation)
         self.cross = CrossNet(width, config.cross_depth, config.cross_rank) if config.cross_depth else None
@@ -224,8 +229,9 @@ class DIN(nn.Module):
                 scores.append(match_B1)
             if self.matching is not None:
                 means.append(mean_by_row(behaviour_TD, jagged.lengths()))
-        numeric_BX = self.numeric(batch.dense).flatten(1)
-        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, numeric_BX])
+        numeric_BX = self.numeric(self.vectors.without(batch.dense)).flatten(1)
+        projected = self.vectors(batch.dense)
+        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, *projected, numeric_BX])
         head_inputs = [self.cross(x0_BX)] if self.cross else []
         vectors = None
         if self.matching is not None:

@@ -17,10 +17,9 @@ from ranking.model_config import NumericEmbeddingsConfig, Widths
 from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize
-from recsys.nn.embeddings import PooledEmbeddings
-from recsys.nn.layers import MLP, Linear, LogitHead, concat
+from recsys.nn.inputs import FlatInputs
+from recsys.nn.layers import MLP, Linear, LogitHead
 from recsys.nn.linear_part import build_linear_part, with_linear_part
-from recsys.nn.numeric import build_numeric_embeddings
 from recsys.patterns import match_columns
 from recsys.schema.resolved import Schema
 
@@ -132,7 +131,8 @@ class BilinearFusion(nn.Module):
 class FinalMLP(nn.Module):
     """Computes a logit from two MLPs, whose inputs are weighted by gates, and the bilinear form of their outputs.
 
-    x = [embeddings, dense columns or their embeddings]; o_k = mlp_k(gate_k(c_k) * x); logit = fusion(o_1, o_2).
+    x = [embeddings, projections of vectors, other dense columns or their embeddings]; o_k = mlp_k(gate_k(x) * x);
+    logit = fusion(o_1, o_2).
 
     Source: FinalMLP, figure 1.
     NOTE[DIFF]: a context is made of the embeddings that the MLPs read; the authors' code has tables of its own for it.
@@ -148,16 +148,21 @@ class FinalMLP(nn.Module):
     def __init__(self, config: FinalMLPConfig, schema: Schema) -> None:
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
-        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
+        self.inputs = FlatInputs(
+            schema,
+            config.embedding_dim,
+            config.embedding_init_std,
+            config.numeric_embeddings,
+            config.d_numeric,
+            self.sequences,
+        )
         dims = config.hidden_dims, config.second_hidden_dims
         self.mlps = nn.ModuleList(
-            MLP(width, d, config.dropout, config.batch_norm, config.gradient_checkpointing) for d in dims
+            MLP(self.inputs.width, d, config.dropout, config.batch_norm, config.gradient_checkpointing) for d in dims
         )
         contexts = {"first": config.first_context, "second": config.second_context} if config.gates else {}
         self.gates = nn.ModuleList(
-            FeatureGate(self._columns(features, f"model.{name}_context"), width, config.gate_dims)
+            FeatureGate(self._columns(features, f"model.{name}_context"), self.inputs.width, config.gate_dims)
             for name, features in contexts.items()
         )
         self.fusion = BilinearFusion(dims[0][-1], dims[1][-1], config.n_heads)
@@ -165,13 +170,14 @@ class FinalMLP(nn.Module):
 
     def _columns(self, features: Sequence[str], role: str) -> list[int]:
         """The columns of x that are the embeddings of some features."""
-        names, dim = self.embeddings.features, self.embeddings.embedding_dim
+        embeddings = self.inputs.embeddings
+        names, dim = embeddings.features, embeddings.embedding_dim
         starts = [names.index(name) * dim for name in match_columns(features, names, role)]
         return [start + column for start in starts for column in range(dim)]
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
-        x_BX = concat([self.embeddings(batch), self.numeric(batch.dense).flatten(1)])
+        x_BX = self.inputs(batch)
         inputs = [x_BX * gate(x_BX) for gate in self.gates] or [x_BX, x_BX]
         first_BX, second_BX = (mlp(input_BX) for mlp, input_BX in zip(self.mlps, inputs, strict=True))
         return with_linear_part(self.linear_part, batch, self.fusion(first_BX, second_BX))

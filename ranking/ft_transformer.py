@@ -33,6 +33,7 @@ from recsys.nn.layers import (
 )
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import LinearEmbeddings, PeriodicEmbeddings
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 
@@ -170,7 +171,7 @@ class Block(nn.Module):
 
 
 class FTTransformer(nn.Module):
-    """Computes a logit from a Transformer over one token per categorical feature, pooled sequence and dense column.
+    """Computes a logit from a Transformer over one token per categorical feature, pooled sequence, vector and number.
 
     readout=cls: logit = w^T mlp(ReLU(norm(last state of [CLS]))), the paper's readout. readout=tokens: the MLP reads
     the concatenated last states of all tokens, as in AutoInt (Song et al., CIKM 2019, equation 9). norm=none adds
@@ -192,12 +193,14 @@ class FTTransformer(nn.Module):
             schema, width, self.sequences, init_std=config.embedding_init_std or width**-0.5
         )
         self.embedding_bias = _Bias(len(self.embeddings.features), width)
+        self.vectors = VectorProjections(schema, width)
         self.numeric: nn.Module
+        n_numbers = len(self.vectors.others)
         if config.numeric_tokens == "fourier":
-            self.numeric = PeriodicEmbeddings(len(schema.dense), width, config.n_frequencies, config.frequency_std)
+            self.numeric = PeriodicEmbeddings(n_numbers, width, config.n_frequencies, config.frequency_std)
         else:
-            self.numeric = LinearEmbeddings(len(schema.dense), width)
-        n_tokens = len(self.embeddings.features) + len(schema.dense)
+            self.numeric = LinearEmbeddings(n_numbers, width)
+        n_tokens = len(self.embeddings.features) + len(self.vectors.names) + n_numbers
         self.token_norm = BatchNorm(n_tokens * width) if config.token_batch_norm else None
         self.token_dropout = TokenDropout(config.token_dropout)
         self.cls = _Bias(1, width) if config.readout == "cls" else None
@@ -226,7 +229,8 @@ class FTTransformer(nn.Module):
     def tokens(self, batch: Batch) -> Tensor:
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
         embedded = self.embeddings(batch).unflatten(1, self.embedding_bias.value.shape) + self.embedding_bias.value
-        x_BFD = torch.cat([embedded, self.numeric(batch.dense)], dim=1)
+        vectors = [x_BD.unsqueeze(1) for x_BD in self.vectors(batch.dense)]
+        x_BFD = torch.cat([embedded, *vectors, self.numeric(self.vectors.without(batch.dense))], dim=1)
         if x_BFD.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
             x_BFD = x_BFD.to(torch.get_autocast_dtype("cuda"))  # a GPU's layers wait for memory more than for products
         if self.token_norm is not None:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from ranking.model_config import NumericEmbeddingsConfig
 from recsys.data.batch import Batch
-from recsys.nn.embeddings import PooledEmbeddings
+from recsys.nn.inputs import FlatInputs
 from recsys.nn.layers import BatchNorm, Dropout, Linear, LogitHead, checkpointed, concat
 from recsys.nn.linear_part import build_linear_part, with_linear_part
-from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 
@@ -70,11 +69,12 @@ class QuadraticLayer(nn.Module):
 class QNN(nn.Module):
     """Computes a logit from quadratic layers; dropout acts on the output of each.
 
-    x_0 = [embeddings, s * (dense columns or their embeddings)]; logit = w^T x_L + b.
+    x_0 = [embeddings, projections of vectors, s * (other dense columns or their embeddings)];
+    logit = w^T x_L + b.
 
     Source: QNN-alpha. Its loss of two passes is `trainer.loss.self_ensemble`, for any model.
     NOTE[DIFF]: the learned scales s start at the standard deviation of the embeddings: each layer multiplies, and at
-    the scale of one the first logits of a few hundred dense columns would be far from zero.
+    the scale of one the first logits of a few hundred columns would be far from zero.
 
     Args:
         config: hyperparameters.
@@ -87,11 +87,16 @@ class QNN(nn.Module):
     def __init__(self, config: QNNConfig, schema: Schema) -> None:
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
-        d_dense = len(schema.dense) * config.d_numeric
-        self.dense_scale = nn.Parameter(torch.full((d_dense,), config.embedding_init_std))
-        width = len(self.embeddings.features) * config.embedding_dim + d_dense
+        self.inputs = FlatInputs(
+            schema,
+            config.embedding_dim,
+            config.embedding_init_std,
+            config.numeric_embeddings,
+            config.d_numeric,
+            self.sequences,
+        )
+        self.number_scale = nn.Parameter(torch.full((self.inputs.d_numbers,), config.embedding_init_std))
+        width = self.inputs.width
         self.layers = nn.ModuleList(
             nn.Sequential(
                 QuadraticLayer(width, config.n_factors, config.dropout, config.batch_norm), Dropout(config.dropout)
@@ -104,7 +109,8 @@ class QNN(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
-        x_BX = concat([self.embeddings(batch), self.numeric(batch.dense).flatten(1) * self.dense_scale])
+        *vectors, numbers_BX = self.inputs.parts(batch)
+        x_BX = concat([*vectors, numbers_BX * self.number_scale])
         for layer in self.layers:
             x_BX = checkpointed(layer, x_BX, is_on=self._checkpointing)
         return with_linear_part(self.linear_part, batch, cast(Tensor, self.head(x_BX)))

@@ -36,9 +36,9 @@ class ItemColumns:
     def __init__(self, dataset: PreparedDataset, features: frozenset[str]) -> None:
         schema = dataset.manifest.schema_
         self.names = _item_features(schema, features)
-        steps = [c for s in schema.column_sequences if s.name in self.names for c in s.columns]
         self._sparse = [index for index, name in enumerate(schema.categorical) if name in self.names]
-        self._measured = [i for i, name in enumerate(schema.measured) if name in self.names or name in steps]
+        columns = schema.measured_of(self.names)
+        self._measured = [index for index, name in enumerate(schema.measured) if name in columns]
         self._dataset, self._row_of_item = dataset, _first_rows(dataset)
 
     def put(self, rows: EncodedRows, items: np.ndarray) -> EncodedRows:

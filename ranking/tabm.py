@@ -18,10 +18,9 @@ from ranking.model_config import NumericEmbeddingsConfig, Widths
 from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize
-from recsys.nn.embeddings import PooledEmbeddings
-from recsys.nn.layers import Dropout, checkpointed, concat, mean_logit
+from recsys.nn.inputs import FlatInputs
+from recsys.nn.layers import Dropout, checkpointed, mean_logit
 from recsys.nn.linear_part import build_linear_part, with_linear_part
-from recsys.nn.numeric import build_numeric_embeddings
 from recsys.schema.resolved import Schema
 
 
@@ -96,7 +95,8 @@ class MembersHead(nn.Module):
 class TabM(nn.Module):
     """Computes the logit of the mean probability of K MLPs with shared weights; each member has its own loss.
 
-    x = [embeddings, dense columns or their embeddings]; p = mean_k sigmoid(mlp_k(x)).
+    x = [embeddings, projections of vectors, other dense columns or their embeddings];
+    p = mean_k sigmoid(mlp_k(x)).
 
     Source: TabM, figure 1.
     NOTE[DIFF]: all members read the same batch, as in the authors' code; categorical features have embeddings.
@@ -112,10 +112,15 @@ class TabM(nn.Module):
     def __init__(self, config: TabMConfig, schema: Schema) -> None:
         super().__init__()
         self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.embeddings = PooledEmbeddings(schema, config.embedding_dim, self.sequences, config.embedding_init_std)
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, len(schema.dense), config.d_numeric)
-        width = len(self.embeddings.features) * config.embedding_dim + len(schema.dense) * config.d_numeric
-        widths = [width, *config.hidden_dims]
+        self.inputs = FlatInputs(
+            schema,
+            config.embedding_dim,
+            config.embedding_init_std,
+            config.numeric_embeddings,
+            config.d_numeric,
+            self.sequences,
+        )
+        widths = [self.inputs.width, *config.hidden_dims]
         self.layers = nn.ModuleList(
             nn.Sequential(
                 MembersLinear(d_in, d_out, config.n_members, is_first=number == 0), nn.ReLU(), Dropout(config.dropout)
@@ -132,7 +137,7 @@ class TabM(nn.Module):
 
     def member_logits(self, batch: Batch) -> Tensor:
         """Returns the [K, B] logits of the members."""
-        x_BX = concat([self.embeddings(batch), self.numeric(batch.dense).flatten(1)])
+        x_BX = self.inputs(batch)
         x_BKD = x_BX.unsqueeze(1)
         for layer in self.layers:
             x_BKD = checkpointed(layer, x_BKD, is_on=self._checkpointing)

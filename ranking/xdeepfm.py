@@ -22,6 +22,7 @@ from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import MLP, LogitHead, aligned, concat, concat_aligned
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import NumericEmbeddings, build_numeric_embeddings
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 _FIRST_ORDER_WIDTH = 4  # fused kernels read four numbers at a time; the weight of an id is their mean
@@ -163,7 +164,8 @@ class XDeepFM(nn.Module):
     """Computes a logit as the sum of a linear model, a CIN and an MLP.
 
     logit = w_linear^T [ids, dense] + w_cin^T cin(embeddings) + w_deep^T mlp([embeddings, dense]) + b. With embeddings
-    of the dense columns, these are fields of the CIN, and the MLP reads them in place of the columns.
+    of the dense columns, these are fields of the CIN, and the MLP reads them in place of the columns; so are the
+    projections of vectors.
 
     Source: xDeepFM, equation 9.
 
@@ -182,16 +184,17 @@ class XDeepFM(nn.Module):
         std, dim = config.embedding_init_std, config.embedding_dim
         self.embeddings = PooledEmbeddings(schema, dim, self.sequences, std)
         self.id_weights = PooledEmbeddings(schema, _FIRST_ORDER_WIDTH, self.sequences, std)
-        n_fields, n_dense = len(self.embeddings.features), len(schema.dense)
-        self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_dense, dim)
-        self.has_numeric_fields = n_dense > 0 and config.numeric_embeddings != "none"
+        self.vectors = VectorProjections(schema, dim)
+        n_fields, n_numbers = len(self.embeddings.features) + len(self.vectors.names), len(self.vectors.others)
+        self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_numbers, dim)
+        self.has_numeric_fields = n_numbers > 0 and config.numeric_embeddings != "none"
         if self.has_numeric_fields:
-            n_fields += n_dense
+            n_fields += n_numbers
         self.cin = CIN(n_fields, config.cin_dims, config.cin_split_half, config.cin_activation)
         checkpointing = config.gradient_checkpointing
-        width = n_fields * dim + (0 if self.has_numeric_fields else n_dense)
+        width = n_fields * dim + (0 if self.has_numeric_fields else n_numbers)
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing)
-        self.head = LogitHead(self.cin.d_out, self.mlp.d_out, n_dense)
+        self.head = LogitHead(self.cin.d_out, self.mlp.d_out, len(schema.dense))
         self.linear_part = build_linear_part(config.linear_part, schema)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -207,9 +210,9 @@ class XDeepFM(nn.Module):
 
     def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the [B] term of the linear model of ids, and the [3, B] terms of the CIN, MLP and dense columns."""
-        numeric_BX = self.numeric(batch.dense).flatten(1)
+        numeric_BX = self.numeric(self.vectors.without(batch.dense)).flatten(1)
         fields, others = ([numeric_BX], []) if self.has_numeric_fields else ([], [numeric_BX])
-        x_BX = concat([self.embeddings(batch), *fields])
+        x_BX = concat([self.embeddings(batch), *self.vectors(batch.dense), *fields])
         x_BFD = x_BX.unflatten(1, (-1, self.embeddings.embedding_dim))
         linear_B = self.id_weights(batch).float().sum(1) / _FIRST_ORDER_WIDTH
         deep_BX = self.mlp(concat_aligned([x_BX, *others]))

@@ -15,8 +15,9 @@ class TowerFeatures:
     categorical: tuple[str, ...]
     tokens: tuple[str, ...]
     """Token sequences."""
+    vectors: tuple[str, ...]
     dense: tuple[int, ...]
-    """Column numbers of `Batch.dense`: numeric columns and their missing indicators."""
+    """Column numbers of `Batch.dense`: numeric columns that are no components of vectors, and missing indicators."""
     steps: dict[str, int]
     """Widths of the groups of columns that are not numeric features: dense inputs."""
 
@@ -30,12 +31,16 @@ def tower_features(schema: Schema, towers: Sequence[TowerName]) -> TowerFeatures
     """Groups the features of one or more towers by kind."""
     names = {name for tower in towers for name in schema.towers.get(tower, ())}
     numeric = set(schema.numeric)
+    vectors = [vector for vector in schema.vectors if vector.name in names]
     # a missing indicator belongs to the tower of its first column
-    columns = (*schema.numeric, *(columns[0] for columns in schema.missing_indicators))
-    dense = [index for index, column in enumerate(columns) if column in names]
+    first_columns = [columns[0] for columns in schema.missing_indicators]
+    owners = names | {vector.columns[0] for vector in vectors}
+    dense = [index for index, column in enumerate(schema.numeric) if column in names]
+    dense += [index for index, column in enumerate(first_columns, len(schema.numeric)) if column in owners]
     return TowerFeatures(
         categorical=tuple(name for name in schema.categorical if name in names),
         tokens=tuple(s.name for s in schema.token_sequences if s.name in names),
+        vectors=tuple(vector.name for vector in vectors),
         dense=tuple(dense),
         steps={
             s.name: len(s.columns)
@@ -56,7 +61,7 @@ def check_target(schema: Schema, request: TowerFeatures) -> str:
         raise InputError("retrieval needs schema.target_item: name the item's column")
     if target not in schema.towers.get("item", ()):
         raise InputError(f"retrieval needs {target!r}, the target item, in schema.towers.item: add it")
-    if not (request.categorical or request.tokens or request.width):
+    if not (request.categorical or request.tokens or request.vectors or request.width):
         raise InputError("retrieval needs features of the user in schema.towers.user: name some columns")
     return target
 

@@ -20,6 +20,7 @@ from recsys.data.batch import Batch
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings
 from recsys.nn.jagged import row_of_event
 from recsys.nn.layers import MLP, concat
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 from retrieval.auto import AutoModel
 from retrieval.pooling import SEQUENTIAL, CausalConfig, CausalEncoder, Pooling, pool_sequence
@@ -85,24 +86,36 @@ class TwoTowerConfig(AutoModel):
 
 
 class _DenseValues(nn.Module):
-    """Concatenates the dense inputs of a tower."""
+    """Concatenates the dense inputs of a tower.
+
+    Args:
+        features: the features of the tower.
+        schema: the roles of the dense columns.
+        dim: width of the projection of a vector.
+    """
 
     columns: Tensor
 
-    def __init__(self, features: TowerFeatures) -> None:
+    def __init__(self, features: TowerFeatures, schema: Schema, dim: int) -> None:
         super().__init__()
+        self.vectors = VectorProjections(schema, dim, features.vectors)
+        self.width = features.width + dim * len(features.vectors)
         self.register_buffer("columns", torch.tensor(features.dense, dtype=torch.int64), persistent=False)
         self.steps = features.steps
 
     def forward(self, batch: Batch, n_rows: int) -> Tensor:
-        """Returns [n_rows, N]: numeric columns, and groups of columns with 0 for null."""
-        dense = [batch.dense[:n_rows].index_select(1, self.columns)]
+        """Returns [n_rows, N]: numeric columns, projections of vectors, and groups of columns with 0 for null."""
+        dense = self.of_columns(batch.dense[:n_rows])
         for name, width in self.steps.items():
             steps = batch.sequences[name]
             row_T = row_of_event(steps.lengths()[:n_rows], len(steps.values()))
             zeros_BN = batch.dense.new_zeros(n_rows, width)
             dense.append(zeros_BN.index_put((row_T, steps.values().long()), steps.weights()))
         return torch.cat(dense, dim=1)
+
+    def of_columns(self, dense_BN: Tensor) -> list[Tensor]:
+        """Returns the numeric columns and the projections of vectors of [n_rows, N] dense columns."""
+        return [dense_BN.index_select(1, self.columns), *self.vectors(dense_BN)]
 
 
 class TwoTower(nn.Module):
@@ -148,7 +161,7 @@ class TwoTower(nn.Module):
         unshared_item = [name for name in item.categorical if name not in shared_item]
         # The name `ad_features` stays: initial weights depend on the module path, and old checkpoints contain it.
         self.ad_features = PooledEmbeddings(schema, dim, item.tokens, std, categorical=unshared_item)
-        self.request_dense, self.item_dense = _DenseValues(request), _DenseValues(item)
+        self.request_dense, self.item_dense = (_DenseValues(f, schema, dim) for f in (request, item))
         self.by_step, self.shared_item = tuple(n for n in by_step if n != self.causal_over), tuple(shared_item)
         self.pooling, self.width = config.pooling, config.width
         self.queries = nn.ParameterDict()
@@ -157,8 +170,8 @@ class TwoTower(nn.Module):
         self.encoder = _encoder(config, _max_length(schema, self.causal_over)) if self.causal_over else None
         n_user = len(self.request_features.features) + len(by_step)
         n_item = len(self.ad_features.features) + len(shared_item)
-        self.user_mlp = _tower(n_user * dim + request.width, config.user_hidden_dims, config)
-        self.item_mlp = _tower(n_item * dim + item.width, config.item_hidden_dims, config)
+        self.user_mlp = _tower(n_user * dim + self.request_dense.width, config.user_hidden_dims, config)
+        self.item_mlp = _tower(n_item * dim + self.item_dense.width, config.item_hidden_dims, config)
         self.is_dot = config.similarity == "dot"
         self.log_scale = nn.Parameter(
             torch.tensor(0.0 if self.is_dot else -math.log(config.temperature)), requires_grad=not self.is_dot

@@ -200,5 +200,5 @@ def _request_features(schema: Schema, categorical: frozenset[str], items: frozen
                 "columns of the item alone, name it in schema.towers.item"
             )
     sequences = [*(s.name for s in schema.token_sequences), *(s.name for s in schema.column_sequences)]
-    read = [*sorted(categorical), *schema.encodings, *schema.numeric, *sequences]
+    read = [*sorted(categorical), *schema.encodings, *schema.numeric_features, *sequences]
     return [name for name in dict.fromkeys(read) if name not in items]

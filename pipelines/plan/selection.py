@@ -60,7 +60,7 @@ def useless_features(measured: Importances, schema: Schema) -> Selection:
         leave_out=tuple(
             name for name in schema.categorical if name in useless - {schema.target_item} - schema.products.keys()
         ),
-        leave_out_numeric=tuple(name for name in schema.numeric if name in useless),
+        leave_out_numeric=tuple(name for name in schema.numeric_features if name in useless),
         leave_out_encodings=tuple(name for name in schema.encodings if name in useless),
     )
 

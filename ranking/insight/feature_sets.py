@@ -33,23 +33,22 @@ def feature_set(name: str, members: Iterable[str], schema: Schema) -> FeatureSet
 
     Args:
         name: name of the set.
-        members: categorical, numeric and sequence features; those of no other kind are left out.
+        members: categorical, numeric, vector and sequence features; those of no other kind are left out.
         schema: schema of the data set.
     """
     names = tuple(dict.fromkeys(members))
-    steps = [column for feature in schema.column_sequences if feature.name in names for column in feature.columns]
     return FeatureSet(
         name,
         names,
         categorical=frozenset(names) & frozenset(schema.categorical),
         encoded=frozenset(names) & frozenset(schema.encodings),
-        measured=frozenset(names) & frozenset(schema.numeric) | frozenset(steps),
+        measured=schema.measured_of(names),
         tokens=frozenset(names) & frozenset(sequence.name for sequence in schema.token_sequences),
     )
 
 
 def single_features(schema: Schema, categorical: Collection[str], has_retrieval_score: bool) -> list[FeatureSet]:
-    """Every feature by itself: its ids with its encodings, a column of numbers, or a sequence with its encodings.
+    """Every feature by itself: an id or a sequence with its encodings, a column of numbers, or a vector.
 
     Args:
         schema: schema of the data set.
@@ -57,7 +56,7 @@ def single_features(schema: Schema, categorical: Collection[str], has_retrieval_
         has_retrieval_score: whether a model reads the score of a retrieval run.
     """
     names = [name for name in schema.categorical if name in categorical or name in schema.encodings]
-    names += [*schema.numeric, *_sequences(schema)]
+    names += [*schema.numeric_features, *_sequences(schema)]
     score = [FeatureSet(RETRIEVAL_SCORE, (RETRIEVAL_SCORE,), has_retrieval_score=True)] if has_retrieval_score else []
     return [feature_set(name, [name], schema) for name in names] + score
 

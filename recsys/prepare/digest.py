@@ -18,6 +18,7 @@ from recsys.raw.sequences.delimited import ParsedSequences, read_delimited
 from recsys.raw.sequences.statistics import list_statistics
 from recsys.raw.source import full_length_column
 from recsys.raw.tokens import encode_values, parse_list
+from recsys.raw.vectors.reading import read_vectors
 from recsys.schema.features import TokenFeature
 from recsys.schema.kinds import AS_WRITTEN
 from recsys.schema.resolved import Schema
@@ -51,6 +52,12 @@ def digest_rows(table: pa.Table, schema: Schema) -> pa.RecordBatch:
     for column, narrow in by_column.items():
         if column in column_index:
             values[:, column_index[column]] = narrow
+    for vector in schema.vectors:
+        first = column_index[vector.columns[0]]
+        components = values[:, first : first + vector.size]
+        components[:] = read_vectors(table[vector.name], vector.size)
+        for component in components.T:
+            content.add_numbers(component)
     tokens, lengths = {}, []
     statistics_features = {feature.sequence: feature for feature in schema.statistics}
     for sequence in schema.token_sequences:

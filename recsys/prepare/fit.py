@@ -120,6 +120,12 @@ class Counts:
                 names, self._total.tolist(), self._longest.tolist(), self._n_empty.tolist(), strict=True
             )
         }
+        sample = self._numbers.finish()
+        for vector in self._schema.vectors:
+            if np.isnan(sample.values[:, sample.columns.index(vector.columns[0])]).all():
+                raise InputError(
+                    f"column {vector.name!r} has no vector in the training rows: remove it from the schema, or fill it"
+                )
         self._content.sort(key=lambda part: part[0])
         content = np.concatenate([hashes for _, hashes in self._content])
-        return Fitted(vocabularies, self._numbers.finish(), lengths, content)
+        return Fitted(vocabularies, sample, lengths, content)

@@ -70,12 +70,26 @@ def check_keys_by_column(config: PrepareConfig, schema: Schema) -> None:
         "min_count_by_column": (config.min_count_by_column, schema.vocabularies),
         "numeric_transform_by_column": (config.numeric_transform_by_column, schema.measured),
     }
+    components = {column for vector in schema.vectors for column in vector.columns}
+    if changed := sorted(components & config.numeric_transform_by_column.keys()):
+        raise InputError(
+            f"prepare.numeric_transform_by_column: {changed[0]!r} is a component of a vector, and those are only "
+            "standardized: remove it"
+        )
     for key, (settings, known) in by_key.items():
         for name in settings:
             if name not in known and not is_pattern(name):
                 raise InputError(
                     f"prepare.{key}: {name!r} is not a column of that kind{nearest(name, known)}: correct the name"
                 )
+
+
+def standardized_vectors(config: PrepareConfig, schema: Schema) -> PrepareConfig:
+    """Returns the settings under which the components of vectors are standardized, whatever that of other numbers."""
+    if not schema.vectors:
+        return config
+    of_vectors = {column: "standardize" for vector in schema.vectors for column in vector.columns}
+    return config.model_copy(update={"numeric_transform_by_column": config.numeric_transform_by_column | of_vectors})
 
 
 def check_one_weight(schema: SchemaConfig, config: PrepareConfig) -> None:
@@ -164,7 +178,7 @@ def prepare(
         if warning is not None:
             console.print(f"warning: {warning}", style="bold yellow")
     with ThreadPoolExecutor(1) as executor:  # measuring is CPU-bound, encoding is mostly I/O
-        future_stats = executor.submit(fitted.sample.measure, config, splits)
+        future_stats = executor.submit(fitted.sample.measure, standardized_vectors(config, source.schema), splits)
         passes.encode_all(source, scan, fitted, partial)
     stats = future_stats.result()
     write_value_counts(partial, source.schema, scan, fitted.vocabularies)

@@ -23,6 +23,8 @@ class Role:
     column: str
     name: str
     kinds: tuple[Kind, ...]
+    values: tuple[Kind, ...] | None = None
+    """The kinds of the values of its lists; None for all."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def feature_roles(schema: Schema) -> list[Role]:
             roles.append(
                 Role(sequence.column, "a list sequence" if kind == "list" else "a delimited sequence", (kind,))
             )
+    roles += [Role(vector.name, "a vector", ("list",), ("number", "null")) for vector in schema.vectors]
     keys = dict.fromkeys(key for side in schema.side_tables.values() for key in side.keys)
     roles += [Role(key, "the key of a side table", SINGLE_KINDS) for key in keys]
     return roles
@@ -142,6 +145,11 @@ def check_kinds(
             raise InputError(
                 f"{path}: column {role.column!r} is {dtype}, which cannot be {role.name} (expected "
                 f"{' or '.join(role.kinds)}): change its role in the schema or its type in the file"
+            )
+        if role.values is not None and kind_of(value_type(dtype)) not in role.values:
+            raise InputError(
+                f"{path}: column {role.column!r} is {dtype}, which cannot be {role.name} (expected a list of "
+                f"{role.values[0]}s): write numbers, or change its role in the schema"
             )
         is_untyped = role.column in untyped or reference.is_untyped
         expected = effective_kind(schema, role.column, reference.dtype, reference.is_untyped, reference)

@@ -84,6 +84,8 @@ def _null_type(reference: ColumnType | None, schema: Schema, column: str) -> pa.
     if reference is not None and not pa.types.is_null(reference.dtype):
         is_view = pa.types.is_string_view(value_type(reference.dtype))
         return reference.dtype if not is_view or kind_of(reference.dtype) == "list" else pa.large_string()
+    if any(vector.name == column for vector in schema.vectors):
+        return pa.list_(pa.float32())
     for sequence in schema.token_sequences:
         if sequence.column == column and sequence.name not in schema.logs:
             return pa.list_(pa.string()) if sequence.delimiter is None else pa.string()

@@ -24,6 +24,7 @@ from recsys.raw.files.raw_file import RawFile
 from recsys.raw.forms import columns_in_files, common_form, compared_columns, form_for_scoring
 from recsys.raw.side_tables import SideFiles, open_side_table, read_side_table
 from recsys.raw.source import Source
+from recsys.raw.vectors.sizes import with_vector_sizes
 from recsys.schema.config import SchemaConfig
 from recsys.schema.kinds import Kind, ValueForm
 from recsys.schema.resolved import Schema, resolve_schema
@@ -64,6 +65,7 @@ def open_source(config: SchemaConfig, files: RawFiles, folder: Path) -> Source:
                     f"schema.side_tables.{side.name}: the data already has a column {column!r}: remove it from columns"
                 )
             names[column] = None
+    config = with_vector_sizes(config, opened["train"], _files_of_side_column(side_tables))
     schema = resolve_schema(config, names, str(first.path))
     all_files = [file for split in PARTITIONS for file in opened[split]]
     references = _references(all_files, side_tables)

@@ -20,6 +20,7 @@ from recsys.raw.files.find import find_beside
 from recsys.raw.files.open import open_raw
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.tokens import encode_values
+from recsys.raw.vectors.reading import check_vectors
 from recsys.schema.config import SideTable
 from recsys.schema.kinds import ValueForm
 from recsys.schema.resolved import Schema
@@ -127,6 +128,7 @@ def read_side_table(side: SideFiles, schema: Schema, references: Mapping[str, Co
     untyped = frozenset().union(*(file.untyped for file in side.files))
     own = {**references, **{key: side.key_type(key, references) for key in side.keys}}
     table = convert(block, schema, own, untyped)
+    check_vectors(Block(table, block.origins), [v for v in schema.vectors if v.name in side.columns])
     forms = tuple(schema.key_forms[f"{side.name}.{key}"] for key in side.keys)
     return _join_table(table, side, forms, block)
 

@@ -15,6 +15,7 @@ from recsys.raw.derive import derive
 from recsys.raw.files.raw_file import RawFile
 from recsys.raw.order.history import History
 from recsys.raw.side_tables import JoinedTable
+from recsys.raw.vectors.reading import check_vectors
 from recsys.schema.kinds import Kind
 from recsys.schema.resolved import Schema
 
@@ -139,6 +140,7 @@ class Source:
             table = convert(block, self.schema, self.references, untyped)
             for column in delimiters.keys() & set(file_columns):
                 check_delimited(Block(table, block.origins), column, delimiters[column])
+            check_vectors(Block(table, block.origins), [v for v in self.schema.vectors if v.name in file_columns])
             for name, side_columns in joined.items():
                 table = self.side_tables[name].join(table, side_columns)
             yield Block(table, block.origins)

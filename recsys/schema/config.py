@@ -9,6 +9,7 @@ from recsys.config import StrictModel, warn_of_new_name
 from recsys.patterns import is_pattern
 from recsys.schema.encodings import EncodingConfig, PastRows, check_past
 from recsys.schema.segments import SegmentConfig
+from recsys.schema.vectors import VectorsConfig
 from recsys.schema.weights import SamplingRate, WeightColumn, row_weight
 
 TowerName = Literal["user", "item", "context"]
@@ -210,6 +211,8 @@ class SchemaConfig(StrictModel):
     last rows are valid and test."""
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    vectors: VectorsConfig = Field(default={}, exclude_if=lambda value: not value)
+    """Columns of lists of a fixed number of numbers, such as embeddings of texts or images."""
     sequences: dict[str, SequenceConfig] = {}
     crosses: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = {}
     """Feature crosses: each is a categorical feature of the combinations of values, with its own embedding table."""
@@ -277,7 +280,8 @@ class SchemaConfig(StrictModel):
 
     def named_columns(self) -> set[str]:
         """Returns the columns that are named in full, without those matched only by a pattern."""
-        names = [*self.categorical, *self.numeric, *(c for columns in self.crosses.values() for c in columns)]
+        names = [*self.categorical, *self.numeric, *self.vectors]
+        names += [c for columns in self.crosses.values() for c in columns]
         single = (self.label_column, self.id, self.day, self.user, self.split_column, self.weight_column)
         names += [c for c in single if c is not None]
         names += [self.encodings_past.order] if self.encodings_past else []

@@ -17,7 +17,7 @@ class FeatureConfig(StrictModel):
     leave_out: tuple[str, ...] = ()
     """Names and patterns of categorical features, including crosses, that the model does not read."""
     leave_out_numeric: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Names and patterns of columns of numbers that the model does not read, but as steps of a sequence."""
+    """Names and patterns of columns of numbers and vectors that the model does not read, but as steps of a sequence."""
     leave_out_encodings: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Names and patterns of features and products whose encodings from counts the model does not read."""
     encodings: bool = Field(default=True, exclude_if=lambda value: value)
@@ -33,7 +33,9 @@ class FeatureConfig(StrictModel):
         Raises:
             InputError: for an unknown feature or the target item.
         """
-        numbers = set(match_columns(self.leave_out_numeric, schema.numeric, "features.leave_out_numeric"))
+        numbers = set(match_columns(self.leave_out_numeric, schema.numeric_features, "features.leave_out_numeric"))
+        vectors = tuple(vector for vector in schema.vectors if vector.name not in numbers)
+        numbers |= {column for vector in schema.vectors if vector.name in numbers for column in vector.columns}
         named = [name for name in schema.categorical if name not in schema.products]
         dropped = set(match_columns(self.leave_out, named, "features.leave_out"))
         if schema.target_item in dropped:
@@ -46,7 +48,9 @@ class FeatureConfig(StrictModel):
 
         towers = {tower: without_dropped(names) for tower, names in schema.towers.items()}
         categorical, numeric = without_dropped(schema.categorical), without_dropped(schema.numeric)
-        return schema.model_copy(update={"categorical": categorical, "numeric": numeric, "towers": towers})
+        return schema.model_copy(
+            update={"categorical": categorical, "numeric": numeric, "vectors": vectors, "towers": towers}
+        )
 
     def encoded(self, schema: Schema) -> tuple[str, ...]:
         """Returns the features and products whose encodings the model reads.

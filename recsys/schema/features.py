@@ -38,3 +38,15 @@ class ColumnsFeature(StrictModel):
 
     name: str
     columns: tuple[str, ...]
+
+
+class VectorFeature(StrictModel):
+    """A resolved vector column."""
+
+    name: str
+    size: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The numeric columns of its components."""
+        return tuple(f"{self.name}_{index}" for index in range(self.size))

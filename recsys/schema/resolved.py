@@ -11,9 +11,7 @@ from recsys.patterns import has_columns, is_pattern, match_columns, nearest
 from recsys.schema.config import (
     ColumnsSequence,
     Condition,
-    DelimitedSequence,
     LeaveLastOut,
-    ListSequence,
     LogSequence,
     SchemaConfig,
     SideTable,
@@ -22,10 +20,12 @@ from recsys.schema.config import (
     rename_ad_tower,
 )
 from recsys.schema.encodings import Encodings, PastRows, kinds_of_past, products_of, resolve_encodings
-from recsys.schema.features import ColumnsFeature, StatisticsFeature, TokenFeature
+from recsys.schema.features import ColumnsFeature, StatisticsFeature, TokenFeature, VectorFeature
 from recsys.schema.formulas import Formula, parse_formulas
 from recsys.schema.kinds import AS_WRITTEN, ValueForm
 from recsys.schema.segments import SegmentConfig, ValueSegment
+from recsys.schema.token_sequences import token_feature
+from recsys.schema.vectors import resolve_vectors
 from recsys.schema.weights import RowWeight, row_weight
 
 
@@ -33,7 +33,7 @@ class Schema(StrictModel):
     """Resolved roles. `num_embeddings` and `dense` depend on the fitting rows: see `PreparedDataset.split`.
 
     `categorical`, `numeric` and `token_sequences` include derived features, which are not in the files: crosses,
-    statistics, formulas and log sequences.
+    statistics, formulas, components of vectors and log sequences.
     """
 
     label: str | None
@@ -58,6 +58,8 @@ class Schema(StrictModel):
     encodings: Encodings = Field(default={}, exclude_if=lambda value: not value)
     encodings_past: PastRows | None = Field(default=None, exclude_if=lambda value: value is None)
     statistics: tuple[StatisticsFeature, ...] = ()
+    vectors: tuple[VectorFeature, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Their components are the last numeric columns."""
     formulas: dict[str, Formula] = Field(default={}, exclude_if=lambda value: not value)
     """How numeric columns that are not in the files are computed from columns of the files."""
     logs: dict[str, LogSequence] = {}
@@ -93,6 +95,19 @@ class Schema(StrictModel):
         return self.numeric + tuple(dict.fromkeys(c for c in steps if c not in self.numeric))
 
     @property
+    def numeric_features(self) -> tuple[str, ...]:
+        """The numeric columns, with the names of vectors in place of their components."""
+        components = {column for vector in self.vectors for column in vector.columns}
+        numbers = [column for column in self.numeric if column not in components]
+        return (*numbers, *(vector.name for vector in self.vectors))
+
+    def measured_of(self, names: Collection[str]) -> frozenset[str]:
+        """The measured columns of some features: numbers, components of vectors, and steps of groups of columns."""
+        steps = [column for feature in self.column_sequences if feature.name in names for column in feature.columns]
+        components = [column for vector in self.vectors if vector.name in names for column in vector.columns]
+        return frozenset([*(name for name in self.numeric if name in names), *steps, *components])
+
+    @property
     def vocabularies(self) -> dict[str, tuple[str, ...]]:
         """The features that share each vocabulary: categorical columns, then token sequences."""
         features: dict[str, list[str]] = {name: [name] for name in self.categorical}
@@ -115,12 +130,14 @@ class Schema(StrictModel):
     @property
     def derived_numeric(self) -> tuple[str, ...]:
         """The numeric columns that are not in the files."""
-        return (*(name for feature in self.statistics for name in feature.numeric), *self.formulas)
+        statistics = [name for feature in self.statistics for name in feature.numeric]
+        return (*statistics, *self.formulas, *(name for vector in self.vectors for name in vector.columns))
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of the files that are read as numbers: measured ones, and those that only formulas read."""
-        measured = [name for name in self.measured if name not in self.derived_numeric]
+        derived = set(self.derived_numeric)
+        measured = [name for name in self.measured if name not in derived]
         return tuple(dict.fromkeys([*measured, *(c for formula in self.formulas.values() for c in formula.columns)]))
 
     @property
@@ -129,7 +146,8 @@ class Schema(StrictModel):
         single = [name for name in self.categorical if name not in self.derived_categorical]
         derived_from = [column for columns in self.derived_categorical.values() for column in columns]
         tokens = [sequence.column for sequence in self.token_sequences]
-        source_columns = dict.fromkeys([*single, *derived_from, *self.numbers, *tokens])
+        vectors = [vector.name for vector in self.vectors]
+        source_columns = dict.fromkeys([*single, *derived_from, *self.numbers, *tokens, *vectors])
         return tuple(column for column in source_columns if column not in self.logs)
 
 
@@ -176,7 +194,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
 
     def features(role: Literal["categorical", "numeric"]) -> tuple[str, ...]:
         other_role = set(config.numeric if role == "categorical" else config.categorical)
-        excluded = {name for name in other_role if not is_pattern(name, names)}
+        excluded = {name for name in other_role if not is_pattern(name, names)} | (set(config.vectors) - named)
         return tuple(match_columns(getattr(config, role), usable - excluded, f"schema.{role}"))
 
     categorical, numeric = features("categorical"), features("numeric")
@@ -193,7 +211,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             matched = match_columns(sequence.columns, usable, role)
             column_sequences.append(ColumnsFeature(name=name, columns=tuple(matched)))
         else:
-            token_sequences.append(_token_feature(name, sequence, config, categorical, names, usable))
+            token_sequences.append(token_feature(name, sequence, config, categorical, names, usable))
     encodings = {} if config.encodings == "auto" else config.encodings  # `prepare` chooses them
     if config.encodings_past is not None:
         match_columns([config.encodings_past.order], names, "schema.encodings_past.order")
@@ -216,12 +234,14 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
             raise InputError(f"schema: the data already has a column {name!r}: rename the derived feature")
     categorical = (*categorical, *crosses, *statistics_categorical)
     numeric = (*numeric, *statistics_numeric, *formulas)
+    roles = dict.fromkeys(categorical, "categorical") | dict.fromkeys(numeric, "numeric")
+    vectors = resolve_vectors(config.vectors, usable, roles | dict.fromkeys(config.sequences, "a sequence"))
     of_columns = [feature.name for feature in column_sequences]
     encoded = resolve_encodings(encodings, categorical, products, token_sequences, of_columns)
 
-    all_features = {*categorical, *numeric, *config.sequences}
+    all_features = {*categorical, *numeric, *config.sequences, *config.vectors}
     if not all_features:
-        raise InputError("schema: no categorical, numeric or sequence column is listed: list at least one")
+        raise InputError("schema: no categorical, numeric, vector or sequence column is listed: list at least one")
     if config.target_item is not None:
         match_columns([config.target_item], categorical, "schema.target_item")
     for name, segment in config.segments.items():
@@ -240,7 +260,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         time_split=config.split if isinstance(config.split, TimeSplit) else None,
         last_out=config.split if isinstance(config.split, LeaveLastOut) else None,
         categorical=categorical,
-        numeric=numeric,
+        numeric=(*numeric, *(column for vector in vectors for column in vector.columns)),
         token_sequences=tuple(token_sequences),
         column_sequences=tuple(column_sequences),
         crosses=crosses,
@@ -248,6 +268,7 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         encodings=encoded,
         encodings_past=config.encodings_past,
         statistics=statistics,
+        vectors=tuple(vectors),
         formulas=formulas,
         logs=logs,
         towers={
@@ -259,40 +280,4 @@ def resolve_schema(config: SchemaConfig, columns: Collection[str], origin: str =
         side_tables=config.side_tables,
         numbers_as_text=tuple(match_columns(config.numbers_as_text, names, "schema.numbers_as_text")),
         weight=weight,
-    )
-
-
-def _token_feature(
-    name: str,
-    sequence: DelimitedSequence | ListSequence | LogSequence,
-    config: SchemaConfig,
-    categorical: tuple[str, ...],
-    names: Collection[str],
-    usable: Collection[str],
-) -> TokenFeature:
-    role = f"schema.sequences.{name}"
-    vocabulary, delimiter = sequence.vocabulary or name, None
-    if isinstance(sequence, LogSequence):
-        where = [sequence.where.column] if sequence.where else []
-        match_columns([sequence.key, sequence.item, sequence.order, *where], names, role)
-        column, keep = name, "last"
-        if sequence.vocabulary is None and sequence.item in categorical:
-            vocabulary = sequence.item
-    else:
-        column, keep = sequence.column or name, sequence.keep
-        match_columns([column], usable, f"{role}.column")
-        if isinstance(sequence, DelimitedSequence):
-            delimiter = sequence.delimiter
-    if sequence.vocabulary and vocabulary not in categorical and vocabulary not in config.sequences:
-        raise InputError(
-            f"{role}.vocabulary: {vocabulary!r} is neither a categorical column nor a sequence"
-            f"{nearest(vocabulary, (*categorical, *config.sequences))}"
-        )
-    return TokenFeature(
-        name=name,
-        column=column,
-        delimiter=delimiter,
-        max_length=sequence.max_length,
-        keep=keep,
-        vocabulary=vocabulary,
     )

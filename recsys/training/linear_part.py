@@ -23,6 +23,7 @@ from recsys.distributed.sharding import fill_table
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.embeddings import module_name
 from recsys.nn.linear_part import LinearPart
+from recsys.nn.vectors import groups_of_numbers
 
 MAX_ROWS = 100_000
 """Fitting rows, chosen at random, which take seconds."""
@@ -100,7 +101,7 @@ def fit_linear_part(part: LinearPart, split: Split, rows: Rows, link: LogitLink,
     row_starts = np.arange(n_rows + 1) * n_features
     one_hot = sparse.csr_matrix((np.ones(column.size), column.ravel(), row_starts), (n_rows, len(used)))
     group_of_id = np.searchsorted(starts, used, side="right") - 1
-    group = np.concatenate([group_of_id, np.full(dense_NN.shape[1], len(vocabularies))])
+    group = np.concatenate([group_of_id, len(vocabularies) + groups_of_numbers(split.schema)])
     label, row_weight = split.store.labels(numbers).astype(np.float64), split.training_weights(numbers)
     fit = fit_random_effects(Inputs(one_hot, dense_NN), group, label, row_weight)
     weights = np.zeros(starts[-1], np.float32)

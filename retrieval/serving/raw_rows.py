@@ -39,8 +39,8 @@ class TowerFiles:
     Args:
         dataset: the data set whose vocabularies encode the rows.
         paths: files, folders and patterns.
-        features: names of the features to read: categorical, numeric, sequences. A sequence that the data set built
-            from its log is a list column here, with the earliest event first.
+        features: names of the features to read: categorical, numeric, vectors, sequences. A sequence that the data set
+            built from its log is a list column here, with the earliest event first.
         optional: those of the features that the files may lack.
 
     Raises:
@@ -67,7 +67,8 @@ class TowerFiles:
     def has(self, feature: str) -> bool:
         """Whether the files have a feature."""
         schema = self.schema
-        return feature in (*schema.categorical, *schema.numeric, *(s.name for s in schema.token_sequences))
+        tokens = [sequence.name for sequence in schema.token_sequences]
+        return feature in (*schema.categorical, *schema.numeric_features, *tokens)
 
     def blocks(self, plain: Collection[str] = ()) -> Iterator[RawRows]:
         """Yields the rows in file order.
@@ -106,6 +107,8 @@ def _reduced(schema: Schema, features: set[str], columns: Collection[str]) -> Sc
     of_kept = {name for s in statistics for name in (*s.numeric, *s.ends)}
     if unknown := sorted((features & derived) - of_kept):
         raise InputError(f"{unknown[0]!r} is computed from a sequence of another tower: remove it from schema.towers")
+    vectors = tuple(vector for vector in schema.vectors if vector.name in features)
+    of_kept |= {column for vector in vectors for column in vector.columns}
     formulas = {name: formula for name, formula in schema.formulas.items() if name in features}
     names = (features - derived) | of_kept
     return schema.model_copy(
@@ -117,6 +120,7 @@ def _reduced(schema: Schema, features: set[str], columns: Collection[str]) -> Sc
             "crosses": {name: members for name, members in schema.crosses.items() if name in names},
             "statistics": statistics,
             "formulas": formulas,
+            "vectors": vectors,
             "logs": {},
             "target_item": schema.target_item if schema.target_item in names else None,
             "side_tables": {name: t for name, t in schema.side_tables.items() if set(t.keys) <= set(columns)},

@@ -65,6 +65,11 @@ def raw_columns(
             of_rows = encoded.sparse[:, schema.categorical.index(name)]
             stand_in = _unseen(values, kinds.get(name)) if rare == UNSEEN else None
             columns[name] = [_value(int(code), values, kinds.get(name), stand_in) for code in of_rows]
+    for vector in schema.vectors:
+        if vector.name in columns:
+            first = schema.measured.index(vector.columns[0])
+            numbers = encoded.measured[:, first : first + vector.size].astype(float)
+            columns[vector.name] = [None if np.isnan(row).any() else row.tolist() for row in numbers]
     for sequence in schema.token_sequences:
         if sequence.column in columns:
             values = dataset.vocabularies[sequence.vocabulary].values

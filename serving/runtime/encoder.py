@@ -14,7 +14,7 @@ from recsys.schema.features import StatisticsFeature
 from recsys.schema.resolved import Schema
 from serving.runtime.histories import TokenReader, Tokens
 from serving.runtime.layout import BundleSpec, GraphSpec
-from serving.runtime.numbers import NumberReader
+from serving.runtime.numbers import NumberReader, read_vector_column
 from serving.runtime.request import Request
 from serving.runtime.values import RawColumn, Values
 from serving.runtime.vocabulary import ValueIndex
@@ -49,6 +49,8 @@ class Needs:
     measured: tuple[str, ...]
     numbers: tuple[str, ...]
     """The columns of a request that are read as numbers."""
+    vectors: tuple[str, ...]
+    """The columns of a request that are read as vectors."""
     sequences: tuple[str, ...]
     columns: tuple[str, ...]
     """The columns of a request."""
@@ -60,7 +62,9 @@ class Needs:
         encoded = {encoding.feature for encoder in spec.encoders for encoding in encoder.encodings}
         used = {name for encoder in spec.encoders for name in encoder.categorical} | encoded
         categorical = tuple(name for name in schema.categorical if name in used)
-        measured = tuple(c for c in schema.measured if any(c in encoder.measured for encoder in spec.encoders))
+        read_by_some = {column for encoder in spec.encoders for column in encoder.measured}
+        measured = tuple(column for column in schema.measured if column in read_by_some)
+        vectors = tuple(vector.name for vector in schema.vectors if vector.columns[0] in read_by_some)
         read = {name for member in spec.members for fit in member.fits for name in _sequences_of(fit.model)} | encoded
         for feature in schema.statistics:
             if {*feature.numeric, *feature.ends} & {*categorical, *measured}:
@@ -68,10 +72,11 @@ class Needs:
         tokens = [sequence for sequence in schema.token_sequences if sequence.name in read]
         single = [c for name in categorical for c in schema.derived_categorical.get(name, (name,))]
         sources = [c for name, formula in schema.formulas.items() if name in measured for c in formula.columns]
-        measured_in_files = [name for name in measured if name not in schema.derived_numeric]
+        derived = set(schema.derived_numeric)
+        measured_in_files = [name for name in measured if name not in derived]
         numbers = tuple(dict.fromkeys([*measured_in_files, *sources]))
-        columns = tuple(dict.fromkeys([*single, *numbers, *(sequence.column for sequence in tokens)]))
-        return cls(categorical, measured, numbers, tuple(sequence.name for sequence in tokens), columns)
+        columns = tuple(dict.fromkeys([*single, *numbers, *vectors, *(sequence.column for sequence in tokens)]))
+        return cls(categorical, measured, numbers, vectors, tuple(sequence.name for sequence in tokens), columns)
 
 
 def _sequences_of(model: object) -> list[str]:
@@ -122,6 +127,11 @@ class RequestEncoder:
         ]
         self._numbers = needs.numbers
         self._position = {name: index for index, name in enumerate(needs.measured)}
+        self._vectors = [
+            (vector, [self._position[column] for column in vector.columns])
+            for vector in schema.vectors
+            if vector.name in needs.vectors
+        ]
 
     def __call__(self, request: Request) -> Encoded:
         """Encodes a request.
@@ -152,8 +162,8 @@ class RequestEncoder:
         matrix = self._reader.read_columns([request.columns[name] for name in names], names, n)
         if self._formulas:
             row, shared_names, matrix, names = self._with_formulas(row, shared_names, matrix, names)
-        shared, shared_columns = self._with_statistics(row, shared_names, request.shared, tokens)
-        values, columns = self._with_statistics(matrix, names, request.columns, tokens)
+        shared, shared_columns = self._with_derived(row, shared_names, request.shared, tokens, is_shared=True)
+        values, columns = self._with_derived(matrix, names, request.columns, tokens, is_shared=False)
         return Encoded(n, codes, shared, shared_columns, values, columns, tokens, request.columns.keys())
 
     def _raw(self, columns: Sequence[str], request: Request, read: dict[str, RawColumn]) -> list[RawColumn]:
@@ -184,16 +194,25 @@ class RequestEncoder:
         sides = [{name: side[name] for name in side if name in self._position} for side in (shared, own)]
         return _joined(sides[0], len(row)), list(sides[0]), _joined(sides[1], len(matrix)), list(sides[1])
 
-    def _with_statistics(
-        self, numbers: np.ndarray, names: Sequence[str], side: dict[str, Any], tokens: dict[str, Tokens]
+    def _with_derived(
+        self,
+        numbers: np.ndarray,
+        names: Sequence[str],
+        side: dict[str, Any],
+        tokens: dict[str, Tokens],
+        is_shared: bool,
     ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Adds the statistics of the sequences of one side of a request to its [n, ...] numbers; returns them and their
-        positions."""
+        """Adds the statistics of the sequences of one side of a request, and the numbers of its vectors, to its
+        [n, ...] numbers; returns them and their positions."""
         parts, positions = [numbers], [self._position[name] for name in names]
         for sequence, columns in self._statistics:
             if columns and self._readers[sequence].sequence.column in side:
                 parts.append(tokens[sequence].statistics[:, [source for _, source in columns]])
                 positions += [position for position, _ in columns]
+        for vector, vector_positions in self._vectors:
+            if vector.name in side:
+                parts.append(read_vector_column(vector, [side[vector.name]] if is_shared else side[vector.name]))
+                positions += vector_positions
         return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)), tuple(positions)
 
 

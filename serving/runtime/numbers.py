@@ -1,6 +1,6 @@
-"""Numeric columns of a request as float32 numbers, the same as `recsys.prepare.digest` reads from files.
+"""Numbers and vectors of a request as float32 numbers, the same as `recsys.prepare.digest` reads from files.
 
-Shapes: n rows, M columns.
+Shapes: n rows, M columns, d numbers of a vector.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from recsys.errors import InputError
 from recsys.raw.numbers import narrowed, read_numbers
-from recsys.schema.kinds import Kind
+from recsys.raw.vectors.reading import first_wrong_vector, read_vectors
+from recsys.schema.features import VectorFeature
+from recsys.schema.kinds import Kind, kind_of, value_type
 from serving.runtime.values import RawColumn
 
 _PLAIN = {float, int, type(None)}
@@ -102,3 +104,33 @@ def _read_column(column: RawColumn, kind: Kind | None, offset: float) -> np.ndar
             "write them with that kind"
         )
     return read_numbers(column.array(column.values), offset)
+
+
+def read_vector_column(vector: VectorFeature, values: Sequence[Any] | pa.Array) -> np.ndarray:
+    """Reads the vectors of a request: lists of numbers, or null.
+
+    Returns:
+        [n, d] float32; NaN for a vector that is null, or contains null or NaN.
+
+    Raises:
+        InputError: for a vector of another size, or with something else than finite numbers.
+    """
+    cure = f"write a list of {vector.size} numbers, or null"
+    array = _list_array(vector, values, cure)
+    if (wrong := first_wrong_vector(array, vector.size)) is not None:
+        problem = "an infinite number" if wrong.size is None else f"{wrong.size} numbers"
+        raise InputError(f"column {vector.name!r} has a vector with {problem} in row {wrong.row}: {cure}")
+    return read_vectors(array, vector.size)
+
+
+def _list_array(vector: VectorFeature, values: Sequence[Any] | pa.Array, cure: str) -> pa.Array:
+    """Returns values as an Arrow array of lists of numbers."""
+    try:
+        array = values if isinstance(values, pa.Array) else pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"column {vector.name!r} is a vector, but contains other values: {cure}") from error
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), pa.list_(pa.float64()))
+    if kind_of(array.type) != "list" or kind_of(value_type(array.type)) not in ("number", "null"):
+        raise InputError(f"column {vector.name!r} is a vector, but contains {array.type}: {cure}")
+    return array

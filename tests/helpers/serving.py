@@ -31,9 +31,10 @@ SCHEMA: dict[str, Any] = {
         "bought": ["ctr"],
     },
     "encodings_past": {"order": "day"},
+    "vectors": ["image", "profile"],
     "derived": {"relative": "x_2 / x_10", "second": "cyclic(time_ms, 60000)", "turn": "cyclic(size, 9)"},
     "target_item": "shop",
-    "towers": {"user": ["color", "seen", "bought", "x_*"], "item": ["shop", "size"]},
+    "towers": {"user": ["color", "seen", "bought", "x_*", "profile"], "item": ["shop", "size", "image"]},
 }
 _TREES = ["model.n_trees=20", "model.min_data_in_leaf=20", "trainer.trees_per_epoch=10"]
 SETTINGS = {
@@ -66,7 +67,7 @@ SETTINGS = {
     "gbdt-xgboost": [*_TREES, "model.library=xgboost"],
     "gbdt-catboost": ["model.n_trees=20", "trainer.trees_per_epoch=10", "model.library=catboost"],
 }
-ITEM_COLUMNS = ("shop", "size", "x_2")
+ITEM_COLUMNS = ("shop", "size", "x_2", "image")
 """The columns of candidates in the tests; the others are the user's."""
 
 
@@ -98,8 +99,19 @@ def table(n: int = 1500, seed: int = 0) -> pa.Table:
             "seen": [",".join(map(str, rng.integers(0, 30, k))) for k in rng.integers(0, 9, n)],
             "bought": pa.array(bought, pa.list_(pa.int64())),
             "click": (rng.random(n) < p).astype(np.int8),
+            "image": vectors(4, n, seed),
+            "profile": vectors(3, n, seed + 1),
         }
     )
+
+
+def vectors(size: int, n: int, seed: int) -> pa.Array:
+    """Vectors of single-precision numbers, some of them null."""
+    rng = np.random.default_rng([seed, size])
+    values = rng.normal(size=(n, size)).astype(np.float32)
+    is_null = rng.random(n) < 0.1
+    rows = [None if null else row for row, null in zip(values, is_null, strict=True)]
+    return pa.array(rows, pa.list_(pa.float32()))
 
 
 def unseen_rows(n: int = 120) -> pa.Table:

@@ -51,8 +51,8 @@ def test_the_output_is_that_of_its_parts(small: PreparedDataset) -> None:
     model = with_tables(FinalMLP(config, split.schema)).eval()
     batch = split.batch(np.arange(20), model.sequences)
     with torch.no_grad():
-        x = torch.cat([model.embeddings(batch), batch.dense], dim=1)
-        shop = model.embeddings.features.index("shop")
+        x = torch.cat([model.inputs.embeddings(batch), batch.dense], dim=1)
+        shop = model.inputs.embeddings.features.index("shop")
         first = model.gates[0]
         first_weights = 2 * torch.sigmoid(first.out(first.mlp(x[:, 3 * shop : 3 * shop + 3])))
         second_weights = model.gates[1](x[:1])

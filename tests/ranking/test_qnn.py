@@ -45,7 +45,7 @@ def test_the_output_by_numpy(small: PreparedDataset) -> None:
     model = with_tables(QNN(config, split.schema)).eval()
     batch = split.batch(np.arange(20), model.sequences)
     with torch.no_grad():
-        x = torch.cat([model.embeddings(batch), batch.dense * model.dense_scale], dim=1).double().numpy()
+        x = torch.cat([model.inputs.embeddings(batch), batch.dense * model.number_scale], dim=1).double().numpy()
         found = model(batch).numpy()
     for layer in model.layers:
         linear = layer[0].factors[0]

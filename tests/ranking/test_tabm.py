@@ -35,7 +35,7 @@ def test_each_member_is_an_mlp_with_its_own_scaled_weights(small: PreparedDatase
     model = build(small).eval()
     batch = small.split("full").batch(np.arange(20), model.sequences)
     with torch.no_grad():
-        x = torch.cat([model.embeddings(batch), batch.dense], dim=1)
+        x = torch.cat([model.inputs.embeddings(batch), batch.dense], dim=1)
         logits = []
         for k in range(4):
             h = x

@@ -23,7 +23,7 @@ from serving.server.app import Service, create_app
 from serving.server.config import ServerConfig
 from tests.helpers.serving import prepare_data, train, unseen_rows
 
-USER = ("color", "seen", "bought", "x_1", "x_2", "x_10")
+USER = ("color", "seen", "bought", "x_1", "x_2", "x_10", "profile")
 OTHERS = ("code", "flag", "when", "time_ms", "is_new")
 """Columns that the towers do not read, but the ranking models do."""
 SIZES = ["model.embedding_dim=4", "model.output_dim=6", "model.user_hidden_dims=[8]", "model.item_hidden_dims=[8]"]
@@ -201,7 +201,7 @@ def test_towers_of_other_data_are_refused(prepared: Path, tmp_path: Path, recomm
 @pytest.mark.parametrize("user", [["color"], ["color", "seen", "x_*"], ["bought"]])
 def test_towers_with_few_features(user: list[str], tmp_path: Path) -> None:
     """No sequence, one that is averaged with the ids, and nothing but a history of items."""
-    prepared = prepare_data(tmp_path / "data", towers={"user": user, "item": ["shop", "size"]})
+    prepared = prepare_data(tmp_path / "data", towers={"user": user, "item": ["shop", "size", "image"]})
     train("gbdt", prepared, tmp_path / "trees")
     recommender = exported(tmp_path / "towers", tmp_path / "trees", prepared, "mean")
     table = unseen_rows(40).select([*USER, *OTHERS])

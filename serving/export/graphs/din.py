@@ -19,7 +19,7 @@ from recsys.nn.dice import Dice
 from recsys.nn.embeddings import module_name
 from recsys.nn.layers import Dropout
 from recsys.schema.resolved import Schema
-from serving.export.graphs.shared import Blocks, Head, SharedLayers, shared_features
+from serving.export.graphs.shared import Blocks, DenseInputs, Head, SharedLayers, shared_features
 
 
 class DINGraph(nn.Module):
@@ -33,7 +33,7 @@ class DINGraph(nn.Module):
     def __init__(self, din: DIN, schema: Schema) -> None:
         super().__init__()
         self.head, self.matching = Head(din.head), din.matching
-        self.units, self.steps, self.numeric = din.units, din.steps, din.numeric
+        self.units, self.steps, self.dense = din.units, din.steps, DenseInputs(din.vectors, din.numeric)
         self.sequences, self.n_items = din.sequences, len(din.item)
         self.linear_part = din.linear_part
         self.has_softmax, self.has_match_scores = din.has_softmax, din.has_match_scores
@@ -42,7 +42,7 @@ class DINGraph(nn.Module):
         inputs = [
             Blocks(shared_features(din.features.features, schema), dim),
             Blocks([False] * n_own, dim),
-            Blocks(shared_features(schema.dense, schema), din.d_numeric),
+            *self.dense.blocks(schema, dim, din.d_numeric),
         ]
         self.layers = SharedLayers(din.cross, din.mlp, inputs if self.has_features else inputs[1:])
 
@@ -82,8 +82,8 @@ class DINGraph(nn.Module):
             scores += [match_Un1] if self.has_match_scores else []
             means.append(mean_U1D.squeeze(1))
         inputs_UnX = (*parts, torch.cat([target_UnX, *pooled], dim=2))
-        of_rows = [*(x_UnX.flatten(0, 1) for x_UnX in inputs_UnX), self.numeric(dense_UnN.flatten(0, 1)).flatten(1)]
-        of_user = [*(x_UnX[:, 0] for x_UnX in inputs_UnX), self.numeric(dense_UnN[:, 0]).flatten(1)]
+        of_rows = [*(x_UnX.flatten(0, 1) for x_UnX in inputs_UnX), *self.dense(dense_UnN.flatten(0, 1))]
+        of_user = [*(x_UnX[:, 0] for x_UnX in inputs_UnX), *self.dense(dense_UnN[:, 0])]
         cross_BX, mlp_BH = self.layers(of_rows, of_user, dense_UnN.shape[1])
         head_inputs = [] if cross_BX is None else [cross_BX]
         if self.matching is not None:

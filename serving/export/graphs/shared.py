@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
 from recsys.nn.layers import MLP, LogitHead
+from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 
@@ -29,6 +30,9 @@ def sources_of(feature: str, schema: Schema) -> tuple[str, ...]:
     for statistics in schema.statistics:
         if feature in statistics.numeric:
             return (sequences[statistics.sequence],)
+    for vector in schema.vectors:
+        if feature == vector.name or feature in vector.columns:
+            return (vector.name,)
     if feature in schema.formulas:
         return schema.formulas[feature].columns
     if feature in schema.categorical or feature in schema.products:
@@ -61,6 +65,37 @@ class Blocks:
     is_shared: Sequence[bool]
     """Whether the candidates of a user share each of them."""
     width: int
+
+
+class DenseInputs(nn.Module):
+    """The inputs that a trained model computes from dense columns: projections of vectors, then numbers.
+
+    Args:
+        vectors: the projections of the model.
+        numeric: its embeddings of numbers.
+    """
+
+    def __init__(self, vectors: VectorProjections, numeric: nn.Module) -> None:
+        super().__init__()
+        self.vectors, self.numeric = vectors, numeric
+
+    def blocks(self, schema: Schema, dim: int, d_numeric: int) -> list[Blocks]:
+        """Describes the inputs.
+
+        Args:
+            schema: the schema of the split.
+            dim: width of the projection of a vector.
+            d_numeric: width of what a number becomes.
+        """
+        numbers = Blocks(shared_features(self.vectors.others, schema), d_numeric)
+        names = self.vectors.names
+        return [*([Blocks(shared_features(names, schema), dim)] if names else []), numbers]
+
+    def forward(self, dense_BN: Tensor) -> list[Tensor]:
+        """Returns the [B, ...] inputs of [B, N] dense columns: a tensor for each of the blocks."""
+        projected = self.vectors(dense_BN)
+        numbers_BX = self.numeric(self.vectors.without(dense_BN)).flatten(1)
+        return [*([torch.cat(projected, dim=1)] if projected else []), numbers_BX]
 
 
 class SharedLayers(nn.Module):

@@ -95,8 +95,8 @@ class UserGraph(nn.Module):
                 state.append(_last_state(cast(nn.Module, model.encoder), event_ULD, mask_UL))
             else:
                 pooled.append(self._pooled(name, event_ULD, mask_UL))
-        dense = dense_U1N.flatten(1).index_select(1, model.request_dense.columns)
-        return model.user_vectors_of([*pooled, *features, dense], state)
+        dense = model.request_dense.of_columns(dense_U1N.flatten(1))
+        return model.user_vectors_of([*pooled, *features, *dense], state)
 
     def _pooled(self, name: str, event_ULD: Tensor, mask_UL: Tensor) -> Tensor:
         """See `retrieval.pooling.pool_sequence`: [U, D]."""

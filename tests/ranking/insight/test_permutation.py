@@ -7,6 +7,7 @@ from ranking.insight.permutation import held_out_rows, permuted_rows
 from recsys.data.dataset import PreparedDataset
 from recsys.data.store import RowStore
 from tests.helpers.small import prepare_small, small_schema, small_table
+from tests.helpers.vector_data import SIZE, prepared_vectors, vector_schema, vector_table
 
 
 def test_only_the_columns_of_the_set_are_taken_from_other_rows(small: PreparedDataset) -> None:
@@ -66,3 +67,19 @@ def test_a_sample_has_the_share_of_every_fold_and_none_of_its_fitting_rows(small
     for fold in sampled:
         assert not np.isin(fold.numbers, small.split(fold.split).fit_rows.numbers()).any()
         assert len(np.unique(fold.numbers)) == len(fold.numbers)
+
+
+def test_a_vector_is_permuted_as_one_feature(tmp_path: Path) -> None:
+    schema_config = vector_schema(towers={"item": ["item", "image"], "user": ["device"]})
+    dataset = prepared_vectors(vector_table(60), tmp_path, schema_config)
+    schema, numbers = dataset.manifest.schema_, np.arange(40)
+    features = single_features(schema, schema.categorical, has_retrieval_score=False)
+    assert [one.name for one in features] == ["item", "device", "price", "image", "seen"]
+    assert features[3].measured == {f"image_{number}" for number in range(SIZE)}
+    rows, order = dataset.store.encoded(numbers), np.roll(numbers, 7)
+    found = permuted_rows(rows, numbers, order, features[3], schema)
+    np.testing.assert_array_equal(found.measured[:, 0], rows.measured[:, 0])
+    np.testing.assert_array_equal(found.measured[:, 1:], rows.measured[order, 1:])
+    np.testing.assert_array_equal(found.sparse, rows.sparse)
+    groups = {one.name: one.members for one in feature_groups(schema, schema_config, features)}
+    assert groups["item"] == ("item", "image")

@@ -10,6 +10,7 @@ from recsys.data.resident.rows import ResidentRows
 from recsys.errors import InputError
 from recsys.schema.feature_selection import FeatureConfig
 from tests.helpers.small import prepare_small, small_schema, small_table
+from tests.helpers.vector_data import prepared_vectors, vector_schema, vector_table
 
 ROWS = np.arange(300)
 
@@ -62,6 +63,19 @@ def test_left_out_encodings(tmp_path: Path) -> None:
         assert less.schema.dense == tuple(kept)
         columns = [whole.schema.dense.index(name) for name in kept]
         assert torch.equal(less.batch(ROWS, []).dense, whole.batch(ROWS, []).dense[:, columns])
+
+
+def test_a_left_out_vector_is_that_without_the_column(tmp_path: Path) -> None:
+    table = vector_table(300)
+    whole = prepared_vectors(table, tmp_path / "whole")
+    plain = prepared_vectors(table, tmp_path / "plain", vector_schema(vectors=[]))
+    less, expected = whole.split("full", FeatureConfig(leave_out_numeric=("image",))), plain.split("full")
+    assert less.schema.vectors == ()
+    assert less.schema.dense == expected.schema.dense
+    rows = np.arange(100)
+    assert torch.equal(less.batch(rows, []).dense, expected.batch(rows, []).dense)
+    with pytest.raises(InputError, match="features.leave_out_numeric: 'image_1' is not a column.*did you mean 'image'"):
+        whole.split("full", FeatureConfig(leave_out_numeric=("image_1",)))
 
 
 def test_higher_min_count_equals_preparing_with_it(tmp_path: Path) -> None:

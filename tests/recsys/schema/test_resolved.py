@@ -56,7 +56,7 @@ def test_sequences_share_a_vocabulary() -> None:
         ({"categorical": ["c_1"], "target_item": "c_2"}, "schema.target_item: 'c_2'"),
         ({"categorical": ["c_1"], "sequences": {"c_1": {"kind": "list", "column": "seq"}}}, "is also a categorical"),
         ({"sequences": {"s": {"kind": "list", "column": "seq", "vocabulary": "zz"}}}, "vocabulary: 'zz' is neither"),
-        ({}, "no categorical, numeric or sequence column"),
+        ({}, "no categorical, numeric, vector or sequence column"),
         ({"categorical": ["c_1"], "towers": {"user": ["c_2"]}}, "schema.towers.user: 'c_2'"),
     ],
 )

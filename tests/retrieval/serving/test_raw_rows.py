@@ -11,6 +11,7 @@ from recsys.errors import InputError
 from retrieval.serving.raw_rows import RawRows, TowerFiles
 from tests.helpers.small import prepare_small, small_schema
 from tests.helpers.towers import tower_table
+from tests.helpers.vector_data import prepared_vectors, vector_schema, vector_table
 
 N = 200
 
@@ -65,3 +66,20 @@ def test_a_number_of_a_tower_is_computed_from_columns_outside_it(tmp_path: Path)
 def test_a_missing_column_is_named(shops: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no column 'color'"):
         read(shops, tmp_path / "a.parquet", ["x_1", "x_2", "seen"], shops.manifest.schema_.towers["user"])
+
+
+def test_vectors_belong_to_their_tower(tmp_path: Path) -> None:
+    schema = vector_schema(towers={"user": ["device"], "item": ["item", "image"]})
+    dataset = prepared_vectors(vector_table(200), tmp_path, schema)
+    stored, table = dataset.store.encoded(np.arange(dataset.n_rows)).measured, pq.read_table(tmp_path / "rows.parquet")
+    pq.write_table(table.select(["item", "image"]), tmp_path / "items.parquet")
+    pq.write_table(table.select(["device"]), tmp_path / "requests.parquet")
+    items = TowerFiles(dataset, [tmp_path / "items.parquet"], schema.towers["item"])
+    assert items.has("image")
+    (rows,) = items.blocks()
+    np.testing.assert_array_equal(rows.encoded.measured[:, 1:], stored[:, 1:])
+    assert np.isnan(rows.encoded.measured[:, 0]).all()
+    requests = TowerFiles(dataset, [tmp_path / "requests.parquet"], schema.towers["user"])
+    assert not requests.has("image")
+    (rows,) = requests.blocks()
+    assert np.isnan(rows.encoded.measured).all()

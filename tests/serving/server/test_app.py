@@ -87,6 +87,8 @@ def test_a_bad_request_names_the_problem(
         ("bought", "1,2", "column 'bought' contains text, expected lists"),
         ("bought", [1, "a"], "column 'bought' must contain lists"),
         ("bought", [[1]], "column 'bought'"),
+        ("profile", [1, 2], "column 'profile' has a vector with 2 numbers in row 0: write a list of 3"),
+        ("profile", 5, "column 'profile' is a vector, but contains int64: write a list of 3 numbers, or null"),
     ],
 )
 def test_a_bad_value_names_its_column(

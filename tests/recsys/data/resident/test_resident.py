@@ -20,6 +20,7 @@ from recsys.schema.feature_selection import FeatureConfig
 from recsys.system import hashing
 from recsys.system.world import World
 from tests.helpers.small import prepare_small, small_schema, small_table
+from tests.helpers.vector_data import SIZE, prepared_vectors, vector_table
 
 CPU = torch.device("cpu")
 SEQUENCES = ("seen", "steps")
@@ -58,11 +59,18 @@ def assert_same_batch(found: Batch, expected: Batch) -> None:
             torch.testing.assert_close(a.weights(), b.weights(), atol=1e-6, rtol=1e-6)
 
 
-def assert_same_batches(batches: Batches, split: Split, *, shuffle: bool, world: World | None = None) -> None:
+def assert_same_batches(
+    batches: Batches,
+    split: Split,
+    *,
+    shuffle: bool,
+    world: World | None = None,
+    sequences: Sequence[str] = SEQUENCES,
+) -> None:
     resident = resident_batches(batches, ResidentRows.of(split.store, CPU))
     assert resident is not None
     order = Permutation(len(split.fit_rows), 7, 1) if shuffle else None
-    options = (split.fit_rows, 128, SEQUENCES, order, 2, world)
+    options = (split.fit_rows, 128, sequences, order, 2, world)
     expected = list(Loader(batches, *options))
     found = list(ResidentLoader(resident, *options))
     assert len(found) == len(expected) > 3
@@ -81,6 +89,15 @@ def test_batches_are_those_of_the_host(small: PreparedDataset, shuffle: bool) ->
 def test_shares_of_processes_are_padded_alike(small: PreparedDataset, rank: int) -> None:
     split = small.split("fold_1")
     assert_same_batches(UnseenIds(split, 0.1, 5), split, shuffle=True, world=World(rank, 5, CPU))
+
+
+def test_vectors(tmp_path: Path) -> None:
+    table = vector_table(1000)
+    vectors = [None if row % 7 == 0 else vector for row, vector in enumerate(table["image"].to_pylist())]
+    table = table.set_column(table.column_names.index("image"), "image", [vectors])
+    split = prepared_vectors(table, tmp_path).split("full")
+    assert split.schema.dense[-1] == f"isnull(image_0+{SIZE - 1})"
+    assert_same_batches(split, split, shuffle=True, sequences=("seen",))
 
 
 @pytest.mark.parametrize("transform", ["standardize", "log", "quantile_normal", "none"])

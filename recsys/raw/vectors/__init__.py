@@ -1,0 +1,1 @@
+"""Vector columns of raw files."""
