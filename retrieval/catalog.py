@@ -39,6 +39,25 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def known(self) -> "Catalog":
+        """The items with a fitting row, which come first, under the same indices.
+
+        Training must see no others: which items only evaluation rows have is not known then, and their rare id, as a
+        negative of every row, would rank last.
+        """
+        n = int(np.count_nonzero(self.n_impressions))
+        index = np.where(self.catalog_index_of_item < n, self.catalog_index_of_item, -1)
+        return Catalog(
+            names=self.names[:n],
+            rows=self.rows[:n],
+            n_impressions=self.n_impressions[:n],
+            n_positives=self.n_positives[:n],
+            recent=self.recent[:n],
+            recent_positives=self.recent_positives[:n],
+            trending=None if self.trending is None else self.trending[:n],
+            catalog_index_of_item=index,
+        )
+
     def entries(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Returns the [n] catalog indices of the items of rows; -1 for a row without an item."""
         items = split.store.items(rows)

@@ -104,7 +104,7 @@ def build_retrieval_trainer(
         positives: the rows that count as positives.
         split: encodes rows.
         rows: the fitting rows to train on.
-        catalog: the items.
+        catalog: the items; those without a fitting row are no negatives.
         monitor: validation rows for early stopping; None holds out some of the positives if early stopping is on.
         exclusion: the items that early stopping ranks last; None for none.
         weights: the folder that the best epoch's weights are saved in.
@@ -124,15 +124,15 @@ def build_retrieval_trainer(
                 f"{split.name!r} has none: set it to null"
             )
         rows, monitor = hold_out(split, rows, positives, config.validation_fraction, config.seed)
-    train_rows = rows_to_train(split, rows, positives, loss, config.seed)
+    train_rows, known = rows_to_train(split, rows, positives, loss, config.seed), catalog.known()
     link = build_loss(LossConfig(pos_weight=1), split.prior)[1]
-    counts = catalog.n_positives if loss.ignores_impressions else catalog.n_impressions
-    share_V = share_by_id(split, catalog, counts)
+    counts = known.n_positives if loss.ignores_impressions else known.n_impressions
+    share_V = share_by_id(split, known, counts)
     model.set_popularity(share_V)
     objective: Objective
     batches = WithNegatives(
         split,
-        catalog,
+        known,
         model.item_sequences,
         n_uniform=loss.uniform_negatives,
         n_popular=loss.popular_negatives,
@@ -151,15 +151,15 @@ def build_retrieval_trainer(
                 "trainer.loss.uniform_negatives=256"
             )
         train_rows, steps_per_row = windows(split, train_rows, model.causal_over)
-        entry_V = catalog_index_by_id(split, catalog)
-        objective = StepLoss(model, loss, share_V, entry_V, steps_per_row, len(catalog), world)
+        entry_V = catalog_index_by_id(split, known)
+        objective = StepLoss(model, loss, share_V, entry_V, steps_per_row, len(known), world)
     elif loss.name == "gbce" or loss.batch_negatives:
         raise InputError(
             f"trainer.loss.{'name=gbce' if loss.name == 'gbce' else 'batch_negatives'} needs a sequential pooling, got "
             f"model.pooling={model_config.pooling}: set model.pooling=ligr, or another loss"
         )
     else:
-        objective = RowSoftmax(model, loss, share_V, len(catalog), positives == "all", world)
+        objective = RowSoftmax(model, loss, share_V, len(known), positives == "all", world)
     validation = None
     if config.early_stopping is not None:
         assert monitor is not None
