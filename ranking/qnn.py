@@ -17,7 +17,11 @@ from recsys.data.batch import Batch
 from recsys.nn.inputs import FlatInputs
 from recsys.nn.layers import BatchNorm, Dropout, Linear, LogitHead, checkpointed, concat
 from recsys.nn.linear_part import build_linear_part, with_linear_part
+from recsys.nn.numeric import NumericEmbeddings
 from recsys.schema.resolved import Schema
+
+_D_NUMERIC = 4
+"""Enough for both signs; a layer's weights grow with the square of the width of all columns."""
 
 
 class QNNConfig(NumericEmbeddingsConfig):
@@ -37,6 +41,16 @@ class QNNConfig(NumericEmbeddingsConfig):
     """Trades time for memory: recomputes the activations of the layers in the backward pass."""
     pool_sequences: bool = True
     """Adds the mean embedding of each token sequence to the inputs."""
+    numeric_embeddings: NumericEmbeddings = "linear"
+    """As of the other models. A layer multiplies each input by a sum that is not negative: with none, a numeric column
+    has no number of the other sign beside it, and its square is out of reach."""
+    numeric_embedding_dim: int | None = Field(default=None, ge=1)
+    """Width of the embedding of a numeric column; null for 4."""
+
+    @property
+    def d_numeric(self) -> int:
+        """Width of what a numeric column becomes."""
+        return 1 if self.numeric_embeddings == "none" else self.numeric_embedding_dim or _D_NUMERIC
 
 
 class QuadraticLayer(nn.Module):

@@ -46,7 +46,7 @@ MODELS = {
     },
     "finalmlp-plain": {"hidden_dims": (8,), "second_hidden_dims": (6,), "gates": False, "batch_norm": True},
     "qnn": {"n_factors": 3},
-    "qnn-linear": {"n_factors": 2, "batch_norm": False, "numeric_embeddings": "linear"},
+    "qnn-numbers": {"n_factors": 2, "batch_norm": False, "numeric_embeddings": "none"},
     "tabm": {"hidden_dims": (8,), "n_members": 4},
     "tabm-bins": {"hidden_dims": (8, 6), "n_members": 4, "numeric_embeddings": "piecewise_linear"},
     "din": {"hidden_dims": (8,), "attention_dims": (6, 5)},

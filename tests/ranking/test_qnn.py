@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from ranking.qnn import QNN, QNNConfig, QuadraticLayer
 from recsys.data.dataset import PreparedDataset
+from recsys.nn.numeric import LinearEmbeddings
 from tests.helpers.sharded import with_tables
 
 
@@ -41,7 +42,9 @@ def test_layers_double_the_degree() -> None:
 def test_the_output_by_numpy(small: PreparedDataset) -> None:
     torch.manual_seed(0)
     split = small.split("full")
-    config = QNNConfig(embedding_dim=3, n_layers=2, n_factors=2, batch_norm=False, linear_part=False)
+    config = QNNConfig(
+        embedding_dim=3, n_layers=2, n_factors=2, batch_norm=False, linear_part=False, numeric_embeddings="none"
+    )
     model = with_tables(QNN(config, split.schema)).eval()
     batch = split.batch(np.arange(20), model.sequences)
     with torch.no_grad():
@@ -56,8 +59,27 @@ def test_the_output_by_numpy(small: PreparedDataset) -> None:
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_squares_of_numbers_are_learned() -> None:
+    """Hastie's labels are those of a sum of squares: with embeddings of both signs a layer has them."""
+    torch.manual_seed(0)
+    x = torch.randn(2000, 3)
+    target = (x**2).sum(1)
+    embed = LinearEmbeddings(3, 4)
+    layer, head = QuadraticLayer(12, 4, 0.0, batch_norm=True), torch.nn.Linear(12, 1)
+    optimizer = torch.optim.Adam([*embed.parameters(), *layer.parameters(), *head.parameters()], lr=0.02)
+    for _ in range(200):
+        loss = ((head(layer(embed(x).flatten(1))).squeeze(1) - target) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * target.var().item()
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(ValidationError, match="n_layers"):
         QNNConfig(n_layers=0)
     with pytest.raises(ValidationError, match="n_factors"):
         QNNConfig(n_factors=0)
+    assert QNNConfig().d_numeric == 4
+    assert QNNConfig(numeric_embedding_dim=6).d_numeric == 6
+    assert QNNConfig(numeric_embeddings="none").d_numeric == 1
