@@ -63,7 +63,7 @@ def test_wrong_vectors(values: Any, message: str) -> None:
 
 @pytest.mark.parametrize("model", ["dcnv2", "din", "gbdt"])
 def test_scores_depend_on_vectors_in_every_form(model: str, bundle_of: Callable[[str], Bundle]) -> None:
-    bundle, rows = bundle_of(model), unseen_rows(8)
+    bundle, rows = bundle_of(model), unseen_rows(200)  # so many that some cross a split of the trees
     expected = bundle.score(rows).logit
     frame = rows.to_pandas()
     assert isinstance(frame, pd.DataFrame)
