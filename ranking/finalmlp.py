@@ -147,15 +147,8 @@ class FinalMLP(nn.Module):
 
     def __init__(self, config: FinalMLPConfig, schema: Schema) -> None:
         super().__init__()
-        self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.inputs = FlatInputs(
-            schema,
-            config.embedding_dim,
-            config.embedding_init_std,
-            config.numeric_embeddings,
-            config.d_numeric,
-            self.sequences,
-        )
+        self.inputs = FlatInputs(config, schema)
+        self.sequences = self.inputs.sequences
         dims = config.hidden_dims, config.second_hidden_dims
         self.mlps = nn.ModuleList(
             MLP(self.inputs.width, d, config.dropout, config.batch_norm, config.gradient_checkpointing) for d in dims

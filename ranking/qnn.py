@@ -100,15 +100,8 @@ class QNN(nn.Module):
 
     def __init__(self, config: QNNConfig, schema: Schema) -> None:
         super().__init__()
-        self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.inputs = FlatInputs(
-            schema,
-            config.embedding_dim,
-            config.embedding_init_std,
-            config.numeric_embeddings,
-            config.d_numeric,
-            self.sequences,
-        )
+        self.inputs = FlatInputs(config, schema)
+        self.sequences = self.inputs.sequences
         self.number_scale = nn.Parameter(torch.full((self.inputs.d_numbers,), config.embedding_init_std))
         width = self.inputs.width
         self.layers = nn.ModuleList(

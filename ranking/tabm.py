@@ -111,15 +111,8 @@ class TabM(nn.Module):
 
     def __init__(self, config: TabMConfig, schema: Schema) -> None:
         super().__init__()
-        self.sequences = tuple(s.name for s in schema.token_sequences) if config.pool_sequences else ()
-        self.inputs = FlatInputs(
-            schema,
-            config.embedding_dim,
-            config.embedding_init_std,
-            config.numeric_embeddings,
-            config.d_numeric,
-            self.sequences,
-        )
+        self.inputs = FlatInputs(config, schema)
+        self.sequences = self.inputs.sequences
         widths = [self.inputs.width, *config.hidden_dims]
         self.layers = nn.ModuleList(
             nn.Sequential(

@@ -68,13 +68,16 @@ class RowLoss(Objective):
         self.loss, self.auxiliary_weight = loss, auxiliary_weight_of(model)
         self.self_ensemble, self.branches = self_ensemble, branches
         name = type(model).__name__
+        if isinstance(model, HasMembers) and (self_ensemble or branches or self.auxiliary_weight):
+            raise InputError(
+                f"{name} has members, each with a loss of its own, and no other: set trainer.loss.self_ensemble, "
+                "trainer.loss.branches and the weight of its auxiliary loss to 0"
+            )
         if self_ensemble and not has_dropout(model):
             raise InputError(
                 f"trainer.loss.self_ensemble needs a model with dropout, whose two passes differ, and {name} has none: "
                 "raise model.dropout, or set self_ensemble=0"
             )
-        if self_ensemble and isinstance(model, HasMembers):
-            raise InputError(f"trainer.loss.self_ensemble: {name} is an ensemble already: set self_ensemble=0")
         if branches and not branches_of(model):
             raise InputError(
                 f"trainer.loss.branches needs a model with parallel branches, and {name} has none with these settings: "

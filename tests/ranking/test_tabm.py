@@ -65,6 +65,7 @@ def test_the_loss_is_the_mean_of_the_members(small: PreparedDataset) -> None:
     assert losses.detach().numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_members_have_no_second_pass(small: PreparedDataset) -> None:
-    with pytest.raises(InputError, match="self_ensemble: TabM is an ensemble already"):
-        RowLoss(build(small), WeightedLogLoss(1.0), self_ensemble=1.0)
+@pytest.mark.parametrize("weights", [{"self_ensemble": 1.0}, {"branches": 1.0}])
+def test_members_have_no_other_loss(weights: dict[str, float], small: PreparedDataset) -> None:
+    with pytest.raises(InputError, match="TabM has members, each with a loss of its own, and no other"):
+        RowLoss(build(small, dropout=0.0), WeightedLogLoss(1.0), **weights)

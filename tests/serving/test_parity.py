@@ -95,6 +95,7 @@ def test_an_ensemble_of_folds_and_seeds(prepared: Path, tmp_path: Path) -> None:
 def test_shared_columns_are_multiplied_once(
     bundle_of: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundles = [bundle_of(model) for model in ("dcnv2", "din")]  # their export runs graphs too
     seen: list[tuple[int, ...]] = []
     run = Graph.__call__
 
@@ -104,8 +105,7 @@ def test_shared_columns_are_multiplied_once(
 
     monkeypatch.setattr(Graph, "__call__", record)
     rows = unseen_rows().to_pylist()[:4]
-    for model in ("dcnv2", "din"):
-        bundle = bundle_of(model)
+    for bundle in bundles:
         for own in (("shop", "size"), ITEM_COLUMNS):
             user = {name: value for name, value in rows[0].items() if name not in own}
             bundle.score([{name: row[name] for name in own} for row in rows], user)
