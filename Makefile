@@ -33,6 +33,7 @@ test-oldest: ## the tests of training with the oldest torch, torchrec and fbgemm
 	$(OLDEST)/bin/python -m pip install --quiet --editable . hypothesis pytest faiss-cpu iopath pyre-extensions tensordict torchmetrics tqdm
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps torchrec==1.6.1
 	$(OLDEST)/bin/python -m pytest tests/recsys/data tests/recsys/nn tests/recsys/training tests/ranking
+	TRITON_INTERPRET=1 $(OLDEST)/bin/python -m pytest -m gpu tests/gpu/test_kernels.py
 
 check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .

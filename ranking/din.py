@@ -23,6 +23,7 @@ from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, conca
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.matching import Matching, MatchingConfig
 from recsys.nn.numeric import build_numeric_embeddings
+from recsys.nn.precision import lowered
 from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
@@ -144,6 +145,7 @@ class DIN(nn.Module):
     """
 
     Config = DINConfig
+    dynamic_shapes = True
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
@@ -212,7 +214,7 @@ class DIN(nn.Module):
     def _forward(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Returns [B] logits, and the [B, D] vectors u and v of the matching network or None."""
         events = self.events(batch)
-        target_embeddings = [events[name].values() for name in self.item]
+        target_embeddings = [lowered(events[name].values()) for name in self.item]
         target_BD = torch.stack(target_embeddings).sum(0) if len(target_embeddings) > 1 else target_embeddings[0]
         pooled, scores, means = [], [], []
         for name in self.sequences:
@@ -222,6 +224,7 @@ class DIN(nn.Module):
             else:
                 jagged = events[name]
                 behaviour_TD = jagged.values()
+            behaviour_TD = lowered(behaviour_TD)
             rows = EventRows(jagged.lengths(), len(behaviour_TD), self.max_lengths[name])
             sum_BD, match_B1 = self.pool(key, behaviour_TD, rows, target_BD)
             pooled.append(sum_BD)
@@ -252,5 +255,6 @@ class DIN(nn.Module):
             if self.has_match_scores:
                 match_B1 = equal_weight_B1 * rows.sum(weight_T1)
             if self.has_softmax:
-                weight_T1 = softmax_by_row(weight_T1.squeeze(1), rows.row_T, rows.n_rows).unsqueeze(1)
+                weight_T = softmax_by_row(weight_T1.squeeze(1).float(), rows.row_T, rows.n_rows)
+                weight_T1 = weight_T.unsqueeze(1).to(behaviour_TD.dtype)
         return rows.sum(weight_T1 * behaviour_TD), match_B1

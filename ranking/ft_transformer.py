@@ -19,6 +19,7 @@ from ranking.model_config import LinearPartConfig, Width
 from recsys import defaults
 from recsys.data.batch import Batch
 from recsys.defaults import AUTO, Auto, DataSize
+from recsys.nn.attention import attend
 from recsys.nn.embeddings import PooledEmbeddings
 from recsys.nn.layers import (
     MLP,
@@ -33,6 +34,7 @@ from recsys.nn.layers import (
 )
 from recsys.nn.linear_part import build_linear_part, with_linear_part
 from recsys.nn.numeric import LinearEmbeddings, PeriodicEmbeddings
+from recsys.nn.precision import lowered
 from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
@@ -145,16 +147,25 @@ class Block(nn.Module):
 
     def attention(self, x_BFD: Tensor, n_queries: int) -> Tensor:
         """Multi-head attention with the first tokens as queries and all tokens as keys: [B, F, D] to [B, Q, D]."""
+        if x_BFD.device.type == "cuda":
+            return self.out(self._attend_on_gpu(x_BFD, n_queries))
         q, (k, v) = self.query(x_BFD[:, :n_queries]), self.key_value(x_BFD).chunk(2, dim=2)
         q, k, v = (x.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for x in (q, k, v))
-        if self.training and x_BFD.device.type == "cpu":
+        if self.training:
             # torch's CPU kernel with dropout takes a third longer than these two lines, mostly for the dropout
             weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3)
             attended = self.attention_dropout(weights) @ v
         else:
-            dropout = self.attention_dropout.probability if self.training else 0.0
-            attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            attended = functional.scaled_dot_product_attention(q, k, v)
         return self.out(attended.transpose(1, 2).flatten(2))
+
+    def _attend_on_gpu(self, x_BFD: Tensor, n_queries: int) -> Tensor:
+        dropout = self.attention_dropout.probability if self.training else 0.0
+        if n_queries < x_BFD.shape[1]:
+            return attend(self.query(x_BFD[:, :n_queries]), self.key_value(x_BFD), self.n_heads, dropout)
+        weight = torch.cat([self.query.weight, self.key_value.weight])  # one product reads the tokens once
+        bias = torch.cat([self.query.bias, self.key_value.bias])
+        return attend(None, functional.linear(x_BFD, weight, bias), self.n_heads, dropout)
 
     def feed_forward(self, x_BQD: Tensor) -> Tensor:
         """The ReGLU feed-forward layer: W_2 dropout(a * ReLU(b)) with [a, b] = W_1 x; [B, Q, D] to [B, Q, D]."""
@@ -230,9 +241,7 @@ class FTTransformer(nn.Module):
         """Returns [B, F, D] tokens; [CLS] is the first one if readout=cls."""
         embedded = self.embeddings(batch).unflatten(1, self.embedding_bias.value.shape) + self.embedding_bias.value
         vectors = [x_BD.unsqueeze(1) for x_BD in self.vectors(batch.dense)]
-        x_BFD = torch.cat([embedded, *vectors, self.numeric(self.vectors.without(batch.dense))], dim=1)
-        if x_BFD.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
-            x_BFD = x_BFD.to(torch.get_autocast_dtype("cuda"))  # a GPU's layers wait for memory more than for products
+        x_BFD = lowered(torch.cat([embedded, *vectors, self.numeric(self.vectors.without(batch.dense))], dim=1))
         if self.token_norm is not None:
             x_BFD = self.token_norm(x_BFD.flatten(1)).view_as(x_BFD)
         x_BFD = self.token_dropout(x_BFD)

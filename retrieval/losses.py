@@ -67,12 +67,12 @@ def gbce_power(n_negatives: int, n_items: int, calibration: float) -> float:
     return alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
 
 
-def log_expected_count(share_V: Tensor, n_drawn: int, n_uniform: int, n_items: int) -> Tensor:
+def log_expected_count(share_V: Tensor, n_drawn: int | Tensor, n_uniform: int, n_items: int) -> Tensor:
     """Returns [V] ln of the expected count of each item among the candidates.
 
     Args:
         share_V: probability that a row or a popularity-sampled negative has the item.
-        n_drawn: candidates with that distribution: rows of the batch and popularity-sampled negatives.
+        n_drawn: [] candidates with that distribution: rows of the batch and popularity-sampled negatives.
         n_uniform: uniformly sampled candidates.
         n_items: items of the catalog.
     """
@@ -132,7 +132,7 @@ class _LogSumOfOthers(torch.autograd.Function):
             if p_BM is not None:
                 p_BM[rows] = p
         ctx.save_for_backward(x_BD, item_MD, shift_M, id_B, id_M, p_BM)
-        return sum_B.masked_fill_(sum_B < -_EXCLUDED / 2, -torch.inf)
+        return sum_B.masked_fill(sum_B < -_EXCLUDED / 2, -torch.inf)  # not in place: torch 2.11 compiles that wrongly
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:

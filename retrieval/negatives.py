@@ -43,6 +43,11 @@ class WithNegatives:
         self._n_uniform, self._n_popular, self.is_whole, self._seed = n_uniform, n_popular, is_whole, seed
         self._whole: Batch | None = None
 
+    @property
+    def samples_items(self) -> bool:
+        """Whether the items depend on the rows."""
+        return not self.is_whole and self._n_uniform + self._n_popular > 0
+
     @cached_property
     def _cumulative_shares(self) -> np.ndarray:
         """[I] cumulative shares of the positives."""
@@ -61,7 +66,7 @@ class WithNegatives:
             if self._whole is None:
                 self._whole = item_batch(self.split, self._catalog.rows, sequences, self._item_sequences).counted()
             return self._whole
-        if not self._n_uniform + self._n_popular:
+        if not self.samples_items:
             return None
         rng = np.random.default_rng([self._seed, n_rows, first, last])
         sampled = [rng.integers(0, len(self._catalog), self._n_uniform)]
@@ -86,13 +91,19 @@ class _ResidentWithNegatives(ResidentBatches):
         self, row: Tensor, sizes: Sequence[int], sequences: Sequence[str], n_tokens: Sequence[Mapping[str, int]]
     ) -> Iterator[Batch]:
         """See `ResidentBatches`."""
+        of_rows = super().batches(row, sizes, sequences, n_tokens)
+        if not self._host.samples_items:
+            yield from (self._with_items(batch, 0, 0, sequences) for batch in of_rows)
+            return
         ends = np.cumsum(sizes)
         bounds = torch.from_numpy(np.stack([ends - sizes, ends - 1])).to(row.device)
         firsts, lasts = row[bounds].tolist()  # waits for this stream alone, once for several batches
-        of_rows = super().batches(row, sizes, sequences, n_tokens)
         for batch, first, last in zip(of_rows, firsts, lasts, strict=True):
-            items = self._items(len(batch), first, last, sequences)
-            yield batch if items is None else batch.append_items(items)
+            yield self._with_items(batch, first, last, sequences)
+
+    def _with_items(self, batch: Batch, first: int, last: int, sequences: Sequence[str]) -> Batch:
+        items = self._items(len(batch), first, last, sequences)
+        return batch if items is None else batch.append_items(items)
 
     def _items(self, n_rows: int, first: int, last: int, sequences: Sequence[str]) -> Batch | None:
         if self._whole is not None:

@@ -98,7 +98,7 @@ class RowSoftmax(Objective):
         shift_M = torch.zeros(len(id_M), device=id_M.device)
         if config.logq_correction and not config.full_catalog:
             n_uniform = config.uniform_negatives * self._world.size
-            n_drawn = int(is_real_M.sum()) - n_uniform
+            n_drawn = is_real_M.sum() - n_uniform
             shift_M = log_expected_count(self.share, n_drawn, n_uniform, self._n_items)[id_M]
         return shift_M.masked_fill(~is_real_M, torch.inf)
 

@@ -96,7 +96,7 @@ def measure_ours(key: Name, case: Case, split: Split, world: World, report: Repo
         return
     hours = PLAN_ROWS * PLAN_EPOCHS * PLAN_FITS / rates.trainer / 3600
     took = round(time.perf_counter() - start, 1)
-    settings = {"model": key, "batch_size": case.batch_size, **case.trainer}
+    settings = {"model": key, "batch_size": case.batch_size, "compile": case.trainer.get("compile", "auto")}
     report("ours", **settings, **asdict(rates), hours_in_plan=hours, took_s=took)
 
 

@@ -77,5 +77,5 @@ def profiled(work: Callable[[], object], n: int, device: torch.device) -> Profil
         launches=sum(counts[name] for name in _LAUNCHES) / n,
         waits=(sum(counts[name] for name in _WAITS) - 1) / n,  # the last one is that of this function
         busy_ms=sum(kernel.self_device_time_total for kernel in kernels) / 1e3 / n,
-        longest=[(e.key[:80], round(e.self_device_time_total / 1e3 / n, 4), e.count / n) for e in kernels[:14]],
+        longest=[(e.key[:140], round(e.self_device_time_total / 1e3 / n, 4), e.count / n) for e in kernels[:40]],
     )

@@ -8,10 +8,12 @@ from ranking.dcnv2 import DCNv2Config
 from ranking.din import DINConfig
 from ranking.ft_transformer import FTTransformerConfig
 from ranking.xdeepfm import XDeepFMConfig
+from retrieval.two_tower import TwoTowerConfig
 
 COMPILED: dict[str, Any] = {"compile": "on"}
 UNCOMPILED: dict[str, Any] = {"compile": "off"}
 ALL_FUSED: dict[str, Any] = {"compile": "on", "embeddings": {"fused_from_rows": 1, "l2": 0.0}}
+ALL_ITEMS: dict[str, Any] = {"loss": {"full_catalog": True}}
 HIDDEN = (256, 128, 64)
 DCNV2 = DCNv2Config(hidden_dims=HIDDEN)
 XDEEPFM = XDeepFMConfig(cin_dims=(128, 128), hidden_dims=HIDDEN)
@@ -28,6 +30,7 @@ class Name(StrEnum):
     XDEEPFM = "xdeepfm"
     DIN = "din"
     FT_TRANSFORMER = "ft_transformer"
+    TWO_TOWER = "two_tower"
     NVIDIA = "nvidia"
     PLAIN = "plain"
     PARITY = "parity"
@@ -42,6 +45,7 @@ def cases(is_small: bool) -> dict[Name, list[Case]]:
             Name.XDEEPFM: [Case(XDEEPFM.model_copy(update={"cin_dims": (16, 16)}), 1024, UNCOMPILED)],
             Name.DIN: [Case(DINConfig(), 1024, UNCOMPILED)],
             Name.FT_TRANSFORMER: [Case(SMALL_FT_TRANSFORMER, 1024, UNCOMPILED)],
+            Name.TWO_TOWER: [Case(TwoTowerConfig(), 1024, ALL_ITEMS)],
             Name.NVIDIA: [Case(small_nvidia, 1024, ALL_FUSED | UNCOMPILED)],
         }
     return {
@@ -49,5 +53,9 @@ def cases(is_small: bool) -> dict[Name, list[Case]]:
         Name.XDEEPFM: [Case(XDEEPFM, 65_536, COMPILED)],
         Name.DIN: [Case(DINConfig(), 65_536, UNCOMPILED), Case(DINConfig(), 65_536, COMPILED)],
         Name.FT_TRANSFORMER: [Case(FT_TRANSFORMER, 8192, COMPILED)],
+        Name.TWO_TOWER: [
+            Case(TwoTowerConfig(), 65_536, ALL_ITEMS),
+            Case(TwoTowerConfig(), 65_536, ALL_ITEMS | COMPILED),
+        ],
         Name.NVIDIA: [Case(NVIDIA, 65_536, ALL_FUSED)],
     }

@@ -26,13 +26,17 @@ from recsys.training.config import TrainerConfig
 from recsys.training.log import Log
 from recsys.training.predict import evaluate
 from recsys.training.trainer import Trainer
+from retrieval.catalog import build_catalog
+from retrieval.config import RetrievalTrainerConfig
+from retrieval.fit import build_retrieval_trainer
+from retrieval.two_tower import TwoTowerConfig
 
 
 @dataclass(frozen=True)
 class Case:
     """A model to train at one batch size."""
 
-    model: DeepModelConfig
+    model: DeepModelConfig | TwoTowerConfig
     batch_size: int
     trainer: dict[str, Any] = field(default_factory=dict)
     """Settings of the trainer."""
@@ -57,9 +61,15 @@ def make_trainer(case: Case, split: Split, world: World, n_epochs: int, folder: 
     """Builds a trainer that keeps its last weights."""
     torch.manual_seed(0)
     changes = {"epochs": n_epochs, "batch_size": case.batch_size, "early_stopping": None, "checkpoint_every_s": 1e9}
-    config = TrainerConfig.model_validate(changes | case.trainer)
+    settings, weights, name = changes | case.trainer, folder / "weights", case.model.name
+    if isinstance(case.model, TwoTowerConfig):
+        towers, rows = RetrievalTrainerConfig.model_validate(settings), split.fit_rows
+        catalog = build_catalog(split, rows, [], is_clicked_only=False)
+        return build_retrieval_trainer(
+            case.model, towers, "all", split, rows, catalog, None, None, weights, Log(), world, name
+        )
     model = build_model(case.model.resolved(split.size(world.device.type)), split.schema)
-    return Trainer(model, split, None, config, folder / "weights", Log(), world, case.model.name)
+    return Trainer(model, split, None, TrainerConfig.model_validate(settings), weights, Log(), world, name)
 
 
 def trainer_rates(case: Case, split: Split, world: World, n_steps: int) -> TrainerRates:
@@ -109,6 +119,7 @@ def plain_rate(
 ) -> float:
     """Returns the rows/s of plain PyTorch's step in bf16, with AdamW, on one batch that is on the device."""
     torch.manual_seed(0)
+    assert not isinstance(case.model, TwoTowerConfig)
     config = case.model.resolved(split.size(device.type))
     model = plain_model(config, split.schema).to(device).train()
     names = sequences_of(config, split)

@@ -27,6 +27,7 @@ from torchrec import (
 )
 
 from recsys.data.batch import Batch
+from recsys.nn.jagged import gather_rows
 from recsys.schema.resolved import Schema
 
 OutputT = TypeVar("OutputT")
@@ -246,5 +247,5 @@ def _look_up_replicated(weight: Tensor, sequences: KeyedJaggedTensor) -> dict[st
     embeddings = {}
     for name in sequences.keys():  # noqa: SIM118 (a KeyedJaggedTensor does not iterate)
         ids = sequences[name]
-        embeddings[name] = JaggedTensor(weight.index_select(0, ids.values()), lengths=ids.lengths())
+        embeddings[name] = JaggedTensor(gather_rows(weight, ids.values()), lengths=ids.lengths())
     return embeddings

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+try:
+    from recsys.nn import jagged_kernels as kernels
+except ImportError:  # Triton comes with torch's builds for GPUs
+    kernels = None  # type: ignore[assignment]
+
 
 def row_of_event(length_B: Tensor, n_events: int) -> Tensor:
     """[T] int64: the row of each of `n_events` events."""
@@ -25,7 +30,7 @@ def sum_by_row(x_TD: Tensor, row_T: Tensor, n_rows: int) -> Tensor:
 class EventRows:
     """The rows of jagged events: spreads vectors of rows to their events, and sums events by row.
 
-    On a GPU, sums of gathered vectors would be atomic additions; there the sums go through padded rows.
+    On a GPU, sums of gathered vectors would be atomic additions; there the sums follow the offsets of the rows.
 
     Args:
         length_B: number of events of each row.
@@ -52,8 +57,10 @@ class EventRows:
         return cast(Tensor, _Sum.apply(x_TD, self.row_T, self._offsets, self._max_length))
 
 
-def _padded_sum(x_TD: Tensor, offsets: Tensor, max_length: int) -> Tensor:
-    """[T, D] to [B, D]: sums by row in float32."""
+def _sum_by_offsets(x_TD: Tensor, offsets: Tensor, max_length: int) -> Tensor:
+    """[T, D] to [B, D]: sums by row in float32, by a kernel if there is one, else through padded rows."""
+    if kernels is not None and x_TD.device.type == "cuda":
+        return kernels.sum_events(x_TD, offsets, max_length)
     padded_BLD = torch.ops.fbgemm.jagged_to_padded_dense(x_TD, [offsets], [max_length], 0.0)
     sum_BD: Tensor = padded_BLD.sum(dim=1, dtype=torch.float32).to(x_TD.dtype)
     return sum_BD
@@ -71,7 +78,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (offsets,) = ctx.saved_tensors
-        return _padded_sum(gradients[0].contiguous(), offsets, ctx.max_length), None, None, None
+        return _sum_by_offsets(gradients[0].contiguous(), offsets, ctx.max_length), None, None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -80,12 +87,19 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, row_T: Tensor, offsets: Tensor, max_length: int) -> Tensor:
         ctx.save_for_backward(row_T)
-        return _padded_sum(x_TD.contiguous(), offsets, max_length)
+        return _sum_by_offsets(x_TD.contiguous(), offsets, max_length)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (row_T,) = ctx.saved_tensors
         return gradients[0].index_select(0, row_T), None, None, None
+
+
+def gather_rows(table_VD: Tensor, id_T: Tensor) -> Tensor:
+    """The [T, D] rows of a contiguous table."""
+    if kernels is not None and table_VD.device.type == "cuda":
+        return cast(Tensor, kernels.gather_rows(table_VD, id_T))
+    return table_VD.index_select(0, id_T)
 
 
 def mean_by_row(x_TD: Tensor, length_B: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
 import torch
+from torch import Tensor
 
 Precision = Literal["bf16", "fp32"]
 
@@ -13,6 +14,13 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return cast(AbstractContextManager[None], torch.autocast(device.type, dtype=torch.bfloat16))
+
+
+def lowered(x: Tensor) -> Tensor:
+    """The same numbers in the precision of autocast on a GPU, which waits for memory more than for products."""
+    if x.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+        return x.to(torch.get_autocast_dtype("cuda"))
+    return x
 
 
 def supports_bf16(device: torch.device) -> bool:

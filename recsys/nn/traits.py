@@ -55,10 +55,18 @@ class HasMembers(Protocol):
 class HasFixedShapes(Protocol):
     """Says whether only the number of rows determines the shapes of its forward pass after its look-ups.
 
-    Such a model is compiled where that is worthwhile, and its steps are recorded as CUDA graphs.
+    Such a model is compiled where that is worthwhile, and its steps are recorded as CUDA graphs. It reads no ids but
+    those of its look-ups.
     """
 
     fixed_shapes: bool
+
+
+@runtime_checkable
+class HasDynamicShapes(Protocol):
+    """Says whether shapes that vary with the events of a batch may be compiled: so it is where that is worthwhile."""
+
+    dynamic_shapes: bool
 
 
 @runtime_checkable
@@ -92,6 +100,11 @@ def branches_of(model: nn.Module) -> tuple[str, ...]:
 def has_fixed_shapes(model: nn.Module) -> bool:
     """Whether only the number of rows determines the shapes of a model's forward pass after its look-ups."""
     return isinstance(model, HasFixedShapes) and model.fixed_shapes
+
+
+def is_compiled_by_default(model: nn.Module) -> bool:
+    """Whether a model is compiled where that is worthwhile."""
+    return has_fixed_shapes(model) or (isinstance(model, HasDynamicShapes) and model.dynamic_shapes)
 
 
 def has_no_decay(module: nn.Module) -> bool:

@@ -25,6 +25,11 @@ from recsys.data.split import Split, UnseenIds
 from recsys.data.transforms import NumericTransformer, QuantileNormal
 from recsys.data.vocabulary import MISSING_ID, RARE_ID
 
+try:
+    from recsys.data.resident import kernels
+except ImportError:  # Triton comes with torch's builds for GPUs
+    kernels = None  # type: ignore[assignment]
+
 
 class ResidentBatches:
     """Makes batches of resident rows.
@@ -260,11 +265,16 @@ class _QuantileNormal:
         self._start, self._width, self._score, self._rise = (
             torch.from_numpy(table).to(device) for table in (host.start, host.width, host.score, host.rise)
         )
-        self._low_C1, self._high_C1 = torch.from_numpy(host.ends).to(device).T.unsqueeze(2)
+        self._ends = torch.from_numpy(host.ends).to(device)
+        self._low_C1, self._high_C1 = self._ends.T.unsqueeze(2)
 
     def __call__(self, values: Tensor) -> None:
         """Transforms the columns of [B, n_columns] float32 values in place."""
         if not len(self._columns):
+            return
+        if kernels is not None and values.device.type == "cuda":
+            tables = (self._start, self._width, self._score, self._rise, self._ends)
+            kernels.interpolate(values, self._columns, *tables)
             return
         x_CB = values.T.index_select(0, self._columns).double()
         interval_CB = torch.searchsorted(self._start, x_CB, right=True).sub_(1).clamp_(0, self._start.shape[1] - 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
-from recsys.nn.traits import has_fixed_shapes
+from recsys.nn.traits import has_fixed_shapes, is_compiled_by_default
 from recsys.system.progress import console
 from recsys.system.world import World
 from recsys.training.config import FitConfig
@@ -22,12 +22,12 @@ def n_compiled_rows(config: FitConfig, model: nn.Module, n_rows: int, world: Wor
 
     Args:
         config: settings of training.
-        model: the model; `fixed_shapes` says that only the number of rows determines the shapes of its forward pass.
+        model: the model; see `recsys.nn.traits` for what it says about its shapes.
         n_rows: rows of an epoch.
         world: the processes that share each batch.
     """
     is_worthwhile = world.device.type == "cuda" and n_rows * config.epochs >= _WORTHWHILE_ROWS
-    if config.compile == "off" or (config.compile == "auto" and not (is_worthwhile and has_fixed_shapes(model))):
+    if config.compile == "off" or (config.compile == "auto" and not (is_worthwhile and is_compiled_by_default(model))):
         return None
     return -(-min(config.batch_size, n_rows) // world.size)
 
@@ -54,13 +54,14 @@ class Compiled:
 
     def __call__(self, batch: Batch) -> Tensor:
         """[B] losses."""
-        if not self._is_on or len(batch) != self._n_rows:
+        if not self._is_on or batch.n_rows != self._n_rows:
             return self._objective(batch)
         try:
             return self._compiled(batch)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the compiler raises errors of many types
-            console.print(f"training without compiled kernels: {str(error).splitlines()[0]}", style="yellow")
+            reason = " ".join(str(error).split("\n\n")[0].splitlines())
+            console.print(f"training without compiled kernels: {reason[:300]}", style="yellow")
             self._is_on = False
             return self._objective(batch)

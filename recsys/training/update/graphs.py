@@ -121,6 +121,17 @@ def _copy(batch: Batch, static: Batch) -> None:
 def _report(error: RuntimeError) -> None:
     console.print(f"training without CUDA graphs: {str(error).splitlines()[0]}", style="yellow")
     torch.cuda.synchronize()
+    _renew_generator()
+
+
+def _renew_generator() -> None:
+    """Renews the device's generator of random numbers, at the same place: one in a failed recording draws no more."""
+    if not torch.cuda.is_available():
+        return
+    used = torch.cuda.default_generators[torch.cuda.current_device()]
+    renewed = torch.Generator(device="cuda")
+    renewed.set_state(used.get_state())
+    used.graphsafe_set_state(renewed)
 
 
 class UpdateGraph:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from recsys.nn.layers import MLP, Dropout, LogitHead, StochasticDepth, concat
+from recsys.nn.layers import MLP, Dropout, LogitHead, StochasticDepth, concat, hashed_dropout
 
 
 def test_dropout_keeps_the_mean_and_zeros_the_given_share() -> None:
@@ -101,3 +101,20 @@ def test_batch_norm_of_a_single_row_reads_the_running_statistics() -> None:
     row = torch.randn(1, 3)
     trained = mlp(row)
     assert torch.equal(trained, mlp.eval()(row))
+
+
+def test_dropout_by_a_hash_is_like_dropout() -> None:
+    """Shares of dropped units by row and by column have the spread of independent draws; two calls differ."""
+    torch.manual_seed(0)
+    n_rows, n_columns, probability = 500, 400, 0.25
+    x = torch.full((n_rows, n_columns), 3.0, requires_grad=True)
+    first, second = (hashed_dropout(x, probability) for _ in range(2))
+    assert first.unique().tolist() == [0, 4]
+    variance = probability * (1 - probability)
+    for axis, n in ((0, n_rows), (1, n_columns)):
+        share = (first == 0).float().mean(axis)
+        assert share.std().item() == pytest.approx((variance / n) ** 0.5, rel=0.15)
+    is_same = ((first == 0) == (second == 0)).float().mean().item()
+    assert is_same == pytest.approx(1 - 2 * variance, abs=0.01)
+    (gradient,) = torch.autograd.grad(first.sum(), x)
+    assert torch.equal(gradient * 3, first.detach())

@@ -25,6 +25,10 @@ class Fixed(nn.Module):
     fixed_shapes = True
 
 
+class Dynamic(nn.Module):
+    dynamic_shapes = True
+
+
 class Labels(Objective):
     def __init__(self) -> None:
         super().__init__(Fixed())
@@ -37,6 +41,7 @@ def test_large_fits_of_fixed_shapes_on_a_gpu_are_compiled() -> None:
     config, million = quick(epochs=5, batch_size=1000), 1_000_000
     assert n_compiled_rows(config, Fixed(), million, GPU) == 1000
     assert n_compiled_rows(config, Fixed(), million - 1, GPU) is None
+    assert n_compiled_rows(config, Dynamic(), million, GPU) == 1000
     assert n_compiled_rows(config, nn.Module(), million, GPU) is None
     assert n_compiled_rows(config, Fixed(), million, CPU) is None
     assert n_compiled_rows(config, Fixed(), million, World(0, 3, GPU.device)) == 334
@@ -71,7 +76,7 @@ def test_failed_compilation_is_one_line(
     for batch in batches:
         assert compiled(batch) is batch.label
     assert calls == [30]
-    assert capsys.readouterr().out.splitlines() == ["training without compiled kernels: no compiler"]
+    assert capsys.readouterr().out.splitlines() == ["training without compiled kernels: no compiler was found"]
 
 
 def test_failed_recording_is_one_line_and_changes_nothing(
