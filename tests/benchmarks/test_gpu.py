@@ -1,5 +1,8 @@
 """The GPU benchmark, rehearsed on a CPU."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from rich.console import Console
@@ -7,10 +10,12 @@ from rich.console import Console
 from benchmarks.gpu.__main__ import table
 from benchmarks.gpu.card import bf16_rate, copy_rate, profiled
 from benchmarks.gpu.cases import Name, cases
-from benchmarks.gpu.rates import Case, plain_rate, trainer_rates
+from benchmarks.gpu.rates import Case, make_trainer, plain_rate, trainer_rates
 from ranking.dcnv2 import DCNv2Config
+from ranking.din import DINConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.system.world import join_world
+from retrieval.two_tower import TwoTowerConfig
 
 CASE = Case(DCNv2Config(embedding_dim=4, hidden_dims=(16,)), 200, {"compile": "off"})
 
@@ -55,3 +60,26 @@ def test_a_profile_counts_launches() -> None:
     counted = profiled(lambda: x.add_(1), 2, device)
     assert counted is not None
     assert counted.launches == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (DINConfig(dropout=0), {}),
+        (TwoTowerConfig(dropout=0), {"loss": {"full_catalog": True}}),
+        (TwoTowerConfig(dropout=0), {}),
+    ],
+    ids=["din", "two_tower", "in_batch"],
+)
+def test_compiled_kernels_train_the_same_model(
+    shops: PreparedDataset, tmp_path: Path, model: Any, settings: dict[str, Any]
+) -> None:
+    """Shapes that vary with the events, and a loss with a backward pass of its own."""
+    losses = []
+    for is_compiled in ("off", "on"):
+        case = Case(model, 200, {"compile": is_compiled, "precision": "fp32", **settings})
+        trainer = make_trainer(case, shops.split("full"), join_world(), 3, tmp_path / is_compiled)
+        losses.append([epoch.loss for epoch in trainer.fit().progress.epochs])
+    assert losses[1] == pytest.approx(losses[0], abs=2e-4)
+    assert losses[0][-1] < losses[0][0]
