@@ -107,11 +107,12 @@ def compare_runs(
     baseline, *candidates = [[next(runs) for _ in seeds] for seeds in folders]
     rows = baseline[0]
     clusters_of(rows, by)
-    shown = shown_metrics(name for path in paths for name in read_metrics(path).named_metrics)
     comparisons: dict[str, Comparison] = {}
     for seeds in candidates:
         name, logits = seeds[0].name, (_fits_of(baseline), _fits_of(seeds))
         comparisons[name] = compare_models(rows, *logits, f"bootstrap {name}", n_replicates, seed, by)
+    has_gauc = any("gauc" in comparison.differences for comparison in comparisons.values())
+    shown = shown_metrics((name for path in paths for name in read_metrics(path).named_metrics), has_gauc)
     return ComparedRuns(rows.name, shown, comparisons)
 
 

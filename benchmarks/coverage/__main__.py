@@ -16,6 +16,7 @@ from benchmarks.coverage.scenarios import MEASURED, SCENARIOS
 from benchmarks.coverage.simulation import Coverage, measure_coverage
 from pipelines.common.cli import run_pipeline
 from recsys.errors import InputError
+from recsys.evaluation.metrics import NEEDS_USERS
 from recsys.evaluation.shown import titles
 from recsys.report.tables import TextRow, text_table
 from recsys.system.progress import console, progress_line
@@ -46,7 +47,8 @@ def coverage(
             found[name] = measure_coverage(
                 SCENARIOS[name], simulations, replicates, seed, processes, partial(line.advance, 1, name)
             )
-    by_row = [f"{metric}, by row" for metric in titles(MEASURED)]
+    of_rows = [name for name in MEASURED if name not in NEEDS_USERS]
+    by_row = [f"{title}, by row" for title in titles(of_rows)]
     columns = ("scenario", "users", "rows a user", "clicks", "seeds", *titles(MEASURED), *by_row)
     error = np.sqrt(0.95 * 0.05 / simulations)
     rows, outside = [], []
@@ -55,7 +57,8 @@ def coverage(
         is_outside = [not LOWEST - 2 * error <= value <= HIGHEST + 2 * error for value in result.by_user.values()]
         outside += [name] if scenario.holds_seeds and any(is_outside) else []
         counts = (f"{scenario.n_users:,}", str(scenario.rows_a_user), f"{result.n_clicks:,.0f}", str(scenario.n_seeds))
-        shares = [f"{100 * value:.1f}" for shares in (result.by_user, result.by_row) for value in shares.values()]
+        cells = [result.by_user.get(name) for name in MEASURED] + [result.by_row[name] for name in of_rows]
+        shares = ["-" if value is None else f"{100 * value:.1f}" for value in cells]
         style = "dim" if not scenario.holds_seeds else "red" if any(is_outside) else None
         rows.append(TextRow((name, *counts, *shares), style))
     title = "coverage of 95 % intervals, in %: users are drawn, and in the last columns rows"

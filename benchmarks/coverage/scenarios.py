@@ -15,7 +15,8 @@ from scipy.stats import norm
 from recsys.evaluation.logits import Logits, log_pos_weight_of, probability
 from recsys.evaluation.metrics import MetricName, measure
 
-MEASURED: tuple[MetricName, ...] = ("ap", "logloss", "roc_auc", "wll")
+MEASURED: tuple[MetricName, ...] = ("ap", "logloss", "roc_auc", "wll", "gauc")
+"""Intervals by row have no GAUC, and neither have users of one row."""
 _USER_EFFECT, _ROW_EFFECT = 0.8, 1.0
 _USER_ERROR, _ROW_ERROR = 1.0, 0.4
 _SEED_SHARE = 0.3
@@ -98,7 +99,8 @@ class Scenario:
         return Sample(label, user, *fits)
 
     def true_differences(self, n_samples: int = 20) -> np.ndarray:
-        """[metrics] second - first in the population, by large samples; exactly zero for equal models."""
+        """[metrics] second - first in the population, by large samples; exactly zero for equal models; else NaN where
+        the metric is undefined."""
         if self.is_equal:
             return np.zeros(len(MEASURED))
         rng, n_seeds = np.random.default_rng(1), _N_QUANTILES if self.seed_sd else self.n_seeds
@@ -108,11 +110,15 @@ class Scenario:
         for _ in range(n_samples):
             sample = large.draw(rng, quantiles)
             first, second = (
-                np.array([[measure(sample.label, fit).value(name) for name in MEASURED] for fit in fits], np.float64)
+                np.array([self._metrics(sample, fit) for fit in fits], np.float64)
                 for fits in (sample.first, sample.second)
             )
             differences.append(second.mean(axis=0) - first.mean(axis=0))
         return np.mean(differences, axis=0)
+
+    def _metrics(self, sample: Sample, fit: Logits) -> list[float | None]:
+        metrics = measure(sample.label, fit, user=sample.user)
+        return [metrics.value(name) for name in MEASURED]
 
 
 _BETTER = 0.6

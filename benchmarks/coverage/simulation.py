@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.coverage.scenarios import MEASURED, Scenario
-from recsys.evaluation.comparison import paired_bootstrap
+from recsys.evaluation.comparison import Difference, paired_bootstrap
+from recsys.evaluation.metrics import MetricName
 
 _CHUNK = 5
 """Simulations that a process takes at once."""
@@ -18,9 +19,9 @@ _CHUNK = 5
 class Coverage:
     """What the simulations of a scenario found."""
 
-    by_user: dict[str, float]
-    """By metric: the share of intervals that hold the true difference, if users are drawn."""
-    by_row: dict[str, float]
+    by_user: dict[MetricName, float]
+    """By metric that has an interval: the share of intervals that hold the true difference, if users are drawn."""
+    by_row: dict[MetricName, float]
     n_simulations: int
     n_clicks: float
     """The mean over simulations."""
@@ -57,20 +58,31 @@ def measure_coverage(
                 on_simulation()
     covered, n_clicks = np.array([flags for flags, _ in results]), [n for _, n in results]
     by_user, by_row = (dict(zip(MEASURED, covered[:, way].mean(axis=0).tolist(), strict=True)) for way in (0, 1))
-    return Coverage(by_user, by_row, n_simulations, float(np.mean(n_clicks)))
+    return Coverage(_defined(by_user), _defined(by_row), n_simulations, float(np.mean(n_clicks)))
+
+
+def _defined(shares: dict[MetricName, float]) -> dict[MetricName, float]:
+    return {name: share for name, share in shares.items() if not np.isnan(share)}
 
 
 def _simulate(
     scenario: Scenario, truth: np.ndarray, n_replicates: int, seed: int, index: int
-) -> tuple[list[list[bool]], int]:
-    """Whether the intervals by user and by row hold the true difference of each metric; and the number of clicks."""
+) -> tuple[list[list[float]], int]:
+    """Whether the intervals by user and by row hold the true difference of each metric; and the number of clicks.
+
+    NaN stands for a metric that has no interval.
+    """
     sample = scenario.draw(np.random.default_rng([seed, index]))
     by_user = paired_bootstrap(
         sample.label, sample.first, sample.second, n_replicates, seed=index, cluster=sample.user, by="user"
     )
     by_row = paired_bootstrap(sample.label, sample.first, sample.second, n_replicates, seed=index)
     covered = [
-        [d.low <= true <= d.high for name, true in zip(MEASURED, truth, strict=True) for d in (differences[name],)]
-        for differences in (by_user.differences, by_row.differences)
+        [_holds(comparison.differences.get(name), true) for name, true in zip(MEASURED, truth, strict=True)]
+        for comparison in (by_user, by_row)
     ]
     return covered, int(sample.label.sum())
+
+
+def _holds(difference: Difference | None, true: float) -> float:
+    return np.nan if difference is None else float(difference.low <= true <= difference.high)

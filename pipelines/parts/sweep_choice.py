@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.parts.comparison import compare_models
 from recsys.evaluation.comparison import COMPARED
-from recsys.evaluation.metrics import LOWER_IS_BETTER, MetricName
+from recsys.evaluation.metrics import LOWER_IS_BETTER, NEEDS_USERS, MetricName
 from recsys.evaluation.shown import TITLES, format_metric, interval_sd
 from recsys.runs.layout import CHECKPOINTS
 from recsys.runs.predictions import join_predictions, read_predictions
@@ -48,7 +48,7 @@ def find_simplest(runs: Sequence[Path], metric: MetricName) -> Simplest | None:
         runs: the run folders of the completed trials, best first.
         metric: the metric of the sweep; one without a bootstrap gives None.
     """
-    if metric not in COMPARED or not runs:
+    if metric not in {*COMPARED, *NEEDS_USERS} or not runs:
         return None
     best, *others = sorted(runs, key=lambda run: run != runs[0])
     size = {run: _n_bytes(run) for run in runs}

@@ -14,12 +14,13 @@ from recsys.errors import InputError
 from recsys.evaluation.bootstrap.draws import Resampling
 from recsys.evaluation.bootstrap.intervals import difference_bounds
 from recsys.evaluation.logits import Logits
-from recsys.evaluation.metrics import measure
+from recsys.evaluation.metrics import MetricName, measure
 
 By = Literal["row", "user", "day"]
 """What a bootstrap sample draws: single rows, or all rows of a user or of a day."""
 ComparedMetric = Literal["ap", "wll", "roc_auc", "logloss", "toss_score"]
 COMPARED: tuple[ComparedMetric, ...] = get_args(ComparedMetric)
+"""Of any rows. Intervals that draw users hold GAUC too."""
 ENOUGH_CLUSTERS, ENOUGH_CLICKS = 50, 500
 """An interval from fewer is said to be rough."""
 
@@ -100,7 +101,7 @@ def paired_bootstrap(
     cluster: np.ndarray | None = None,
     by: By = "row",
 ) -> Comparison:
-    """Computes the difference second - first, with its interval, of every metric in COMPARED.
+    """Computes the difference second - first, with its interval, of every metric in COMPARED, and of GAUC by user.
 
     Args:
         label: [n] 0 / 1.
@@ -128,13 +129,14 @@ def paired_bootstrap(
         )
     n_first, n_second = (1 if isinstance(model, Logits) else len(model) for model in (first, second))
     fits = [fit for model in (first, second) for fit in ([model] if isinstance(model, Logits) else model)]
-    resampling = Resampling(is_positive, fits, row_weight, cluster)
-    replicates = np.empty((n_replicates, len(fits), len(COMPARED)))
+    resampling = Resampling(is_positive, fits, row_weight, cluster, clusters_are_users=by == "user")
+    names = compared_metrics(resampling)
+    replicates = np.empty((n_replicates, len(fits), len(names)))
     for index, metrics in enumerate(resampling.replicates(n_replicates, seed)):
         replicates[index] = metrics
         on_replicate()
-    measured = [measure(label, fit, weight) for fit in fits]
-    exact = np.array([[metrics.value(name) for name in COMPARED] for metrics in measured], np.float64)
+    measured = [measure(label, fit, weight, cluster if resampling.has_gauc else None) for fit in fits]
+    exact = np.array([[metrics.value(name) for name in names] for metrics in measured], np.float64)
     low, high, p_value = difference_bounds(replicates, exact, n_first, resampling.n_clusters, level)
     first_exact, second_exact = exact[:n_first].mean(axis=0), exact[n_first:].mean(axis=0)
     differences = {
@@ -146,7 +148,7 @@ def paired_bootstrap(
             high=high[index],
             p_value=p_value[index],
         )
-        for index, name in enumerate(COMPARED)
+        for index, name in enumerate(names)
     }
     return Comparison(
         differences=differences,
@@ -166,8 +168,9 @@ def metric_intervals(
     seed: int = 0,
     weight: np.ndarray | None = None,
     cluster: np.ndarray | None = None,
+    by: By = "row",
 ) -> dict[str, Interval]:
-    """Computes the interval of every metric in COMPARED for one model; see `paired_bootstrap` for the arguments.
+    """Computes the interval of each metric of `paired_bootstrap` for one model; see there for the arguments.
 
     The interval holds the rows or users of the data, not the seed of the fit. Rows of one class or one user have none.
     """
@@ -175,10 +178,11 @@ def metric_intervals(
     row_weight = np.ones(len(label)) if weight is None else weight.astype(np.float64)
     if not (row_weight[is_positive].any() and row_weight[~is_positive].any()):
         return {}
-    resampling = Resampling(is_positive, [model], row_weight, cluster)
+    resampling = Resampling(is_positive, [model], row_weight, cluster, clusters_are_users=by == "user")
+    names = compared_metrics(resampling)
     replicates = np.stack(list(resampling.replicates(n_replicates, seed)))
-    metrics = measure(label, model, weight)
-    exact = np.array([[metrics.value(name) for name in COMPARED]], np.float64)
+    metrics = measure(label, model, weight, cluster if resampling.has_gauc else None)
+    exact = np.array([[metrics.value(name) for name in names]], np.float64)
     # as the difference from a model whose metrics are zero
     zero = np.zeros_like
     low, high, _ = difference_bounds(
@@ -190,6 +194,11 @@ def metric_intervals(
     )
     return {
         name: Interval(value=exact[0, index], low=low[index], high=high[index])
-        for index, name in enumerate(COMPARED)
+        for index, name in enumerate(names)
         if np.isfinite(low[index])
     }
+
+
+def compared_metrics(resampling: Resampling) -> tuple[MetricName, ...]:
+    """The metrics of bootstrap samples, in their order."""
+    return (*COMPARED, "gauc") if resampling.has_gauc else COMPARED

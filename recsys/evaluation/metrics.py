@@ -123,22 +123,34 @@ def measure(
 def grouped_auc(
     label: np.ndarray, score: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None
 ) -> float | None:
-    """GAUC: the mean over users of the ROC-AUC of their rows, weighted by the number of rows.
+    """GAUC: the mean over users of the ROC-AUC of their rows, weighted by the number of rows; see `user_aucs`.
 
-    Only users with rows of both classes count; None if there are none. A row of weight w counts as w rows.
+    None if no user has rows of both classes.
 
     Source: Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017, section 4.1; weighted by
     impressions as in FuxiCTR's `gAUC`.
+    """
+    _, auc_of_user, weight_of_user = user_aucs(label, score, user, weight)
+    return float(np.average(auc_of_user, weights=weight_of_user)) if len(auc_of_user) else None
+
+
+def user_aucs(
+    label: np.ndarray, score: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Computes the ROC-AUC of the rows of each user who has rows of both classes. A row of weight w counts as w rows.
 
     Args:
         label: [n] 0 / 1.
         score: [n] scores.
         user: [n] integers; -1 for a row without a user.
         weight: [n] weights of the rows; None if they have none.
+
+    Returns:
+        The [U] users, their [U] ROC-AUCs and their [U] sums of weights.
     """
     counted = user >= 0 if weight is None else (user >= 0) & (weight > 0)
     if not counted.any():
-        return None
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
     label, score, user = label[counted], score[counted], user[counted]
     weight = np.ones(len(label)) if weight is None else weight[counted].astype(np.float64)
     order = np.lexsort((score, user))
@@ -154,10 +166,8 @@ def grouped_auc(
     below = np.cumsum(negative) - negative - (np.cumsum(negatives) - negatives)[user_of_tie]
     ordered_pairs = np.bincount(user_of_tie, positive * (below + negative / 2), n_users)
     has_both = (positives > 0) & (negatives > 0)
-    if not has_both.any():
-        return None
     auc_of_user = ordered_pairs[has_both] / (positives * negatives)[has_both]
-    return float(np.average(auc_of_user, weights=(positives + negatives)[has_both]))
+    return user[user_starts][has_both], auc_of_user, (positives + negatives)[has_both]
 
 
 def normalized_entropy(logloss: float, rate: float) -> float:

@@ -58,5 +58,5 @@ def _intervals(final: Path) -> dict[str, Any] | None:
         return None
     rows = read_predictions(final)
     by, cluster = clusters_of(rows, None)
-    intervals = metric_intervals(rows.label, rows.logits, weight=rows.weight, cluster=cluster)
+    intervals = metric_intervals(rows.label, rows.logits, weight=rows.weight, cluster=cluster, by=by)
     return {"by": by, **{name: interval.model_dump() for name, interval in intervals.items()}}

@@ -9,15 +9,18 @@ from benchmarks.coverage.__main__ import coverage
 from benchmarks.coverage.scenarios import MEASURED, SCENARIOS, Scenario
 from benchmarks.coverage.simulation import measure_coverage
 from pipelines.common.cli import run_pipeline
+from recsys.evaluation.metrics import MetricName
 
 
-def mean(by_metric: dict[str, float]) -> float:
+def mean(by_metric: dict[MetricName, float]) -> float:
     return float(np.mean(list(by_metric.values())))
 
 
 def test_intervals_by_user_cover_and_those_by_row_do_not() -> None:
     found = measure_coverage(Scenario(60, 50), n_simulations=40, n_replicates=100)
     assert 0.9 <= mean(found.by_user) <= 0.99
+    assert found.by_user["gauc"] >= 0.85
+    assert "gauc" not in found.by_row
     assert mean(found.by_row) < 0.85
 
 
@@ -41,6 +44,7 @@ def test_the_truth_of_equal_models_is_zero_and_that_of_a_better_one_has_its_sign
     truth = dict(zip(MEASURED, better.true_differences(n_samples=2), strict=True))
     assert truth["ap"] > 0
     assert truth["roc_auc"] > 0
+    assert truth["gauc"] > 0
     assert truth["logloss"] < 0
 
 

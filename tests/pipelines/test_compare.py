@@ -69,6 +69,8 @@ def test_intervals_draw_users_where_they_are_known(runs: tuple[Path, Path], run:
     outcome = run("compare", *runs)
     assert "2,000 rows, 728 positives, 40 users" in outcome.out
     assert "95 % interval, by user" in outcome.out
+    assert "GAUC" in outcome.out
+    assert ("gauc" in found["user"]["differences"], "gauc" in found["row"]["differences"]) == (True, False)
     assert "rough intervals, from 40 users" in outcome.out
     assert "GAUC" in run("ensemble", *runs, "--out", "both", "--metric", "gauc", "--replicates", "100").out
     gain = json.loads(Path("both/metrics.json").read_text())["gain"]

@@ -15,7 +15,7 @@ from pipelines.plan.rows import TITLES as TITLES_OF_ROWS
 from pipelines.plan.state import PlanState, Runs
 from pipelines.plan.steps import BUNDLE_FOLDER, SUBMISSION_FILE
 from recsys.data.dataset import PreparedDataset
-from recsys.evaluation.comparison import COMPARED, Comparison
+from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.gates import EvaluateOn
 from recsys.evaluation.metrics import MetricName, Metrics
 from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown_metrics, titles
@@ -98,8 +98,9 @@ def _models(state: PlanState, runs: Runs, compared: dict[str, Comparison], plots
     blocks: list[Block] = [Table(columns, tuple(table_rows), text_columns=(1, len(columns) - 1))]
     if compared:
         path = plots / "comparison.png"
-        names = dict.fromkeys((*_COMPARED, *(name for name in (metric,) if name in COMPARED)))
-        plot_differences({name: c.differences for name, c in compared.items()}, list(names), reference, path)
+        differences = {name: comparison.differences for name, comparison in compared.items()}
+        names = [name for name in dict.fromkeys((*_COMPARED, metric)) if all(name in d for d in differences.values())]
+        plot_differences(differences, names, reference, path)
         basis = "; ".join(dict.fromkeys(basis_of(comparison) for comparison in compared.values()))
         caption = (
             f"Difference to {reference} on the same rows. Green: better; red: worse; grey: the interval includes 0. "

@@ -5,7 +5,7 @@ from pipelines.plan.dry_run.estimates import as_text
 from pipelines.plan.report.sections import trained_runs
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import BUNDLE_FOLDER
-from recsys.evaluation.comparison import COMPARED, Comparison
+from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.metrics import MetricName
 from recsys.evaluation.shown import TITLES, format_interval, format_metric, interval_sd
 from recsys.evaluation.verdicts.gains import basis_of
@@ -59,9 +59,8 @@ def _members(metrics: FinalMetrics | None) -> str:
 def _gain_rows(state: PlanState, best: str, comparison: Comparison | None) -> list[Row]:
     if comparison is None:
         return []
-    named = [state.metric] if state.metric in COMPARED and state.metric not in _SHOWN else []
     rows = []
-    for name in (*named, *_SHOWN):
+    for name in dict.fromkeys((state.metric, *_SHOWN)):
         found = comparison.differences.get(name)
         if found is None:
             continue

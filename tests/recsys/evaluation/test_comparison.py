@@ -106,6 +106,33 @@ def test_interval_by_user_agrees_with_resampled_users(n_exact: int, monkeypatch:
         assert by_row[name].high - by_row[name].difference < 0.9 * half_width, name
 
 
+def test_the_interval_of_gauc_agrees_with_resampled_users() -> None:
+    """A user drawn twice counts twice in the mean of the users' ROC-AUCs."""
+    rng = np.random.default_rng(3)
+    user = rng.integers(-1, 150, 3000)  # -1: rows without a user do not count
+    effect, within = rng.normal(size=151)[user], rng.normal(size=3000)
+    label = (rng.random(3000) < 1 / (1 + np.exp(1.5 - effect - within))).astype(np.int8)
+    scores = within + rng.normal(size=3000), effect + within / 2 + rng.normal(size=3000)
+    first, second = (Logits.of_one_fit(score, SHIFT) for score in scores)
+
+    aucs, weights = [], []
+    for rows in (np.flatnonzero(user == number) for number in range(150)):
+        if 0 < label[rows].sum() < len(rows):
+            aucs.append([roc_auc_score(label[rows], score[rows]) for score in scores])
+            weights.append(len(rows))
+    gain, weight = np.diff(aucs)[:, 0], np.array(weights)
+    drawn = np.random.default_rng(4).integers(0, len(gain), (2000, len(gain)))
+    half_width = 1.96 * np.std((gain * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
+
+    by_user = paired_bootstrap(label, first, second, cluster=user, by="user").differences
+    assert by_user["gauc"].difference == pytest.approx(np.average(gain, weights=weight), abs=1e-12)
+    assert by_user["gauc"].high - by_user["gauc"].difference == pytest.approx(half_width, rel=0.1)
+    assert by_user["gauc"].high < 0 < by_user["roc_auc"].low, "users are told apart, their rows less well"
+    assert "gauc" not in paired_bootstrap(label, first, second, cluster=user, by="day").differences
+    interval = metric_intervals(label, second, cluster=user, by="user")["gauc"]
+    assert interval.low < interval.value == by_user["gauc"].second < interval.high
+
+
 def test_copies_of_rows_within_users_do_not_narrow_the_interval() -> None:
     """Ten copies of each row, under one user: what rows tell is no more than before; rows drawn alone do not know."""
     label, first, second = draw(2000)
