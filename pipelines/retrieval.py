@@ -225,7 +225,9 @@ def execute(
     write_candidates(
         run.file(CANDIDATES_FILE), split, requests, catalog, index, query_BD, config.candidates, towers.scale, exclusion
     )
-    reranked = rerank(run, reranker, dataset, split, requests, catalog, target, world) if reranker is not None else {}
+    candidates = None
+    if reranker is not None:
+        candidates = rerank(run, reranker, dataset, split, requests, catalog, target, world)
     metrics = summarize(
         rankings,
         target,
@@ -235,7 +237,7 @@ def execute(
         catalog.n_positives,
         item_ID[:, :-1],  # without the popularity
         other_exclusion=other,
-        reranked=reranked,
+        candidates=candidates,
         index=index_metrics(index, query_BD, item_ID, run.file(INDEX_FILE).stat().st_size),
         train=run.load_summary(split_name, TowersFitSummary),
         data=RetrievalData(folder=str(dataset.folder.resolve()), n_items=len(catalog), n_requests=len(requests)),

@@ -19,8 +19,7 @@ from recsys.runs.folder import RunFolder
 from recsys.system.world import World
 from retrieval.candidates import CANDIDATES_FILE
 from retrieval.catalog import Catalog
-from retrieval.evaluation.ranks import ks_within, measure_ranks, ranks_among
-from retrieval.evaluation.summary import Figures
+from retrieval.evaluation.ranks import CandidateRanks, ranks_among
 
 RERANKED_FILE = "reranked.parquet"
 
@@ -65,8 +64,8 @@ def rerank(
     catalog: Catalog,
     target: np.ndarray,
     world: World,
-) -> dict[str, Figures]:
-    """The figures of candidates ordered by a ranking model, and ordered by both scores together.
+) -> CandidateRanks:
+    """Orders the candidates by a ranking model (`reranked`), and by both scores together (`reranked_jointly`).
 
     The joint score is the towers' logit + ln p of the ranking model. If the towers are trained on all impressions,
     their logit is that of an item being shown and clicked among all items, up to a constant per request.
@@ -81,7 +80,5 @@ def rerank(
     item_indices = pc.index_in(table["item"], value_set=catalog.names).to_numpy()
     logit = table["logit"].to_numpy().astype(np.float64)
     scores = {"reranked": logit, "reranked_jointly": table["score"].to_numpy() - np.logaddexp(0, -logit)}
-    return {
-        name: measure_ranks(ranks_among(request_indices, item_indices, score, target), ks_within(len(catalog)))
-        for name, score in scores.items()
-    }
+    ranks = {name: ranks_among(request_indices, item_indices, score, target) for name, score in scores.items()}
+    return CandidateRanks(ranks_among(request_indices, item_indices, -table["rank"].to_numpy(), target), ranks)

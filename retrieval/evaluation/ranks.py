@@ -29,6 +29,16 @@ class Ranking:
     """[n, K] int32: the K best items of each request, best first."""
 
 
+@dataclass(frozen=True)
+class CandidateRanks:
+    """[n] ranks of the requests' items among their candidates, infinite for items that are none."""
+
+    retrieved: np.ndarray
+    """In the order in which they were retrieved."""
+    reranked: dict[str, np.ndarray]
+    """By the score that orders them."""
+
+
 def rank_all(scores: Scores, target: np.ndarray, n_items: int) -> Ranking:
     """Ranks all items for each request; equal scores are ranked in catalog order.
 
@@ -82,10 +92,14 @@ def measure_ranks(rank: np.ndarray, ks: Sequence[int] = KS) -> dict[str, float]:
     """Returns recall@K, NDCG@K and MRR of requests with one target item each, from its ranks; empty for no request."""
     if len(rank) == 0:
         return {}
-    gain = 1 / np.log2(1.0 + rank)
     metrics = {f"recall@{k}": float(np.mean(rank <= k)) for k in ks}
-    metrics |= {f"ndcg@{k}": float(np.mean(np.where(rank <= k, gain, 0.0))) for k in ks}
+    metrics |= {f"ndcg@{k}": float(np.mean(gains_at(rank, k))) for k in ks}
     return metrics | {"mrr": float(np.mean(1.0 / rank))}
+
+
+def gains_at(rank: np.ndarray, k: int) -> np.ndarray:
+    """[n] NDCG@k of requests with one target item each, from its ranks."""
+    return np.where(rank <= k, 1 / np.log2(1.0 + rank), 0.0)
 
 
 def measure_ranking(ranking: Ranking, n_items: int) -> dict[str, float]:

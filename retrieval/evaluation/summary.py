@@ -1,6 +1,6 @@
 """The metrics of a retrieval run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,9 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from recsys.config import Values
 from recsys.runs.metrics import TowersFitSummary
 from retrieval.evaluation.baselines import NON_PERSONAL
-from retrieval.evaluation.comparison import RecallComparison, compare_recall
+from retrieval.evaluation.comparison import RecallComparison, RequestComparison, compare_means, compare_recall
 from retrieval.evaluation.lists import diversity, novelty
-from retrieval.evaluation.ranks import N_HEAD, Ranking, ks_within, measure_ranking, measure_ranks
+from retrieval.evaluation.ranks import (
+    N_HEAD,
+    CandidateRanks,
+    Ranking,
+    gains_at,
+    ks_within,
+    measure_ranking,
+    measure_ranks,
+)
 from retrieval.index import N_RECALLED
 
 CLOSED_AT = (10, 100)
@@ -94,6 +102,15 @@ class RecallGain(RecallComparison):
     """The name of this ranking: that with the highest recall at the same K."""
 
 
+class RerankingGain(RequestComparison):
+    """Reranked candidates compared with the order of the towers."""
+
+    ranking: str
+    """`reranked` or `reranked_jointly`."""
+    metric: Literal["ndcg@10", "mrr"]
+    """With one item per request, the reciprocal rank is the average precision (AP) of its list."""
+
+
 class RetrievalData(BaseModel):
     """The data set, and the numbers of items and evaluated requests."""
 
@@ -118,6 +135,8 @@ class RetrievalMetrics(RankingMetrics):
     """The towers' gain in recall@K over the strongest ranking that ignores the user, by K."""
     gains_over_best: tuple[RecallGain, ...] = ()
     """The towers' gain in recall@K over the strongest baseline, which may read the history, by K."""
+    gains_of_reranking: tuple[RerankingGain, ...] = ()
+    """What reranking gains over the order of the towers, among the same candidates."""
     closed: dict[str, float | None] | None = None
     """By metric, the towers' improvement over the strongest ranking that ignores the user, as a share of that of the
     true preferences."""
@@ -145,7 +164,7 @@ def summarize(
     item_vectors: np.ndarray,
     *,
     other_exclusion: ExclusionMetrics | None,
-    reranked: Mapping[str, Figures],
+    candidates: CandidateRanks | None,
     index: IndexMetrics,
     train: TowersFitSummary,
     data: RetrievalData,
@@ -161,7 +180,7 @@ def summarize(
         n_positives: positives of each item, by which novelty is measured.
         item_vectors: the towers' vectors of the items, by which diversity is measured.
         other_exclusion: metrics with the items of histories if the rankings exclude them, and vice versa.
-        reranked: metrics of reranked candidates.
+        candidates: ranks among reranked candidates; None if they are not reranked.
         index: metrics of the index.
         train: summary of the towers' training.
         data: the data set and its counts.
@@ -180,7 +199,7 @@ def summarize(
         }
     return RetrievalMetrics(
         **metrics,
-        **reranked,
+        **({} if candidates is None else {name: measure_ranks(r, ks) for name, r in candidates.reranked.items()}),
         tail=_measure_subset(rankings, target >= N_HEAD, ks_within(n_items)),  # the catalog is sorted by popularity
         segments={
             name: {
@@ -191,6 +210,7 @@ def summarize(
         },
         gains=tuple(_recall_gain(rankings, metrics, k, user, NON_PERSONAL) for k in CLOSED_AT if k in ks),
         gains_over_best=tuple(_recall_gain(rankings, metrics, k, user, BASELINES) for k in _GAINS_AT if k in ks),
+        gains_of_reranking=() if candidates is None else tuple(_reranking_gains(candidates, user)),
         closed=closed,
         other_exclusion=other_exclusion,
         index=index,
@@ -214,6 +234,14 @@ def _recall_gain(
     over = strongest(figures, f"recall@{k}", names)
     compared = compare_recall(rankings[over].rank, rankings["two_tower"].rank, k, user)
     return RecallGain(over=over, **dict(compared))
+
+
+def _reranking_gains(candidates: CandidateRanks, user: np.ndarray | None) -> Iterator[RerankingGain]:
+    first = candidates.retrieved
+    for name, rank in candidates.reranked.items():
+        compared = compare_means(gains_at(first, N_LISTED), gains_at(rank, N_LISTED), user)
+        yield RerankingGain(ranking=name, metric="ndcg@10", **dict(compared))
+        yield RerankingGain(ranking=name, metric="mrr", **dict(compare_means(1 / first, 1 / rank, user)))
 
 
 def _measure_subset(rankings: Mapping[str, Ranking], is_member: np.ndarray, ks: Sequence[int]) -> SubsetMetrics:

@@ -6,8 +6,9 @@ from rich.table import Table
 
 from recsys.evaluation.shown import format_interval, format_metric, interval_sd
 from recsys.system.progress import console
+from retrieval.evaluation.comparison import RequestComparison
 from retrieval.evaluation.ranks import KS, N_HEAD, ks_within
-from retrieval.evaluation.summary import BASELINES, CLOSED_AT, HISTORY_BASELINES, Figures, RecallGain, RetrievalMetrics
+from retrieval.evaluation.summary import BASELINES, CLOSED_AT, HISTORY_BASELINES, Figures, RetrievalMetrics
 from retrieval.index import N_RECALLED
 
 _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
@@ -61,6 +62,8 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     for kind, gains in (("popularity", metrics.gains), ("baseline", metrics.gains_over_best)):
         for gain in gains:
             console.print(f"recall@{gain.recall_at} over {gain.over}, the strongest {kind}: {_interval(gain)}")
+    for reranking in metrics.gains_of_reranking:
+        console.print(f"{reranking.metric} of {reranking.ranking} over the towers' order: {_interval(reranking)}")
     if metrics.closed is not None:
         shares = [f"K={k} {share:.0%}" for k in CLOSED_AT if (share := metrics.closed.get(f"recall@{k}"))]
         console.print(
@@ -73,7 +76,7 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
 
 
-def _interval(gain: RecallGain) -> str:
+def _interval(gain: RequestComparison) -> str:
     """Returns a gain with its interval, and what that is drawn over."""
     d = gain.difference
     interval = f"{format_metric(d.difference, interval_sd(d.low, d.high), '+')} ({format_interval(d.low, d.high)})"

@@ -135,6 +135,13 @@ def test_candidates_are_reranked_by_a_ranking_run(project: Path, run: Run) -> No
     assert "reranked" in outcome.out
     metrics = json.loads((project / "found/metrics.json").read_text())
     assert metrics["reranked"]["recall@10"] == pytest.approx(metrics["two_tower"]["recall@10"])  # same items
+    gains = {(gain["ranking"], gain["metric"]): gain for gain in metrics["gains_of_reranking"]}
+    gain = gains["reranked", "ndcg@10"]["difference"]
+    assert gain["first"] == pytest.approx(metrics["two_tower"]["ndcg@10"])
+    assert gain["second"] == pytest.approx(metrics["reranked"]["ndcg@10"])
+    assert gain["low"] <= gain["difference"] <= gain["high"]
+    assert gains["reranked_jointly", "mrr"]["difference"]["second"] == pytest.approx(metrics["reranked_jointly"]["mrr"])
+    assert "ndcg@10 of reranked over the towers' order: " in outcome.out
     table = pq.read_table(project / "found/reranked.parquet").to_pylist()
     assert set(table[0]) == {"row_id", "rank", "item", "score", "logit"}
     # A request paired with the item of its row has the logit of the row if its item columns are the item's usual ones.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.evaluation.comparison import compare_recall
+from retrieval.evaluation.comparison import compare_means, compare_recall
 
 
 def test_a_difference_by_hand() -> None:
@@ -49,3 +49,11 @@ def test_users_are_drawn_whole() -> None:
             false_alarms[by] += found.low > 0 or found.high < 0
     assert false_alarms["user"] <= 12
     assert false_alarms["request"] > 40
+
+
+def test_the_difference_of_means_by_hand() -> None:
+    """Two users, one of two requests: the mean is over requests, and the bootstrap draws both of a user together."""
+    found = compare_means(np.array([0.5, 0.0, 1.0]), np.array([1.0, 0.5, 0.0]), user=np.array([4, 4, -1]))
+    assert (found.difference.first, found.difference.second) == pytest.approx((0.5, 0.5))
+    assert (found.by, found.n_clusters) == ("user", 2)
+    assert found.difference.low < 0 < found.difference.high
