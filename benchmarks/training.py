@@ -23,16 +23,18 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.speed.contest import Score, Task
+from benchmarks.speed.contenders import PREDICTIONS_FILE
+from benchmarks.speed.contest import Rounds, Score, Task
 from pipelines.common.cli import CONFIGS, TOSS_RETRIEVAL_CONFIG, run_pipeline
 from pipelines.common.config import load_rank_config, load_retrieval_config
 from pipelines.common.data import find_prepared
 from pipelines.parts.ranking_defaults import resolve_settings
+from recsys.evaluation.shown import format_interval
 from recsys.system.progress import console
 from recsys.system.world import join_world
 from retrieval.config import RetrievalLoss
 
-ROUNDS = 2
+ROUNDS = 3
 TARGET_AUC = 0.9840
 
 
@@ -86,7 +88,7 @@ def training(
     """Measure training speed as ratios of the contenders in this run.
 
     Each contender runs in its own process with all cores. The contenders
-    alternate; the best round of each counts.
+    alternate, each round with another seed; the fastest round of each counts.
     """
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     if data == Data.FRAPPE:
@@ -105,11 +107,12 @@ def training(
     has_peer = model != DeepModel.FT_TRANSFORMER and importlib.util.find_spec("deepctr_torch") is not None
     if has_peer and model != DeepModel.DIN:
         names.append("deepctr")
-    scores = contest(task, names)
-    console.print(comparison(title, model, scores))
+    rounds = contest(task, names)
+    console.print(comparison(title, model, rounds), gains(rounds, task.label()))
     if has_peer and model == DeepModel.DIN:  # DeepCTR-Torch's DIN reads only token sequences
-        scores = contest(toss_task(model, [*epoch_overrides, "model.behaviours=[seq]"]), ["ours", "deepctr"])
-        console.print(comparison(f"{title}, only seq", model, scores))
+        task = toss_task(model, [*epoch_overrides, "model.behaviours=[seq]"])
+        rounds = contest(task, ["ours", "deepctr"])
+        console.print(comparison(f"{title}, only seq", model, rounds), gains(rounds, task.label()))
     if not has_peer and model != DeepModel.FT_TRANSFORMER:  # DeepCTR-Torch has no FT-Transformer
         console.print("DeepCTR-Torch is not installed: pip install -e '.[peers]'", markup=False)
     if model == DeepModel.DCNV2:
@@ -129,9 +132,9 @@ def print_towers(n_rows: int, n_batch: int) -> None:
     trainer = config.trainer.model_copy(update={"loss": RetrievalLoss()})
     task = Task(str(folder), "fold_0", config.model.model_dump(), trainer.model_dump())
     by_contender = contest(task, ["two_tower", "two_tower_plain"])
-    scores = {"ours": by_contender["two_tower"], "plain": by_contender["two_tower_plain"]}
+    rounds = {"ours": by_contender["two_tower"], "plain": by_contender["two_tower_plain"]}
     title = f"two towers, {n_rows * 4 // 5:,} rows, batch {n_batch:,}"
-    console.print(comparison(title, DeepModel.TWO_TOWER, scores))
+    console.print(comparison(title, DeepModel.TWO_TOWER, rounds))
 
 
 def toss_task(model: DeepModel, overrides: list[str]) -> Task:
@@ -142,23 +145,38 @@ def toss_task(model: DeepModel, overrides: list[str]) -> Task:
     return Task(str(dataset.folder), "fold_0", settings.model.model_dump(), settings.trainer.model_dump())
 
 
-def comparison(title: str, model: DeepModel, scores: dict[str, Score]) -> Table:
-    """Tabulates the contenders' speed and ROC-AUC."""
+def comparison(title: str, model: DeepModel, rounds: dict[str, Rounds]) -> Table:
+    """Tabulates the contenders' speed, and their ROC-AUC as the mean over rounds."""
     targets = DCNV2_TARGETS if model in (DeepModel.DCNV2, DeepModel.TWO_TOWER) else TARGETS
     table = Table(title=title, title_justify="left")
-    n_epochs = max(len(score.curve) for score in scores.values())
+    n_epochs, ours = max(len(of_one.curve) for of_one in rounds.values()), rounds["ours"]
     after = [f"ROC-AUC after {n}" for n in range(1, n_epochs + 1)]
     for column in ("", "rows/s", "speedup of ours", "target", *after, "ours to its best ROC-AUC"):
         table.add_column(column, justify="left" if not column else "right")
-    for name, score in scores.items():
-        ratio = "" if name == "ours" else f"{scores['ours'].rows_per_s / score.rows_per_s:.2f}"
-        curve = [f"{auc:.4f}" for _, auc in score.curve] or [""] * n_epochs
-        cells = (f"{score.rows_per_s:,.0f}", ratio, targets.get(name, ""), *curve, time_to_equal(scores["ours"], score))
+    for name, of_one in rounds.items():
+        rows_per_s = of_one.best.rows_per_s
+        ratio = "" if of_one is ours else f"{ours.best.rows_per_s / rows_per_s:.2f}"
+        curve = [f"{auc:.4f}" for _, auc in of_one.curve] or [""] * n_epochs
+        cells = (f"{rows_per_s:,.0f}", ratio, targets.get(name, ""), *curve, time_to_equal(ours, of_one))
         table.add_row(LABELS[name], *cells)
     return table
 
 
-def time_to_equal(ours: Score, other: Score) -> str:
+def gains(rounds: dict[str, Rounds], label: np.ndarray) -> Table:
+    """Tabulates our gain in ROC-AUC over the others after each epoch, with intervals."""
+    ours = rounds["ours"]
+    table = Table(title=f"our gain in ROC-AUC, 95 % interval by row and seed ({ROUNDS} each)", title_justify="left")
+    for column in ("over", *(f"after {number}" for number in range(1, len(ours.curve) + 1))):
+        table.add_column(column, justify="left" if column == "over" else "right")
+    for name, other in rounds.items():
+        if other is not ours and other.curve:
+            found = [ours.gain_over(other, label, epoch) for epoch in range(len(ours.curve))]
+            cells = [f"{d.difference:+.4f} ({format_interval(d.low, d.high)})" for d in found]
+            table.add_row(LABELS[name], *cells)
+    return table
+
+
+def time_to_equal(ours: Rounds, other: Rounds) -> str:
     """Our time to another contender's best ROC-AUC, as a share of the time that the contender takes."""
     if not other.curve or other is ours:
         return ""
@@ -208,16 +226,15 @@ def frappe() -> None:
         console.print(f"plain PyTorch {reached} the target in {plain_s / times['ours']:.1f} times the time of ours")
 
 
-def contest(task: Task, names: list[str]) -> dict[str, Score]:
-    """Runs the contenders in alternating rounds; returns each one's best score."""
-    best: dict[str, Score] = {}
+def contest(task: Task, names: list[str]) -> dict[str, Rounds]:
+    """Runs the contenders in alternating rounds, each with another seed; returns the scores of each."""
+    scores: dict[str, list[Score]] = {name: [] for name in names}
     for number in range(ROUNDS):
+        of_round = replace(task, trainer=task.trainer | {"seed": number})
         for name in names:
-            score = run(name, task)
-            console.print(f"round {number + 1}  {name:8}  {score.rows_per_s:,.0f} rows/s")
-            if name not in best or score.rows_per_s > best[name].rows_per_s:
-                best[name] = score
-    return best
+            scores[name].append(run(name, of_round))
+            console.print(f"round {number + 1}  {name:8}  {scores[name][-1].rows_per_s:,.0f} rows/s")
+    return {name: Rounds(of_one) for name, of_one in scores.items()}
 
 
 def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None) -> Score:
@@ -231,10 +248,11 @@ def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None)
         path.write_text(json.dumps(asdict(task), default=_plain))
         command = [*launcher, "-m", "benchmarks.speed.contenders", name, str(path)]
         completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if completed.returncode != 0:
-        raise RuntimeError(f"{name} failed:\n{completed.stderr[-4000:]}")
+        if completed.returncode != 0:
+            raise RuntimeError(f"{name} failed:\n{completed.stderr[-4000:]}")
+        predictions = list(np.load(path.with_name(PREDICTIONS_FILE)))
     result: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
-    return Score(**result | {"curve": [tuple(point) for point in result["curve"]]})
+    return Score(**result | {"curve": [tuple(point) for point in result["curve"]], "predictions": predictions})
 
 
 def _plain(value: object) -> object:

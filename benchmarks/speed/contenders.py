@@ -1,6 +1,7 @@
 """Runs one contender in this process: `python -m benchmarks.speed.contenders NAME TASK.json`.
 
-The last printed line is the contender's Score as JSON.
+The last printed line is the contender's Score as JSON, without the predictions: those are in `PREDICTIONS_FILE` beside
+the task.
 """
 
 import json
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +29,24 @@ from recsys.system.world import join_world
 from recsys.training.log import Log
 from recsys.training.trainer import Trainer
 
+PREDICTIONS_FILE = "predictions.npy"
+
 
 class _Curve(Log):
-    """Records the ROC-AUC of each evaluation and its time."""
+    """Records the time, the ROC-AUC and the logits of each evaluation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.points: list[tuple[float, float]] = []
+        self.predictions: list[np.ndarray] = []
         self.start = time.perf_counter()
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         if tag == "monitor/roc_auc":
             self.points.append((time.perf_counter() - self.start, value))
+
+    def curves(self, tag: str, label: np.ndarray, logit: np.ndarray, step: int) -> None:
+        self.predictions.append(logit)
 
 
 def ours(task: Task) -> Score:
@@ -58,7 +65,7 @@ def ours(task: Task) -> Score:
     epochs = report.progress.epochs
     seconds = sum(epoch.seconds for epoch in epochs)
     waiting = sum(epoch.waited_s for epoch in epochs) / seconds
-    return Score(report.n_rows * len(epochs) / seconds, waiting, log.points, private_gib())
+    return Score(report.n_rows * len(epochs) / seconds, waiting, log.points, private_gib(), log.predictions)
 
 
 def plain(task: Task) -> Score:
@@ -150,10 +157,11 @@ CONTENDERS = {
 def main() -> None:
     """Runs the contender and the task named on the command line."""
     console.quiet = True
-    name, task = sys.argv[1], Task(**json.loads(Path(sys.argv[2]).read_text()))
-    score = CONTENDERS[name](task)
+    name, path = sys.argv[1], Path(sys.argv[2])
+    score = CONTENDERS[name](Task(**json.loads(path.read_text())))
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(asdict(score)), flush=True)
+        np.save(path.with_name(PREDICTIONS_FILE), np.array(score.predictions))
+        print(json.dumps(asdict(replace(score, predictions=[]))), flush=True)
 
 
 if __name__ == "__main__":

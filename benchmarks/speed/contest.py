@@ -26,7 +26,11 @@ from ranking.xdeepfm import XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.evaluation.comparison import Difference, paired_bootstrap
+from recsys.evaluation.logits import Logits
 from recsys.training.config import TrainerConfig
+
+_N_REPLICATES = 300
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Task:
         size = self.open()[0].size("cpu")
         return model.resolved(size), TrainerConfig.model_validate(self.trainer).resolved(size)
 
+    def label(self) -> np.ndarray:
+        """Labels of the evaluation rows."""
+        split, rows = self.open()
+        return split.store.labels(rows.numbers())
+
     def open(self) -> tuple[Split, Rows]:
         """The split, and the evaluation rows."""
         split = PreparedDataset.open(Path(self.prepared)).split(self.split)
@@ -69,6 +78,8 @@ class Score:
     """After each epoch: seconds since the start of training, including evaluation, and ROC-AUC."""
     private_gib: float = 0.0
     """Private memory at the end, without pages of mapped files."""
+    predictions: list[np.ndarray] = field(default_factory=list)
+    """After each epoch: [rows] logits of the held-out rows."""
 
     def time_to(self, target: float) -> float | None:
         """Seconds until the ROC-AUC first reaches the target; None if it never does."""
@@ -137,16 +148,54 @@ def race(
         n_rows: rows of an epoch.
         task: has the number of epochs and the target.
     """
-    race_start, training_s, curve = time.perf_counter(), 0.0, []
+    race_start, training_s, curve, predictions = time.perf_counter(), 0.0, [], []
     for _ in range(task.trainer["epochs"]):
         epoch_start = time.perf_counter()
         train_epoch()
         training_s += time.perf_counter() - epoch_start
-        auc = float(roc_auc_score(label, predict()))
+        predictions.append(predict())
+        auc = float(roc_auc_score(label, predictions[-1]))
         curve.append((time.perf_counter() - race_start, auc))
         if task.target is not None and auc >= task.target:
             break
-    return Score(n_rows * len(curve) / training_s, curve=curve, private_gib=private_gib())
+    rows_per_s = n_rows * len(curve) / training_s
+    return Score(rows_per_s, curve=curve, private_gib=private_gib(), predictions=predictions)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The scores of one contender, each with another seed."""
+
+    scores: list[Score]
+
+    @property
+    def best(self) -> Score:
+        """The fastest round."""
+        return max(self.scores, key=lambda score: score.rows_per_s)
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """After each epoch: seconds and ROC-AUC, the means over rounds."""
+        means = np.mean([score.curve for score in self.scores], axis=0)
+        return [(float(seconds), float(auc)) for seconds, auc in means.reshape(-1, 2)]
+
+    def time_to(self, target: float) -> float | None:
+        """Seconds until the mean ROC-AUC first reaches the target; None if it never does."""
+        return Score(0.0, curve=self.curve).time_to(target)
+
+    def gain_over(self, other: "Rounds", label: np.ndarray, epoch: int) -> Difference:
+        """The gain in ROC-AUC over another contender after an epoch, with an interval that holds rows and seeds.
+
+        Args:
+            other: the contender.
+            label: labels of the held-out rows.
+            epoch: its number, from 0.
+        """
+        first, second = (
+            [Logits.of_one_fit(score.predictions[epoch].astype(np.float64), 0.0) for score in rounds.scores]
+            for rounds in (other, self)
+        )
+        return paired_bootstrap(label, first, second, n_replicates=_N_REPLICATES).differences["roc_auc"]
 
 
 def private_gib() -> float:
