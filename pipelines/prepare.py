@@ -57,8 +57,17 @@ def prepare_command(
     """
     data, sections = load_prepare_config(find_config(config), overrides or [])
     folder = prepare_files(data, sections, out, train or [], valid or [], test or [], engine)
-    print_dataset(PreparedDataset.open(folder))
-    console.print(f"next: gatectr rank --data {folder} --model gbdt, or another model")
+    dataset = PreparedDataset.open(folder)
+    print_dataset(dataset)
+    console.print(f"next: {next_command(dataset)}")
+
+
+def next_command(dataset: PreparedDataset) -> str:
+    """The command that trains on a data set: what its label and its splits allow."""
+    if dataset.manifest.schema_config.label is None:
+        return f"gatectr retrieval --data {dataset.folder}"
+    has_parts = dataset.predefined_splits or len(dataset.split_names) > 1
+    return f"gatectr rank --data {dataset.folder} --model gbdt{'' if has_parts else ' --folds full'}, or another model"
 
 
 def prepare_files(

@@ -185,9 +185,18 @@ def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequenc
     if missing := [name for name in chosen if name not in dataset.split_names]:
         raise InputError(
             f"--folds {folds}: {dataset.folder} has no {missing[0]}; it has {', '.join(dataset.split_names)}"
-            f"{dataset.why_missing(missing[0])}: pass all, forward, holdout, tuning, full, or fold numbers such as 0,1"
+            f"{dataset.why_missing(missing[0])}: pass {', '.join(_folds_values(dataset))}"
         )
     return list(dict.fromkeys(chosen))
+
+
+def _folds_values(dataset: PreparedDataset) -> list[str]:
+    """What `--folds` may be for a data set."""
+    names = dataset.split_names
+    kinds = {"all": FOLD, "forward": FORWARD}
+    values = [value for value, prefix in kinds.items() if any(name.startswith(prefix) for name in names)]
+    values += [name for name in (HOLDOUT, TUNING, FULL) if name in names]
+    return [*values, "or fold numbers such as 0,1"] if "all" in values else values
 
 
 def warn_of_leaks(dataset: PreparedDataset, splits: Sequence[str]) -> None:

@@ -16,12 +16,13 @@ from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, ModelClass, 
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.parts.reranking import check_reranker, rerank
-from pipelines.parts.retrieval_defaults import describe_training, with_defaults
+from pipelines.parts.retrieval_defaults import default_split, describe_training, with_defaults
 from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, exclusion_of, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
 from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
+from recsys.data.groups import FOLD
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -83,7 +84,8 @@ def retrieval(
         typer.Option(
             help="holdout: train on all days but the last and evaluate on the last; full: train on all training rows "
             "and evaluate on the data's own test split; fold_0, fold_1, ...: evaluate on this fold and train on the "
-            "others. Default: full if the data has its own valid or test split, else holdout."
+            "others. Default: full if the data has its own valid or test split, else holdout if it has days, else "
+            "fold_0."
         ),
     ] = None,
     reranker: Annotated[
@@ -132,13 +134,13 @@ def retrieval(
 
 
 def choose_split(dataset: PreparedDataset, split: str | None) -> str:
-    """The split of `--split`; None takes the data set's default.
+    """The split of `--split`; None takes the default.
 
     Raises:
         InputError: for a split that the data set does not have.
     """
-    if split is None:
-        split = "full" if dataset.predefined_splits else "holdout"
+    if split is None and (split := default_split(dataset)) is None:
+        raise InputError(f"{dataset.folder} has no rows to evaluate on{dataset.why_missing(f'{FOLD}0')}: add rows")
     if split not in dataset.split_names:
         raise InputError(f"--split {split}: {dataset.folder} has {', '.join(dataset.split_names)}: pass one of them")
     if split == "full" and not dataset.predefined_splits:

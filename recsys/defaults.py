@@ -94,12 +94,13 @@ def epochs(size: DataSize) -> int:
     """Most passes over the rows: five to ten that make 2,000 updates, or one for every two rows of the rarer class.
 
     More rows than that are learned from in five passes; fewer of the rarer class are memorized within five. Where ten
-    are better or no worse, early stopping tells which. 120 updates are made in any case, within twenty passes: with
-    fewer, a model of a few numeric columns is still near its start.
+    are better or no worse, early stopping tells which. 120 updates are made in any case, within ten passes: with fewer,
+    a model of a few numeric columns is still near its start; with more than ten, it has memorized the few clicks that
+    made the batch large.
     """
     n_steps = max(1, -(-size.n_rows // batch_size(size)))
     wanted, needed = round(min(2000, size.n_rarer / 2) / n_steps), round(120 / n_steps)
-    return max(5, min(10, wanted), min(20, needed))
+    return max(5, min(10, max(wanted, needed)))
 
 
 def learning_rate(size: DataSize, chosen_batch_size: Any = AUTO) -> float:
@@ -163,6 +164,24 @@ def linear_part(size: DataSize) -> bool:
     millions of rows there is little left of that.
     """
     return size.n_rows <= 1_000_000
+
+
+@dataclass(frozen=True)
+class SharePrior:
+    """Normal prior of the share that the linear part has in a logit."""
+
+    mean: float
+    std: float
+
+
+def share_prior(size: DataSize) -> SharePrior:
+    """About one half, for the monitored rows to decide; larger and firmer below 500 rows of the rarer class.
+
+    From so few a network learns less than a regression with penalties, and the dozen among them that are monitored
+    tell neither which of the two is better nor when the network should stop.
+    """
+    doubt = min(1.0, math.sqrt(max(1, size.n_rarer) / ENOUGH_CLICKS))
+    return SharePrior(mean=1 - doubt / 2, std=doubt / 4)
 
 
 @dataclass(frozen=True)

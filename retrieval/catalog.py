@@ -1,6 +1,6 @@
 """The catalog: each distinct target item, with a row that provides its item columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,11 @@ from recsys.data.batch import Batch
 from recsys.data.groups import NO_DAY
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.data.store import RowStore
 from recsys.errors import InputError
+
+_N_PERIODS = 64
+"""Parts of the time of rows that have a time and no day."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Catalog:
     recent_positives: np.ndarray
     """[I] float64 positives of each item among the fitting rows, weighted likewise."""
     trending: np.ndarray | None
-    """[I] float64 positives, with an eighth of the days as the half-life if none is set; None without days."""
+    """[I] float64 positives, with an eighth of the days, or of the time of a split by time, as the half-life if none is
+    set; None without either."""
     catalog_index_of_item: np.ndarray
     """[items] int32: the catalog index of each item of the data set; -1 for an item without a row."""
 
@@ -86,6 +91,7 @@ def build_catalog(
     store = split.store
     n_items = len(store.item_names)
     first = np.full(n_items, np.iinfo(np.int64).max)
+    has_days, day_of = store.days(first[:0]) is not None, _day_of_rows(store, rows)
     by_day: dict[int, np.ndarray] = {}  # [2, items] rows and positives
     for source in (rows, *evaluation_rows):
         for numbers in source.blocks():
@@ -94,9 +100,7 @@ def build_catalog(
             np.minimum.at(first, items, numbers)
             if source is rows:
                 is_positive = store.labels(numbers) == 1 if is_clicked_only else np.ones(len(items), bool)
-                days = store.days(numbers)
-                if days is None:
-                    days = np.full(len(numbers), NO_DAY, np.int16)
+                days = day_of(numbers)
                 for day in np.unique(days).tolist():
                     selections = (days == day, (days == day) & is_positive)
                     counts = np.stack([np.bincount(items[selection], minlength=n_items) for selection in selections])
@@ -106,6 +110,7 @@ def build_catalog(
         raise InputError(f"{store.folder}: no row has a target item: fill the column of schema.target_item")
     n_impressions, n_positives = sum(by_day.values(), np.zeros((2, n_items), np.int64))
     codes = codes[np.lexsort((codes, -n_positives[codes], -n_impressions[codes]))]
+    half_life_days = half_life_days if has_days else None
     recent, recent_positives = _weighted_by_age(by_day, half_life_days or np.inf, n_items)
     trending = None
     if len(by_day) > 1:
@@ -123,6 +128,26 @@ def build_catalog(
         trending=trending,
         catalog_index_of_item=catalog_index_of_item,
     )
+
+
+def _day_of_rows(store: RowStore, rows: Rows) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what gives the days of rows: without days, one of `_N_PERIODS` parts of the time, and else one for all.
+
+    Args:
+        store: the rows.
+        rows: those that are counted.
+    """
+    blocks = (store.times(block) for block in rows.blocks())
+    n_times = max((int(times.max()) + 1 for times in blocks if times is not None), default=0)
+
+    def days(numbers: np.ndarray) -> np.ndarray:
+        found = store.days(numbers)
+        if found is not None:
+            return found
+        times = store.times(numbers)
+        return np.full(len(numbers), NO_DAY, np.int16) if times is None else times * _N_PERIODS // n_times
+
+    return days
 
 
 def _weighted_by_age(by_day: Mapping[int, np.ndarray], half_life_days: float, n_items: int) -> np.ndarray:

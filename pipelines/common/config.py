@@ -100,7 +100,12 @@ class RankConfig:
     """All sections as the file and the overrides of the data set them; stored with the data if it is prepared now."""
 
     def check_roles(self) -> None:
-        """Raises InputError if the schema lacks a role that the model needs, such as `target_item`."""
+        """Raises InputError if the schema has no label, or lacks a role that the model needs, such as `target_item`."""
+        if self.data.schema_.label is None:
+            raise InputError(
+                f"config {self.data.name!r}: ranking needs a label, a column of 0 and 1: name it in schema.label, or "
+                "retrieve items with pipelines.retrieval, which needs none"
+            )
         if isinstance(self.model, DeepModelConfig):
             self.model.check_roles(self.data.schema_.sequences, self.data.schema_.target_item)
 
@@ -184,11 +189,8 @@ def rank_config(file_values: Values, model: str | None, override_values: Values,
         allowed = {*trainer_config.model_fields} | (shared_trainer.keys() - {*TrainerConfig.model_fields})
         file_values["trainer"] = {key: value for key, value in shared_trainer.items() if key in allowed}
     values = merge(file_values, model_section, override_values)
-    data = data_section(values, origin)
-    if data.schema_.label is None:
-        raise InputError(f"{path}: ranking needs a label, a column of 0 and 1: name it in schema.label")
     return RankConfig(
-        data=data,
+        data=data_section(values, origin),
         model=validate(model_class, values.get("model") or {}, origin, "model."),
         trainer=validate(trainer_config, values.get("trainer") or {}, origin, "trainer."),
         features=validate(FeatureConfig, values.get("features") or {}, origin, "features."),

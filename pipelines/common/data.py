@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -87,7 +88,7 @@ def prepare_config_files(config: DataConfig, out: Path, engine: Engine, sections
     Raises:
         InputError: when the config names no files, or they do not exist.
     """
-    return _prepare(config, config.files, default_folder(config, "--train FILE"), out, engine, sections)
+    return _prepare(config, config.files, default_folder(config), out, engine, sections)
 
 
 def _prepare(
@@ -95,7 +96,10 @@ def _prepare(
 ) -> Path:
     """Prepares files and stores the config; a refused data set leaves no files."""
     if not files.train:
-        raise InputError(f"config {config.name!r} names no training files: set files.train, or pass --train FILE")
+        raise InputError(
+            f"config {config.name!r} names no training files: set files.train, or prepare them with "
+            "gatectr prepare --train FILE"
+        )
     with removed_if_refused(partial_folder(out)):
         prepare(config.schema_, files, config.prepare, folder, out, config.name, engine)
     stored = {key: value for key, value in (sections or config.dump()).items() if key != RUN_SECTION}
@@ -175,15 +179,14 @@ def recorded_data(run: RunSection) -> Path | None:
     return folder
 
 
-def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
+def default_folder(config: DataConfig) -> Path:
     """The folder of a config's raw files; data that can be generated is generated once.
 
-    Args:
-        config: the data config.
-        option: what errors advise to pass.
+    It is the working folder if `files` names training files and no folder. A named folder is looked for in the folder
+    of `GATECTR_DATA`, or in `DATA_ROOTS`, and then in the working folder.
 
     Raises:
-        InputError: when it does not exist.
+        InputError: when it does not exist, or the config names no files.
     """
     if config.generator is not None:
         folder = DATA_ROOTS[0] / f"{config.name}-generated-{config.generator.fingerprint[:8]}"
@@ -195,13 +198,23 @@ def default_folder(config: DataConfig, option: str = "--data FOLDER") -> Path:
         return folder
     name = config.files.folder
     if name is None:
-        raise InputError(f"config {config.name!r} does not set files.folder: pass {option}")
+        if missing := [file for file in config.files.train if not glob(file)]:
+            raise InputError(
+                f"config {config.name!r}: the working folder has no {missing[0]}: set files.folder, or pass --data "
+                "FOLDER (of gatectr prepare: --train FILE)"
+            )
+        if config.files.train:
+            return Path()
+        raise InputError(
+            f"config {config.name!r} names no files: set files.train, prepare them with gatectr prepare --train FILE, "
+            "or pass a prepared data set with --data"
+        )
     roots = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else list(DATA_ROOTS)
-    for root in roots:
+    for root in (*roots, Path()):
         if (root / name).is_dir():
             return root / name
-    paths = ", ".join(str(root / name) for root in roots)
-    raise InputError(f"config {config.name!r}: no data at {paths}: pass {option} or set {DATA_VARIABLE}")
+    paths = ", ".join(str(root / name) for root in (*roots, Path()))
+    raise InputError(f"config {config.name!r}: no data at {paths}: correct files.folder, or set {DATA_VARIABLE}")
 
 
 def _check_config(config: DataConfig, dataset: PreparedDataset) -> None:

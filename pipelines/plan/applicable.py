@@ -48,6 +48,8 @@ def _step_reason(
     """Why a step cannot run; None if it can. `steps` has the reasons of earlier steps."""
     match step:
         case RankStep() | SweepStep():
+            if schema.label is None:
+                return "the schema has no label"
             model = state.rank_config(step).model
             if isinstance(model, DeepModelConfig):
                 missing_roles = model.missing_roles(schema.sequences, schema.target_item)
@@ -63,7 +65,7 @@ def _step_reason(
                 return _first(missing.reason(rows) for rows in missing.resolve_all(step.evaluate_on))
             return None
         case RetrievalStep():
-            return _without(state.retrieval_config(step).missing_roles) or missing.holdout
+            return _without(state.retrieval_config(step).missing_roles) or missing.towers
         case EnsembleStep():
             n_members = sum(name not in steps for name in step.members)
             return f"it needs two members, and only {n_members} can run" if n_members < 2 else None

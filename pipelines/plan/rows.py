@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipelines.parts.retrieval_defaults import default_split
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.evaluation.gates import EvaluateOn, EvaluateOnOrAuto
@@ -29,6 +30,8 @@ class MissingRows:
     holdout: str | None = None
     forward: str | None = None
     tuning: str | None = None
+    towers: str | None = None
+    """Why towers have no rows to be evaluated on."""
 
     def reason(self, evaluate_on: EvaluateOn) -> str | None:
         """Why the data set lacks these rows; None if it has them, as it has folds."""
@@ -61,4 +64,10 @@ def find_missing_rows(dataset: PreparedDataset) -> MissingRows:
         holdout=None if HOLDOUT in names else no_days,
         forward=None if has_forward else "the data has no forward windows",
         tuning=None if "tuning" in names else "the data has no tuning part",
+        towers="the data has no folds, no days and no parts" if towers_split(dataset) is None else None,
     )
+
+
+def towers_split(dataset: PreparedDataset) -> str | None:
+    """The split of a plan's towers: the last day, on which they can be reranked, else that of a run without a plan."""
+    return HOLDOUT if HOLDOUT in dataset.split_names else default_split(dataset)

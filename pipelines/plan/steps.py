@@ -19,7 +19,7 @@ from pipelines.plan.evaluation.gates import evaluate_gate
 from pipelines.plan.final import retrain
 from pipelines.plan.final_scores import members_with_score
 from pipelines.plan.later_ensemble import stack_later_rows
-from pipelines.plan.rows import FOLDS_OPTION
+from pipelines.plan.rows import FOLDS_OPTION, towers_split
 from pipelines.plan.selection import select_features
 from pipelines.plan.state import PlanState
 from pipelines.rank import choose_splits, describe, execute
@@ -121,17 +121,19 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
 
 
 def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
-    """Trains towers on all days but the last, evaluates them on it, and reranks with the reranker's holdout run."""
-    settings = with_defaults(state.retrieval_config(step), dataset.split(HOLDOUT), world.device.type)
-    resolved = describe_retrieval(settings, dataset, HOLDOUT)
-    has_reranker = step.reranker is not None and step.reranker not in state.not_applicable.steps
+    """Trains and evaluates towers; on the last day, if there are days, with the reranker's run on the same split."""
+    split = towers_split(dataset)
+    assert split is not None, "the step is not applicable"
+    settings = with_defaults(state.retrieval_config(step), dataset.split(split), world.device.type)
+    resolved = describe_retrieval(settings, dataset, split)
+    has_reranker = split == HOLDOUT and step.reranker is not None and step.reranker not in state.not_applicable.steps
     reranker = state.folder(step.reranker, "holdout") if step.reranker is not None and has_reranker else None
     if reranker is not None:
         resolved[RUN_SECTION]["reranker"] = str(reranker)
     run = RunFolder(state.folder(step.name), resolved, world.is_main)
     if not run.is_done:
         with run.removed_if_refused():
-            execute_retrieval(run, settings, dataset, HOLDOUT, world, reranker)
+            execute_retrieval(run, settings, dataset, split, world, reranker)
         print_retrieval(run.metrics_as(RetrievalMetrics), run.folder.name)
 
 

@@ -19,6 +19,7 @@ from scipy.special import expit
 from recsys.data.batch import Batch
 from recsys.data.rows import JoinedRows, ListedRows, Permutation, PermutedSlice, Rows
 from recsys.data.split import Split
+from recsys.defaults import SharePrior
 from recsys.distributed.sharding import fill_table
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.embeddings import module_name
@@ -37,7 +38,6 @@ STD_FACTOR = 1.4
 Biometrika 82, 1995) and by taking weights as independent. Log losses were lower with 1.4 than with 1 and 2 on each of
 seven sets of 2,000 to 10,000 rows (docs/defaults.md)."""
 _SHARES = np.linspace(0, 1, 21)
-_PRIOR_SHARE_STD = 0.25
 _MAX_ITERATIONS, _LOSS_TOLERANCE = 100, 1e-6
 
 
@@ -131,16 +131,18 @@ def refit_linear_part(
 class Mixture:
     """Chooses the share of the linear part of a model.
 
-    The share is that at which the log loss of the monitored rows is lowest, with a normal prior about one half: a few
-    clicks choose little. The metric that stops the training may be rougher, such as AP.
+    The share is that at which the log loss of the monitored rows is lowest, with a normal prior: a few clicks choose
+    little. The metric that stops the training may be rougher, such as AP.
 
     Args:
         part: fitted.
         link: of the model's logits.
+        prior: of the share.
     """
 
-    def __init__(self, part: LinearPart, link: LogitLink) -> None:
+    def __init__(self, part: LinearPart, link: LogitLink, prior: SharePrior) -> None:
         self._part, self._link = part, link
+        self._penalties = ((_SHARES - prior.mean) / prior.std) ** 2 / 2
         self._linear: np.ndarray | None = None
 
     def choose(
@@ -161,7 +163,7 @@ class Mixture:
         for candidate in _SHARES:
             in_log = network + candidate * (self._linear - network) - np.log(self._link.trained_weight)
             losses.append(weight @ (np.logaddexp(0, in_log) - label * in_log))
-        best = float(_SHARES[np.argmin(losses + ((_SHARES - 0.5) / _PRIOR_SHARE_STD) ** 2 / 2)])
+        best = float(_SHARES[np.argmin(losses + self._penalties)])
         self._part.share.fill_(best)
         return (network + best * (self._linear - network)).astype(np.float32), best
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from recsys.data.rows import Rows
 from recsys.data.split import Split
+from recsys.defaults import share_prior
 from recsys.evaluation.logits import LogitLink
 from recsys.evaluation.own_metrics import measure_own
 from recsys.nn.linear_part import LinearPart
@@ -37,7 +38,7 @@ class ClickMonitor:
 
     def choose_share_of(self, part: LinearPart) -> None:
         """Chooses the share of a linear part from now on."""
-        self._mixture = Mixture(part, self._link)
+        self._mixture = Mixture(part, self._link, share_prior(self._split.size("cpu")))
 
     def measure(self, predict: Callable[[], np.ndarray], epoch: Epoch, step: int) -> Mapping[str, float]:
         """Returns the metrics of the monitored rows; stores their composite in the epoch.

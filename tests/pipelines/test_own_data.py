@@ -106,12 +106,12 @@ def test_text_that_looks_like_a_number_is_stored_as_text(own_data: Path, run: Ru
 
 def test_prepare_takes_the_files_of_the_config(own_data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GATECTR_DATA", raising=False)
-    assert "does not set files.folder: pass --train FILE" in run(*PREPARE[:3]).err
+    assert "names no files: set files.train, prepare them with gatectr prepare --train FILE" in run(*PREPARE[:3]).err
     change("mine.yaml", files={"folder": "logs"})
     Path("elsewhere/logs").mkdir(parents=True)
-    assert "no data at data/logs, " in run(*PREPARE[:3]).err
+    assert "no data at data/logs, ../shared/data/logs, logs: correct files.folder, or set" in run(*PREPARE[:3]).err
     monkeypatch.setenv("GATECTR_DATA", "elsewhere")
-    assert "names no training files: set files.train, or pass --train FILE" in run(*PREPARE[:3]).err
+    assert "names no training files: set files.train, or prepare them with gatectr prepare" in run(*PREPARE[:3]).err
     assert "--valid and --test are given without --train" in run(*PREPARE[:3], "--test", "test.csv").err
     change("mine.yaml", files={"folder": "logs", "train": ["train.csv"], "test": ["test.csv"]})
     for name in ("train.csv", "test.csv"):
@@ -122,6 +122,28 @@ def test_prepare_takes_the_files_of_the_config(own_data: Path, run: Run, monkeyp
     assert json.loads(Path("prepared/mine/schema.json").read_text())["test_files"] == [
         str(own_data / "elsewhere/logs/test.csv")
     ]
+
+
+@pytest.mark.parametrize("folder", [None, "."])
+def test_files_without_a_folder_are_those_of_the_working_folder(own_data: Path, run: Run, folder: str | None) -> None:
+    absolute = str(Path("test.csv").absolute())
+    change("mine.yaml", files={"train": ["train.csv"], "test": [absolute]} | ({"folder": folder} if folder else {}))
+    outcome = run(*PREPARE[:3])
+    assert outcome.code == 0, outcome.err
+    assert json.loads(Path("prepared/mine/schema.json").read_text())["test_files"] == [absolute]
+    assert run("rank", "--data", "prepared/mine", "--model", "gbdt", "--folds", "0", "--out", "trees").code == 0
+
+
+def test_few_distinct_rows_are_trained_on_without_folds(own_data: Path, run: Run) -> None:
+    """The command that `prepare` advises runs; what fails does not advise itself."""
+    rows = [f"{number % 4},{number % 2}" for number in range(60)]
+    Path("few.csv").write_text("\n".join(["a,clicked", *rows]) + "\n")
+    Path("few.yaml").write_text("name: few\nschema: {label: clicked, categorical: [a]}\n")
+    prepared = run("prepare", "--config", "few.yaml", "--train", "few.csv")
+    assert "next: gatectr rank --data prepared/few --model gbdt --folds full, or another model" in prepared.out
+    refused = run("rank", "--data", "prepared/few", "--model", "gbdt")
+    assert "(its training rows have fewer than 5 distinct ones, of both classes): pass full" in refused.err
+    assert run("rank", "--data", "prepared/few", "--model", "gbdt", "--folds", "full", "--out", "few").code == 0
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_missing_data_folder(project: Path, run: Run) -> None:
     assert "choose 'gbdt' and model.library=lightgbm" in outcome.err
     outcome = run("rank", "--model", "dcnv2", "--config", "config.yaml")
     assert outcome.code == 2
-    assert "does not set files.folder: pass --data FOLDER" in outcome.err
+    assert "the working folder has no train.parquet: set files.folder, or pass --data FOLDER" in outcome.err
 
 
 def test_unknown_model_lists_the_known_models(project: Path, run: Run) -> None:

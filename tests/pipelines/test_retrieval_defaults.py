@@ -119,7 +119,57 @@ def test_ranking_needs_a_label(films: Path, run: Run) -> None:
     outcome = run("rank", "--model", "dcnv2", *GIVEN[1:], "--out", "ranked")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
-    assert "config.yaml: ranking needs a label, a column of 0 and 1: name it in schema.label" in outcome.err
+    assert "config 'films': ranking needs a label, a column of 0 and 1: name it in schema.label, or" in outcome.err
+
+
+def test_a_log_without_a_label_goes_through_prepare_and_a_plan(
+    films: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without days and without parts of its own: towers are evaluated on the first fold, and nothing is ranked."""
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    config["schema"] |= {"split": None, "sequences": {}, "towers": {"user": ["user"], "item": ["film"]}}
+    Path("raw/config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(films / "raw")  # files.folder is not set: the files are those of the working folder
+    prepared = run("prepare", "--config", "config.yaml")
+    assert prepared.code == 0, prepared.err
+    assert "next: gatectr retrieval --data prepared/films" in prepared.out
+    found = run("retrieval", "--data", "prepared/films", "--out", "found", "trainer.epochs=1", "score_parts=null")
+    assert found.code == 0, found.err
+    assert "split: fold_0" in found.out
+
+    plan = {
+        "name": "films",
+        "steps": [
+            {"step": 1, "do": "rank", "name": "gbdt", "model": "gbdt"},
+            {"step": 2, "do": "retrieval", "name": "towers", "set": ["trainer.epochs=1", "score_parts=null"]},
+            {"step": 3, "do": "final", "name": "final", "best_of": ["gbdt"]},
+        ],
+        "reference": "gbdt",
+        "gates": {},
+    }
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+    done = run("plan", "--config", "plan.yaml", "--data", "prepared/films", "--out", "plan")
+    assert done.code == 0, done.err
+    assert "step gbdt: not applicable: the schema has no label" in done.out
+    assert "two_tower" in json.loads(Path("plan/2-towers/metrics.json").read_text())
+    assert Path("plan/report.html").is_file()
+
+
+def test_a_split_by_time_has_recent_popularity_without_days(films: Path, run: Run) -> None:
+    """Ten films of the first half of the time, ten of the second: the latter are recommended after it."""
+    rng = np.random.default_rng(0)
+    film = np.concatenate([rng.integers(0, 10, 1100), rng.integers(10, 20, 1000)])
+    table = pa.table({"user": rng.integers(0, 200, 2100), "film": film, "time": np.arange(2100)})
+    pq.write_table(table, "raw/log.parquet")
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    config["schema"] |= {"split": {"column": "time", "valid_from": 1900, "test_from": 2000}, "sequences": {}}
+    config["schema"]["towers"] = {"user": ["user"], "item": ["film"]}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    outcome = run(*GIVEN, "--out", "found", "trainer.epochs=1", "score_parts=null")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("found/metrics.json").read_text())
+    assert metrics["recent"]["recall@10"] == 1.0
+    assert metrics["popularity"]["recall@10"] < 0.9
 
 
 def test_auto_leaves_a_setting_to_the_data(films: Path, run: Run) -> None:

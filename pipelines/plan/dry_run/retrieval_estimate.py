@@ -8,8 +8,8 @@ from pipelines.common.config import RetrievalConfig
 from pipelines.parts.retrieval_defaults import with_defaults
 from pipelines.parts.tower_fits import evaluation_rows
 from pipelines.plan.dry_run.estimates import quiet, sample_rows
+from pipelines.plan.rows import towers_split
 from recsys.data.dataset import PreparedDataset
-from recsys.data.split import HOLDOUT
 from recsys.errors import InputError
 from recsys.system.world import World
 from recsys.training.log import Log
@@ -21,7 +21,9 @@ _TRIAL_ROWS = 20_000
 
 def retrieval_seconds(settings: RetrievalConfig, dataset: PreparedDataset, world: World) -> float | None:
     """The time of the fits of the towers and of their scores; None if a sample of the rows cannot be fitted."""
-    split = dataset.split(HOLDOUT)
+    name = towers_split(dataset)
+    assert name is not None, "the step is not applicable"
+    split = dataset.split(name)
     config = with_defaults(settings, split, world.device.type).retrieval
     reported, _ = evaluation_rows(split)
     sample = sample_rows(split.fit_rows, _TRIAL_ROWS)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from ranking.models import build_model, config_class
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import Split
-from recsys.defaults import DataSize
+from recsys.defaults import DataSize, SharePrior
 from recsys.evaluation.logits import LogitLink
 from recsys.nn.linear_part import LinearPart, linear_part_of
 from recsys.system.world import join_world
@@ -132,18 +132,23 @@ def test_the_share_follows_the_better_of_both(small: PreparedDataset, better: st
     noise = 3 * truth if better == "sampled" else rng.normal(0, 2, 20_000)  # too sure of itself
     logits = {1.0: noise if better == "network" else truth, 0.0: truth if better == "network" else noise}
     _, part = part_of(small.split("fold_0"), LogitLink(1.0, 1.0))
-    mixture = Mixture(part, LogitLink(1.0, 1.0, sampling_rate=0.01 if better == "sampled" else 1.0))
+    link = LogitLink(1.0, 1.0, sampling_rate=0.01 if better == "sampled" else 1.0)
+    mixture = Mixture(part, link, SharePrior(0.5, 0.25))
     mixed, share = mixture.choose(lambda: logits[float(part.share)], label, None)
     assert share == pytest.approx(expected, abs=0.05)
     assert float(part.share) == pytest.approx(share)
     assert np.allclose(mixed, logits[expected], atol=0.5)
 
 
-def test_a_few_rows_leave_the_share_near_one_half(small: PreparedDataset) -> None:
+@pytest.mark.parametrize(("mean", "expected"), [(0.5, (0.4, 0.7)), (0.75, (0.65, 0.85))])
+def test_a_few_rows_leave_the_share_near_its_prior(
+    small: PreparedDataset, mean: float, expected: tuple[float, float]
+) -> None:
     _, part = part_of(small.split("fold_0"), LogitLink(1.0, 1.0))
     logits = {1.0: np.array([1.0, -1.0, 0.5]), 0.0: np.array([-1.0, 0.0, 0.5])}
-    _, share = Mixture(part, LogitLink(1.0, 1.0)).choose(lambda: logits[float(part.share)], np.array([1, 0, 0]), None)
-    assert 0.4 <= share <= 0.7
+    mixture = Mixture(part, LogitLink(1.0, 1.0), SharePrior(mean, 0.25))
+    _, share = mixture.choose(lambda: logits[float(part.share)], np.array([1, 0, 0]), None)
+    assert expected[0] <= share <= expected[1]
 
 
 def fitted(dataset: PreparedDataset, linear_part: bool, folder: Path, **settings: object) -> tuple[Trainer, float]:
