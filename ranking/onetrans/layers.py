@@ -34,7 +34,7 @@ class OwnLinear(nn.Module):
 
 
 class MixedLinear(nn.Module):
-    """Maps feature tokens each by weights of its own, and event tokens all by the same: OneTrans, section 3.3.
+    """Maps feature tokens each by weights of its own, and event tokens all by the same.
 
     Args:
         n_features: F.
@@ -60,10 +60,11 @@ class Block(nn.Module):
     """A pre-norm layer: x + attention(norm(x)), then x + feed_forward(norm(x)), for the first Q of the tokens.
 
     Feature tokens come first, then event tokens, the most recent ones first: a layer with fewer queries than tokens
-    returns the features and the most recent events (the pyramid of OneTrans, section 3.4).
+    returns the features and the most recent events (the pyramid of OneTrans).
 
-    NOTE[DIFF]: all tokens attend to all tokens that are present, so that events attend to features too, as in InterFormer
-    (Zeng et al., CIKM 2025, arXiv 2411.09852); the paper's attention is causal, events before features.
+    NOTE[DIFF]: all tokens attend to all tokens that are present; the paper's attention is causal, events before
+    features, so that events do not learn of features. InterFormer (Zeng et al., "InterFormer: effective heterogeneous
+    interaction learning for click-through rate prediction", arXiv 2411.09852) lets information flow both ways too.
 
     Args:
         n_features: F.

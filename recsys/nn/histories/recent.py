@@ -33,7 +33,7 @@ def recent_events(x_TD: Tensor, length_B: Tensor, n_slots: int) -> tuple[Tensor,
     elsewhere_BL = torch.arange(is_event_BL.numel(), device=x_TD.device).view_as(is_event_BL) % (len(x_TD) + 1)
     padded = torch.cat([x_TD, x_TD.new_zeros(1, x_TD.shape[1])])
     x_BLD = padded.index_select(0, torch.where(is_event_BL, event_BL, elsewhere_BL).flatten())
-    return x_BLD.view(*is_event_BL.shape, -1) * is_event_BL.unsqueeze(2), is_event_BL
+    return x_BLD.view(*is_event_BL.shape, x_TD.shape[1]) * is_event_BL.unsqueeze(2), is_event_BL
 
 
 def recent_slots(x_BLD: Tensor, is_event_BL: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
@@ -59,4 +59,4 @@ def slots_of_steps(x_TD: Tensor, step_T: Tensor, length_B: Tensor, n_steps: int)
     n_slots = len(length_B) * n_steps
     x = x_TD.new_zeros(n_slots, x_TD.shape[1]).index_copy(0, place_T, x_TD)
     is_event = torch.zeros(n_slots, dtype=torch.bool, device=x_TD.device).index_fill(0, place_T, True)
-    return x.view(len(length_B), n_steps, -1), is_event.view(len(length_B), n_steps)
+    return x.view(len(length_B), n_steps, x_TD.shape[1]), is_event.view(len(length_B), n_steps)

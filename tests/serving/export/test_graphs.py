@@ -31,6 +31,7 @@ from tests.ranking.test_every_model import MODELS
 
 VARIANTS = MODELS | {
     "din-matching": {"hidden_dims": (8,), "attention_dims": (6,), "matching": {"dim": 3}, "batch_norm": True},
+    "onetrans-long": {"d_model": 8, "n_heads": 2, "max_events": 2, "long_pooling": "sdim", "batch_norm": True},
     "dcnv2-unpooled": {"hidden_dims": (8,), "pool_sequences": False, "batch_norm": True},
 }
 MAIN = (
@@ -44,6 +45,9 @@ MAIN = (
     "tabm",
     "din",
     "din-softmax-match",
+    "din-sdim",
+    "onetrans",
+    "onetrans-long",
 )
 """The others are exported by the slow tests."""
 ROWS = np.arange(300)
