@@ -41,7 +41,7 @@ class OneTransGraph(nn.Module):
         if self.linear_part is not None:
             linear_UnX, histories = histories[0], histories[1:]
         target_UnE = torch.stack(target_UnX.chunk(len(model.item), dim=2)).sum(0)
-        events, long = [], []
+        events, is_event, long = [], [], []
         for index, name in enumerate(model.sequences):
             values, mask_UL = histories[2 * index : 2 * index + 2]
             key = module_name(name)
@@ -52,10 +52,16 @@ class OneTransGraph(nn.Module):
                 x_USE, is_event_US = recent_slots(values, mask_UL, model.n_slots[name])
                 if model.long is not None:
                     long.append(model.long.of_candidates(values, target_UnE).flatten(0, 1))
-            events.append((_repeated(x_USE, n_candidates), _repeated(is_event_US, n_candidates)))
+            events.append(x_USE)
+            is_event.append(is_event_US)
         embeddings = [x_UnX.flatten(0, 1) for x_UnX in (*embeddings_UnX, target_UnX)]
         dense_BN = dense_UnN.flatten(0, 1)
-        logits = model.logits(embeddings, dense_BN, target_UnE.flatten(0, 1), events, long)
+        tokens_BFD = model.tokens(embeddings, dense_BN, target_UnE.flatten(0, 1), long)
+        event_BLE, is_event_BL = (
+            _repeated(torch.cat(x, dim=1).index_select(1, model.order), n_candidates) for x in (events, is_event)
+        )
+        slot_1L = torch.arange(len(model.order)).unsqueeze(0)
+        logits = model.readout(model.layers(tokens_BFD, event_BLE, slot_1L, is_event_BL, model.n_left))
         if self.linear_part is None:
             return logits
         return cast(Tensor, self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_BN))
