@@ -20,66 +20,85 @@ def test_own_linear_by_hand() -> None:
     assert layer(torch.tensor([[[3.0, 4.0], [5.0, 6.0]]])).flatten().tolist() == [21.0, 18.0]
 
 
-def mapped(layer: MixedLinear, x_PD: Tensor) -> Tensor:
-    """The map of one row, token by token."""
-    n = layer.n_features
-    own = [x @ layer.own.weight[k] + layer.own.bias[k, 0] for k, x in enumerate(x_PD[:n])]
-    shared = [] if layer.shared is None else [layer.shared.weight @ x + layer.shared.bias for x in x_PD[n:]]
+def mapped(layer: MixedLinear, features: Tensor, events: Tensor) -> Tensor:
+    """The map of the tokens of one row, token by token."""
+    own = [x @ layer.own.weight[k] + layer.own.bias[k, 0] for k, x in enumerate(features)]
+    shared = [] if layer.shared is None else [layer.shared.weight @ x + layer.shared.bias for x in events]
     return torch.stack([*own, *shared])
 
 
-def normalized(norm: nn.RMSNorm, x_PD: Tensor) -> Tensor:
-    return x_PD / (x_PD.square().mean(-1, keepdim=True) + torch.finfo(torch.float32).eps).sqrt() * norm.weight
+def normalized(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    centered = x - x.mean(-1, keepdim=True)
+    return centered / (centered.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
 
 
-def reference(block: Block, x_PD: Tensor, is_present_P: Tensor) -> Tensor:
-    """The output of a block for one row, by loops over heads and queries, with absent tokens left out."""
-    normed = normalized(block.attention_norm, x_PD)
-    query, key_value = mapped(block.query, normed[: block.n_queries]), mapped(block.key_value, normed)
-    head = D // block.n_heads
-    attended = torch.zeros(block.n_queries, D)
+def reference(block: Block, features: Tensor, events: Tensor, n_events: int) -> Tensor:
+    """The output of a block for the tokens that one row has, by loops over heads and queries."""
+    n_queries, head = F + min(n_events, len(events)), D // block.n_heads
+    x = torch.cat([features, events])
+    normed = normalized(block.attention_norm, x)
+    query = mapped(block.query, normed[:F], normed[F:n_queries])
+    key_value = mapped(block.key_value, normed[:F], normed[F:])
+    attended = torch.zeros(n_queries, D)
     for h in range(block.n_heads):
         own = slice(h * head, (h + 1) * head)
-        keys, values = key_value[:, :D][is_present_P, own], key_value[:, D:][is_present_P, own]
-        for q in range(block.n_queries):
-            weights = np.exp((keys @ query[q, own] / head**0.5).detach().numpy())
+        keys, values = key_value[:, :D][:, own], key_value[:, D:][:, own]
+        for q in range(n_queries):
+            weights = np.exp((keys @ query[q, own]).numpy() / head**0.5)
             attended[q, own] = torch.tensor(weights / weights.sum()) @ values
-    x_QD = x_PD[: block.n_queries] + mapped(block.out, attended)
-    hidden = functional.gelu(mapped(block.ffn_in, normalized(block.ffn_norm, x_QD)))
-    return x_QD + mapped(block.ffn_out, hidden)
+    x = x[:n_queries] + mapped(block.out, attended[:F], attended[F:])
+    normed = normalized(block.ffn_norm, x)
+    hidden = functional.gelu(mapped(block.ffn_in, normed[:F], normed[F:]))
+    return x + mapped(block.ffn_out, hidden[:F], hidden[F:])
 
 
-@pytest.mark.parametrize("n_events", [0, 2, L])
-def test_a_block_equals_a_dense_reference(n_events: int) -> None:
+def tokens() -> tuple[Tensor, Tensor, Tensor]:
+    """Features, events, and which slots have an event: none, one, three and all."""
+    is_event = torch.arange(L) < torch.tensor([0, 1, 3, 5]).unsqueeze(1)
+    return torch.randn(4, F, D), torch.randn(4, L, D), is_event
+
+
+def build(n_events: int) -> Block:
     torch.manual_seed(0)
-    block = Block(F, n_events, D, n_heads=2, d_ffn=6, dropout=0.0)
+    block = Block(F, D, n_heads=2, d_ffn=6, dropout=0.0, has_events=n_events > 0)
     with torch.no_grad():
         for norm in (block.attention_norm, block.ffn_norm):
             norm.weight.uniform_(0.5, 2)
-        x_BPD = torch.randn(4, F + L, D)
-        is_present = torch.ones(4, F + L, dtype=torch.bool)
-        is_present[:, F:] = torch.arange(L) < torch.tensor([0, 1, 3, 5]).unsqueeze(1)
-        found = block(x_BPD, is_present)
-        assert found.shape == (4, F + n_events, D)
-        for row in range(4):
-            assert torch.allclose(found[row], reference(block, x_BPD[row], is_present[row]), atol=1e-5)
+            norm.bias.normal_()
+    return block
 
 
-def test_absent_events_are_never_read() -> None:
-    torch.manual_seed(0)
-    block = Block(F, 0, D, n_heads=2, d_ffn=6, dropout=0.0)
-    x_BPD, is_present = torch.randn(2, F + L, D), torch.ones(2, F + L, dtype=torch.bool)
-    is_present[:, F + 2 :] = False
-    changed = x_BPD.clone()
-    changed[:, F + 2 :] = 100.0
-    assert torch.equal(block(x_BPD, is_present), block(changed, is_present))
-    assert torch.allclose(block(x_BPD, is_present), block(x_BPD[:, : F + 2], is_present[:, : F + 2]), atol=1e-6)
+@pytest.mark.parametrize("n_events", [0, 2, L])
+@torch.no_grad()
+def test_a_block_equals_a_dense_reference(n_events: int) -> None:
+    block = build(n_events)
+    features, events, is_event = tokens()
+    found, found_events = block(features, events, is_event, n_events)
+    assert found_events.shape == (4, n_events, D)
+    for row in range(4):
+        expected = reference(block, features[row], events[row][is_event[row]], n_events)
+        assert torch.allclose(found[row], expected[:F], atol=1e-5)
+        is_kept = is_event[row, :n_events]
+        assert torch.allclose(found_events[row][is_kept], expected[F:], atol=1e-5)
+
+
+def test_empty_slots_are_never_read() -> None:
+    block = build(2)
+    features, events, is_event = tokens()
+    changed = torch.where(is_event.unsqueeze(2), events, 100.0).requires_grad_()
+    found = block(features, changed, is_event, 2)
+    assert torch.equal(found[0], block(features, events, is_event, 2)[0])
+    found[0].sum().backward()
+    assert changed.grad is not None
+    assert not changed.grad[~is_event].any()
+    assert changed.grad[is_event].any(dim=1).all()
 
 
 def test_events_share_weights_and_features_do_not() -> None:
     torch.manual_seed(0)
     layer = MixedLinear(F, D, 4, has_events=True)
-    same = torch.randn(D).expand(1, F + L, D)
-    features, events = layer(same).split([F, L], dim=1)
+    same = torch.randn(D)
+    features, events = layer(same.expand(1, F, D), same.expand(1, L, D))
     assert len(events[0].unique(dim=0)) == 1
     assert len(features[0].unique(dim=0)) == F
+    assert MixedLinear(F, D, 4, has_events=False)(same.expand(1, F, D), same.expand(1, 0, D))[1].shape == (1, 0, 4)

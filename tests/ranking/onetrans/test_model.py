@@ -18,39 +18,59 @@ def build(dataset: PreparedDataset, **settings: object) -> OneTrans:
     return with_tables(OneTrans(config, dataset.split("full").schema)).eval()
 
 
-def tokens_of(model: OneTrans, inputs: list[Tensor]) -> None:
-    """Collects the tokens that enter each block, and which of them are present."""
-    for block in model.blocks:
-        block.register_forward_hook(lambda _, args, out: inputs.extend([*args, out]))
+def layers_of(model: OneTrans) -> list[tuple[Tensor, ...]]:
+    """Collects the inputs of the layers at each call: feature tokens, events, slots, and which slots have events."""
+    calls: list[tuple[Tensor, ...]] = []
+    forward = model.layers
+    model.layers = lambda *inputs: calls.append(inputs) or forward(*inputs)  # type: ignore[method-assign]
+    return calls
 
 
+@torch.no_grad()
 def test_tokens_row_by_row(with_target: PreparedDataset) -> None:
-    """Three of the features, one of the target, the last events of `seen` and the steps in turns, by recency."""
+    """Three of the features and one of the target; the last events of `seen` and the steps in turns, by recency."""
     model = build(with_target, max_events=3)
-    split, inputs = with_target.split("full"), []
-    tokens_of(model, inputs)
-    batch = split.batch(np.arange(30), model.sequences)
-    with torch.no_grad():
-        model(batch)
-        x_BPD, is_present, first, second_x, _, second = inputs
-        seen = model.events(batch)["seen"].to_dense()
-        target = model.events(batch)["shop"].values()
-        assert torch.allclose(x_BPD[:, 3], model.target_token(target), atol=1e-6)
-        flat = torch.cat([model.features(batch), target, batch.dense], dim=1)
-        assert torch.allclose(x_BPD[:, :3].flatten(1), model.feature_tokens(flat), atol=1e-6)
-        assert is_present[:, :4].all()
-        layer = model.event_tokens["seen"]
-        for row, events in enumerate(seen):
-            slots = [4, 6, 8]  # each is followed by a step
-            assert is_present[row, slots].tolist() == [k < len(events) for k in range(3)]
-            for k, event in enumerate(events.flip(0)[:3]):
-                assert torch.allclose(x_BPD[row, slots[k]], layer.map(event) + layer.slot[k], atol=1e-6)
-        steps = batch.sequences["steps"]
-        assert is_present[:, [5, 7, 9]].sum(1).tolist() == steps.lengths().tolist()
-    assert x_BPD.shape == (30, 4 + 6, 8)
-    assert torch.equal(second_x, first)
-    assert first.shape == (30, 4 + 3, 8)
-    assert second.shape == (30, 4, 8)
+    batch = with_target.split("full").batch(np.arange(30), model.sequences)
+    calls = layers_of(model)
+    model(batch)
+    ((features, events, slots, is_event, n_left),) = calls
+    embedded = model.events(batch)
+    target, steps = embedded["shop"].values(), batch.sequences["steps"]
+    by_length = (embedded["seen"].lengths().clamp(max=3) + steps.lengths()).argsort()
+    assert torch.allclose(features[:, 3], model.target_token(target)[by_length], atol=1e-6)
+    flat = torch.cat([model.features(batch), target, batch.dense], dim=1)
+    assert torch.allclose(features[:, :3].flatten(1), model.feature_tokens(flat)[by_length], atol=1e-6)
+    seen, start = embedded["seen"].to_dense(), steps.lengths().cumsum(0) - steps.lengths()
+    for position, row in enumerate(by_length.tolist()):
+        own = {2 * k: event for k, event in enumerate(seen[row].flip(0)[:3])}
+        for place in range(int(start[row]), int(start[row] + steps.lengths()[row])):
+            step = steps.values()[place : place + 1].long()
+            own[1 + 2 * int(step)] = model.steps["steps"](step, steps.weights()[place : place + 1])[0]
+        assert slots[position][is_event[position]].tolist() == sorted(own)
+        assert torch.allclose(events[position][is_event[position]], torch.stack([own[k] for k in sorted(own)]))
+    assert n_left == [3, 0]
+    tokens = model.event_tokens(events, slots)
+    assert torch.allclose(
+        tokens[0, 0], model.event_tokens.map.weight @ events[0, 0] + model.event_tokens.slot[slots[0, 0]]
+    )
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 4])
+@torch.no_grad()
+def test_leaving_out_empty_slots_changes_nothing(
+    n_layers: int, with_target: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows by length, few at once, give the same logits as all slots of all rows at once."""
+    model = build(with_target, max_events=4, n_layers=n_layers)
+    batch = with_target.split("full").batch(np.arange(100), model.sequences)
+    monkeypatch.setattr("ranking.onetrans.model._ROWS_AT_ONCE", 7)
+    found = model(batch)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    calls = layers_of(model)
+    expected = model(batch)
+    assert len(calls) == 1
+    assert calls[0][1].shape == (100, 7, 4)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_older_events_change_nothing_but_the_long_pooling(with_target: PreparedDataset) -> None:
@@ -71,21 +91,37 @@ def test_older_events_change_nothing_but_the_long_pooling(with_target: PreparedD
         assert torch.allclose(found, expected, atol=1e-6) == is_equal
 
 
+@torch.no_grad()
 def test_events_learn_of_the_target_in_the_first_layer(with_target: PreparedDataset) -> None:
     """Another target changes the states of events: attention goes both ways."""
-    model, inputs = build(with_target), []
-    tokens_of(model, inputs)
+    model = build(with_target)
+    states: list[tuple[Tensor, Tensor]] = []
+    model.blocks[0].register_forward_hook(lambda _, args, out: states.append((out[1], args[2][:, : out[1].shape[1]])))
     batch = with_target.split("full").batch(np.arange(10), model.sequences)
-    with torch.no_grad():
-        model(batch)
-        before, embedded = inputs[2], model.events(batch)
-        shop = embedded["shop"]
-        model.events.given = embedded | {"shop": type(shop)(shop.values() + 1, lengths=shop.lengths())}
-        inputs.clear()
-        model(batch)
-    is_present = inputs[1][:, 4 : before.shape[1]]
-    changed = (inputs[2] - before)[:, 4:].abs().sum(2) > 1e-6
-    assert changed[is_present].all()
+    model(batch)
+    embedded = model.events(batch)
+    shop = embedded["shop"]
+    model.events.given = embedded | {"shop": type(shop)(shop.values() + 1, lengths=shop.lengths())}
+    model(batch)
+    (before, is_event), (after, _) = states
+    assert is_event.sum() > 10
+    assert ((after - before).abs().sum(2) > 1e-6)[is_event].all()
+
+
+@torch.no_grad()
+def test_the_place_of_an_event_matters_only_by_its_slot(with_target: PreparedDataset) -> None:
+    """Without vectors of slots the order of events changes nothing; with them it does."""
+    model = build(with_target, n_layers=1)  # with more layers the pyramid keeps the most recent events
+    batch = with_target.split("full").batch(np.arange(40), model.sequences)
+    whole = model(batch)
+    embedded = model.events(batch)
+    turned = [events.flip(0) for events in embedded["seen"].to_dense()]
+    model.events.given = embedded | {"seen": type(embedded["seen"]).from_dense(turned)}
+    assert not torch.allclose(model(batch), whole, atol=1e-4)
+    model.event_tokens.slot.zero_()
+    found = model(batch)
+    model.events.given = None
+    assert torch.allclose(model(batch), found, atol=1e-5)
 
 
 def test_checkpointing_changes_no_gradient(with_target: PreparedDataset) -> None:
