@@ -107,10 +107,18 @@ class Block(nn.Module):
         q, packed = torch.cat(queries, dim=1), torch.cat(self.key_value(x_BFD, event_BLD), dim=1)
         q, k, v = (x.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for x in (q, *packed.chunk(2, dim=2)))
         mask = functional.pad(is_event_BL, (self.n_features, 0), value=True)[:, None, None, :]
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        attended = _attend(q, k, v, mask).transpose(1, 2).flatten(2)
         return self.out(attended[:, : self.n_features], attended[:, self.n_features :])
 
     def feed_forward(self, x_BFD: Tensor, event_BLD: Tensor) -> tuple[Tensor, Tensor]:
         """W_2 GELU(W_1 x) for each token."""
         hidden_BFH, event_BLH = self.ffn_in(x_BFD, event_BLD)
         return self.ffn_out(functional.gelu(hidden_BFH), functional.gelu(event_BLH))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of heads; on a CPU in float32, whose backward pass is five times as fast as that of bfloat16."""
+    if q.device.type != "cpu":
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):
+        return functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
