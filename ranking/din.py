@@ -139,7 +139,7 @@ class DIN(nn.Module):
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
-        config.check_roles([*schema.token_sequences, *schema.column_sequences], schema.target_item)
+        config.check_roles(behaviours_of(schema, None).names, schema.target_item)
         behaviours = behaviours_of(schema, config.behaviours)
         self.item = target_features(schema, config.target_with)
         self.target = self.item[0]

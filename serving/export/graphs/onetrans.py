@@ -29,8 +29,8 @@ class OneTransGraph(nn.Module):
     def __init__(self, model: OneTrans) -> None:
         super().__init__()
         self.has_features, self.linear_part = bool(model.features.features), model.linear_part
-        model.features.collection = model.events.tables = nn.Identity()  # the tables are written: the graph has none
-        model.register_module("linear_part", None)
+        for name in ("features", "events", "linear_part"):  # the tables are written: the graph has none
+            model.register_module(name, None)
         self.model = model
 
     def forward(self, dense_UnN: Tensor, target_UnX: Tensor, *others: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class OneTransGraph(nn.Module):
         logits = model.readout(model.layers(tokens_BFD, event_BLE, slot_1L, is_event_BL, model.n_left))
         if self.linear_part is None:
             return logits
-        return cast(Tensor, self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_BN))
+        return self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_BN)
 
 
 def _repeated(x: Tensor, n: int) -> Tensor:
