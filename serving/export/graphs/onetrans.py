@@ -30,7 +30,7 @@ class OneTransGraph(nn.Module):
         super().__init__()
         self.has_features, self.linear_part = bool(model.features.features), model.linear_part
         for name in ("features", "events", "linear_part"):  # the tables are written: the graph has none
-            model.register_module(name, None)
+            setattr(model, name, None)
         self.model = model
 
     def forward(self, dense_UnN: Tensor, target_UnX: Tensor, *others: Tensor) -> Tensor:

@@ -123,6 +123,16 @@ def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_p
     np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
 
 
+def test_a_model_without_a_linear_part(with_target: PreparedDataset, tmp_path: Path) -> None:
+    split = with_target.split("full")
+    torch.manual_seed(0)
+    config = config_class("onetrans").model_validate({"d_model": 8, "linear_part": False})
+    model = with_tables(build_model(config, split.schema)).eval()
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), model.sequences)).numpy()
+    np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "tables", "tolerance"),
     [("dcnv2", "fp16", 2e-2), *((name, "int8", 1e-1) for name in ("dcnv2", "xdeepfm", "ft_transformer", "din"))],
