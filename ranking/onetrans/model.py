@@ -111,6 +111,8 @@ class OneTrans(nn.Module):
 
     Config = OneTransConfig
     dynamic_shapes = True
+    order: Tensor
+    """[L] the slots of all sequences, end to end, from the most recent ones."""
 
     def __init__(self, config: OneTransConfig, schema: Schema) -> None:
         super().__init__()
@@ -153,9 +155,6 @@ class OneTrans(nn.Module):
         self.head = LogitHead(self.mlp.d_out)
         self.linear_part = build_linear_part(config.linear_part, schema)
         self.width, self._checkpointing = width, config.gradient_checkpointing
-
-    order: Tensor
-    """[L] the slots of all sequences, end to end, from the most recent ones."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns [B] logits."""
