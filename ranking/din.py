@@ -5,7 +5,6 @@ Source: Zhou et al., "Deep interest network for click-through rate prediction", 
 Shapes: B rows of a batch, T behaviours of all rows, D embedding width, U hidden units, X width of concatenated vectors.
 """
 
-from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ranking.dcnv2 import CrossNet
-from ranking.model_config import NumericEmbeddingsConfig, Role, Width
+from ranking.model_config import BehavioursConfig, NumericEmbeddingsConfig, Width
 from recsys.data.batch import Batch
-from recsys.errors import InputError
 from recsys.nn.embeddings import PooledEmbeddings, SequenceEmbeddings, module_name
+from recsys.nn.histories.behaviours import behaviours_of, target_features
+from recsys.nn.histories.recent import last_events
+from recsys.nn.histories.sdim import SDIM
 from recsys.nn.jagged import EventRows, equal_weights, mean_by_row, softmax_by_row
 from recsys.nn.layers import MLP, Activation, LogitHead, build_activation, concat, concat_aligned
 from recsys.nn.linear_part import build_linear_part, with_linear_part
@@ -28,22 +29,17 @@ from recsys.nn.vectors import VectorProjections
 from recsys.schema.resolved import Schema
 
 
-class DINConfig(NumericEmbeddingsConfig):
+class DINConfig(BehavioursConfig, NumericEmbeddingsConfig):
     """Hyperparameters of DIN."""
 
     name: Literal["din"] = "din"
     embedding_dim: int = Field(default=16, ge=1)
     embedding_init_std: float = Field(default=0.05, gt=0)
-    behaviours: tuple[str, ...] | None = None
-    """The sequences to attend to; null for all sequences of the schema."""
     pooling: Literal["attention", "mean"] = "attention"
     """mean gives all behaviours equal weights: the same network without attention units."""
     attention_dims: tuple[Width, ...] = Field(default=(80, 40), min_length=1)
     attention_softmax: bool = False
     """Normalizes the weights of a row by a softmax. The paper does not: several matches then count more than one."""
-    target_with: tuple[str, ...] = ()
-    """Categorical features, such as campaign or brand, whose embeddings are added to the target's for the attention.
-    They help rare items, whose own embeddings have few samples."""
     match_scores: bool = False
     """Feeds the mean attention score of each sequence, before any softmax, to the output layer, in parallel with the
     MLP."""
@@ -61,15 +57,8 @@ class DINConfig(NumericEmbeddingsConfig):
     gradient_checkpointing: bool = False
     """Trades time for memory: recomputes the MLP's activations in the backward pass."""
 
-    def missing_roles(self, sequences: Collection[str], target_item: str | None) -> tuple[Role, ...]:
-        """See `DeepModelConfig`."""
-        is_missing: dict[Role, bool] = {"sequences": not sequences, "target_item": target_item is None}
-        return tuple(role for role, missing in is_missing.items() if missing)
-
     @model_validator(mode="after")
     def _check_match_scores(self) -> "DINConfig":
-        if self.behaviours == ():
-            raise ValueError("behaviours is empty, and din attends to behaviours: name a sequence, or set null")
         if self.match_scores and self.pooling == "mean":
             raise ValueError("match_scores=true needs pooling=attention, got pooling=mean: change one of them")
         return self
@@ -129,7 +118,8 @@ class DIN(nn.Module):
     """Computes a logit from the features and each behaviour sequence, pooled by attention with the target as the query.
 
     logit = w^T mlp([features, target, pooled behaviours, projections of vectors, dense]). Each sequence has its own
-    attention unit.
+    attention unit. With `long_pooling` the MLP also reads all events of each token sequence, pooled by SDIM, while
+    attention may read the last `max_events` of them.
 
     Behaviours are jagged, without padding; an empty history pools to zeros. With `match_scores` the output layer also
     reads the mean attention scores, as in the item-to-item network of DMR (Lyu et al., "Deep match to rank model for
@@ -149,26 +139,15 @@ class DIN(nn.Module):
 
     def __init__(self, config: DINConfig, schema: Schema) -> None:
         super().__init__()
-        n_steps = {feature.name: len(feature.columns) for feature in schema.column_sequences}
-        all_sequences = [*(s.name for s in schema.token_sequences), *n_steps]
-        config.check_roles(all_sequences, schema.target_item)
-        assert schema.target_item is not None
-        self.target = schema.target_item
-        self.sequences = tuple(all_sequences) if config.behaviours is None else config.behaviours
-        if unknown := [name for name in self.sequences if name not in all_sequences]:
-            raise InputError(
-                f"model.behaviours: {unknown[0]!r} is not a sequence: the schema has {', '.join(all_sequences)}"
-            )
+        config.check_roles(behaviours_of(schema, None).names, schema.target_item)
+        behaviours = behaviours_of(schema, config.behaviours)
+        self.item = target_features(schema, config.target_with)
+        self.target = self.item[0]
+        self.sequences, self.max_lengths, n_steps = behaviours.names, behaviours.max_lengths, behaviours.n_steps
+        self.max_events = config.max_events
         dim, std = config.embedding_dim, config.embedding_init_std
-        tokens = [name for name in self.sequences if name not in n_steps]
-        self.max_lengths = n_steps | {s.name: s.max_length for s in schema.token_sequences}
-        if unknown := [name for name in config.target_with if name not in schema.categorical or name == self.target]:
-            raise InputError(
-                f"model.target_with: {unknown[0]!r} must be a categorical feature other than {self.target!r}"
-            )
-        self.item = (self.target, *config.target_with)
         other_categorical = [name for name in schema.categorical if name not in self.item]
-        self.events = SequenceEmbeddings(schema, dim, tokens, std, categorical=self.item)
+        self.events = SequenceEmbeddings(schema, dim, behaviours.tokens, std, categorical=self.item)
         self.features = PooledEmbeddings(schema, dim, (), std, categorical=other_categorical)
         self.steps = nn.ModuleDict(
             {module_name(name): NumericSteps(n_steps[name], dim, std) for name in self.sequences if name in n_steps}
@@ -188,7 +167,9 @@ class DIN(nn.Module):
         n_numbers = len(self.vectors.others)
         self.numeric = build_numeric_embeddings(config.numeric_embeddings, n_numbers, config.d_numeric)
         self.d_numeric = config.d_numeric
-        n_features = len(schema.categorical) + len(self.sequences) + len(self.vectors.names)
+        self.long = SDIM(dim, config.n_hashes, config.hash_width) if config.long_pooling == "sdim" else None
+        n_long = len(behaviours.tokens) if self.long else 0
+        n_features = len(schema.categorical) + len(self.sequences) + n_long + len(self.vectors.names)
         width = n_features * dim + n_numbers * config.d_numeric
         checkpointing = config.gradient_checkpointing
         self.mlp = MLP(width, config.hidden_dims, config.dropout, config.batch_norm, checkpointing, config.activation)
@@ -216,25 +197,29 @@ class DIN(nn.Module):
         events = self.events(batch)
         target_embeddings = [lowered(events[name].values()) for name in self.item]
         target_BD = torch.stack(target_embeddings).sum(0) if len(target_embeddings) > 1 else target_embeddings[0]
-        pooled, scores, means = [], [], []
+        pooled, long, scores, means = [], [], [], []
         for name in self.sequences:
+            max_length = self.max_lengths[name]
             if (key := module_name(name)) in self.steps:
                 jagged = batch.sequences[name]
-                behaviour_TD = self.steps[key](jagged.values().long(), jagged.weights())
+                behaviour_TD = lowered(self.steps[key](jagged.values().long(), jagged.weights()))
+                length_B = jagged.lengths()
             else:
-                jagged = events[name]
-                behaviour_TD = jagged.values()
-            behaviour_TD = lowered(behaviour_TD)
-            rows = EventRows(jagged.lengths(), len(behaviour_TD), self.max_lengths[name])
+                behaviour_TD, length_B = lowered(events[name].values()), events[name].lengths()
+                if self.long is not None:
+                    long.append(self.long(behaviour_TD, length_B, max_length, target_BD))
+                if self.max_events is not None and self.max_events < max_length:
+                    behaviour_TD, length_B = last_events(behaviour_TD, length_B, self.max_events)
+            rows = EventRows(length_B, len(behaviour_TD), max_length)
             sum_BD, match_B1 = self.pool(key, behaviour_TD, rows, target_BD)
             pooled.append(sum_BD)
             if self.has_match_scores:
                 scores.append(match_B1)
             if self.matching is not None:
-                means.append(mean_by_row(behaviour_TD, jagged.lengths()))
+                means.append(mean_by_row(behaviour_TD, length_B))
         numeric_BX = self.numeric(self.vectors.without(batch.dense)).flatten(1)
         projected = self.vectors(batch.dense)
-        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, *projected, numeric_BX])
+        x0_BX = concat_aligned([self.features(batch), *target_embeddings, *pooled, *long, *projected, numeric_BX])
         head_inputs = [self.cross(x0_BX)] if self.cross else []
         vectors = None
         if self.matching is not None:

@@ -107,3 +107,37 @@ class NumericEmbeddingsConfig(LinearPartConfig):
     def d_numeric(self) -> int:
         """Width of what a numeric column becomes."""
         return 1 if self.numeric_embeddings == "none" else self.numeric_embedding_dim or self.embedding_dim
+
+
+class BehavioursConfig(LinearPartConfig):
+    """Hyperparameters of a deep model that relates behaviours, event by event, to the target item."""
+
+    behaviours: tuple[str, ...] | None = None
+    """The sequences to attend to; null for all sequences of the schema."""
+    target_with: tuple[str, ...] = ()
+    """Categorical features, such as campaign or brand, whose embeddings are added to the target's for the attention.
+    They help rare items, whose own embeddings have few samples."""
+    max_events: int | None = Field(default=None, ge=1)
+    """Events of each token sequence that attention reads: the last ones; null for all."""
+    long_pooling: Literal["none", "sdim"] = "none"
+    """Pools all events of each token sequence at linear cost, whatever max_events. sdim: those that share hash
+    signatures with the target."""
+    n_hashes: int = Field(default=48, ge=1)
+    """Hashes of an event, for long_pooling."""
+    hash_width: int = Field(default=3, ge=1, le=20)
+    """Hashes of a signature: with more of them fewer events, more similar to the target, share it."""
+
+    def missing_roles(self, sequences: Collection[str], target_item: str | None) -> tuple[Role, ...]:
+        """See `DeepModelConfig`."""
+        is_missing: dict[Role, bool] = {"sequences": not sequences, "target_item": target_item is None}
+        return tuple(role for role, missing in is_missing.items() if missing)
+
+    @model_validator(mode="after")
+    def _check_behaviours(self) -> Self:
+        if self.behaviours == ():
+            raise ValueError(
+                f"behaviours is empty, and {self.name} attends to behaviours: name a sequence, or set null"
+            )
+        if self.n_hashes % self.hash_width:
+            raise ValueError(f"hash_width must divide n_hashes, got {self.hash_width} and {self.n_hashes}")
+        return self

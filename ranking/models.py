@@ -17,6 +17,7 @@ from ranking.din import DIN, DINConfig
 from ranking.finalmlp import FinalMLP, FinalMLPConfig
 from ranking.ft_transformer import FTTransformer, FTTransformerConfig
 from ranking.model_config import DeepModelConfig
+from ranking.onetrans.model import OneTrans, OneTransConfig
 from ranking.own_model import config_of, name_model, named_configs, named_model
 from ranking.qnn import QNN, QNNConfig
 from ranking.tabm import TabM, TabMConfig
@@ -60,6 +61,7 @@ DEEP_MODELS = [
     DeepModel(XDeepFMConfig, XDeepFM),
     DeepModel(FTTransformerConfig, FTTransformer),
     DeepModel(DINConfig, DIN),
+    DeepModel(OneTransConfig, OneTrans),
     DeepModel(FinalMLPConfig, FinalMLP),
     DeepModel(QNNConfig, QNN),
     DeepModel(TabMConfig, TabM),

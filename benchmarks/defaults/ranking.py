@@ -160,7 +160,7 @@ def _seeds(seed: int) -> list[str]:
 
 
 def _has_roles(config: Path, model: str) -> bool:
-    """Whether the data set has the columns that a model needs: DIN needs behaviours and a target item."""
+    """Whether the data set has the columns that a model needs: DIN and OneTrans need behaviours and a target item."""
     settings = load_rank_config(config, model, [])
     try:
         settings.check_roles()

@@ -42,6 +42,7 @@ SETTINGS = {
     "xdeepfm": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.cin_dims=[6,4]"],
     "ft_transformer": ["model.d_model=8", "model.n_heads=2", "model.n_layers=1", "model.numeric_tokens=linear"],
     "din": ["model.embedding_dim=4", "model.hidden_dims=[8]", "model.attention_dims=[6]"],
+    "onetrans": ["model.embedding_dim=4", "model.d_model=8", "model.n_feature_tokens=3", "model.long_pooling=sdim"],
     "finalmlp": [
         "model.embedding_dim=4",
         "model.hidden_dims=[8]",

@@ -10,6 +10,7 @@ from ranking.din import DINConfig
 from ranking.ft_transformer import FTTransformerConfig
 from ranking.model_config import DeepModelConfig
 from ranking.models import build_model
+from ranking.onetrans.model import OneTransConfig
 from ranking.xdeepfm import XDeepFMConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.defaults import DataSize
@@ -24,6 +25,7 @@ MODELS: list[DeepModelConfig] = [
     XDeepFMConfig(embedding_dim=4, cin_dims=(6, 6), cin_split_half=False, hidden_dims=(5,), dropout=0.0),
     FTTransformerConfig(d_model=8, n_layers=2, n_heads=2, attention_dropout=0, ffn_dropout=0, token_dropout=0),
     DINConfig(embedding_dim=4, hidden_dims=(5,), dropout=0.0, cross_depth=1),
+    OneTransConfig(embedding_dim=4, d_model=6, n_feature_tokens=3, hidden_dims=(5,), dropout=0.0),
 ]
 
 

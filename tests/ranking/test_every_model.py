@@ -55,6 +55,10 @@ MODELS = {
     "din-match": {"hidden_dims": (8,), "attention_dims": (6,), "match_scores": True, "target_with": ("color",)},
     "din-softmax-match": {"hidden_dims": (8,), "attention_softmax": True, "match_scores": True, "activation": "relu"},
     "din-bins": {"hidden_dims": (8,), "attention_dims": (6,), "numeric_embeddings": "piecewise_linear"},
+    "din-sdim": {"hidden_dims": (8,), "attention_dims": (6,), "max_events": 2, "long_pooling": "sdim", "n_hashes": 6},
+    "onetrans": {"d_model": 8, "n_heads": 2, "n_feature_tokens": 3, "hidden_dims": (8,), "max_events": 4},
+    "onetrans-sdim": {"d_model": 8, "n_layers": 3, "n_heads": 2, "n_feature_tokens": 2, "long_pooling": "sdim"},
+    "onetrans-one-layer": {"d_model": 8, "n_layers": 1, "n_heads": 2, "target_with": ("color",), "hidden_dims": ()},
     "din-mean": {"hidden_dims": (8,), "pooling": "mean", "activation": "relu"},
 }
 
@@ -104,7 +108,9 @@ def test_logits_do_not_depend_on_other_rows(model: nn.Module, with_target: Prepa
     assert torch.allclose(whole, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("din") and "contexts" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if not name.startswith(("din", "onetrans")) and "contexts" not in name]
+)
 def test_numbers_are_features_enough(name: str, tmp_path: Path) -> None:
     schema = small_schema(categorical=[], sequences={}, segments={})
     split = prepare_small(small_table(), tmp_path / "raw", tmp_path / "out", schema).split("full")

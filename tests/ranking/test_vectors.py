@@ -18,6 +18,7 @@ MODELS = {
     "xdeepfm": ["model.embedding_dim=8", "model.hidden_dims=[16]", "model.cin_dims=[8,8]"],
     "ft_transformer": ["model.d_model=16", "model.n_heads=2", "model.n_layers=1"],
     "din": ["model.embedding_dim=8", "model.hidden_dims=[16]", "model.attention_dims=[8]"],
+    "onetrans": ["model.embedding_dim=8", "model.d_model=16", "model.n_feature_tokens=4"],
     "finalmlp": ["model.embedding_dim=8", "model.hidden_dims=[16]", "model.second_hidden_dims=[16]"],
     "qnn": ["model.embedding_dim=8"],
     "tabm": ["model.embedding_dim=8", "model.hidden_dims=[16]", "model.n_members=4"],

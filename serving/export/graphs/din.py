@@ -17,6 +17,7 @@ from torch.nn import functional
 from ranking.din import DIN, AttentionUnit, NumericSteps
 from recsys.nn.dice import Dice
 from recsys.nn.embeddings import module_name
+from recsys.nn.histories.recent import recent_slots
 from recsys.nn.layers import Dropout
 from recsys.schema.resolved import Schema
 from serving.export.graphs.shared import Blocks, DenseInputs, Head, SharedLayers, shared_features
@@ -35,10 +36,12 @@ class DINGraph(nn.Module):
         self.head, self.matching = Head(din.head), din.matching
         self.units, self.steps, self.dense = din.units, din.steps, DenseInputs(din.vectors, din.numeric)
         self.sequences, self.n_items = din.sequences, len(din.item)
+        self.long, self.max_events = din.long, din.max_events
         self.linear_part = din.linear_part
         self.has_softmax, self.has_match_scores = din.has_softmax, din.has_match_scores
         self.has_features = bool(din.features.features)
-        dim, n_own = din.features.embedding_dim, len(din.item) + len(din.sequences)
+        n_long = len(din.sequences) - len(din.steps) if din.long else 0
+        dim, n_own = din.features.embedding_dim, len(din.item) + len(din.sequences) + n_long
         inputs = [
             Blocks(shared_features(din.features.features, schema), dim),
             Blocks([False] * n_own, dim),
@@ -61,11 +64,19 @@ class DINGraph(nn.Module):
         if self.linear_part is not None:
             linear_UnX, histories = histories[0], histories[1:]
         target_UnD = torch.stack(target_UnX.chunk(self.n_items, dim=2)).sum(0)
-        pooled, scores, means = [], [], []
+        pooled, long, scores, means = [], [], [], []
         for index, name in enumerate(self.sequences):
             values, mask_UL = histories[2 * index : 2 * index + 2]
             key = module_name(name)
-            events_ULD = values if key not in self.steps else _embedded(cast(NumericSteps, self.steps[key]), values)
+            events_ULD = values
+            if key in self.steps:
+                events_ULD = embedded_steps(cast(NumericSteps, self.steps[key]), values)
+            else:
+                if self.long is not None:
+                    long.append(self.long.of_candidates(events_ULD, target_UnD))
+                if self.max_events is not None:
+                    events_ULD, is_event_UL = recent_slots(events_ULD, mask_UL, self.max_events)
+                    mask_UL = is_event_UL.to(events_ULD.dtype)
             length_U1 = mask_UL.sum(dim=1, keepdim=True).clamp(min=1)
             mean_U1D = ((mask_UL / length_U1).unsqueeze(1)) @ events_ULD
             if key not in self.units:
@@ -81,7 +92,7 @@ class DINGraph(nn.Module):
             pooled.append(sum_UnD)
             scores += [match_Un1] if self.has_match_scores else []
             means.append(mean_U1D.squeeze(1))
-        inputs_UnX = (*parts, torch.cat([target_UnX, *pooled], dim=2))
+        inputs_UnX = (*parts, torch.cat([target_UnX, *pooled, *long], dim=2))
         of_rows = [*(x_UnX.flatten(0, 1) for x_UnX in inputs_UnX), *self.dense(dense_UnN.flatten(0, 1))]
         of_user = [*(x_UnX[:, 0] for x_UnX in inputs_UnX), *self.dense(dense_UnN[:, 0])]
         cross_BX, mlp_BH = self.layers(of_rows, of_user, dense_UnN.shape[1])
@@ -97,7 +108,7 @@ class DINGraph(nn.Module):
         return self.linear_part.mixed(logits, linear_UnX.flatten(0, 1), dense_UnN.flatten(0, 1))
 
 
-def _embedded(steps: NumericSteps, value_UL: Tensor) -> Tensor:
+def embedded_steps(steps: NumericSteps, value_UL: Tensor) -> Tensor:
     """[U, L] values of a group of columns to [U, L, D] events."""
     return steps.scale * value_UL.unsqueeze(2) + steps.shift
 

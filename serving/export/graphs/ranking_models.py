@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ranking.dcnv2 import DCNv2
 from ranking.din import DIN
+from ranking.onetrans.model import OneTrans
 from ranking.xdeepfm import XDeepFM
 from recsys.data.batch import Batch
 from recsys.errors import InputError
@@ -25,6 +26,7 @@ from recsys.nn.linear_part import LinearPart
 from recsys.schema.resolved import Schema
 from serving.export.graphs.dcnv2 import DCNv2Graph
 from serving.export.graphs.din import DINGraph
+from serving.export.graphs.onetrans import OneTransGraph
 from serving.export.graphs.shared import shared_columns
 from serving.export.graphs.smaller import shrink_weights
 from serving.export.graphs.tables import GraphInputs, TableWriter, vocabulary_of
@@ -90,8 +92,8 @@ def _write(model: nn.Module, schema: Schema, writer: TableWriter, file: str) -> 
     part = getattr(model, "linear_part", None)
     if isinstance(part, LinearPart) and not part.share:
         model.register_module("linear_part", None)
-    if isinstance(model, DIN):
-        return _write_din(model, schema, writer, file)
+    if isinstance(model, DIN | OneTrans):
+        return _write_with_histories(model, schema, writer, file)
     if isinstance(model, DCNv2) and shared_columns(schema):
         return _write_dcnv2(model, schema, writer, file)
     modules = dict(model.named_modules())
@@ -121,8 +123,8 @@ def _write_dcnv2(model: DCNv2, schema: Schema, writer: TableWriter, file: str) -
     return _traced(DCNv2Graph(model, schema), inputs, writer, file, shared=shared_columns(schema))
 
 
-def _write_din(model: DIN, schema: Schema, writer: TableWriter, file: str) -> GraphSpec:
-    """Writes the graph of DIN for the candidates of users, see `DINGraph`."""
+def _write_with_histories(model: DIN | OneTrans, schema: Schema, writer: TableWriter, file: str) -> GraphSpec:
+    """Writes the graph of a model that reads events for the candidates of users, see `DINGraph`, `OneTransGraph`."""
     columns_of = {feature.name: feature.columns for feature in schema.column_sequences}
     vocabularies, dim = vocabulary_of(schema), model.features.embedding_dim
     tokens = [name for name in model.sequences if name not in columns_of]
@@ -146,7 +148,7 @@ def _write_din(model: DIN, schema: Schema, writer: TableWriter, file: str) -> Gr
             values, axes = torch.randn(2, 4, dim), {0: users, 1: dimension(f"events_{index}")}
         inputs.add(f"{VALUES}:{name}", values, axes)
         inputs.add(f"{MASK}:{name}", torch.ones(values.shape[:2]), axes)
-    graph = DINGraph(model, schema)
+    graph = DINGraph(model, schema) if isinstance(model, DIN) else OneTransGraph(model)
     return _traced(graph, inputs, writer, file, 2, histories, shared_columns(schema))
 
 

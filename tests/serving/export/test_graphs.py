@@ -31,6 +31,7 @@ from tests.ranking.test_every_model import MODELS
 
 VARIANTS = MODELS | {
     "din-matching": {"hidden_dims": (8,), "attention_dims": (6,), "matching": {"dim": 3}, "batch_norm": True},
+    "onetrans-long": {"d_model": 8, "n_heads": 2, "max_events": 2, "long_pooling": "sdim", "batch_norm": True},
     "dcnv2-unpooled": {"hidden_dims": (8,), "pool_sequences": False, "batch_norm": True},
 }
 MAIN = (
@@ -44,6 +45,9 @@ MAIN = (
     "tabm",
     "din",
     "din-softmax-match",
+    "din-sdim",
+    "onetrans",
+    "onetrans-long",
 )
 """The others are exported by the slow tests."""
 ROWS = np.arange(300)
@@ -116,6 +120,16 @@ def test_a_graph_equals_its_model(name: str, with_target: PreparedDataset, tmp_p
     with torch.no_grad():
         expected = model(split.batch(split.fit_rows(ROWS), model.sequences)).numpy()
     assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
+
+
+def test_a_model_without_a_linear_part(with_target: PreparedDataset, tmp_path: Path) -> None:
+    split = with_target.split("full")
+    torch.manual_seed(0)
+    config = config_class("onetrans").model_validate({"d_model": 8, "linear_part": False})
+    model = with_tables(build_model(config, split.schema)).eval()
+    with torch.no_grad():
+        expected = model(split.batch(split.fit_rows(ROWS), model.sequences)).numpy()
     np.testing.assert_allclose(exported_logits(model, split, with_target, tmp_path, "fp32"), expected, atol=1e-5)
 
 

@@ -1,0 +1,1 @@
+"""OneTrans: one Transformer over the features and the events of a row."""
