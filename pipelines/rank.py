@@ -15,6 +15,7 @@ from pipelines.common.cli import TOSS_CONFIG, ConfigOption, DataOption, Override
 from pipelines.common.config import RankConfig, load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.common.own_code import check_own_code
+from pipelines.common.splits import choose_splits
 from pipelines.parts.fits import fit_split, fits_of, train_summary
 from pipelines.parts.parallel import FitJob, fit_in_processes, n_parallel_fits
 from pipelines.parts.ranking_defaults import plan_of_training, resolve_settings
@@ -25,7 +26,7 @@ from ranking.models import model_names, short_name
 from ranking.trees.config import GBDTConfig
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.groups import FOLD, FORWARD, FULL, HOLDOUT, TUNING
+from recsys.data.groups import FOLD, FULL
 from recsys.errors import InputError
 from recsys.evaluation.calibration.gain import loss_of
 from recsys.runs.calibration import calibrate_on_monitored, calibrate_run, print_calibration
@@ -158,45 +159,6 @@ def train(
         print_calibration(run.metrics().calibration)
         console.print(f"run folder: {run.folder}")
     return run
-
-
-def choose_splits(dataset: PreparedDataset, folds: str | None, recorded: Sequence[str] = ()) -> list[str]:
-    """The splits that models are fitted to.
-
-    Args:
-        dataset: the prepared data set.
-        folds: the value of `--folds`; None takes the recorded splits, else the data set's default.
-        recorded: splits in the config of a finished run.
-
-    Raises:
-        InputError: for folds that the data set does not have.
-    """
-    if folds is None and recorded:
-        return list(recorded)
-    folds = folds or (FULL if dataset.predefined_splits else "all")
-    if folds == "all":
-        chosen = [name for name in dataset.split_names if name.startswith(FOLD)] or [f"{FOLD}0"]
-    elif folds == "forward":
-        chosen = [name for name in dataset.split_names if name.startswith(FORWARD)] or [f"{FORWARD}1"]
-    elif folds in (FULL, HOLDOUT, TUNING):
-        chosen = [folds]
-    else:
-        chosen = [f"{FOLD}{fold.strip()}" for fold in folds.split(",")]
-    if missing := [name for name in chosen if name not in dataset.split_names]:
-        raise InputError(
-            f"--folds {folds}: {dataset.folder} has no {missing[0]}; it has {', '.join(dataset.split_names)}"
-            f"{dataset.why_missing(missing[0])}: pass {', '.join(_folds_values(dataset))}"
-        )
-    return list(dict.fromkeys(chosen))
-
-
-def _folds_values(dataset: PreparedDataset) -> list[str]:
-    """What `--folds` may be for a data set."""
-    names = dataset.split_names
-    kinds = {"all": FOLD, "forward": FORWARD}
-    values = [value for value, prefix in kinds.items() if any(name.startswith(prefix) for name in names)]
-    values += [name for name in (HOLDOUT, TUNING, FULL) if name in names]
-    return [*values, "or fold numbers such as 0,1"] if "all" in values else values
 
 
 def warn_of_leaks(dataset: PreparedDataset, splits: Sequence[str]) -> None:

@@ -15,14 +15,14 @@ import typer
 from pipelines.common.cli import TOSS_RETRIEVAL_CONFIG, DataOption, ModelClass, Overrides, run_pipeline
 from pipelines.common.config import RetrievalConfig, load_retrieval_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
+from pipelines.common.splits import choose_towers_split
 from pipelines.parts.reranking import check_reranker, rerank
-from pipelines.parts.retrieval_defaults import default_split, describe_training, with_defaults
+from pipelines.parts.retrieval_defaults import describe_training, with_defaults
 from pipelines.parts.tower_fits import check_score_parts, evaluation_rows, exclusion_of, fit_towers, score_rows
 from pipelines.rank import default_folder, describe_data
 from ranking.own_model import name_model
 from recsys.config import Values
 from recsys.data.dataset import PreparedDataset
-from recsys.data.groups import FOLD
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -110,7 +110,7 @@ def retrieval(
     world = join_world()
     with world.main_first():
         dataset = find_prepared(settings.data, data or recorded_data(settings.run), settings.sections)
-    name = choose_split(dataset, split or next(iter(settings.run.splits), None))
+    name = choose_towers_split(dataset, split or next(iter(settings.run.splits), None))
     if reranker is None and settings.run.reranker is not None:
         reranker = Path(settings.run.reranker)
         if not reranker.is_dir():
@@ -131,21 +131,6 @@ def retrieval(
         print_retrieval(run.metrics_as(RetrievalMetrics), f"retrieval on {dataset.name}")
         console.print(f"run folder: {run.folder}")
     return run.folder / METRICS_FILE
-
-
-def choose_split(dataset: PreparedDataset, split: str | None) -> str:
-    """The split of `--split`; None takes the default.
-
-    Raises:
-        InputError: for a split that the data set does not have.
-    """
-    if split is None and (split := default_split(dataset)) is None:
-        raise InputError(f"{dataset.folder} has no rows to evaluate on{dataset.why_missing(f'{FOLD}0')}: add rows")
-    if split not in dataset.split_names:
-        raise InputError(f"--split {split}: {dataset.folder} has {', '.join(dataset.split_names)}: pass one of them")
-    if split == "full" and not dataset.predefined_splits:
-        raise InputError(f"--split full: {dataset.folder} has no valid or test rows with labels: pass another split")
-    return split
 
 
 def describe(settings: RetrievalConfig, dataset: PreparedDataset, split: str) -> Values:

@@ -18,10 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.common.cli import TOSS_CONFIG, ConfigOption, run_pipeline
 from pipelines.common.config import load_rank_config
 from pipelines.common.data import choose_config, find_prepared, recorded_data
+from pipelines.common.splits import choose_splits
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
 from pipelines.parts.sweep_choice import find_simplest
-from pipelines.rank import RUNS, choose_splits, describe, execute, warn_of_leaks
+from pipelines.rank import RUNS, describe, execute, warn_of_leaks
 from ranking.models import model_names, short_name
 from recsys.data.dataset import PreparedDataset
 from recsys.data.groups import TUNING
@@ -79,14 +80,14 @@ def sweep(
     """
     config = choose_config(config, data, TOSS_CONFIG)
     space = parse_space(settings)
-    for point in space.grid():  # validates every combination before training the first
-        load_rank_config(config, model, space.overrides(point)).check_roles()
+    combinations = [load_rank_config(config, model, space.overrides(point)) for point in space.grid()]
+    for combination in combinations:  # all of them before the first is trained
+        combination.check_roles()
     world = join_world()
     if world.size > 1:
         raise InputError("a sweep runs in one process: start it without torchrun")
     keep_freed_memory()
-    first = load_rank_config(config, model, space.overrides(next(space.grid())))
-    dataset = find_prepared(first.data, data or recorded_data(first.run), first.sections)
+    dataset = find_prepared(combinations[0].data, data or recorded_data(combinations[0].run), combinations[0].sections)
     folder = out or RUNS / f"sweep-{dataset.name}-{short_name(model)}"
     splits = choose_splits(dataset, folds or (TUNING if TUNING in dataset.split_names else None))
     warn_of_leaks(dataset, splits)

@@ -7,8 +7,6 @@ import numpy as np
 
 from pipelines.common.config import RetrievalConfig
 from pipelines.common.retrieval_settings import RetrievalSettings
-from recsys.data.dataset import PreparedDataset
-from recsys.data.groups import FOLD, FULL, HOLDOUT
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
@@ -29,14 +27,6 @@ _LEAST_HELD_OUT = 100
 """Positives from which a part of them is held out for early stopping."""
 _REPEATED_SHARE = 0.01
 _N_CHECKED_ROWS = 100_000
-
-
-def default_split(dataset: PreparedDataset) -> str | None:
-    """The split that towers are evaluated on: the data's own parts, else the last day, else the first fold, if any."""
-    if dataset.predefined_splits:
-        return FULL
-    names = [name for name in dataset.split_names if name == HOLDOUT or name.startswith(FOLD)]
-    return HOLDOUT if HOLDOUT in names else next(iter(names), None)
 
 
 def with_defaults(config: RetrievalConfig, split: Split, device: str) -> RetrievalConfig:

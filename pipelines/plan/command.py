@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.common.cli import CONFIGS, Overrides, find_config
 from pipelines.common.data import find_prepared, stored_config
+from pipelines.common.splits import choose_splits
 from pipelines.parts.search_space import parse_space
 from pipelines.plan.applicable import find_not_applicable
 from pipelines.plan.check_rows import check_rows
@@ -25,7 +26,7 @@ from pipelines.plan.report.page import write_report
 from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
 from pipelines.plan.steps import BUNDLE_FOLDER, DATA_FILE, SUBMISSION_FILE, run_step
-from pipelines.rank import choose_splits, warn_of_leaks
+from pipelines.rank import warn_of_leaks
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.evaluation.gates import SegmentGate

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipelines.parts.retrieval_defaults import default_split
+from pipelines.common.splits import default_towers_split
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import HOLDOUT
 from recsys.evaluation.gates import EvaluateOn, EvaluateOnOrAuto
@@ -70,4 +70,4 @@ def find_missing_rows(dataset: PreparedDataset) -> MissingRows:
 
 def towers_split(dataset: PreparedDataset) -> str | None:
     """The split of a plan's towers: the last day, on which they can be reranked, else that of a run without a plan."""
-    return HOLDOUT if HOLDOUT in dataset.split_names else default_split(dataset)
+    return HOLDOUT if HOLDOUT in dataset.split_names else default_towers_split(dataset)

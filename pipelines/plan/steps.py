@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipelines.common.splits import choose_splits
 from pipelines.ensemble import build_ensemble, print_ensemble
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.retrieval_defaults import with_defaults
@@ -22,7 +23,7 @@ from pipelines.plan.later_ensemble import stack_later_rows
 from pipelines.plan.rows import FOLDS_OPTION, towers_split
 from pipelines.plan.selection import select_features
 from pipelines.plan.state import PlanState
-from pipelines.rank import choose_splits, describe, execute
+from pipelines.rank import describe, execute
 from pipelines.retrieval import describe as describe_retrieval
 from pipelines.retrieval import execute as execute_retrieval
 from pipelines.submit import submit

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipelines.rank import choose_splits
+from pipelines.common.splits import choose_splits
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.system.seal import seal

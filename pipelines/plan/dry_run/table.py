@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipelines.common.config import RankConfig
+from pipelines.common.splits import choose_splits
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import parse_space
 from pipelines.plan.config import (
@@ -31,7 +32,6 @@ from pipelines.plan.dry_run.retrieval_estimate import retrieval_seconds
 from pipelines.plan.final import fixed_length
 from pipelines.plan.rows import FOLDS_OPTION
 from pipelines.plan.state import PlanState
-from pipelines.rank import choose_splits
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import FULL
 from recsys.evaluation.gates import RunGate
