@@ -21,7 +21,7 @@ from pipelines.common.data import choose_config, find_prepared, recorded_data
 from pipelines.common.splits import choose_splits
 from pipelines.parts.ranking_defaults import resolve_settings
 from pipelines.parts.search_space import Point, SearchSpace, parse_space
-from pipelines.parts.sweep_choice import find_simplest
+from pipelines.parts.sweep_choice import find_simplest, note_on_choice
 from pipelines.rank import RUNS, describe, execute, warn_of_leaks
 from ranking.models import model_names, short_name
 from recsys.data.dataset import PreparedDataset
@@ -142,20 +142,6 @@ def run_sweep(
         raise InputError(f"{folder}: every trial was pruned: search other values, with another --out")
     console.print(note_on_choice(splits, len(finished), metric))
     plot_sweep([(t.user_attrs["point"], float(t.value or 0)) for t in finished], TITLES[metric], folder / "sweep.png")
-
-
-def note_on_choice(splits: Sequence[str], n_trials: int, metric: MetricName) -> str:
-    """What the choice of the best of some trials, by a metric on splits, does to its figure, and how to avoid it."""
-    if list(splits) == [TUNING]:
-        return (
-            "the trials are compared on the tuning part, whose rows no other split evaluates: pipelines.rank with the "
-            "best settings, with --folds all or forward, gives figures that the choice does not flatter"
-        )
-    return (
-        f"the {TITLES[metric]} of the best trial is optimistic: it was chosen among {n_trials} on the rows that it is "
-        f"reported for ({', '.join(splits)}). Without this: prepare with prepare.folds.tuning_share=0.1, sweep with "
-        "--folds tuning, and measure the best settings with pipelines.rank on other folds"
-    )
 
 
 def check_metric(dataset: PreparedDataset, splits: Sequence[str], metric: MetricName) -> None:

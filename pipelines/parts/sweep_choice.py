@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.parts.comparison import compare_models
+from recsys.data.groups import TUNING
 from recsys.evaluation.comparison import COMPARED
 from recsys.evaluation.metrics import LOWER_IS_BETTER, NEEDS_USERS, MetricName
 from recsys.evaluation.shown import TITLES, format_metric, interval_sd
@@ -67,3 +68,17 @@ def find_simplest(runs: Sequence[Path], metric: MetricName) -> Simplest | None:
 def _n_bytes(run: Path) -> int:
     """Size of the saved weights or trees of a run."""
     return sum(path.stat().st_size for path in (run / CHECKPOINTS).rglob("*") if path.is_file())
+
+
+def note_on_choice(splits: Sequence[str], n_trials: int, metric: MetricName) -> str:
+    """What the choice of the best of some trials, by a metric on splits, does to its figure, and how to avoid it."""
+    if list(splits) == [TUNING]:
+        return (
+            "the trials are compared on the tuning part, whose rows no other split evaluates: pipelines.rank with the "
+            "best settings, with --folds all or forward, gives figures that the choice does not flatter"
+        )
+    return (
+        f"the {TITLES[metric]} of the best trial is optimistic: it was chosen among {n_trials} on the rows that it is "
+        f"reported for ({', '.join(splits)}). Without this: prepare with prepare.folds.tuning_share=0.1, sweep with "
+        "--folds tuning, and measure the best settings with pipelines.rank on other folds"
+    )

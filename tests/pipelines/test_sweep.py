@@ -82,8 +82,8 @@ def test_grid_is_complete_and_an_interrupted_sweep_resumes(
 
 
 def test_a_choice_on_the_tuning_part_is_not_said_to_flatter() -> None:
-    assert "optimistic" not in pipelines.sweep.note_on_choice(["tuning"], 9, "ap")
-    assert "chosen among 9 on the rows" in pipelines.sweep.note_on_choice(["fold_0", "fold_1"], 9, "ap")
+    assert "optimistic" not in pipelines.parts.sweep_choice.note_on_choice(["tuning"], 9, "ap")
+    assert "chosen among 9 on the rows" in pipelines.parts.sweep_choice.note_on_choice(["fold_0", "fold_1"], 9, "ap")
 
 
 def test_ranges_are_searched_and_poor_trials_pruned(project: Path, run: Run) -> None:
