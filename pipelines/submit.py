@@ -116,7 +116,7 @@ def submit(
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
         if truth.is_by_order:
-            console.print(f"{labels} has no row numbers: its {rows.n_rows:,} rows are matched by their order")
+            console.print(f"{labels} has no ids or row numbers: its {rows.n_rows:,} rows are matched by their order")
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
         rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
         truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))

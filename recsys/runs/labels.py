@@ -42,7 +42,7 @@ class Labels:
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
     """Reads labels by id, or by row number (column `row_in_split`; `split` if the file has several partitions).
 
-    Without an id column in the schema and row numbers in the file, rows of an equal number are matched by their order.
+    Without ids and row numbers in the file, rows of an equal number are matched by their order.
 
     Args:
         path: the parquet, CSV or TSV file with labels.
@@ -68,16 +68,14 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
         row_numbers = _numbers(table, row_column, path)
         order = np.argsort(row_numbers, kind="stable")
         order = order if np.array_equal(row_numbers[order], np.arange(n_rows)) else np.full(n_rows, -1)
-    elif schema.id is None:
-        if table.num_rows != n_rows:
-            raise InputError(
-                f"{path} has {table.num_rows:,} rows, expected {n_rows:,}, one for each row to score: pass their "
-                f"labels, or add a column {_ROW_COLUMNS[0]!r} of row numbers"
-            )
+    elif table.num_rows == n_rows:
         order, is_by_order = np.arange(n_rows), True
     else:
+        cures = f"a column {_ROW_COLUMNS[0]!r} of row numbers"
+        cures = cures if schema.id is None else f"the ids as column {schema.id!r}, or {cures}"
         raise InputError(
-            f"{path} has no column {schema.id!r} or {_ROW_COLUMNS[0]!r}: its rows cannot be matched, add it"
+            f"{path} has {table.num_rows:,} rows, expected {n_rows:,}, one for each row to score in their order: pass "
+            f"their labels, or add {cures}"
         )
     if np.any(order < 0):
         raise InputError(

@@ -50,7 +50,7 @@ def test_every_command_reads_the_config_of_prepared_data(own_data: Path, run: Ru
     submit = ("submit", "--run", "trees", "--out", "s.csv")
     outcome = run(*submit, "--labels", "labels.csv")
     assert outcome.code == 0, outcome.err
-    assert "labels.csv has no row numbers: its 60 rows are matched by their order" in outcome.out
+    assert "labels.csv has no ids or row numbers: its 60 rows are matched by their order" in outcome.out
     assert json.loads(Path("s.json").read_text())["metrics"]["by the labels"]["n_rows"] == 60
 
 

@@ -58,7 +58,7 @@ def test_labels_in_csv(small: PreparedDataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"click": [0, 0, 0]}, "has no column 'id' or 'row_in_split': its rows cannot be matched"),
+        ({"click": [0, 0]}, "has 2 rows, expected 3.* add the ids as column 'id', or a column 'row_in_split'"),
         ({"id": ["5", "5", "7"], "click": [0, 0, 0]}, "repeats an id in column 'id': row 2 has '5', as row 1"),
         ({"id": ["5", "6", "7"], "click": [0, 0, 0]}, "does not have exactly one row for each of the 3 rows"),
         ({"id": IDS}, "has no label column 'click'"),
@@ -74,16 +74,19 @@ def test_other_labels_are_refused(
         read(small, tmp_path / "labels.parquet")
 
 
-def test_without_ids_rows_are_matched_by_number_or_else_by_order(small: PreparedDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_id", [False, True])
+def test_without_ids_rows_are_matched_by_number_or_else_by_order(
+    small: PreparedDataset, tmp_path: Path, has_id: bool
+) -> None:
     path = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"click": [0, 1, 0], "row_in_split": [2, 0, 1]}), path)
-    by_number = read(small, path, has_id=False)
+    by_number = read(small, path, has_id)
     assert (by_number.label.tolist(), by_number.is_by_order) == ([1, 0, 0], False)
     pq.write_table(pa.table({"click": [0, 1, 1]}), path)
-    by_order = read(small, path, has_id=False)
+    by_order = read(small, path, has_id)
     assert (by_order.label.tolist(), by_order.is_by_order) == ([0, 1, 1], True)
     pq.write_table(pa.table({"split": ["train", "test", "test", "test"], "click": [0, 0, 1, 0]}), path)
-    assert read(small, path, has_id=False).label.tolist() == [0, 1, 0]
+    assert read(small, path, has_id).label.tolist() == [0, 1, 0]
     pq.write_table(pa.table({"click": [0, 1]}), path)
     with pytest.raises(InputError, match="has 2 rows, expected 3, one for each row to score"):
-        read(small, path, has_id=False)
+        read(small, path, has_id)
