@@ -33,6 +33,7 @@ from recsys.runs.submission import (
     check_unique,
     resolve_scale,
 )
+from recsys.runs.summary import sampling_note
 from recsys.system.files import new_folder, removed_if_refused, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console
@@ -192,6 +193,9 @@ def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Sc
             TextRow((row, *format_metrics(figures, estimate.shown, estimate.sd))) for row, figures in metrics.items()
         ]
         console.print(text_table(f"{out.name}: {len(logits):,} rows", ("metrics", *titles(estimate.shown)), rows))
+        if (note := sampling_note(estimate)) is not None:
+            is_of_all = truth.log_sampling_rate != 0  # a file of labels is a full log
+            console.print(note if is_of_all else f"estimated by the run: {note}")
     summary = SubmissionSummary(run=str(run), scale=scale, n_rows=len(logits), predictions=stats, metrics=metrics)
     write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
 

@@ -169,11 +169,17 @@ def weight_notes(metrics: RunMetrics) -> list[str]:
             f"metrics are weighted: {overall.n_rows:,} rows count as {overall.n_effective:,.0f} of equal weight "
             "(effective sample size)"
         )
+    note = sampling_note(metrics)
+    return notes if note is None else [*notes, note]
+
+
+def sampling_note(metrics: RunMetrics) -> str | None:
+    """A line that says which metrics are those of the sample; None if no negatives were sampled at a single rate."""
     rate = next((link.sampling_rate for link in metrics.links.values()), 1.0)
-    if rate != 1:
-        of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
-        notes.append(
-            f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
-            f"the sample: {of_the_sample}"
-        )
-    return notes
+    if rate == 1:
+        return None
+    of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
+    return (
+        f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
+        f"the sample: {of_the_sample}"
+    )
