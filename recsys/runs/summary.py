@@ -113,9 +113,18 @@ def metrics_of_subsets(metrics: RunMetrics) -> dict[str, Metrics]:
         found["before calibration"] = metrics.raw
     if metrics.bayes is not None:
         found[BEST_POSSIBLE] = metrics.bayes
-    for segmentation, by_label in metrics.segments.items():
+    for segmentation, by_label in shown_segments(metrics).items():
         found |= {f"{segmentation}: {label}": figures for label, figures in by_label.items()}
     return found
+
+
+def shown_segments(metrics: RunMetrics) -> dict[str, dict[str, Metrics]]:
+    """By segmentation and label: the segments that tables show. They have rows, but none has all of them."""
+    with_rows = {
+        segmentation: {label: figures for label, figures in by_label.items() if figures.n_rows}
+        for segmentation, by_label in metrics.segments.items()
+    }
+    return {segmentation: by_label for segmentation, by_label in with_rows.items() if len(by_label) > 1}
 
 
 def _title(name: str) -> str:
@@ -128,7 +137,7 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
     rows: list[TextRow] = []
     hidden = {
         f"{segmentation}: {label}"
-        for segmentation, by_label in metrics.segments.items()
+        for segmentation, by_label in shown_segments(metrics).items()
         if len(by_label) > _MAX_PRINTED_SEGMENTS
         for label in by_label
     }
