@@ -161,8 +161,20 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(f"{title}: no rows to evaluate on")
     if beaten := beaten_by(metrics):
         console.print(f"the model does not beat the {' or the '.join(beaten)}: {_ADVICE}", style="yellow")
+    if _has_monitored_valid(metrics):
+        console.print(
+            "valid: the rows that early stopping monitored. They chose the epoch, so that their figures are slightly "
+            "better than those of new rows"
+        )
     for note in weight_notes(metrics):
         console.print(note)
+
+
+def _has_monitored_valid(metrics: RunMetrics) -> bool:
+    """Whether a row of the table is of the data's own valid rows, and early stopping monitored them."""
+    if "valid" not in (metrics.splits or {}) or not isinstance(metrics.train, TrainSummary):
+        return False
+    return any(epoch.monitored is not None for fit in metrics.train.fits.values() for epoch in fit.epochs)
 
 
 def _spread_row(metrics: RunMetrics, statistic: Literal["mean", "sd"]) -> TextRow:

@@ -107,6 +107,7 @@ def test_a_data_set_with_valid_and_test_rows_is_calibrated_on_valid(project: Pat
     for name in "ab":
         outcome = run(*RANK, *OVERCONFIDENT["gbdt"], *WORST, "--out", name)
         assert outcome.code == 0, outcome.err
+        assert outcome.out.count("valid: the rows that early stopping monitored.") == 1
         table = pq.read_table("raw/test.parquet")
         pq.write_table(flip(table, np.ones(300, bool)), "raw/test.parquet")
     assert Path("a/calibration.json").read_bytes() == Path("b/calibration.json").read_bytes()
