@@ -9,7 +9,6 @@ from recsys.system.progress import console
 from retrieval.evaluation.comparison import RequestComparison
 from retrieval.evaluation.ranks import KS, N_HEAD, ks_within
 from retrieval.evaluation.summary import BASELINES, CLOSED_AT, HISTORY_BASELINES, Figures, RetrievalMetrics
-from retrieval.index import N_RECALLED
 
 _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _SIDE_BY_SIDE = ("recall@10", "ndcg@10")
@@ -70,7 +69,7 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
             f"share of the recall gap from the strongest popularity to true preferences closed: {', '.join(shares)}"
         )
     console.print(
-        f"index {index.kind} {index.parameters}: recall@{N_RECALLED} against exact search {index.ann_recall:.4f}, "
+        f"index {index.kind} {index.parameters}: recall@{index.recall_at} against exact search {index.ann_recall:.4f}, "
         f"{index.queries_per_s:,.0f} queries/s, {index.bytes:,} bytes"
     )
     console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")

@@ -16,10 +16,19 @@ def metrics_of(n_items: int, **recall: float) -> RetrievalMetrics:
         **{name: {metric: value} for name, value in recall.items()},
         tail=SubsetMetrics(n_requests=0),
         segments={},
-        index=IndexMetrics(kind="flat", parameters={}, ann_recall=1, queries_per_s=1, bytes=1),
+        index=IndexMetrics(kind="flat", parameters={}, recall_at=6, ann_recall=1, queries_per_s=1, bytes=1),
         train=TowersFitSummary.model_construct(),
         data=RetrievalData(folder="prepared", n_items=n_items, n_requests=2),
     )
+
+
+def test_the_recall_of_the_index_is_named_by_its_k() -> None:
+    stored = {"kind": "flat", "parameters": {}, "queries_per_s": 1.0, "bytes": 1, "ann_recall@100": 0.5}
+    assert IndexMetrics.model_validate(stored).recall_at == 100
+    metrics = metrics_of(7)
+    index = metrics.dump()["index"]
+    assert index["ann_recall@6"] == 1
+    assert IndexMetrics.model_validate(index) == metrics.index
 
 
 @pytest.mark.parametrize(
