@@ -127,9 +127,9 @@ def test_prepare_takes_the_files_of_the_config(own_data: Path, run: Run, monkeyp
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"trainer": {"epoch": 3}}, "unknown key 'trainer.epoch'; did you mean 'epochs'"),
+        ({"trainer": {"epoch": 3}}, "unknown key 'trainer.epoch'; did you mean 'trainer.epochs'"),
         ({"models": {"dcn": {}}}, "models.dcn: unknown model"),
-        ({"models": {"gbdt": {"model": {"n_tree": 3}}}}, "unknown key 'model.n_tree'; did you mean 'n_trees'"),
+        ({"models": {"gbdt": {"model": {"n_tree": 3}}}}, "unknown key 'model.n_tree'; did you mean 'model.n_trees'"),
         ({"retrieval": {"model": {"dim": 3}}}, "unknown key 'model.dim'"),
         ({"retrieval": {"candidates": 0}}, "candidates: Input should be greater than or equal to 1"),
     ],

@@ -186,7 +186,7 @@ def test_killed_run_resumes_without_training_again(project: Path, run: Run, monk
     [
         (("--split", "full"), "has no valid or test rows with labels"),
         (("--split", "fold_9"), "--split fold_9: "),
-        (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
+        (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'model.pooling'"),
         (("models.dcnv2.trainer.epochs=1",), "'models' is not a setting of a retrieval run"),
         (
             ("model.pooling=causal", "score_parts=null"),
