@@ -71,9 +71,9 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
         console.print(
             f"share of the recall gap from the strongest popularity to true preferences closed: {', '.join(shares)}"
         )
-    parameters = [f"{name}={value}" for name, value in index.parameters.items()]
+    settings = " ".join((index.kind, *(f"{name}={value}" for name, value in index.parameters.items())))
     console.print(
-        f"index {' '.join((index.kind, *parameters))}: recall@{index.recall_at} against exact search {index.ann_recall:.4f}, "
+        f"index {settings}: recall@{index.recall_at} against exact search {index.ann_recall:.4f}, "
         f"{index.queries_per_s:,.0f} queries/s, {index.bytes:,} bytes"
     )
     console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
