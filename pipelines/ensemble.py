@@ -68,7 +68,7 @@ def ensemble(
         raise InputError("two run folders have the same name: rename one, because members are identified by name")
     run = build_ensemble(paths, out, method, metric, replicates, seed)
     print_ensemble(run.metrics_as(EnsembleMetrics))
-    print_calibration(run.metrics().calibration)
+    print_calibration(run.metrics())
     console.print(f"run folder: {run.folder}")
     return run.folder / METRICS_FILE
 

@@ -156,7 +156,7 @@ def train(
             execute(run, settings, dataset, splits, world, is_command=command is None)
     if world.is_main:
         print_summary(run.metrics(), f"{settings.model.name} on {dataset.name}")
-        print_calibration(run.metrics().calibration)
+        print_calibration(run.metrics())
         console.print(f"run folder: {run.folder}")
     return run
 

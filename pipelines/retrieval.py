@@ -267,10 +267,12 @@ def plot(run: RunFolder, metrics: RetrievalMetrics, names: list[str], title: str
 
 def index_metrics(index: ItemIndex, query_BD: np.ndarray, item_ID: np.ndarray, n_bytes: int) -> IndexMetrics:
     """Recall and speed of an index of all items, compared with exact search."""
-    exact = exact_search(item_ID, query_BD, N_RECALLED)
+    recall_at = max(1, min(N_RECALLED, len(item_ID) - 1))  # the recall of all items says nothing
+    exact = exact_search(item_ID, query_BD, recall_at)
     return IndexMetrics(
         kind=index.kind,
         parameters=index.parameters,
+        recall_at=recall_at,
         ann_recall=recall_of(index, query_BD, exact),
         queries_per_s=queries_per_s(index, query_BD, exact.shape[1]),
         bytes=n_bytes,

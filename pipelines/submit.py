@@ -33,6 +33,7 @@ from recsys.runs.submission import (
     check_unique,
     resolve_scale,
 )
+from recsys.runs.summary import sampling_note
 from recsys.system.files import new_folder, removed_if_refused, write_json
 from recsys.system.lock import held
 from recsys.system.progress import console
@@ -116,7 +117,7 @@ def submit(
     if labels is not None:
         truth = read_labels(labels, schema, rows.n_rows, rows.ids)
         if truth.is_by_order:
-            console.print(f"{labels} has no row numbers: its {rows.n_rows:,} rows are matched by their order")
+            console.print(f"{labels} has no ids or row numbers: its {rows.n_rows:,} rows are matched by their order")
     elif isinstance(rows, PreparedRows) and (test_labels := rows.labels()) is not None:
         rate = dataset.stats.sampling_rate or 1.0  # the rows are sampled like the training rows
         truth = Labels(test_labels, None, weight=rows.weights(), log_sampling_rate=float(np.log(rate)))
@@ -192,6 +193,9 @@ def report(run: Path, out: Path, logits: Logits, truth: Labels | None, scale: Sc
             TextRow((row, *format_metrics(figures, estimate.shown, estimate.sd))) for row, figures in metrics.items()
         ]
         console.print(text_table(f"{out.name}: {len(logits):,} rows", ("metrics", *titles(estimate.shown)), rows))
+        if (note := sampling_note(estimate)) is not None:
+            is_of_all = truth.log_sampling_rate != 0  # a file of labels is a full log
+            console.print(note if is_of_all else f"estimated by the run: {note}")
     summary = SubmissionSummary(run=str(run), scale=scale, n_rows=len(logits), predictions=stats, metrics=metrics)
     write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
 

@@ -261,8 +261,8 @@ def _describe(errors: list[_Located], prefix: str) -> str:
     key = prefix + ".".join(error.keys)
     match detail["type"]:
         case "extra_forbidden":
-            hint = nearest(error.keys[-1], error.known_keys) or f" (valid keys: {', '.join(error.known_keys)})"
-            return f"unknown key {key!r}{hint}"
+            hint = nearest(error.keys[-1], error.known_keys, key.removesuffix(error.keys[-1]))
+            return f"unknown key {key!r}" + (hint or f" (valid keys: {', '.join(error.known_keys)})")
         case "missing":
             return f"{key!r} is missing: set it"
         case "union_tag_not_found":

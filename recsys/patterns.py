@@ -12,10 +12,10 @@ from recsys.errors import InputError
 ValueT = TypeVar("ValueT")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns `"; did you mean 'x'?"` for the nearest known name, or an empty string."""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Returns `"; did you mean 'x'?"` for the nearest known name after a prefix, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"; did you mean {prefix + matches[0]!r}?" if matches else ""
 
 
 def has_columns(columns: Iterable[str], n_shown: int = 8) -> str:

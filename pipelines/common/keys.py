@@ -13,6 +13,8 @@ Sections = Mapping[str, Sequence[type[BaseModel]]]
 
 _CUTOFF = 0.75
 """Similarity of two keys from which on one is taken as a misspelling of the other."""
+_SHORT_FORMS = {"bs": "batch_size", "dim": "embedding_dim", "lr": "learning_rate", "wd": "weight_decay"}
+"""Keys of other libraries, which are too unlike their names here to be found as misspellings."""
 
 
 def check_places(values: Values, sections: Sections, origin: str) -> None:
@@ -51,6 +53,8 @@ def _places(key: str, sections: Sections) -> str:
 
 
 def _exact_places(key: str, sections: Sections) -> str:
+    """The dotted keys of a key, or of what it is short for."""
+    key = _SHORT_FORMS.get(key, key)
     return " or ".join(f"'{section}.{key}'" for section, models in sections.items() if key in _keys(models))
 
 

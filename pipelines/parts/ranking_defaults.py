@@ -8,6 +8,7 @@ from ranking.models import resolve
 from ranking.trees.config import GBDTConfig
 from recsys.data.dataset import PreparedDataset
 from recsys.data.split import Split
+from recsys.evaluation.shown import counted
 from recsys.system.world import World
 from recsys.training.config import TrainerConfig
 
@@ -30,9 +31,8 @@ def plan_of_training(settings: RankConfig, split: Split) -> str:
     if stopping is not None and split.validation_rows is None:
         n_rows -= round(stopping.validation_fraction * n_rows)
     n_steps = -(-n_rows // trainer.batch_size)
-    epochs = "epoch" if trainer.epochs == 1 else "epochs"
     stops = "" if stopping is None else f", stops by {' and '.join(stopping.weights)}"
     return (
-        f"batch {trainer.batch_size:,}, {trainer.epochs} {epochs} of {n_steps:,} steps, "
+        f"batch {trainer.batch_size:,}, {counted(trainer.epochs, 'epoch')} of {counted(n_steps, 'step')}, "
         f"learning rate {trainer.learning_rate:g}{stops}"
     )

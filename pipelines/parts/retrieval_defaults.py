@@ -10,6 +10,7 @@ from pipelines.common.retrieval_settings import RetrievalSettings
 from recsys.data.rows import Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.evaluation.shown import counted
 from recsys.schema.config import Condition
 from recsys.schema.resolved import Schema
 from retrieval import defaults
@@ -82,7 +83,7 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
     stopping = config.early_stopping
     parts = [
         f"batch {config.batch_size:,}",
-        f"{_count(config.epochs, 'epoch')} of {_count(-(-n_rows // config.batch_size), 'step')}",
+        f"{counted(config.epochs, 'epoch')} of {counted(-(-n_rows // config.batch_size), 'step')}",
         f"learning rate {config.learning_rate:g}",
         f"{settings.model.pooling} pooling",
         *([f"negatives: {negatives}"] if loss.name != "logistic" else []),
@@ -91,11 +92,6 @@ def describe_training(settings: RetrievalSettings, split: Split) -> str:
         *([f"the pairs of {settings.exclude_table} are excluded"] if settings.exclude == "table" else []),
     ]
     return ", ".join(parts)
-
-
-def _count(n: int, noun: str) -> str:
-    """Returns a number with its noun."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _resolve_model(settings: RetrievalSettings, split: Split, rows: Rows) -> tuple[TwoTowerConfig, float]:

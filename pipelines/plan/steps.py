@@ -118,7 +118,7 @@ def rank_step(state: PlanState, step: RankStep, dataset: PreparedDataset, world:
             with run.removed_if_refused():
                 execute(run, settings, data, splits, world)
             print_summary(run.metrics(), folder.name)
-            print_calibration(run.metrics().calibration)
+            print_calibration(run.metrics())
 
 
 def retrieval_step(state: PlanState, step: RetrievalStep, dataset: PreparedDataset, world: World) -> None:
@@ -174,7 +174,7 @@ def ensemble_step(state: PlanState, step: EnsembleStep) -> None:
     )
     if not was_done:
         print_ensemble(run.metrics_as(EnsembleMetrics))
-        print_calibration(run.metrics().calibration)
+        print_calibration(run.metrics())
     stack_later_rows(state, step, run)
 
 

@@ -80,6 +80,11 @@ def titles(names: Iterable[MetricName]) -> list[str]:
     return [TITLES[name] for name in names]
 
 
+def counted(n: int, noun: str) -> str:
+    """Returns a number with its noun: `1 step`, `1,234 steps`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def format_metric(value: float | None, sd: float | None = None, sign: Literal["", "+"] = "") -> str:
     """Formats a metric; a dash if it is undefined.
 

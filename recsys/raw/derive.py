@@ -14,7 +14,7 @@ from recsys.raw.order.moments import read_moments
 from recsys.raw.tokens import as_array, encode_values, null_for_nan, parse_list
 from recsys.raw.values import canonical_text
 from recsys.schema.config import Condition
-from recsys.schema.kinds import AS_WRITTEN, Kind, ValueForm, kind_of
+from recsys.schema.kinds import AS_WRITTEN, SINGLE_KINDS, Kind, ValueForm, kind_of
 from recsys.schema.resolved import Schema
 
 _SEPARATOR = "&"
@@ -24,10 +24,13 @@ def meets_condition(condition: Condition, column: pa.Array | pa.ChunkedArray) ->
     """Returns [n] bool: whether each value meets a condition; null never does.
 
     Raises:
-        InputError: if a condition with min or max is applied to a column that does not contain numbers.
+        InputError: if a condition with min or max is applied to a column that does not contain numbers, or one with
+            values to a column of lists.
     """
     if condition.values is not None:
         name, kind = f"column {condition.column!r}", kind_of(column.type)
+        if kind not in (*SINGLE_KINDS, "null"):
+            raise InputError(f"{name} is {column.type}, which a condition cannot read: write numbers, text or times")
         form = ValueForm(text_as="numbers" if kind == "number" else "whole numbers")
         codes = encode_values(column, name, form)
         expected = canonical_text(_expected_values(condition.values, kind, name), form=form)

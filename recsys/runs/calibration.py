@@ -23,12 +23,14 @@ from recsys.report.plots import plot_reliability
 from recsys.report.tables import TextRow, text_table
 from recsys.runs.folder import RunFolder
 from recsys.runs.layout import CALIBRATION_FILE
-from recsys.runs.metrics import CalibrationSummary
+from recsys.runs.metrics import CalibrationSummary, RunMetrics
 from recsys.runs.predictions import Predictions, join, join_seeds
 from recsys.system.files import write_json
 from recsys.system.progress import console
 
 RELIABILITY_FILE = "reliability.png"
+_OF_CALIBRATION: tuple[MetricName, ...] = ("logloss", "wll", "ece")
+"""The metrics of calibration tables, of those that the run's tables show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,26 +168,34 @@ def _title(kind: CalibrationKind) -> str:
     return "raw" if kind == "none" else kind
 
 
-def print_calibration(calibration: CalibrationSummary | None) -> None:
-    """Prints losses and ECE by calibration kind, forward in time too, and the chosen kind, or why none was fitted."""
+def print_calibration(metrics: RunMetrics) -> None:
+    """Prints losses and ECE by calibration kind, forward in time too, and the chosen kind, or why none was fitted.
+
+    The kinds are compared on the rows that the choice is based on. If these are monitored rows, the chosen kind is
+    then measured on the reported rows.
+    """
+    calibration = metrics.calibration
     if calibration is not None and calibration.reason is not None:
         console.print(f"no calibration: {calibration.reason}")
     if calibration is None or calibration.chosen is None:
         return
+    shown: tuple[MetricName, ...] = tuple(name for name in _OF_CALIBRATION if name in metrics.shown)
     by_kind, rows = calibration.figures, "cross-fitted"
     if calibration.fitted_on == "monitored rows":
-        measured = "measured on the reported rows" if by_kind else "cross-fitted there"
-        by_kind = by_kind or calibration.monitored
-        rows = f"fitted on {calibration.monitored['none'].n_rows:,} monitored rows, {measured}"
-    console.print(_calibration_table(f"calibration, {rows}", by_kind))
+        of_split = " of the last split" if len(calibration.by_fold) > 1 else ""
+        by_kind = calibration.monitored
+        rows = f"cross-fitted over {by_kind['none'].n_rows:,} monitored rows{of_split}"
+    console.print(_calibration_table(f"calibration, {rows}", by_kind, shown))
     console.print(f"chosen calibration: {_choice_text(calibration)}")
+    if calibration.fitted_on == "monitored rows" and len(calibration.figures) > 1:
+        title = "calibration, fitted to monitored rows, measured on the reported rows"
+        console.print(_calibration_table(title, calibration.figures, shown))
     if calibration.forward:
         title = f"calibration of {calibration.forward['none'].n_rows:,} rows of the last days by the days before"
-        console.print(_calibration_table(title, calibration.forward))
+        console.print(_calibration_table(title, calibration.forward, shown))
 
 
-def _calibration_table(title: str, by_kind: dict[CalibrationKind, Metrics]) -> Table:
-    shown: tuple[MetricName, ...] = ("logloss", "wll", "ece")
+def _calibration_table(title: str, by_kind: dict[CalibrationKind, Metrics], shown: Sequence[MetricName]) -> Table:
     rows = [TextRow((kind, *format_metrics(metrics, shown))) for kind, metrics in by_kind.items()]
     return text_table(title, ("method", *titles(shown)), rows)
 

@@ -11,13 +11,22 @@ import pyarrow.compute as pc
 from recsys.errors import InputError
 from recsys.evaluation.logits import Logits
 from recsys.evaluation.metrics import Metrics, measure
+from recsys.raw.blocks import Block
+from recsys.raw.column_types import ColumnType
+from recsys.raw.conversion import convert
+from recsys.raw.derive import meets_condition
 from recsys.raw.files.open import open_raw
+from recsys.raw.ids_and_labels import read_label
 from recsys.raw.side_tables import read_whole
+from recsys.raw.tokens import encode_values
 from recsys.raw.values import canonical_text
 from recsys.runs.sample import check_distinct
+from recsys.schema.config import Condition
+from recsys.schema.kinds import SINGLE_KINDS, kind_of
 from recsys.schema.resolved import Schema
 
 _ROW_COLUMNS = ("row_in_split", "row_id")
+_WORDS = frozenset({"true", "false"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Labels:
 def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], pa.Array]) -> Labels:
     """Reads labels by id, or by row number (column `row_in_split`; `split` if the file has several partitions).
 
-    Without an id column in the schema and row numbers in the file, rows of an equal number are matched by their order.
+    Without ids and row numbers in the file, rows of an equal number are matched by their order.
 
     Args:
         path: the parquet, CSV or TSV file with labels.
@@ -54,7 +63,9 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
         InputError: if the file does not have exactly the rows to score.
     """
     assert schema.label is not None, "ranking runs have a label"
-    table = _read_columns(path, schema)
+    block = _read_columns(path, schema)
+    position = block.table.column_names.index(schema.label)
+    table = block.table.set_column(position, schema.label, pa.array(_derive_labels(block, schema.label, schema)))
     if "split" in table.column_names:
         table = table.filter(pc.equal(pc.cast(table["split"], pa.string()), "test"))
     is_by_order = False
@@ -68,32 +79,57 @@ def read_labels(path: Path, schema: Schema, n_rows: int, read_ids: Callable[[], 
         row_numbers = _numbers(table, row_column, path)
         order = np.argsort(row_numbers, kind="stable")
         order = order if np.array_equal(row_numbers[order], np.arange(n_rows)) else np.full(n_rows, -1)
-    elif schema.id is None:
-        if table.num_rows != n_rows:
-            raise InputError(
-                f"{path} has {table.num_rows:,} rows, expected {n_rows:,}, one for each row to score: pass their "
-                f"labels, or add a column {_ROW_COLUMNS[0]!r} of row numbers"
-            )
+    elif table.num_rows == n_rows:
         order, is_by_order = np.arange(n_rows), True
     else:
+        cures = f"a column {_ROW_COLUMNS[0]!r} of row numbers"
+        cures = cures if schema.id is None else f"the ids as column {schema.id!r}, or {cures}"
         raise InputError(
-            f"{path} has no column {schema.id!r} or {_ROW_COLUMNS[0]!r}: its rows cannot be matched, add it"
+            f"{path} has {table.num_rows:,} rows, expected {n_rows:,}, one for each row to score in their order: pass "
+            f"their labels, or add {cures}"
         )
     if np.any(order < 0):
         raise InputError(
             f"{path} does not have exactly one row for each of the {n_rows:,} rows to score: pass their labels"
         )
     table = table.take(pa.array(order))
-    label = _numbers(table, schema.label, path)
-    if not np.isin(label, (0, 1)).all():
-        raise InputError(f"{path}: label column {schema.label!r} must contain only 0 and 1")
+    label = table[schema.label].to_numpy()
     p = _numbers(table, "p", path) if "p" in table.column_names else None
     if p is not None and not np.all((p >= 0) & (p <= 1)):
         raise InputError(f"{path}: column 'p' must contain probabilities in [0, 1]")
     return Labels(label, p, is_by_order)
 
 
-def _read_columns(path: Path, schema: Schema) -> pa.Table:
+def _derive_labels(block: Block, column: str, schema: Schema) -> np.ndarray:
+    """Returns the [n] uint8 labels of a file's rows, derived as those of training rows are.
+
+    Raises:
+        InputError: for a null, or a value that is no label.
+    """
+    condition, table = schema.label_condition, block.table.select([column])
+    dtype = table[column].type
+    if condition is not None and kind_of(dtype) in SINGLE_KINDS:
+        codes = encode_values(table[column], f"{block.span}: label column {column!r}")
+        distinct = {value.lower() for value in codes.values.to_pylist()}
+        expected = {value.lower() for value in condition.values or ()}
+        if _are_labels(distinct, condition):
+            schema = schema.model_copy(update={"label_condition": None})
+        elif expected and distinct | expected <= _WORDS:
+            dtype = pa.bool_()  # a CSV file writes the booleans of parquet files as words
+    converted = convert(Block(table, block.origins), schema, {column: ColumnType(dtype, None)}, [column])
+    return read_label(Block(converted, block.origins), schema)
+
+
+def _are_labels(distinct: set[str], condition: Condition) -> bool:
+    """Whether a column has labels, not the values of a label condition: both 0 and 1, neither of which it accepts."""
+    if distinct not in ({"0", "1"}, _WORDS):
+        return False
+    if condition.values is not None:
+        return distinct.isdisjoint(value.lower() for value in condition.values)
+    return not meets_condition(condition, pa.array([0, 1])).any()
+
+
+def _read_columns(path: Path, schema: Schema) -> Block:
     """Reads the columns that labels need, of those the file has."""
     names = [name for name in ("split", *_ROW_COLUMNS, schema.id, schema.label, "p") if name is not None]
     file = open_raw(path)
@@ -103,7 +139,7 @@ def _read_columns(path: Path, schema: Schema) -> pa.Table:
     if repeated := [name for name in names if columns.count(name) > 1]:
         raise InputError(f"{path} has {columns.count(repeated[0])} columns named {repeated[0]!r}: rename them")
     chosen = list(dict.fromkeys(name for name in names if name in columns))
-    return read_whole(file, chosen).table
+    return read_whole(file, chosen)
 
 
 def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:

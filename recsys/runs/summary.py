@@ -113,9 +113,18 @@ def metrics_of_subsets(metrics: RunMetrics) -> dict[str, Metrics]:
         found["before calibration"] = metrics.raw
     if metrics.bayes is not None:
         found[BEST_POSSIBLE] = metrics.bayes
-    for segmentation, by_label in metrics.segments.items():
+    for segmentation, by_label in shown_segments(metrics).items():
         found |= {f"{segmentation}: {label}": figures for label, figures in by_label.items()}
     return found
+
+
+def shown_segments(metrics: RunMetrics) -> dict[str, dict[str, Metrics]]:
+    """By segmentation and label: the segments that tables show. They have rows, but none has all of them."""
+    with_rows = {
+        segmentation: {label: figures for label, figures in by_label.items() if figures.n_rows}
+        for segmentation, by_label in metrics.segments.items()
+    }
+    return {segmentation: by_label for segmentation, by_label in with_rows.items() if len(by_label) > 1}
 
 
 def _title(name: str) -> str:
@@ -128,7 +137,7 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
     rows: list[TextRow] = []
     hidden = {
         f"{segmentation}: {label}"
-        for segmentation, by_label in metrics.segments.items()
+        for segmentation, by_label in shown_segments(metrics).items()
         if len(by_label) > _MAX_PRINTED_SEGMENTS
         for label in by_label
     }
@@ -152,8 +161,20 @@ def print_summary(metrics: RunMetrics, title: str) -> None:
         console.print(f"{title}: no rows to evaluate on")
     if beaten := beaten_by(metrics):
         console.print(f"the model does not beat the {' or the '.join(beaten)}: {_ADVICE}", style="yellow")
+    if _has_monitored_valid(metrics):
+        console.print(
+            "valid: the rows that early stopping monitored. They chose the epoch, so that their figures are slightly "
+            "better than those of new rows"
+        )
     for note in weight_notes(metrics):
         console.print(note)
+
+
+def _has_monitored_valid(metrics: RunMetrics) -> bool:
+    """Whether a row of the table is of the data's own valid rows, and early stopping monitored them."""
+    if "valid" not in (metrics.splits or {}) or not isinstance(metrics.train, TrainSummary):
+        return False
+    return any(epoch.monitored is not None for fit in metrics.train.fits.values() for epoch in fit.epochs)
 
 
 def _spread_row(metrics: RunMetrics, statistic: Literal["mean", "sd"]) -> TextRow:
@@ -169,11 +190,17 @@ def weight_notes(metrics: RunMetrics) -> list[str]:
             f"metrics are weighted: {overall.n_rows:,} rows count as {overall.n_effective:,.0f} of equal weight "
             "(effective sample size)"
         )
+    note = sampling_note(metrics)
+    return notes if note is None else [*notes, note]
+
+
+def sampling_note(metrics: RunMetrics) -> str | None:
+    """A line that says which metrics are those of the sample; None if no negatives were sampled at a single rate."""
     rate = next((link.sampling_rate for link in metrics.links.values()), 1.0)
-    if rate != 1:
-        of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
-        notes.append(
-            f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
-            f"the sample: {of_the_sample}"
-        )
-    return notes
+    if rate == 1:
+        return None
+    of_the_sample = ", ".join(titles(name for name in metrics.shown if name in _OF_THE_SAMPLE))
+    return (
+        f"{100 * rate:.3g} % of the negatives are in the data: p, log loss and ECE are those of the full log; of "
+        f"the sample: {of_the_sample}"
+    )

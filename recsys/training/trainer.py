@@ -19,6 +19,7 @@ from recsys.data.resident.loader import AnyLoader, choose_readers, open_loader
 from recsys.data.rows import ListedRows, Permutation, Rows
 from recsys.data.split import Split
 from recsys.errors import InputError
+from recsys.evaluation.shown import counted
 from recsys.nn.embeddings import Embeddings
 from recsys.nn.linear_part import linear_part_of
 from recsys.nn.precision import supports_bf16
@@ -267,7 +268,8 @@ class Trainer:
             save_tensors(self._weights, self._updater.sharded.state_dict(), self._world)
 
     def _print(self, epoch: Epoch) -> None:
-        number = f"{self._name}  epoch {len(self._progress.epochs)}/{self._config.epochs} of {self._n_batches:,} steps"
+        epoch_number = f"epoch {len(self._progress.epochs)}/{self._config.epochs}"
+        number = f"{self._name}  {epoch_number} of {counted(self._n_batches, 'step')}"
         console.print(f"{number}  {epoch_text(epoch, len(self._rows), self._metrics or {})}")
 
     def _state(self) -> dict[str, Any]:

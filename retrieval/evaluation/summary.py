@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recsys.config import Values
 from recsys.runs.metrics import TowersFitSummary
@@ -22,9 +22,9 @@ from retrieval.evaluation.ranks import (
     measure_ranking,
     measure_ranks,
 )
-from retrieval.index import N_RECALLED
 
 CLOSED_AT = (10, 100)
+_ANN_RECALL = "ann_recall@"
 _GAINS_AT = (10, 50, 100)
 N_LISTED = 10
 """Best items of a request of which novelty and diversity are measured."""
@@ -85,14 +85,25 @@ class ExclusionMetrics(RankingMetrics):
 class IndexMetrics(BaseModel):
     """The index compared with exact search."""
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(frozen=True)
 
     kind: str
     parameters: dict[str, int]
-    ann_recall: float = Field(validation_alias=f"ann_recall@{N_RECALLED}")
-    """recall@100 against exact search."""
+    recall_at: int
+    """The K of `ann_recall`: 100, or fewer than all items."""
+    ann_recall: float
+    """recall@K against exact search; `ann_recall@K` in metrics.json."""
     queries_per_s: float
     bytes: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_k(cls, values: Values) -> Values:
+        name = next((name for name in values if name.startswith(_ANN_RECALL)), None)
+        if name is None:
+            return values
+        others = {key: value for key, value in values.items() if key != name}
+        return others | {"recall_at": name.removeprefix(_ANN_RECALL), "ann_recall": values[name]}
 
 
 class RecallGain(RecallComparison):
@@ -147,7 +158,8 @@ class RetrievalMetrics(RankingMetrics):
     def dump(self) -> Values:
         """Returns the content of metrics.json."""
         values = self.model_dump(mode="json", exclude_none=True)
-        values["index"][f"ann_recall@{N_RECALLED}"] = values["index"].pop("ann_recall")
+        index = values["index"]
+        index[f"{_ANN_RECALL}{index.pop('recall_at')}"] = index.pop("ann_recall")
         values["train"] = self.train.model_dump(mode="json")
         if self.closed is not None:
             values["closed"] = self.closed

@@ -1,5 +1,6 @@
 """The printed table of a retrieval run."""
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -9,7 +10,6 @@ from recsys.system.progress import console
 from retrieval.evaluation.comparison import RequestComparison
 from retrieval.evaluation.ranks import KS, N_HEAD, ks_within
 from retrieval.evaluation.summary import BASELINES, CLOSED_AT, HISTORY_BASELINES, Figures, RetrievalMetrics
-from retrieval.index import N_RECALLED
 
 _COLUMNS = (*(f"recall@{k}" for k in KS), "ndcg@10", "mrr", "coverage@100")
 _SIDE_BY_SIDE = ("recall@10", "ndcg@10")
@@ -47,13 +47,15 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
     both = {} if other is None else {f"{key} {_OTHER[other.exclude]}": key for key in _SIDE_BY_SIDE if key in columns}
     for column in ("ranking", *columns, *both):
         table.add_column(column, justify="left" if column == "ranking" else "right")
+    sd = _standard_errors(metrics)
     styles = {"two_tower": "bold", "truth": "green"}
     for name, figures in metrics.rankings.items():
         others = {} if other is None else other.rankings.get(name, {})
-        table.add_row(name, *_cells(figures, columns), *_cells(others, [*both.values()]), style=styles.get(name))
+        cells = [*_cells(figures, columns, sd), *_cells(others, [*both.values()], sd)]
+        table.add_row(name, *cells, style=styles.get(name))
     for name, figures in tail.rankings.items():
         if figures:
-            table.add_row(f"tail: {name}", *_cells(figures, columns), *["-"] * len(both), style="dim")
+            table.add_row(f"tail: {name}", *_cells(figures, columns, sd), *["-"] * len(both), style="dim")
     console.print(table)
     if tail.n_requests:
         console.print(f"tail: the {tail.n_requests:,} requests whose item is not among the {N_HEAD} most popular")
@@ -69,8 +71,9 @@ def print_retrieval(metrics: RetrievalMetrics, title: str) -> None:
         console.print(
             f"share of the recall gap from the strongest popularity to true preferences closed: {', '.join(shares)}"
         )
+    settings = " ".join((index.kind, *(f"{name}={value}" for name, value in index.parameters.items())))
     console.print(
-        f"index {index.kind} {index.parameters}: recall@{N_RECALLED} against exact search {index.ann_recall:.4f}, "
+        f"index {settings}: recall@{index.recall_at} against exact search {index.ann_recall:.4f}, "
         f"{index.queries_per_s:,.0f} queries/s, {index.bytes:,} bytes"
     )
     console.print(f"trained on {metrics.train.n_rows_trained:,} rows at {metrics.train.rows_per_s:,.0f} rows/s")
@@ -83,5 +86,19 @@ def _interval(gain: RequestComparison) -> str:
     return f"{interval}, {'; '.join(text for text in (gain.basis, gain.note) if text)}"
 
 
-def _cells(figures: Figures, columns: Sequence[str]) -> list[str]:
-    return [f"{figures[key]:.4f}" if key in figures else "-" for key in columns]
+def _standard_errors(metrics: RetrievalMetrics) -> Figures:
+    """By metric: the standard error of a share of the requests, for the ranking whose share is nearest to one half.
+
+    Means of numbers from 0 to 1, such as NDCG, have at most that of a share (Bhatia and Davis, "A better bound on the
+    variance", American Mathematical Monthly 2000). Coverage is no mean over requests.
+    """
+    variance: Figures = {}
+    for figures in metrics.rankings.values():
+        for name, share in figures.items():
+            if name in _COLUMNS and not name.startswith("coverage"):
+                variance[name] = max(variance.get(name, 0.0), share * (1 - share))
+    return {name: math.sqrt(value / metrics.data.n_requests) for name, value in variance.items()}
+
+
+def _cells(figures: Figures, columns: Sequence[str], sd: Figures) -> list[str]:
+    return [format_metric(figures.get(key), sd.get(key)) for key in columns]

@@ -47,8 +47,10 @@ def test_an_overconfident_model_is_calibrated(project: Path, run: Run, model: st
     metrics = metrics_of("a")
     calibration = metrics["calibration"]
     chosen, n_monitored = calibration["chosen"], calibration["monitored"]["none"]["n_rows"]
-    title = f"calibration, fitted on {n_monitored:,} monitored rows, measured on the reported rows\n"
-    assert title in outcome.out
+    assert f"calibration, cross-fitted over {n_monitored:,} monitored rows\n" in outcome.out
+    assert "calibration, fitted to monitored rows, measured on the reported rows\n" in outcome.out
+    assert "isotonic" in outcome.out  # each kind that was tried
+    assert "WLL" not in outcome.out  # the run names other metrics
     assert f"chosen calibration: {chosen}, log loss lower by" in outcome.out
     assert (calibration["fitted_on"], chosen == "none") == ("monitored rows", False)
     raw, calibrated = calibration["figures"]["none"], calibration["figures"][chosen]
@@ -105,6 +107,7 @@ def test_a_data_set_with_valid_and_test_rows_is_calibrated_on_valid(project: Pat
     for name in "ab":
         outcome = run(*RANK, *OVERCONFIDENT["gbdt"], *WORST, "--out", name)
         assert outcome.code == 0, outcome.err
+        assert outcome.out.count("valid: the rows that early stopping monitored.") == 1
         table = pq.read_table("raw/test.parquet")
         pq.write_table(flip(table, np.ones(300, bool)), "raw/test.parquet")
     assert Path("a/calibration.json").read_bytes() == Path("b/calibration.json").read_bytes()
@@ -121,7 +124,7 @@ def test_a_data_set_with_valid_and_test_rows_is_calibrated_on_valid(project: Pat
 def test_a_full_run_without_reported_rows(project: Path, run: Run) -> None:
     outcome = run(*RANK, *OVERCONFIDENT["gbdt"], *WORST, "--folds", "full", "--out", "a")
     assert outcome.code == 0, outcome.err
-    assert "calibration, fitted on 600 monitored rows, cross-fitted there\n" in outcome.out
+    assert "calibration, cross-fitted over 600 monitored rows\n" in outcome.out
     calibration = metrics_of("a")["calibration"]
     assert calibration["figures"] == {}
     assert read_calibration(Path("a")).calibrator.kind == calibration["chosen"] != "none"

@@ -22,7 +22,15 @@ from tests.helpers.commands import Run
         ("nothing_like_it=1", "'nothing_like_it': the sections of a config are model, trainer, features, name, files,"),
         ("model.batch_size=256", "'model.batch_size'; did you mean 'trainer.batch_size'?"),
         ("trainer.dropout=0", "'trainer.dropout'; did you mean 'model.dropout'?"),
-        ("trainer.epoch=3", "'trainer.epoch'; did you mean 'epochs'?"),
+        ("trainer.epoch=3", "'trainer.epoch'; did you mean 'trainer.epochs'?"),
+        ("schema.weights=w", "'schema.weights'; did you mean 'schema.weight'?"),
+        (
+            "trainer.early_stopping.patienc=3",
+            "'trainer.early_stopping.patienc'; did you mean 'trainer.early_stopping.pat",
+        ),
+        ("lr=.1", "'lr'; did you mean 'model.learning_rate' or 'trainer.learning_rate'?"),
+        ("trainer.lr=.1", "'trainer.lr'; did you mean 'model.learning_rate' or 'trainer.learning_rate'?"),
+        ("dim=8", "'dim'; did you mean 'model.embedding_dim'?"),
     ],
 )
 def test_a_setting_outside_its_section(override: str, message: str) -> None:

@@ -50,7 +50,7 @@ def test_every_command_reads_the_config_of_prepared_data(own_data: Path, run: Ru
     submit = ("submit", "--run", "trees", "--out", "s.csv")
     outcome = run(*submit, "--labels", "labels.csv")
     assert outcome.code == 0, outcome.err
-    assert "labels.csv has no row numbers: its 60 rows are matched by their order" in outcome.out
+    assert "labels.csv has no ids or row numbers: its 60 rows are matched by their order" in outcome.out
     assert json.loads(Path("s.json").read_text())["metrics"]["by the labels"]["n_rows"] == 60
 
 
@@ -149,9 +149,9 @@ def test_few_distinct_rows_are_trained_on_without_folds(own_data: Path, run: Run
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"trainer": {"epoch": 3}}, "unknown key 'trainer.epoch'; did you mean 'epochs'"),
+        ({"trainer": {"epoch": 3}}, "unknown key 'trainer.epoch'; did you mean 'trainer.epochs'"),
         ({"models": {"dcn": {}}}, "models.dcn: unknown model"),
-        ({"models": {"gbdt": {"model": {"n_tree": 3}}}}, "unknown key 'model.n_tree'; did you mean 'n_trees'"),
+        ({"models": {"gbdt": {"model": {"n_tree": 3}}}}, "unknown key 'model.n_tree'; did you mean 'model.n_trees'"),
         ({"retrieval": {"model": {"dim": 3}}}, "unknown key 'model.dim'"),
         ({"retrieval": {"candidates": 0}}, "candidates: Input should be greater than or equal to 1"),
     ],

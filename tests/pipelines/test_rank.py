@@ -149,13 +149,13 @@ def test_prepared_data_of_another_schema_is_refused(project: Path, run: Run) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("model.embeding_dim=3",), "unknown key 'model.embeding_dim'; did you mean 'embedding_dim'?"),
+        (("model.embeding_dim=3",), "unknown key 'model.embeding_dim'; did you mean 'model.embedding_dim'?"),
         (("trainer.epochs=none",), "trainer.epochs"),
         (("trainer.epochs",), "override 'trainer.epochs' must be KEY=VALUE"),
         (("--folds", "9"), "--folds 9: prepared/small-"),
         (("--folds", "first"), "has no fold_first; it has full, fold_0"),
         (("schema.label=clik",), "has no column 'clik'; did you mean 'click'?"),
-        (("prepare.n_fold=3",), "unknown key 'prepare.n_fold'; did you mean 'n_folds'?"),
+        (("prepare.n_fold=3",), "unknown key 'prepare.n_fold'; did you mean 'prepare.n_folds'?"),
         (("models.dcnv2.model.embedding_dim=3",), "'models' is a section of a file, not of a ranking run: pass model."),
         (("model.hidden_dims=[16,0]",), "model.hidden_dims.1: Input should be greater than or equal to 1, got 0"),
         (("trainer.learning_rate=.inf",), "trainer.learning_rate: Input should be a finite number"),

@@ -10,7 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipelines.retrieval import index_metrics
 from recsys.data.dataset import PreparedDataset
+from retrieval.config import IndexConfig
+from retrieval.index import build_index
 from tests.helpers.commands import Run
 from tests.helpers.small import SMALL_SCHEMA
 from tests.helpers.towers import tower_schema, tower_table
@@ -183,7 +186,7 @@ def test_killed_run_resumes_without_training_again(project: Path, run: Run, monk
     [
         (("--split", "full"), "has no valid or test rows with labels"),
         (("--split", "fold_9"), "--split fold_9: "),
-        (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'pooling'"),
+        (("model.poling=mean",), "unknown key 'model.poling'; did you mean 'model.pooling'"),
         (("models.dcnv2.trainer.epochs=1",), "'models' is not a setting of a retrieval run"),
         (
             ("model.pooling=causal", "score_parts=null"),
@@ -216,3 +219,11 @@ def test_the_logistic_baseline_and_hard_negatives(project: Path, run: Run) -> No
     loss = f"trainer.loss={{{settings}}}"
     outcome = run(*GIVEN, "--out", "b", *quick, loss)
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(("n_items", "recall_at"), [(1, 1), (7, 6), (500, 100)])
+def test_the_index_is_measured_below_the_number_of_items(n_items: int, recall_at: int) -> None:
+    """The recall of all items is one for any index."""
+    vectors = np.random.default_rng(0).normal(size=(n_items, 4)).astype(np.float32)
+    metrics = index_metrics(build_index(vectors, IndexConfig(kind="flat")), vectors, vectors, n_bytes=1)
+    assert (metrics.recall_at, metrics.ann_recall) == (recall_at, 1.0)

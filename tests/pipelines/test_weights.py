@@ -69,6 +69,8 @@ def test_p_is_calibrated_on_the_full_log(sampled: tuple[pa.Table, np.ndarray], r
     out = f"{kind}.csv"
     scored = run("submit", "--run", kind, "--test", "test.parquet", "--out", out, "--scale", "natural", *LABELS)
     assert scored.code == 0, scored.err
+    note = "estimated by the run: 10 % of the negatives are in the data: p, log loss"
+    assert (note in " ".join(scored.out.split())) == (kind == "rate")
     p = pa_csv.read_csv(out)["click"].to_numpy()
     assert p.mean() == pytest.approx(label.mean(), rel=0.06)
     for group in range(5):  # also within each value of a column, whose rates differ in the third case

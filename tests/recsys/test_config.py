@@ -24,18 +24,18 @@ def test_override_needs_key_and_value(override: str) -> None:
 
 
 def test_misspelt_key_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"f.yaml: unknown key 'trainer.epoch'; did you mean 'epochs'"):
+    with pytest.raises(InputError, match=r"f.yaml: unknown key 'trainer.epoch'; did you mean 'trainer.epochs'"):
         validate(TrainerConfig, {"epoch": 3}, "f.yaml", "trainer.")
 
 
 def test_misspelt_nested_key_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'early_stopping.patienc'; did you mean 'patience'"):
+    with pytest.raises(InputError, match=r"'early_stopping.patienc'; did you mean 'early_stopping.patience'"):
         validate(TrainerConfig, {"early_stopping": {"patienc": 3}}, "f.yaml")
 
 
 def test_misspelt_key_of_a_union_is_written_as_the_user_wrote_it() -> None:
     values = {"label": "y", "sequences": {"s": {"kind": "delimited", "delimeter": ";"}}}
-    with pytest.raises(InputError, match=r"'sequences.s.delimeter'; did you mean 'delimiter'"):
+    with pytest.raises(InputError, match=r"'sequences.s.delimeter'; did you mean 'sequences.s.delimiter'"):
         validate(SchemaConfig, values, "f.yaml")
 
 
@@ -126,16 +126,22 @@ def test_unreadable_override(override: str) -> None:
     [
         ({"label": 5}, "schema.label: Input should be a valid string or a mapping of keys to values, got 5"),
         ({"label": ["a"]}, "schema.label: Input should be a valid string or a mapping of keys to values, got"),
-        ({"label": {"column": "a", "value": [2]}}, "unknown key 'schema.label.value'; did you mean 'values'"),
+        (
+            {"label": {"column": "a", "value": [2]}},
+            "'schema.label.value'; did you mean 'schema.label.values'",
+        ),
         ({"label": {"column": "a", "values": 2}}, "schema.label.values: Input should be a list, got 2"),
         ({"label": {}}, "'schema.label.column' is missing"),
         ({"label": {"str": 1}}, "'schema.label.column' is missing"),
-        ({"lable": "a"}, "unknown key 'schema.lable'; did you mean 'label'"),
+        ({"lable": "a"}, "unknown key 'schema.lable'; did you mean 'schema.label'"),
         ({"label": "a", "split": 3}, "schema.split: Input should be a valid string or a mapping"),
-        ({"label": "a", "split": {"column": "t", "test_frm": 5}}, "'schema.split.test_frm'; did you mean 'test_from'"),
+        (
+            {"label": "a", "split": {"column": "t", "test_frm": 5}},
+            "test_frm'; did you mean 'schema.split.test_from'",
+        ),
         ({"label": "a", "split": {"column": "t", "test_from": [1]}}, "schema.split.test_from: .*number or a valid st"),
         ({"label": "a", "split": {"key": "u", "order": "t", "min_rows": 1}}, "schema.split.min_rows: .*equal to 3"),
-        ({"label": "a", "split": {"key": "u", "ordr": "t"}}, "'schema.split.ordr'; did you mean 'order'"),
+        ({"label": "a", "split": {"key": "u", "ordr": "t"}}, "'schema.split.ordr'; did you mean 'schema.split.order'"),
         ({"label": "a", "sequences": {"s": {"kind": "lst"}}}, "schema.sequences.s.kind must be one of 'delimited', "),
         ({"label": "a", "sequences": {"s": {"kin": "list"}}}, "schema.sequences.s: the key 'kind' is missing"),
         ({"label": "a", "sequences": {"s": "list"}}, "schema.sequences.s: Input should be a mapping of keys"),

@@ -1,5 +1,6 @@
 """The page: summary, gates, models, curves, segments, sweeps, retrieval, ensembles, cost and submission."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines.plan.choices import CHOSEN_ON_REPORTED
@@ -22,7 +23,7 @@ from recsys.evaluation.shown import TITLES, format_metric, format_metrics, shown
 from recsys.evaluation.verdicts.gains import basis_of
 from recsys.report.comparison_plots import plot_differences, plot_horizontal_bars
 from recsys.report.html import Block, Cell, Section, Table, plot, row, write_html
-from recsys.runs.metrics import FinalMetrics
+from recsys.runs.metrics import FinalMetrics, TrainSummary
 from recsys.runs.submission import read_summary
 from recsys.system.files import is_done
 
@@ -140,29 +141,6 @@ def _cost(state: PlanState, plots: Path) -> Section:
     trained = trained_runs(state)
     if not trained:
         return Section("Time and memory")
-    rows = [
-        row(
-            [
-                name,
-                f"{train.rows_per_s:,.0f}",
-                as_text(train.seconds),
-                f"{100 * train.waited_s / train.seconds:.1f} %",
-                f"{train.peak_rss_gib:.2f}",
-                f"{train.peak_gpu_gib:.2f}",
-                train.precision,
-            ]
-        )
-        for name, train in trained.items()
-    ]
-    columns = (
-        "run",
-        "rows/s",
-        "training time",
-        "waiting for data",
-        "peak RAM, GiB",
-        "peak GPU memory, GiB",
-        "precision",
-    )
     path = plots / "cost.png"
     panels = {
         "minutes of training, all folds": {name: train.seconds / 60 for name, train in trained.items()},
@@ -171,7 +149,23 @@ def _cost(state: PlanState, plots: Path) -> Section:
     }
     plot_horizontal_bars(panels, path)
     caption = "Time and memory of each run. For gbdt, rows/s counts a row once per round of trees."
-    return Section("Time and memory", "", [Table(columns, tuple(rows)), plot(path, caption)])
+    return Section("Time and memory", "", [cost_table(trained), plot(path, caption)])
+
+
+def cost_table(trained: Mapping[str, TrainSummary]) -> Table:
+    """Speed, time and memory of each run; GPU memory if some run used a GPU."""
+    columns: dict[str, Callable[[TrainSummary], str]] = {
+        "rows/s": lambda train: f"{train.rows_per_s:,.0f}",
+        "training time": lambda train: as_text(train.seconds),
+        "waiting for data": lambda train: f"{100 * train.waited_s / train.seconds:.1f} %",
+        "peak RAM, GiB": lambda train: f"{train.peak_rss_gib:.2f}",
+        "peak GPU memory, GiB": lambda train: f"{train.peak_gpu_gib:.2f}",
+        "precision": lambda train: train.precision,
+    }
+    if not any(train.peak_gpu_gib for train in trained.values()):
+        del columns["peak GPU memory, GiB"]
+    rows = [row([name, *(cell(train) for cell in columns.values())]) for name, train in trained.items()]
+    return Table(("run", *columns), tuple(rows))
 
 
 def _submission(state: PlanState) -> Section:

@@ -19,6 +19,7 @@ from recsys.report.plots import plot_reliability
 from recsys.runs.calibration import RELIABILITY_FILE
 from recsys.runs.metrics import EnsembleMetrics, RunMetrics, TrainSummary, read_metrics, read_metrics_as
 from recsys.runs.predictions import join_predictions, read_predictions
+from recsys.runs.summary import shown_segments
 from recsys.system.files import is_done
 from retrieval.evaluation.baselines import NON_PERSONAL
 from retrieval.evaluation.summary import RetrievalMetrics
@@ -90,7 +91,7 @@ def segments(state: PlanState, runs: Runs, plots: Path) -> Section:
     """AP by segment."""
     blocks: list[Block] = []
     names = [name for name in main_runs(state, runs) if runs[name].segments]
-    segmentations = runs[names[0]].segments if names else {}
+    segmentations = shown_segments(runs[names[0]]) if names else {}
     for segmentation, labels in segmentations.items():
         ap = {
             label: {name: value for name in names if (value := runs[name].segments[segmentation][label].ap)}

@@ -20,6 +20,8 @@ class CalibrationGain(StrictModel):
     value: float
     standard_error: float
     n_clusters: int
+    by: Literal["row", "user"] | None = None
+    """What a cluster is; None in files of earlier versions."""
 
     @property
     def low(self) -> float:
@@ -68,4 +70,10 @@ def calibration_gain(rows: HeldOutRows, calibrated_NS: np.ndarray, loss: Calibra
     sums = np.bincount(clusters, weights=influence_N)
     n_clusters = len(counted)
     variance = np.inf if n_clusters < 2 else float(sums @ sums) * n_clusters / (n_clusters - 1)
-    return CalibrationGain(loss=loss, value=value, standard_error=float(np.sqrt(variance)), n_clusters=n_clusters)
+    return CalibrationGain(
+        loss=loss,
+        value=value,
+        standard_error=float(np.sqrt(variance)),
+        n_clusters=n_clusters,
+        by="row" if rows.user is None else "user",
+    )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from recsys.evaluation.calibration.calibrator import CalibrationKind
 from recsys.evaluation.calibration.gain import CalibrationGain
 from recsys.evaluation.gates import CalibrationGate
-from recsys.evaluation.shown import TITLES
+from recsys.evaluation.shown import TITLES, counted
 from recsys.evaluation.verdicts.verdict import Check, Outcome, Verdict
 
 
@@ -28,7 +28,7 @@ def calibration_verdict(
             low=gain.low,
             high=gain.high,
             passed=gain.low > 0,
-            basis=f"{gain.n_clusters:,} clusters",
+            basis=counted(gain.n_clusters, gain.by or "cluster"),
         )
         for kind, gain in gains.items()
     ]

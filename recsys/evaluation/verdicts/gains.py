@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.gates import Criterion
 from recsys.evaluation.metrics import LOWER_IS_BETTER
-from recsys.evaluation.shown import TITLES
+from recsys.evaluation.shown import TITLES, counted
 from recsys.evaluation.verdicts.verdict import Check
 
 ONE_CLASS = "one class: not judged"
@@ -28,10 +28,9 @@ class Compared:
 
 def basis_of(comparison: Comparison) -> str:
     """The clusters and seeds that the intervals of a comparison are drawn over."""
-    n_clusters, (n_first, n_second) = comparison.n_clusters, comparison.n_seeds
-    clusters = f"{n_clusters:,} {comparison.by}{'' if n_clusters == 1 else 's'}"
+    clusters, (n_first, n_second) = counted(comparison.n_clusters, comparison.by), comparison.n_seeds
     if n_first == n_second:
-        return f"{clusters}, {n_first} seed{'' if n_first == 1 else 's'} each"
+        return f"{clusters}, {counted(n_first, 'seed')} each"
     return f"{clusters}, {n_second} against {n_first} seeds"
 
 

@@ -1,7 +1,14 @@
 import pytest
 
 from recsys.evaluation.metrics import Metrics
-from recsys.evaluation.shown import format_interval, format_metric, format_metrics, named_metrics, shown_metrics
+from recsys.evaluation.shown import (
+    counted,
+    format_interval,
+    format_metric,
+    format_metrics,
+    named_metrics,
+    shown_metrics,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,7 @@ def test_a_row_of_metrics() -> None:
     metrics = Metrics(n_rows=10, n_positive=0, logloss=0.123456)
     assert format_metrics(metrics, ("logloss", "roc_auc"), {"logloss": 0.02}) == ["0.123", "-"]
     assert (metrics.signed("logloss"), metrics.signed("roc_auc")) == (-0.123456, float("-inf"))
+
+
+def test_a_single_thing_is_written_in_the_singular() -> None:
+    assert [counted(n, "step") for n in (0, 1, 1234)] == ["0 steps", "1 step", "1,234 steps"]

@@ -53,6 +53,7 @@ def test_values_of_a_condition_are_read_as_the_column_is(column: pa.Array, value
     [
         (pa.array([True]), {"values": [1]}, "condition on column 'c', which is boolean, has the values 1: use true or"),
         (SEOUL, {"values": ["2025-01-01"]}, "which is a zoned time, has values of kind time"),
+        (pa.array([["a"]]), {"values": ["a"]}, "column 'c' is list.*, which a condition cannot read"),
         (SEOUL, {"min": 5}, "column 'c' is timestamp.*, which has no min and max"),
     ],
 )

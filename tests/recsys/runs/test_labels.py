@@ -10,6 +10,7 @@ import pytest
 from recsys.data.dataset import PreparedDataset
 from recsys.errors import InputError
 from recsys.runs.labels import Labels, read_labels
+from recsys.schema.config import Condition
 
 IDS = ["5", "7", "9"]
 
@@ -58,12 +59,14 @@ def test_labels_in_csv(small: PreparedDataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"click": [0, 0, 0]}, "has no column 'id' or 'row_in_split': its rows cannot be matched"),
+        ({"click": [0, 0]}, "has 2 rows, expected 3.* add the ids as column 'id', or a column 'row_in_split'"),
         ({"id": ["5", "5", "7"], "click": [0, 0, 0]}, "repeats an id in column 'id': row 2 has '5', as row 1"),
         ({"id": ["5", "6", "7"], "click": [0, 0, 0]}, "does not have exactly one row for each of the 3 rows"),
         ({"id": IDS}, "has no label column 'click'"),
         ({"id": [[5], [7], [9]], "click": [0, 0, 0]}, "which cannot identify rows"),
-        ({"id": IDS, "click": [0, 1, 2]}, "must contain only 0 and 1"),
+        ({"id": IDS, "click": [0, 1, 2]}, "contains 2 in row 2: labels must be 0 or 1"),
+        ({"id": IDS, "click": [0, 1, None]}, r"label column 'click' has nulls \(such as in row 2\)"),
+        ({"id": IDS, "click": ["no", "yes", "no"]}, "contains 'no' in row 0.*or name the values of a click"),
     ],
 )
 def test_other_labels_are_refused(
@@ -74,16 +77,43 @@ def test_other_labels_are_refused(
         read(small, tmp_path / "labels.parquet")
 
 
-def test_without_ids_rows_are_matched_by_number_or_else_by_order(small: PreparedDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("condition", "values", "label"),
+    [
+        (None, ["True", "False", "false"], [1, 0, 0]),
+        (Condition(column="click", values=("yes", "maybe")), ["maybe", "no", "yes"], [1, 0, 1]),
+        (Condition(column="click", values=("true",)), ["True", "False", "True"], [1, 0, 1]),
+        (Condition(column="click", values=("yes",)), ["0", "1", "1"], [0, 1, 1]),
+        (Condition(column="click", values=("yes",)), ["True", "False", "True"], [1, 0, 1]),
+        (Condition(column="click", values=("0",)), ["0", "1", "1"], [1, 0, 0]),
+        (Condition(column="click", min=4), ["4", "3.5", "5"], [1, 0, 1]),
+        (Condition(column="click", min=4), ["0", "1", "0"], [0, 1, 0]),
+        (Condition(column="click", min=4), ["1", "1", "2"], [0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_labels_are_derived_like_those_of_training_rows(
+    small: PreparedDataset, tmp_path: Path, condition: Condition | None, values: list[str], label: list[int]
+) -> None:
+    schema = small.manifest.schema_.model_copy(update={"label_condition": condition})
+    path = tmp_path / "labels.csv"
+    path.write_text("click\n" + "\n".join(values) + "\n")
+    assert read_labels(path, schema, 3, lambda: pa.array(IDS)).label.tolist() == label
+
+
+@pytest.mark.parametrize("has_id", [False, True])
+def test_without_ids_rows_are_matched_by_number_or_else_by_order(
+    small: PreparedDataset, tmp_path: Path, has_id: bool
+) -> None:
     path = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"click": [0, 1, 0], "row_in_split": [2, 0, 1]}), path)
-    by_number = read(small, path, has_id=False)
+    by_number = read(small, path, has_id)
     assert (by_number.label.tolist(), by_number.is_by_order) == ([1, 0, 0], False)
     pq.write_table(pa.table({"click": [0, 1, 1]}), path)
-    by_order = read(small, path, has_id=False)
+    by_order = read(small, path, has_id)
     assert (by_order.label.tolist(), by_order.is_by_order) == ([0, 1, 1], True)
     pq.write_table(pa.table({"split": ["train", "test", "test", "test"], "click": [0, 0, 1, 0]}), path)
-    assert read(small, path, has_id=False).label.tolist() == [0, 1, 0]
+    assert read(small, path, has_id).label.tolist() == [0, 1, 0]
     pq.write_table(pa.table({"click": [0, 1]}), path)
     with pytest.raises(InputError, match="has 2 rows, expected 3, one for each row to score"):
-        read(small, path, has_id=False)
+        read(small, path, has_id)

@@ -42,12 +42,23 @@ def test_baselines_and_segments_follow() -> None:
         {"test": figures(0.75)},
         baselines={"constant rate": figures(0.5)},
         bayes=figures(0.8),
-        segments={"user": {"new": figures(0.6)}},
+        segments={"user": {"known": figures(0.7, 600), "new": figures(0.6, 400)}},
         named_metrics=("toss_score",),
     )
-    assert [cells[0] for cells in table[1:]] == ["test", "constant rate", "best possible", "user: new"]
+    assert [cells[0] for cells in table[1:]] == ["test", "constant rate", "best possible", "user: known", "user: new"]
     assert table[0][-1] == "Toss score"  # WLL and PR-AUC, which no row has, are left out
     assert "WLL" not in table[0]
+
+
+def test_segments_without_rows_or_with_all_of_them_are_left_out() -> None:
+    empty = Metrics(n_rows=0, n_positive=0)
+    segments = {
+        "users": {"known": empty, "new": figures(0.75)},
+        "city": {"a": figures(0.7, 400), "b": empty, "c": figures(0.8, 600)},
+    }
+    assert [cells[0] for cells in printed({"test": figures(0.75)}, segments=segments)[1:]] == [
+        "test", "city: a", "city: c",
+    ]  # fmt: skip
 
 
 def test_no_rows_give_no_table() -> None:
