@@ -250,7 +250,7 @@ def run(name: str, task: Task, n_processes: int = 1, threads: int | None = None)
         completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if completed.returncode != 0:
             raise RuntimeError(f"{name} failed:\n{completed.stderr[-4000:]}")
-        predictions = list(np.load(path.with_name(PREDICTIONS_FILE)))
+        predictions = list(np.load(path.with_name(PREDICTIONS_FILE), allow_pickle=False))
     result: dict[str, Any] = json.loads(completed.stdout.strip().splitlines()[-1])
     return Score(**result | {"curve": [tuple(point) for point in result["curve"]], "predictions": predictions})
 

@@ -1,7 +1,9 @@
 """Fixtures that run pipelines in this process, as `python -m pipelines.NAME` does."""
 
 import importlib
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +13,9 @@ import yaml
 from pipelines.common.cli import run_pipeline
 from tests.helpers.commands import Outcome, Run
 from tests.helpers.small import SMALL_SCHEMA, small_table
+
+Kept = Callable[[Callable[[], None]], None]
+"""`kept(make)` leaves in the project what `make` wrote in that of the module's first test; `make` runs once."""
 
 COMMANDS = {
     "generate": "generate_command",
@@ -35,6 +40,24 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
 
     return run_in_process
+
+
+@pytest.fixture(scope="module")
+def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's first test keeps a copy of its project."""
+    return tmp_path_factory.mktemp("kept") / "project"
+
+
+@pytest.fixture
+def kept(project: Path, first_project: Path) -> Kept:
+    def made_once(make: Callable[[], None]) -> None:
+        if first_project.exists():
+            shutil.copytree(first_project, project, dirs_exist_ok=True)
+        else:
+            make()
+            shutil.copytree(project, first_project)
+
+    return made_once
 
 
 @pytest.fixture

@@ -5,16 +5,20 @@ import pytest
 
 from recsys.system.seal import seal
 from tests.helpers.commands import Run
+from tests.pipelines.conftest import Kept
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
 
 
 @pytest.fixture
-def runs(project: Path, run: Run) -> tuple[Path, Path]:
-    poor = ["trainer.epochs=1", "trainer.learning_rate=0.0001", "model.linear_part=false"]
-    for name, settings in (("poor", poor), ("good", [])):
-        outcome = run(*RANK, "--out", name, *settings)
-        assert outcome.code == 0, outcome.err
+def runs(project: Path, run: Run, kept: Kept) -> tuple[Path, Path]:
+    def train() -> None:
+        poor = ["trainer.epochs=1", "trainer.learning_rate=0.0001", "model.linear_part=false"]
+        for name, settings in (("poor", poor), ("good", [])):
+            outcome = run(*RANK, "--out", name, *settings)
+            assert outcome.code == 0, outcome.err
+
+    kept(train)
     return Path("poor"), Path("good")
 
 

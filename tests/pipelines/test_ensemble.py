@@ -7,15 +7,19 @@ import pyarrow.csv as pa_csv
 import pytest
 
 from tests.helpers.commands import Run
+from tests.pipelines.conftest import Kept
 
 RANK = ("rank", "--config", "config.yaml", "--data", "raw", "--model", "dcnv2")
 
 
 @pytest.fixture
-def runs(project: Path, run: Run) -> list[str]:
-    for name, settings in (("a", []), ("b", ["trainer.seed=1", "model.embedding_dim=8"])):
-        outcome = run(*RANK, "--out", name, *settings)
-        assert outcome.code == 0, outcome.err
+def runs(project: Path, run: Run, kept: Kept) -> list[str]:
+    def train() -> None:
+        for name, settings in (("a", []), ("b", ["trainer.seed=1", "model.embedding_dim=8"])):
+            outcome = run(*RANK, "--out", name, *settings)
+            assert outcome.code == 0, outcome.err
+
+    kept(train)
     return ["a", "b"]
 
 

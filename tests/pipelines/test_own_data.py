@@ -125,7 +125,10 @@ def test_prepare_takes_the_files_of_the_config(own_data: Path, run: Run, monkeyp
 
 
 @pytest.mark.parametrize("folder", [None, "."])
-def test_files_without_a_folder_are_those_of_the_working_folder(own_data: Path, run: Run, folder: str | None) -> None:
+def test_files_without_a_folder_are_those_of_the_working_folder(
+    own_data: Path, run: Run, folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GATECTR_DATA", raising=False)
     absolute = str(Path("test.csv").absolute())
     change("mine.yaml", files={"train": ["train.csv"], "test": [absolute]} | ({"folder": folder} if folder else {}))
     outcome = run(*PREPARE[:3])

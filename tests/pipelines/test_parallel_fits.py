@@ -93,7 +93,7 @@ def test_a_killed_fit_is_an_error_that_says_so(project: Path, run: Run) -> None:
         assert not psutil.wait_procs(fits, TIMEOUT_S)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_fits_end_with_the_command(number: signal.Signals, project: Path, run: Run) -> None:
     command = (*RANK, *DEEP, "trainer.parallel_fits=2", "--out", "a")
     with started(*command, *ENDLESS) as process:

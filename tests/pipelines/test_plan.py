@@ -226,6 +226,7 @@ def test_report_is_self_contained(in_finished: Path) -> None:
     assert f'<td class="">{format_metric(ensemble["overall"]["toss_score"], sd)}</td>' in page
 
 
+@pytest.mark.slow
 def test_interrupted_plan_has_the_same_result(in_finished: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupts the plan before a fit, a verdict, an ensemble and the submission."""
     for name, place in (("execute", 3), ("evaluate_gate", 2), ("build_ensemble", 1), ("submit", 1)):

@@ -23,6 +23,7 @@ def plan_billions(world_size: int, *overrides: str) -> PlanEstimate:
     return estimate_plan(model, trainer.embeddings, cluster, 8192, {})
 
 
+@pytest.mark.slow
 def test_tables_of_billions_of_rows_are_sharded_over_all_ranks() -> None:
     plan = plan_billions(64)
     by_name = {table.name: table for table in plan.tables}

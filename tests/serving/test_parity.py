@@ -72,6 +72,7 @@ def test_requests_that_are_scored_together_do_not_change_each_other(
     np.testing.assert_allclose(together, alone, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_folds_and_seeds(prepared: Path, tmp_path: Path) -> None:
     """Five fits of two models, averaged, calibrated and stacked."""
     a = train("dcnv2", prepared, tmp_path / "a", "trainer.seeds=2", folds="0,1")

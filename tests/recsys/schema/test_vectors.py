@@ -43,7 +43,10 @@ def test_schemas_without_vectors_are_written_as_before() -> None:
     [
         ({"vectors": ["imag"]}, "schema.vectors: 'imag' is not a column of the data; did you mean 'image'"),
         ({"vectors": ["image"]}, "schema.vectors.image: its size is not known: set size"),
-        ({"vectors": {"image": {"sise": 2}}}, "unknown key 'schema.vectors.image.sise'; did you mean 'size'"),
+        (
+            {"vectors": {"image": {"sise": 2}}},
+            "vectors.image.sise'; did you mean 'schema.vectors.image.size'",
+        ),
         ({"vectors": {"image": {"size": 0}}}, "schema.vectors.image.size: Input should be greater than or equal to 1"),
         ({"numeric": ["image"]}, "schema.vectors: 'image' is also numeric: remove one of the roles"),
         ({"categorical": ["image"]}, "schema.vectors: 'image' is also categorical: remove one of the roles"),
