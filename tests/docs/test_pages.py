@@ -24,6 +24,7 @@ NEW = (
 )
 
 
+@pytest.mark.slow
 def test_from_a_csv(follow: Page) -> None:
     printed = follow("tutorials/own_data.md")
     with Path("submission.csv").open() as file:
@@ -39,6 +40,7 @@ def test_from_python(follow: Page) -> None:
     assert "row_id" in "".join(printed)
 
 
+@pytest.mark.slow
 def test_a_plan(follow: Page) -> None:
     printed = follow("tutorials/plan.md")
     assert Path("runs/my_plan/report.html").is_file()

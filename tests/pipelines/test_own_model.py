@@ -85,6 +85,7 @@ def test_a_section_of_the_config_names_it(package: Path, run: Run, monkeypatch: 
     assert yaml.safe_load((package / "out/config.yaml").read_text())["model"]["embedding_dim"] == 2
 
 
+@pytest.mark.slow
 def test_fits_at_once_import_it_in_their_processes(package: Path, run: Run) -> None:
     at_once = run(*RANK, "--model", MODEL, "--folds", "0,1", "--out", "out", "trainer.parallel_fits=2", *TINY)
     assert at_once.code == 0, at_once.err

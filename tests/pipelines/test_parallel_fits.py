@@ -82,6 +82,7 @@ def test_an_error_of_a_fit_is_one_line(project: Path, run: Run, two_cores: None)
     assert outcome.err.count("lower trainer.learning_rate") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_fit_is_an_error_that_says_so(project: Path, run: Run) -> None:
     with started(*RANK, *DEEP, *ENDLESS, "trainer.parallel_fits=2", "--out", "a") as process:
         fits = fits_of(process)
@@ -93,7 +94,8 @@ def test_a_killed_fit_is_an_error_that_says_so(project: Path, run: Run) -> None:
         assert not psutil.wait_procs(fits, TIMEOUT_S)[1]
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_fits_end_with_the_command(number: signal.Signals, project: Path, run: Run) -> None:
     command = (*RANK, *DEEP, "trainer.parallel_fits=2", "--out", "a")
     with started(*command, *ENDLESS) as process:
@@ -108,6 +110,7 @@ def test_fits_end_with_the_command(number: signal.Signals, project: Path, run: R
     assert Path("a.partial").is_dir()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_at_the_fits_that_are_missing(
     project: Path, run: Run, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

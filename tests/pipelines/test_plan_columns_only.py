@@ -31,6 +31,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
     return Path("prepared/mine")
 
 
+@pytest.mark.slow
 def test_a_plan_of_categorical_columns_runs_from_end_to_end(prepared: Path, run: Run) -> None:
     plan = {"base": str(SMALL_PLAN), "config": "mine.yaml", "set": ["trainer.epochs=1"]}
     Path("plan.yaml").write_text(yaml.safe_dump(plan))
